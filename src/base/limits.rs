@@ -1,0 +1,56 @@
+//! Every bound in one place, each with its arithmetic. Full is an ordinary, counted answer.
+
+/// RFC 3261 §18.1.1: UDP receivers take a datagram of any size up to this.
+pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
+/// A snapshot of a large conference is some 60 KiB; F54 accepts bodies up to 256 KiB over TCP.
+pub const SIP_STREAM_MESSAGE_BYTES_MAX: usize = 512 * 1024;
+/// Real INVITEs from SBCs carry 20 to 60 header lines.
+pub const SIP_HEADERS_MAX: usize = 256;
+/// Server transactions alive at once: 1,000 INVITE/s × 32 s (timer H, RFC 3261 table 4).
+pub const SIP_TRANSACTIONS_MAX: usize = 32_768;
+/// RFC 7866 needs four m-lines; trading turrets send up to 16. Twice that.
+pub const SDP_MEDIA_MAX: usize = 32;
+/// Lines of one SDP body: 32 sections of some 60 lines.
+pub const SDP_LINES_MAX: usize = 2_048;
+/// Parts in one multipart body, nested ones included.
+pub const MULTIPART_PARTS_MAX: usize = 16;
+/// Nesting of multipart in multipart.
+pub const MULTIPART_DEPTH_MAX: usize = 4;
+/// F54: limits against hostile XML.
+pub const METADATA_BYTES_MAX: usize = 256 * 1024;
+/// F54.
+pub const METADATA_DEPTH_MAX: usize = 32;
+/// F54.
+pub const METADATA_NODES_MAX: usize = 10_000;
+/// Design section 2: at most this many live SSRCs per stream; the excess is counted.
+pub const SOURCES_PER_STREAM: usize = 4;
+/// RFC 3711 §3.3.2 asks for ≥ 64; long paths reorder more, 1,024 cost 128 octets.
+pub const REPLAY_WINDOW: u64 = 1_024;
+/// Quarantine of media that came before its keys: 2 s at 50 packets/s, with room for bursts.
+pub const QUARANTINE_PACKETS: usize = 256;
+/// See [`QUARANTINE_PACKETS`].
+pub const QUARANTINE_MS: u64 = 2_000;
+/// Slot of the receive buffer ring: 16 B recvmsg header + 32 B name + 96 B control + payload.
+pub const BUFFER_BYTES: usize = 2_048;
+/// Name area of a receive buffer: sockaddr_in6 needs 28.
+pub const BUFFER_NAME_BYTES: usize = 32;
+/// Control area: timestamp 32 + drops 24 + original address 32 = 88.
+pub const BUFFER_CONTROL_BYTES: usize = 96;
+/// Largest datagram kept whole.
+pub const DATAGRAM_BYTES_MAX: usize = BUFFER_BYTES - 16 - BUFFER_NAME_BYTES - BUFFER_CONTROL_BYTES;
+/// 100,000 packets/s × 5 ms between turns = 500; next power of two, doubled for a burst.
+pub const BUFFER_COUNT: u16 = 1_024;
+/// Packets taken in one worker turn (one commit batch).
+pub const TURN_PACKETS_MAX: usize = 256;
+/// Commands taken in one worker turn.
+pub const TURN_COMMANDS_MAX: usize = 64;
+/// A worker that waits longer than this is late for its heartbeat.
+pub const TURN_WAIT_MS: u64 = 5;
+/// Commands that may wait for one worker; full becomes 503 before any 200.
+pub const WORKER_QUEUE: usize = 4_096;
+/// Descriptors in one hand-over frame (the kernel's SCM_MAX_FD is 253).
+pub const FRAME_FDS_MAX: usize = 250;
+/// Bytes of one hand-over frame.
+pub const FRAME_BYTES_MAX: usize = 128 * 1024;
+/// Largest event payload in the ring.
+pub const EVENT_BYTES_MAX: usize = 4_096;

@@ -1,0 +1,11 @@
+//! Words that every layer shares: ids, units, time, limits, suites, counters, and the ports
+//! (traits) through which pure code reaches the outside. Nothing here opens, reads or waits.
+
+pub mod counter;
+pub mod ids;
+pub mod limits;
+pub mod ports;
+pub mod prng;
+pub mod secret;
+pub mod suite;
+pub mod time;

@@ -1,0 +1,77 @@
+//! The ports: traits through which pure code reaches the outside. Adapters live in `host`,
+//! simulated ones in tests.
+
+use std::io;
+use std::path::Path;
+
+use super::time::{ClockMap, Mono};
+
+/// Reads both clocks.
+pub trait Clock {
+    /// The monotonic clock now.
+    fn mono(&self) -> Mono;
+    /// Both clocks at one instant.
+    fn map(&self) -> ClockMap;
+}
+
+/// Random bytes fit for keys.
+pub trait Entropy {
+    /// Fills `out` with unpredictable bytes.
+    fn fill(&self, out: &mut [u8]);
+}
+
+/// A shared memory region that outlives the process (a memfd held by keeper).
+///
+/// Offsets are in bytes; words are 8-byte aligned. Out of range or misaligned is our own bug and
+/// panics. No reference into the memory leaves the adapter except for the length of a closure.
+pub trait Region {
+    /// Size in bytes.
+    fn bytes(&self) -> usize;
+    /// Acquire-loads the word at `offset`.
+    fn load(&self, offset: usize) -> u64;
+    /// Release-stores the word at `offset`.
+    fn store(&self, offset: usize, value: u64);
+    /// Copies `bytes` to `offset`.
+    fn copy_in(&self, offset: usize, bytes: &[u8]);
+    /// Copies from `offset` into `out`.
+    fn copy_out(&self, offset: usize, out: &mut [u8]);
+}
+
+/// A region of which this holder is the only writer, so that it may build a record in place.
+pub trait WritableRegion: Region {
+    /// Lends `length` bytes at `offset` to `fill`. Nobody else reads them until a word that the
+    /// caller stores afterwards says so.
+    fn with_mut<R>(&mut self, offset: usize, length: usize, fill: impl FnOnce(&mut [u8]) -> R)
+    -> R;
+}
+
+/// Files of the store: written by the spool and by journals, read by everybody. Errors are the
+/// operating system's; a failed `sync` is final for that file (F12).
+pub trait Disk {
+    /// An open file.
+    type File: DiskFile;
+    /// Makes a file of `bytes` preallocated bytes; fails where it exists.
+    fn create(&self, path: &Path, bytes: u64) -> io::Result<Self::File>;
+    /// Opens for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
+    /// Renames within one file system and syncs the directory.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Opens for reading only.
+    fn open_read(&self, path: &Path) -> io::Result<Self::File>;
+    /// File names in a folder, sorted; empty where the folder does not exist.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// One open file, addressed by offset only.
+pub trait DiskFile {
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Reads up to `out.len()` bytes; 0 at the end.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// Makes all that was written durable (fdatasync).
+    fn sync(&mut self) -> io::Result<()>;
+    /// Size in bytes.
+    fn bytes(&self) -> io::Result<u64>;
+}

@@ -1,0 +1,231 @@
+//! The shape of the configuration. Tables arrive with the feature that gives them meaning.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Signalling.
+    pub sip: Sip,
+    /// Peers with rules of their own; the first match counts.
+    pub peers: Vec<Peer>,
+    /// Media.
+    pub media: Media,
+    /// Cores and threads.
+    pub cpu: Cpu,
+    /// Storage.
+    pub store: Store,
+    /// Logging.
+    pub log: Log,
+}
+
+/// `[sip]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sip {
+    /// UDP listeners.
+    pub udp: Vec<SocketAddr>,
+    /// TCP listeners.
+    pub tcp: Vec<SocketAddr>,
+    /// Largest SIP message taken over TCP, bytes.
+    pub max_message_bytes: usize,
+    /// Strict RFC 7866 for every peer that has no rule of its own.
+    pub strict: bool,
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        let local = SocketAddr::from(([127, 0, 0, 1], 5060));
+        Sip {
+            udp: vec![local],
+            tcp: vec![local],
+            max_message_bytes: crate::base::limits::SIP_STREAM_MESSAGE_BYTES_MAX,
+            strict: false,
+        }
+    }
+}
+
+/// `[[peers]]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Name in reports.
+    pub name: String,
+    /// Address the peer sends from.
+    #[serde(rename = "match")]
+    pub matches: IpAddr,
+    /// Strict RFC 7866 for this peer; default as `sip.strict`.
+    #[serde(default)]
+    pub strict: Option<bool>,
+    /// Plain RTP for this peer; default as `media.srtp`.
+    #[serde(default)]
+    pub srtp: Option<SrtpPolicy>,
+}
+
+/// `[media]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// Address that media is received on and that answers carry.
+    pub address: IpAddr,
+    /// RTP/RTCP port range, `first-last`.
+    pub ports: PortRange,
+    /// Streams recorded at once.
+    pub streams_max: u32,
+    /// Receive engine.
+    pub engine: Engine,
+    /// Plain RTP lines: refused, taken where no secure line has the label, taken. Default `allow`
+    /// on loopback, else `prefer`.
+    pub srtp: Option<SrtpPolicy>,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Media {
+            address: IpAddr::from([127, 0, 0, 1]),
+            ports: PortRange { first: 20_000, last: 29_999 },
+            streams_max: 64,
+            engine: Engine::Auto,
+            srtp: None,
+        }
+    }
+}
+
+impl Media {
+    /// The policy in force.
+    pub fn srtp_policy(&self) -> SrtpPolicy {
+        self.srtp.unwrap_or(if self.address.is_loopback() {
+            SrtpPolicy::Allow
+        } else {
+            SrtpPolicy::Prefer
+        })
+    }
+}
+
+/// A port range, written `first-last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> Self {
+        format!("{}-{}", range.first, range.last)
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let fault = || format!("expected a port range such as \"20000-29999\", found \"{text}\"");
+        let (first, last) = text.split_once('-').ok_or_else(fault)?;
+        let first = first.trim().parse().map_err(|_| fault())?;
+        let last = last.trim().parse().map_err(|_| fault())?;
+        if first == 0 || first >= last {
+            return Err(fault());
+        }
+        Ok(PortRange { first, last })
+    }
+}
+
+/// Receive engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// io_uring where it is permitted, else recvmmsg.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    #[serde(rename = "io_uring")]
+    IoUring,
+    /// recvmmsg.
+    Recvmmsg,
+}
+
+/// What to do with plain RTP lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SrtpPolicy {
+    /// Refused.
+    Require,
+    /// Taken only where the offer has no secure line for that label.
+    Prefer,
+    /// Taken as offered.
+    Allow,
+}
+
+/// `[cpu]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cpu {
+    /// Media workers; 0: one per core in `rx`.
+    pub workers: u16,
+    /// Cores that workers are pinned to, such as `2-5` or `2,4`; empty: not pinned.
+    pub rx: String,
+    /// Cores of the spool threads; empty: not pinned.
+    pub spool: String,
+    /// Cores of control; empty: not pinned.
+    pub control: String,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Cpu { workers: 1, rx: String::new(), spool: String::new(), control: String::new() }
+    }
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Where everything is kept.
+    pub dir: PathBuf,
+    /// Seconds of full load that the ring holds.
+    pub ring_seconds: u32,
+    /// Largest segment, MiB.
+    pub segment_mib: u32,
+    /// Longest time between two syncs of the log, ms.
+    pub commit_ms: u64,
+    /// Longest span of a segment, s.
+    pub segment_s: u64,
+    /// Journal folder; default: `journal` in `dir`.
+    pub journal_dir: Option<PathBuf>,
+    /// New RSs are refused when less than this many minutes of the configured load fit on the disk.
+    pub reserve_minutes: u32,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store {
+            dir: PathBuf::from("./floortape-data"),
+            ring_seconds: 60,
+            segment_mib: 256,
+            commit_ms: 100,
+            segment_s: 300,
+            journal_dir: None,
+            reserve_minutes: 10,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: "info".to_owned() }
+    }
+}

@@ -1,0 +1,381 @@
+//! The frames on the SEQPACKET links between keeper, media and control. One datagram is one frame:
+//! a fixed head, then a postcard body; descriptors travel beside it (SCM_RIGHTS), at most 250.
+//! Every request is answered with the same id, and every request is idempotent by
+//! (slot, generation). Thread mode (tests) uses the same frames over the same kind of socket.
+//!
+//! ```text
+//! offset  size  field
+//!      0     2  version (1)
+//!      2     2  number of descriptors that travel with it
+//!      4     4  zero
+//!      8     8  request id; an answer repeats it, a notice has 0
+//!     16     n  body: `Frame`, postcard
+//! ```
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use crate::base::ids::{Generation, Position, RsId, Slot, Ssrc, StreamId, WorkerId};
+use crate::base::secret::MasterKey;
+use crate::base::suite::Suite;
+use crate::base::time::ClockMap;
+use crate::plane::handoff::layout::Geometry;
+use crate::store::event::{Origin, StreamDescription};
+
+/// Version of the head and of every body.
+pub const VERSION: u16 = 1;
+/// Bytes of the head.
+pub const HEAD_BYTES: usize = 16;
+
+/// A key on its way between our own processes: no `Debug`, wiped on drop.
+#[derive(Serialize, Deserialize)]
+pub struct WireKey(Vec<u8>);
+
+impl WireKey {
+    /// Takes a copy of `key`.
+    pub fn new(key: &MasterKey) -> Self {
+        WireKey(key.expose().to_vec())
+    }
+
+    /// The key; `None` where the bytes are no key of any suite.
+    pub fn key(&self) -> Option<MasterKey> {
+        MasterKey::new(&self.0)
+    }
+}
+
+impl Drop for WireKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Keys and suite of one stream.
+#[derive(Serialize, Deserialize)]
+pub struct Crypto {
+    /// The suite.
+    pub suite: Suite,
+    /// What the SRC encrypts with.
+    pub remote: WireKey,
+    /// What our SRTCP is protected with.
+    pub local: WireKey,
+}
+
+/// Everything media needs to record one m-line.
+#[derive(Serialize, Deserialize)]
+pub struct OpenStream {
+    /// Port pair to use.
+    pub slot: Slot,
+    /// Which use of it this is; a lower one is stale, the same one a repetition.
+    pub generation: Generation,
+    /// Written into the ring as the `open` (or `changed`) event.
+    pub description: StreamDescription,
+    /// Salt of the RS's leaf hashes.
+    pub salt: [u8; 32],
+    /// False: paused, nothing is stored.
+    pub active: bool,
+    /// Where our RTCP goes; `None`: send none.
+    pub rtcp_to: Option<SocketAddr>,
+    /// RTCP shares the RTP port.
+    pub rtcp_mux: bool,
+    /// SRTP; `None`: plain RTP.
+    pub crypto: Option<Crypto>,
+    /// Plain RTP: only the signalled address may send.
+    pub strict: bool,
+    /// Our CNAME for this RS (RFC 7022).
+    pub cname: String,
+}
+
+/// Why media cannot do what was asked. Becomes 503 before any 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The worker's command queue is full.
+    #[error("the worker's command queue is full")]
+    QueueFull,
+    /// No such slot here.
+    #[error("no such slot")]
+    NoSlot,
+    /// A newer use of the slot exists.
+    #[error("a newer use of the slot exists")]
+    Stale,
+    /// The ring is more than half full of what is not durable yet (F14).
+    #[error("the ring is more than half full of bytes that are not durable yet")]
+    RingLag,
+    /// The disk has no room (F11) or failed (F12).
+    #[error("the disk cannot take more")]
+    Disk,
+    /// Media is not ready.
+    #[error("media is not ready")]
+    NotReady,
+}
+
+/// What a worker's memory and health look like; sent each second.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStats {
+    /// Its number.
+    pub worker: WorkerId,
+    /// The datagram account, by counter number.
+    pub counters: Vec<u64>,
+    /// Records exist up to here.
+    pub tail: Position,
+    /// Durable up to here.
+    pub durable: Position,
+    /// Sealed up to here.
+    pub sealed: Position,
+    /// Ring size.
+    pub ring_bytes: u64,
+    /// `io_uring` or `recvmmsg`.
+    pub engine: String,
+    /// Why that engine.
+    pub engine_reason: String,
+    /// p50, p99, p99.9 and maximum of wire→captured, ns.
+    pub captured_ns: [u64; 4],
+    /// The same of captured→durable, ns.
+    pub durable_ns: [u64; 4],
+    /// The disk failed: why.
+    pub disk_error: Option<String>,
+}
+
+/// Something media noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// First authenticated packet of an SSRC.
+    Source {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+        /// SSRC.
+        ssrc: Ssrc,
+        /// Sender.
+        from: SocketAddr,
+    },
+    /// A segment was sealed and renamed into place.
+    Sealed {
+        /// Worker.
+        worker: WorkerId,
+        /// File name within the segments folder.
+        file: String,
+        /// Sealed up to here.
+        through: Position,
+    },
+    /// Nothing but failing tags for a second (F34).
+    AuthFailing {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+    },
+    /// The disk cannot take more, or can again.
+    Disk {
+        /// Worker.
+        worker: WorkerId,
+        /// What happened; `None`: well again.
+        error: Option<String>,
+    },
+}
+
+/// One body.
+#[derive(Serialize, Deserialize)]
+pub enum Frame {
+    // keeper → media and control
+    /// First frame to a child: everything it needs from the configuration, as JSON of
+    /// `config::Config`, and where the store is.
+    Setup {
+        /// JSON of the validated configuration.
+        config: String,
+        /// How often this role has been started.
+        start: u64,
+        /// Whether this is a successor (a predecessor died under the same keeper).
+        successor: bool,
+    },
+    /// Three descriptors: state, buffers, ring of one worker.
+    Memory {
+        /// Worker.
+        worker: WorkerId,
+        /// Sizes.
+        geometry: Geometry,
+    },
+    /// Two descriptors per slot, RTP then RTCP.
+    Slots {
+        /// First slot of the run; slot n belongs to worker n mod workers, as its number n div workers.
+        first: Slot,
+        /// Ports, RTP each; the RTCP port is one above.
+        ports: Vec<SocketAddr>,
+    },
+    /// One descriptor: the link to the other role (media ↔ control).
+    Link,
+    /// The predecessor is reaped: begin.
+    Go,
+    /// Take no new RS; say `Drained` when the running ones have ended.
+    Drain,
+    /// End at once: BYE to the running RSs, make all durable, exit.
+    Stop,
+    /// Configuration was replaced by this (JSON), already validated.
+    Reload {
+        /// JSON of `config::Config`.
+        config: String,
+    },
+    // media and control → keeper
+    /// The role does its work from now on.
+    Ready,
+    /// No RS is running any more.
+    Drained,
+
+    // control → media
+    /// Record this m-line. Answered by `Opened` or `Refused`.
+    Open(Box<OpenStream>),
+    /// The same use of a slot with other keys, addresses or direction. Answered like `Open`.
+    Update {
+        /// The whole new state.
+        stream: Box<OpenStream>,
+        /// Who asked for the change of direction, if there is one.
+        by: Origin,
+    },
+    /// Stop recording it. Answered by `Closed`.
+    Close {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+        /// Who asked.
+        by: Origin,
+    },
+    /// An event for a stream's record stream (`store::event::Event` as JSON). Answered by `Done`.
+    Note {
+        /// The stream.
+        stream: StreamId,
+        /// Slot.
+        slot: Slot,
+        /// JSON of the event.
+        event: String,
+    },
+    /// Salts of recordings that may have unsealed records. Sent first after each start of media.
+    Salts {
+        /// Recording and salt.
+        salts: Vec<(RsId, [u8; 32])>,
+        /// Streams of them.
+        streams: Vec<(StreamId, RsId)>,
+    },
+    /// Seal what is there now. Answered by `Done` when the segment is in place.
+    Seal,
+
+    // media → control
+    /// The stream is being recorded; `applied` is when the worker took it.
+    Opened {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+        /// Both clocks when the worker applied it.
+        applied: ClockMap,
+    },
+    /// It is not.
+    Refused {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+        /// Why.
+        why: Refusal,
+    },
+    /// The stream is closed; `applied` is when.
+    Closed {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+        /// Both clocks when the worker applied it.
+        applied: ClockMap,
+        /// Position behind its last record.
+        through: Position,
+    },
+    /// Done.
+    Done,
+    /// Each second, all workers.
+    Stats(Vec<WorkerStats>),
+    /// Something happened.
+    Notice(Notice),
+}
+
+/// Why bytes are no frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Shorter than the head.
+    #[error("frame of {found} bytes is shorter than its head")]
+    Short {
+        /// Bytes found.
+        found: usize,
+    },
+    /// Another version speaks.
+    #[error("frame version {found}, this binary speaks {VERSION}")]
+    Version {
+        /// Version found.
+        found: u16,
+    },
+    /// Body unreadable.
+    #[error("frame body: {0}")]
+    Body(#[from] postcard::Error),
+}
+
+/// A frame with its head.
+pub struct Envelope {
+    /// Request id; 0 for notices.
+    pub id: u64,
+    /// Descriptors that travel with it.
+    pub fds: u16,
+    /// The body.
+    pub frame: Frame,
+}
+
+impl Envelope {
+    /// The datagram.
+    pub fn emit(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.fds.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.id.to_le_bytes());
+        postcard::to_extend(&self.frame, bytes).expect("a Vec takes any frame")
+    }
+
+    /// Reads a datagram.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
+        let Some((head, body)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
+            return Err(FrameError::Short { found: bytes.len() });
+        };
+        let found = u16::from_le_bytes([head[0], head[1]]);
+        if found != VERSION {
+            return Err(FrameError::Version { found });
+        }
+        let mut id = [0; 8];
+        id.copy_from_slice(&head[8..16]);
+        Ok(Envelope {
+            id: u64::from_le_bytes(id),
+            fds: u16::from_le_bytes([head[2], head[3]]),
+            frame: postcard::from_bytes(body)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_round_trip_and_other_versions_are_refused() {
+        let envelope = Envelope {
+            id: 7,
+            fds: 2,
+            frame: Frame::Close { slot: Slot(1), generation: Generation(4), by: Origin::Src },
+        };
+        let mut bytes = envelope.emit();
+        let back = Envelope::parse(&bytes).expect("just emitted");
+        assert_eq!((back.id, back.fds), (7, 2));
+        assert!(matches!(back.frame, Frame::Close { slot: Slot(1), .. }));
+        bytes[0] = 9;
+        assert!(matches!(Envelope::parse(&bytes), Err(FrameError::Version { found: 9 })));
+        assert!(matches!(Envelope::parse(&bytes[..5]), Err(FrameError::Short { found: 5 })));
+    }
+}

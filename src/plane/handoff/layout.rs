@@ -1,0 +1,109 @@
+//! The shared memory of one worker, held by keeper in three memfds that outlive any process:
+//! *state* (words, intents, slots, sources), *buffers* (receive buffers) and *ring* (records).
+//!
+//! ```text
+//! state   0      header words, one page; the words of the commit protocol in cache lines of their own
+//!         4096   intent words, 8 bytes × BUFFER_COUNT
+//!         12288  slots, SLOT_BYTES each
+//!         …      sources, SOURCE_BYTES each, SOURCES_PER_STREAM a slot
+//! buffers 0      BUFFER_COUNT × BUFFER_BYTES
+//! ring    0      ring_bytes, place of position p is p mod ring_bytes
+//! ```
+//! A change of any offset or meaning raises [`VERSION`]; a binary that finds another one refuses.
+
+use crate::base::limits::{BUFFER_BYTES, BUFFER_COUNT, SOURCES_PER_STREAM};
+use crate::base::ports::Region;
+
+/// "FTSTATE1", little-endian.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"FTSTATE1");
+/// Version of everything in this file.
+pub const VERSION: u64 = 1;
+
+/// Word: [`MAGIC`].
+pub const AT_MAGIC: usize = 0;
+/// Word: [`VERSION`].
+pub const AT_VERSION: usize = 8;
+/// Word: worker number.
+pub const AT_WORKER: usize = 16;
+/// Word: slots of this worker.
+pub const AT_SLOT_COUNT: usize = 24;
+/// Word: ring size in bytes.
+pub const AT_RING_BYTES: usize = 32;
+/// Word: the only commit point (kill protocol). Position up to which records exist.
+pub const AT_TAIL: usize = 128;
+/// Word: position up to which the log is synced. Written by the spool.
+pub const AT_DURABLE: usize = 256;
+/// Word: position up to which segments are sealed. Written by the spool.
+pub const AT_SEALED: usize = 320;
+/// Word: monotonic ns of the worker's last turn.
+pub const AT_HEARTBEAT: usize = 384;
+/// Word: incarnation, raised by keeper before each "go"; counts over the life of the store.
+pub const AT_INCARNATION: usize = 448;
+/// Word: the spool's last turn.
+pub const AT_SPOOL_HEARTBEAT: usize = 512;
+/// Words: the datagram account, one per `base::counter::Counter`.
+pub const AT_COUNTERS: usize = 1024;
+/// Intent words.
+pub const AT_INTENTS: usize = 4096;
+/// Slots.
+pub const AT_SLOTS: usize = AT_INTENTS + (BUFFER_COUNT as usize * 8).next_multiple_of(4096);
+/// Bytes of one slot.
+pub const SLOT_BYTES: usize = 1024;
+/// Bytes of one source.
+pub const SOURCE_BYTES: usize = 512;
+
+/// What one worker's memory is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Geometry {
+    /// Slots of this worker.
+    pub slot_count: u32,
+    /// Ring size in bytes, a multiple of 2 MiB.
+    pub ring_bytes: u64,
+}
+
+impl Geometry {
+    /// Bytes of the state memfd.
+    pub const fn state_bytes(&self) -> usize {
+        (self.sources_at() + self.slot_count as usize * SOURCES_PER_STREAM * SOURCE_BYTES)
+            .next_multiple_of(4096)
+    }
+
+    /// Bytes of the buffers memfd.
+    pub const fn buffers_bytes(&self) -> usize {
+        BUFFER_COUNT as usize * BUFFER_BYTES
+    }
+
+    /// Offset of slot number `slot` of this worker.
+    pub const fn slot_at(&self, slot: u32) -> usize {
+        AT_SLOTS + slot as usize * SLOT_BYTES
+    }
+
+    /// Offset of the first source.
+    pub const fn sources_at(&self) -> usize {
+        AT_SLOTS + self.slot_count as usize * SLOT_BYTES
+    }
+
+    /// Offset of source `place` (0..SOURCES_PER_STREAM) of slot `slot`.
+    pub const fn source_at(&self, slot: u32, place: usize) -> usize {
+        self.sources_at() + (slot as usize * SOURCES_PER_STREAM + place) * SOURCE_BYTES
+    }
+}
+
+/// Writes the header of a fresh state region whose records begin at position `first`.
+pub fn initialise(state: &impl Region, worker: u16, geometry: &Geometry, first: u64) {
+    state.store(AT_VERSION, VERSION);
+    state.store(AT_WORKER, u64::from(worker));
+    state.store(AT_SLOT_COUNT, u64::from(geometry.slot_count));
+    state.store(AT_RING_BYTES, geometry.ring_bytes);
+    for word in [AT_TAIL, AT_DURABLE, AT_SEALED] {
+        state.store(word, first);
+    }
+    for intent in 0..BUFFER_COUNT as usize {
+        state.store(AT_INTENTS + intent * 8, INTENT_NONE);
+    }
+    state.store(AT_MAGIC, MAGIC);
+}
+
+/// An intent word that names no record: its buffer is FILLED when its head is set. Ask for it
+/// before comparing with the tail (ACCEPTED: at or above it, COMMITTED: below it).
+pub const INTENT_NONE: u64 = u64::MAX;

@@ -1,0 +1,4 @@
+//! Where the actors meet: the frames they exchange and the shared memory they look at.
+
+pub mod frame;
+pub mod layout;

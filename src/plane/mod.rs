@@ -1,0 +1,8 @@
+//! The actors. Each does a bounded `turn(now)`; they do not import each other and meet in
+//! [`handoff`].
+
+pub mod control;
+pub mod handoff;
+pub mod keeper;
+pub mod spool;
+pub mod worker;

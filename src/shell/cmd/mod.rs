@@ -1,0 +1,8 @@
+//! One file per verb.
+
+use std::process::ExitCode;
+
+/// Parses the command line and runs the verb.
+pub fn main() -> ExitCode {
+    ExitCode::from(2)
+}

@@ -1,0 +1,283 @@
+//! A recording as the interface contract shows it (`ls`, `show`, `recording.json`). More fields are
+//! welcome; these keep name and meaning.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::counter::Cause;
+use crate::base::ids::{RsId, StreamId};
+use crate::base::time::Wall;
+use crate::store::journal::entry::Signalling;
+
+/// One Recording Session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// Stable, URL-safe.
+    pub id: RsId,
+    /// `live`, `ended` or `orphan`.
+    pub state: State,
+    /// Our clock when the RS was accepted.
+    pub start: Wall,
+    /// Our clock when it ended.
+    pub end: Option<Wall>,
+    /// SIP Call-ID.
+    pub call_id: String,
+    /// The SRC.
+    pub src: Src,
+    /// How it was protected.
+    pub security: Security,
+    /// What was odd, in words an SBC admin can act on.
+    pub quirks: Vec<String>,
+    /// Communication Sessions.
+    pub sessions: Vec<Session>,
+    /// Participants.
+    pub participants: Vec<Participant>,
+    /// Media streams.
+    pub streams: Vec<Stream>,
+    /// Everything up to here would survive a power cut.
+    pub durable_through: Option<Wall>,
+    /// How far it is sealed.
+    pub seal: Seal,
+    /// The recorder's own test call.
+    pub own: bool,
+}
+
+/// Where a recording stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its RS is up.
+    Live,
+    /// Its RS ended by BYE.
+    Ended,
+    /// Its SRC is gone without a BYE.
+    Orphan,
+}
+
+/// The recording client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Src {
+    /// `address:port` of the INVITE.
+    pub address: String,
+    /// Authenticated identity, else the From AoR.
+    pub identity: String,
+    /// User-Agent value.
+    pub user_agent: String,
+}
+
+/// Protection of signalling and media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Security {
+    /// Transport of the dialog.
+    pub signalling: Signalling,
+    /// The weakest of its lines.
+    pub media: MediaSecurity,
+}
+
+/// Protection of media, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaSecurity {
+    /// Plain RTP.
+    Rtp,
+    /// SRTP keyed by SDES.
+    Sdes,
+    /// SRTP keyed by DTLS.
+    Dtls,
+}
+
+/// A Communication Session (RFC 7865 §6.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// As received.
+    pub session_id: String,
+    /// SRC-stated start, as received, else null.
+    pub start: Option<String>,
+    /// SRC-stated stop.
+    pub stop: Option<String>,
+    /// Group id, if any.
+    pub group: Option<String>,
+    /// `sipSessionID` values, white space stripped.
+    pub sip_session_ids: Vec<String>,
+}
+
+/// A participant (RFC 7865 §6.5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Participant {
+    /// As received.
+    pub participant_id: String,
+    /// Its names.
+    pub names: Vec<Name>,
+}
+
+/// One `nameID`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// Address of record, as received.
+    pub aor: String,
+    /// Display name.
+    pub name: Option<String>,
+}
+
+/// One recorded m-line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stream {
+    /// `a=label`, else `mN` with N the m-line from 1.
+    pub label: String,
+    /// `audio`, `video` or `text`.
+    pub media: String,
+    /// First accepted codec.
+    pub codec: String,
+    /// Its RTP clock rate.
+    pub clock_rate: u32,
+    /// SRTP suite, or null for plain RTP.
+    pub suite: Option<String>,
+    /// The ledger's word.
+    pub verdict: Verdict,
+    /// Seconds neither recorded, paused nor proven idle.
+    pub unproven_s: f64,
+    /// Who sends and receives it.
+    pub participants: Ends,
+    /// Where it stands.
+    pub state: StreamState,
+    /// Its SSRCs, in order of appearance.
+    pub sources: Vec<Source>,
+    /// Its pauses.
+    pub pauses: Vec<Pause>,
+    /// Digits decoded from telephone-event.
+    pub dtmf: Vec<Digit>,
+    /// Real-time text, if any.
+    pub text: Option<String>,
+    /// Number of the stream in the store.
+    pub stream: StreamId,
+    /// Datagrams that were not recorded, by counter label.
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// Participant ids by direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// They contribute to it.
+    pub send: Vec<String>,
+    /// They hear it.
+    pub recv: Vec<String>,
+}
+
+/// The ledger's verdict on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// No gap, and the SRC's own SR counts agree.
+    Complete,
+    /// No gap, but no SR to prove head and tail.
+    Continuous,
+    /// Packets are missing.
+    Gaps,
+    /// No packet at all.
+    Empty,
+}
+
+/// State of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamState {
+    /// Recording.
+    Active,
+    /// Paused by SRC or SRS.
+    Paused,
+    /// Ended.
+    Closed,
+}
+
+/// One SSRC of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// SSRC as a number.
+    pub ssrc: u32,
+    /// CNAME from SDES, if seen.
+    pub cname: Option<String>,
+    /// First index recorded.
+    pub first_index: u64,
+    /// Last index recorded.
+    pub last_index: u64,
+    /// Packets recorded.
+    pub packets: u64,
+    /// Bytes of them: RTP header and payload after decryption.
+    pub bytes: u64,
+    /// Missing indexes with a cause: always an integer.
+    pub lost: BTreeMap<Cause, u64>,
+    /// Bounds `[low, high]` where a shared counter cannot tell streams apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost_range: BTreeMap<Cause, [u64; 2]>,
+    /// Packets that came again.
+    pub duplicates: u64,
+    /// Missing indexes without a cause.
+    pub unexplained: u64,
+    /// Arrival of the first packet.
+    pub first_arrival: Option<Wall>,
+    /// Arrival of the last.
+    pub last_arrival: Option<Wall>,
+    /// The SRC's own packet count by its last SR, or null.
+    pub rtcp_sent: Option<u64>,
+    /// Each gap: first and last missing index, arrivals around it, cause (null: unexplained).
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
+}
+
+/// A run of missing indexes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// First missing index.
+    pub first: u64,
+    /// Last missing index.
+    pub last: u64,
+    /// Arrival of the packet before it.
+    pub from: Wall,
+    /// Arrival of the packet after it.
+    pub to: Wall,
+    /// Why; null where there is no evidence.
+    pub cause: Option<Cause>,
+}
+
+/// One pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Start.
+    pub from: Wall,
+    /// End; null while it lasts.
+    pub to: Option<Wall>,
+    /// `src`, `srs` or `observed`.
+    pub cause: String,
+}
+
+/// One DTMF digit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digit {
+    /// When it began.
+    pub at: Wall,
+    /// `0`-`9`, `*`, `#`, `A`-`D`.
+    pub digit: String,
+    /// Milliseconds it lasted.
+    pub ms: u64,
+}
+
+/// How far evidence goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// `open` or `sealed`.
+    pub state: SealState,
+    /// Chain head (hex) of the last segment that holds records of it.
+    pub head: Option<String>,
+}
+
+/// See [`Seal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SealState {
+    /// Some records are not in a segment yet.
+    Open,
+    /// All are.
+    Sealed,
+}

@@ -1,0 +1,220 @@
+//! What the journal holds. Entries are JSON inside checksummed frames; every key is sealed by the
+//! machine key before it gets here ([`Sealed`]).
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{Generation, RsId, Slot, StreamId};
+use crate::base::suite::Suite;
+use crate::base::time::{Mono, Wall};
+use crate::store::event::{Origin, StreamDescription};
+
+/// AES-256-GCM of a secret under the machine key: base64 of nonce ‖ cipher text ‖ tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed(pub String);
+
+/// How the signalling was protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signalling {
+    /// Plain UDP.
+    Udp,
+    /// Plain TCP.
+    Tcp,
+    /// TLS, server authenticated.
+    Tls,
+    /// TLS, both authenticated.
+    Mtls,
+}
+
+/// The SIP side of an RS as control needs it to go on after a restart: the raw header values that
+/// identify and route the dialog (RFC 3261 §12).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialogState {
+    /// Call-ID, byte for byte.
+    pub call_id: String,
+    /// Our tag.
+    pub local_tag: String,
+    /// The peer's tag; empty for a peer of RFC 2543.
+    pub remote_tag: String,
+    /// Our From/To value without tag, as it stood in the INVITE.
+    pub local_uri: String,
+    /// The peer's From/To value without tag.
+    pub remote_uri: String,
+    /// The peer's Contact URI.
+    pub remote_target: String,
+    /// Route set, in the order in which we use it.
+    pub route_set: Vec<String>,
+    /// Last CSeq we sent.
+    pub local_cseq: u32,
+    /// Last CSeq received.
+    pub remote_cseq: u32,
+    /// Transport of the last request: `udp` or `tcp`.
+    pub transport: String,
+    /// Where the last request came from.
+    pub peer: SocketAddr,
+    /// Which of our listening addresses took it.
+    pub local: SocketAddr,
+}
+
+/// A stream with what is needed to open it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamOpened {
+    /// What it is.
+    pub description: StreamDescription,
+    /// Use of the slot.
+    pub generation: Generation,
+    /// Whether media is wanted now (`a=sendonly`/`recvonly`), or paused.
+    pub active: bool,
+    /// Where our RTCP goes; `None` while unknown (`c=0.0.0.0`).
+    pub rtcp_to: Option<SocketAddr>,
+    /// Whether RTCP shares the RTP port (RFC 5761).
+    pub rtcp_mux: bool,
+    /// Suite and sealed master keys: the SRC's, then ours.
+    pub crypto: Option<SealedCrypto>,
+}
+
+/// The keys of one m-line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedCrypto {
+    /// The suite.
+    pub suite: Suite,
+    /// Tag of the crypto line that was taken.
+    pub tag: u32,
+    /// Key ‖ salt of the SRC: what it encrypts with.
+    pub remote: Sealed,
+    /// Key ‖ salt of ours: what our SRTCP is protected with.
+    pub local: Sealed,
+}
+
+/// The SRC, as far as known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SrcFacts {
+    /// Transport address the INVITE came from.
+    pub address: Option<SocketAddr>,
+    /// Authenticated identity, else the From AoR.
+    pub identity: String,
+    /// User-Agent value.
+    pub user_agent: String,
+}
+
+/// One journal entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// First entry of a file: which store, which control incarnation.
+    Start {
+        /// Format version.
+        version: u32,
+        /// Store volume id.
+        volume: String,
+        /// When.
+        at: Wall,
+    },
+    /// Stream ids below this are used up (reserved in blocks).
+    StreamIds {
+        /// The next free one.
+        next: StreamId,
+    },
+    /// An RS was accepted. Synced before its 200 leaves.
+    Opened {
+        /// The RS.
+        rs: RsId,
+        /// When the INVITE was accepted.
+        at: Wall,
+        /// The dialog.
+        dialog: DialogState,
+        /// The SRC.
+        src: SrcFacts,
+        /// How signalling was protected.
+        signalling: Signalling,
+        /// What was odd about it, in words.
+        quirks: Vec<String>,
+        /// Salt of its leaf hashes, sealed.
+        salt: Sealed,
+        /// Its streams.
+        streams: Vec<StreamOpened>,
+        /// The recorder's own test call (`--own`).
+        own: bool,
+        /// The whole answer sent, with keys blanked, so that a retransmission gets it again.
+        answer: String,
+        /// The SDP of that answer with our keys, sealed.
+        answer_sdp: Sealed,
+    },
+    /// A re-INVITE or UPDATE changed an RS.
+    Changed {
+        /// The RS.
+        rs: RsId,
+        /// When.
+        at: Wall,
+        /// The dialog now.
+        dialog: DialogState,
+        /// All its streams now (closed ones left out).
+        streams: Vec<StreamOpened>,
+        /// Further oddities.
+        quirks: Vec<String>,
+        /// The SDP of our answer, sealed.
+        answer_sdp: Sealed,
+    },
+    /// A pause or resume of one stream.
+    Direction {
+        /// The RS.
+        rs: RsId,
+        /// The stream.
+        stream: StreamId,
+        /// Wall time at which the worker applied it.
+        at: Wall,
+        /// The same instant, monotonic.
+        mono: Mono,
+        /// True from here on: recording; false: paused.
+        active: bool,
+        /// Who asked.
+        by: Origin,
+    },
+    /// A body arrived (SDP, metadata, anything else), byte for byte but for keys, which are blanked.
+    Body {
+        /// The RS.
+        rs: RsId,
+        /// Number within the RS, 1 first.
+        number: u32,
+        /// When.
+        at: Wall,
+        /// SIP method that carried it.
+        method: String,
+        /// CSeq number.
+        cseq: u32,
+        /// Content type as received.
+        content_type: String,
+        /// Content-Disposition as received.
+        disposition: String,
+        /// The body, base64.
+        bytes: String,
+    },
+    /// A stream ended before its RS.
+    StreamClosed {
+        /// The RS.
+        rs: RsId,
+        /// The stream.
+        stream: StreamId,
+        /// Its slot.
+        slot: Slot,
+        /// When.
+        at: Wall,
+        /// Who asked.
+        by: Origin,
+    },
+    /// The RS ended. Synced before the answer to BYE leaves.
+    Ended {
+        /// The RS.
+        rs: RsId,
+        /// When.
+        at: Wall,
+        /// Who asked.
+        by: Origin,
+        /// Why, in words.
+        reason: String,
+        /// The dialog's last CSeq, so that a retransmitted BYE gets its answer.
+        remote_cseq: u32,
+    },
+}

@@ -1,0 +1,3 @@
+//! The journal: control's append-only memory. Persist before reply.
+
+pub mod entry;

@@ -1,0 +1,12 @@
+//! What is kept and how it is proven: records, log, segments, evidence, journal, catalogue, export.
+//! Pure formats and rules; files are reached through the `Disk` port.
+
+pub mod catalog;
+pub mod event;
+pub mod evidence;
+pub mod export;
+pub mod journal;
+pub mod ledger;
+pub mod log;
+pub mod record;
+pub mod segment;

@@ -1,0 +1,10 @@
+//! Bytes to values and back. Nothing here waits, allocates without a bound, or panics on any input.
+
+pub mod metadata;
+pub mod multipart;
+pub mod rtcp;
+pub mod rtp;
+pub mod sdes;
+pub mod sdp;
+pub mod seq;
+pub mod sip;
