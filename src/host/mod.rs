@@ -1,1 +1,3 @@
-//! See the layer's table of contents.
+//! The adapters: what the ports of `base` mean on this operating system.
+
+pub mod keyfile;

@@ -1,3 +1,13 @@
 //! The journal: control's append-only memory. Persist before reply.
+//!
+//! Owned and written by control alone, on control's thread; read by every verb beside a running
+//! server. `appliance/docs/format-journal.md` is the format's page. Nothing here holds a clock or a
+//! key file: bytes, entropy and disk come in.
 
 pub mod entry;
+pub mod file;
+pub mod frame;
+pub mod keybox;
+
+pub use file::{Damage, Journal, JournalError, Replay, read};
+pub use keybox::{KeyBox, KeyBoxError};
