@@ -1,8 +1,5 @@
-//! One file per verb.
+//! One file per verb. A verb is a module here with `Args` (clap) and
+//! `run(Args) -> Result<Exit, Failure>`, and two lines in [`line`]: a variant and an arm.
 
-use std::process::ExitCode;
-
-/// Parses the command line and runs the verb.
-pub fn main() -> ExitCode {
-    ExitCode::from(2)
-}
+pub mod check;
+pub mod line;

@@ -1,0 +1,150 @@
+//! What types cannot say: ranges of single values, and arithmetic between keys and machine.
+
+use crate::config::cores;
+use crate::config::machine::Machine;
+use crate::config::model::Config;
+
+/// A fault at `path`, not yet placed in a text.
+pub(super) struct Breach {
+    /// The key to mend.
+    pub(super) path: &'static str,
+    /// Expected and found, with numbers.
+    pub(super) why: String,
+    /// How to mend it; `None`: what the key's own fix says.
+    pub(super) fix: Option<String>,
+}
+
+fn breach(path: &'static str, why: String) -> Breach {
+    Breach { path, why, fix: None }
+}
+
+/// Checks that need nothing but the configuration.
+pub(super) fn values(config: &Config) -> Vec<Breach> {
+    let mut found = Vec::new();
+    let ranges: [(&str, u64, u64, u64); 8] = [
+        ("sip.max_message_bytes", config.sip.max_message_bytes as u64, 65_535, 16 << 20),
+        ("media.streams_max", config.media.streams_max.into(), 1, 32_000),
+        ("cpu.workers", config.cpu.workers.into(), 0, 256),
+        ("store.ring_seconds", config.store.ring_seconds.into(), 1, 3_600),
+        ("store.segment_mib", config.store.segment_mib.into(), 1, 4_096),
+        ("store.commit_ms", config.store.commit_ms, 1, 10_000),
+        ("store.segment_s", config.store.segment_s, 1, 86_400),
+        ("store.reserve_minutes", config.store.reserve_minutes.into(), 0, 1_440),
+    ];
+    for (path, value, least, most) in ranges {
+        if !(least..=most).contains(&value) {
+            found.push(breach(path, format!("expected {least} to {most}, found {value}")));
+        }
+    }
+    if config.sip.udp.is_empty() && config.sip.tcp.is_empty() {
+        found.push(breach("sip.udp", "no listener: sip.udp and sip.tcp are both empty".into()));
+    }
+    if config.media.address.is_unspecified() || config.media.address.is_multicast() {
+        let why = format!(
+            "answers carry this address, so it must be one that SRCs can send to; found {}",
+            config.media.address
+        );
+        found.push(breach("media.address", why));
+    }
+    if !["error", "warn", "info", "debug"].contains(&config.log.level.as_str()) {
+        found.push(breach("log.level", format!("unknown level \"{}\"", config.log.level)));
+    }
+    if config.store.dir.as_os_str().is_empty() {
+        found.push(breach("store.dir", "expected a folder, found nothing".into()));
+    }
+    for (path, text) in [
+        ("cpu.rx", &config.cpu.rx),
+        ("cpu.spool", &config.cpu.spool),
+        ("cpu.control", &config.cpu.control),
+    ] {
+        if let Err(why) = cores::parse(text) {
+            found.push(breach(path, why));
+        }
+    }
+    if config.cpu.workers == 0 && config.cpu.rx.trim().is_empty() {
+        let why = "0 means one worker per core in cpu.rx, and cpu.rx names none".into();
+        found.push(breach("cpu.workers", why));
+    }
+    let (streams, pairs) = (config.media.streams_max, config.port_pairs());
+    if pairs < streams {
+        found.push(Breach {
+            path: "media.ports",
+            why: format!(
+                "{streams} streams need {streams} even/odd port pairs ({} ports), \
+                 the range {}-{} holds {pairs}",
+                2 * u64::from(streams),
+                config.media.ports.first,
+                config.media.ports.last
+            ),
+            fix: Some(format!("widen the range, or lower media.streams_max to {pairs}")),
+        });
+    }
+    found
+}
+
+/// Checks against the machine. `config` has passed [`values`].
+pub(super) fn machine(config: &Config, machine: &Machine) -> Vec<Breach> {
+    let mut found = Vec::new();
+    let mib = |bytes: u64| bytes >> 20;
+    let ring = config.ring_bytes().saturating_mul(config.worker_count().into());
+    if ring > machine.memory_free_bytes / 2 {
+        found.push(Breach {
+            path: "store.ring_seconds",
+            why: format!(
+                "{} streams × {} s need a ring of {} MiB in memory, half of the free memory is {} MiB",
+                config.media.streams_max,
+                config.store.ring_seconds,
+                mib(ring),
+                mib(machine.memory_free_bytes / 2)
+            ),
+            fix: Some("lower store.ring_seconds or media.streams_max, or add memory".into()),
+        });
+    }
+    for (path, text) in [
+        ("cpu.rx", &config.cpu.rx),
+        ("cpu.spool", &config.cpu.spool),
+        ("cpu.control", &config.cpu.control),
+    ] {
+        let named = cores::parse(text).unwrap_or_default();
+        let missing: Vec<_> = named.iter().filter(|core| !machine.cores.contains(core)).collect();
+        if !missing.is_empty() {
+            found.push(breach(
+                path,
+                format!("cores {missing:?} are not among those we may use: {:?}", machine.cores),
+            ));
+        }
+    }
+    let descriptors = config.descriptors();
+    if descriptors > machine.descriptors_max {
+        found.push(Breach {
+            path: "media.streams_max",
+            why: format!(
+                "{} port pairs and the rest need {descriptors} descriptors, the hard limit is {}",
+                config.slot_count(),
+                machine.descriptors_max
+            ),
+            fix: Some(format!(
+                "raise the limit (LimitNOFILE={descriptors} in systemd, `ulimit -Hn`), or lower \
+                 media.streams_max"
+            )),
+        });
+    }
+    found
+}
+
+/// The words for a disk with only `free_bytes` for the reserve; `None` where it is enough. Not
+/// among the faults above: a recorder with too small a disk starts all the same and answers 503
+/// until there is room (F11).
+pub fn reserve_shortfall(config: &Config, free_bytes: u64) -> Option<String> {
+    let reserve = config.reserve_bytes();
+    (free_bytes < reserve).then(|| {
+        format!(
+            "{} minutes of {} streams need {} MiB on disk, {} MiB are free in {}",
+            config.store.reserve_minutes,
+            config.media.streams_max,
+            reserve >> 20,
+            free_bytes >> 20,
+            config.store.dir.display()
+        )
+    })
+}

@@ -1,0 +1,95 @@
+//! All keys by path, with what to write there. A test holds this list, the model and the commented
+//! default together.
+
+/// A key and the fix that a fault at it proposes.
+pub(super) struct Key {
+    /// Table and name.
+    pub(super) path: &'static str,
+    /// What to write.
+    pub(super) fix: &'static str,
+}
+
+const fn key(path: &'static str, fix: &'static str) -> Key {
+    Key { path, fix }
+}
+
+/// Every key outside of `[[peers]]`.
+pub(super) const KEYS: &[Key] = &[
+    key("sip.udp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
+    key("sip.tcp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
+    key("sip.max_message_bytes", "a number of bytes from 65535 to 16777216"),
+    key("sip.strict", "true or false"),
+    key("media.address", "one IP address of this machine that the SRCs can reach"),
+    key("media.ports", "a range such as \"20000-29999\" with 2 ports for each stream"),
+    key("media.streams_max", "a number of streams from 1 to 32000"),
+    key("media.engine", "\"auto\", \"io_uring\" or \"recvmmsg\""),
+    key("media.srtp", "\"require\", \"prefer\" or \"allow\""),
+    key("cpu.workers", "a number from 0 (one per core in cpu.rx) to 256"),
+    key("cpu.rx", "cores such as \"2-5\" or \"2,4\"; \"\" for no pinning"),
+    key("cpu.spool", "cores such as \"6\" or \"6,7\"; \"\" for no pinning"),
+    key("cpu.control", "cores such as \"0-1\"; \"\" for no pinning"),
+    key("store.dir", "a folder on a local disk, such as \"/var/lib/floortape\""),
+    key("store.ring_seconds", "seconds from 1 to 3600"),
+    key("store.segment_mib", "MiB from 1 to 4096"),
+    key("store.commit_ms", "milliseconds from 1 to 10000"),
+    key("store.segment_s", "seconds from 1 to 86400"),
+    key("store.journal_dir", "a folder on a local disk"),
+    key("store.reserve_minutes", "minutes from 0 to 1440"),
+    key("log.level", "\"error\", \"warn\", \"info\" or \"debug\""),
+];
+
+/// The keys of one `[[peers]]` table.
+pub(super) const PEER_KEYS: &[Key] = &[
+    key("name", "a name for reports, such as \"turret-1\""),
+    key("match", "the IP address that the peer sends from, such as \"192.0.2.7\""),
+    key("strict", "true or false"),
+    key("srtp", "\"require\", \"prefer\" or \"allow\""),
+];
+
+/// The fix for `path`.
+pub(super) fn fix(path: &str) -> &'static str {
+    KEYS.iter().find(|key| key.path == path).map_or("see `floortape.toml`", |key| key.fix)
+}
+
+/// The candidate nearest to `wrong`, if one is near enough to be meant.
+pub(super) fn nearest<'k>(
+    wrong: &str,
+    candidates: impl Iterator<Item = &'k str>,
+) -> Option<&'k str> {
+    candidates
+        .map(|candidate| (distance(wrong, candidate), candidate))
+        .min()
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance: single-character edits from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    // A key of a thousand characters is near to nothing; the bound keeps the table small.
+    for (i, from) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_finds_a_slip_and_ignores_a_stranger() {
+        let paths = || ["streams_max", "ports", "address"].into_iter();
+        assert_eq!(nearest("stream_max", paths()), Some("streams_max"));
+        assert_eq!(nearest("port", paths()), Some("ports"));
+        assert_eq!(nearest("colour_of_the_box", paths()), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

@@ -1,0 +1,469 @@
+//! Reads a configuration: a file, then each `--set KEY=VALUE` on top of it. All faults are
+//! reported at once, each with its place.
+//!
+//! Every key is checked alone before the whole is built, so that one wrong value hides no other.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::bounds::{self, Breach};
+use super::fault::{Fault, Place};
+use super::keys::{self, KEYS, PEER_KEYS};
+use super::machine::Machine;
+use super::model::Config;
+
+/// The commented default: what runs without a file.
+pub const DEFAULT: &str = include_str!("../../appliance/floortape.toml");
+
+/// Reads `path` (`None`: the built-in default) and applies `sets`, each `KEY=VALUE` with a TOML
+/// value; a bare word that is no TOML is taken as a string.
+///
+/// Returns all faults that do not need the machine, in the order of the text.
+pub fn load(path: Option<&Path>, sets: &[String]) -> Result<Config, Vec<Fault>> {
+    read(path, sets, |_| Vec::new())
+}
+
+/// As [`load`], and checks the arithmetic against `machine`.
+pub fn load_for(
+    path: Option<&Path>,
+    sets: &[String],
+    machine: &Machine,
+) -> Result<Config, Vec<Fault>> {
+    read(path, sets, |config| bounds::machine(config, machine))
+}
+
+/// Reads all texts, then judges them; `further` is asked only about a configuration that is well
+/// formed.
+fn read(
+    path: Option<&Path>,
+    sets: &[String],
+    further: impl Fn(&Config) -> Vec<Breach>,
+) -> Result<Config, Vec<Fault>> {
+    let mut sources = Vec::new();
+    let mut faults = Vec::new();
+    match path {
+        None => sources.push(("built-in floortape.toml".to_owned(), DEFAULT.to_owned())),
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(text) => sources.push((path.display().to_string(), text)),
+            Err(error) => faults.push(Fault {
+                origin: path.display().to_string(),
+                place: None,
+                key: String::new(),
+                why: format!("cannot read the configuration: {error}"),
+                fix: "name a readable TOML file with -c, or leave it out for the default".into(),
+            }),
+        },
+    }
+    for set in sets {
+        match set_text(set) {
+            Ok(text) => sources.push((format!("--set {set}"), text)),
+            Err(fault) => faults.push(*fault),
+        }
+    }
+    let mut document = Document { sources: &sources, leaves: BTreeMap::new(), faults };
+    for source in 0..sources.len() {
+        document.add(source);
+    }
+    document.finish(further)
+}
+
+/// The TOML text that `KEY=VALUE` stands for.
+fn set_text(set: &str) -> Result<String, Box<Fault>> {
+    let Some((key, value)) = set.split_once('=') else {
+        return Err(Box::new(Fault {
+            origin: format!("--set {set}"),
+            place: None,
+            key: String::new(),
+            why: "expected KEY=VALUE".into(),
+            fix: "write for example --set media.streams_max=500".into(),
+        }));
+    };
+    let text = format!("{} = {}", key.trim(), value.trim());
+    // A bare word is a string; what begins like a list, table or string must be right TOML.
+    let bare = !value.trim_start().starts_with(['[', '{', '"', '\'']);
+    if bare && DeTable::parse(&text).is_err() {
+        return Ok(format!("{} = {}", key.trim(), toml::Value::from(value)));
+    }
+    Ok(text)
+}
+
+/// One value and where it stands.
+struct Leaf<'t> {
+    source: usize,
+    value: Spanned<DeValue<'t>>,
+}
+
+/// The texts and the values found in them.
+struct Document<'t> {
+    /// Origin and text.
+    sources: &'t [(String, String)],
+    /// By path (`media.ports`); a later text replaces the value of an earlier one.
+    leaves: BTreeMap<String, Leaf<'t>>,
+    faults: Vec<Fault>,
+}
+
+impl<'t> Document<'t> {
+    /// Takes the values of one TOML text.
+    fn add(&mut self, source: usize) {
+        let (root, errors) = DeTable::parse_recoverable(&self.sources[source].1);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            let fix = "mend the TOML: lists are [\"a\", \"b\"], texts stand in quotes";
+            self.fault(source, &span, "", error.message().to_owned(), fix.to_owned());
+        }
+        for (name, value) in root.into_inner() {
+            self.table(source, name.get_ref(), &name.span(), value);
+        }
+    }
+
+    /// Takes one top-level entry.
+    fn table(
+        &mut self,
+        source: usize,
+        name: &str,
+        name_span: &Range<usize>,
+        value: Spanned<DeValue<'t>>,
+    ) {
+        if name == "peers" {
+            self.leaves.insert(name.to_owned(), Leaf { source, value });
+            return;
+        }
+        let prefix = format!("{name}.");
+        if !KEYS.iter().any(|key| key.path.starts_with(&prefix)) {
+            let tables = KEYS.iter().filter_map(|key| key.path.split('.').next());
+            let near = keys::nearest(name, tables.chain(["peers"]));
+            self.unknown(source, name_span, name, near);
+            return;
+        }
+        let span = value.span();
+        let DeValue::Table(entries) = value.into_inner() else {
+            let why = "expected a table".to_owned();
+            self.fault(source, &span, name, why, format!("write [{name}] and its keys below"));
+            return;
+        };
+        for (key, value) in entries {
+            let path = format!("{prefix}{}", key.get_ref());
+            if KEYS.iter().any(|known| known.path == path) {
+                self.leaves.insert(path, Leaf { source, value });
+            } else {
+                let siblings =
+                    KEYS.iter().filter_map(|known| known.path.strip_prefix(prefix.as_str()));
+                let near = keys::nearest(key.get_ref(), siblings);
+                self.unknown(source, &key.span(), &path, near);
+            }
+        }
+    }
+
+    fn unknown(&mut self, source: usize, span: &Range<usize>, path: &str, near: Option<&str>) {
+        let fix = match near {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "remove it; all keys stand in the commented default floortape.toml".into(),
+        };
+        self.fault(source, span, path, "unknown key".into(), fix);
+    }
+
+    fn fault(&mut self, source: usize, span: &Range<usize>, key: &str, why: String, fix: String) {
+        let (origin, text) = &self.sources[source];
+        self.faults.push(Fault {
+            origin: origin.clone(),
+            place: Some(Place::find(text, span)),
+            key: key.to_owned(),
+            why,
+            fix,
+        });
+    }
+
+    /// Checks each value alone, then builds the whole.
+    fn finish(mut self, further: impl Fn(&Config) -> Vec<Breach>) -> Result<Config, Vec<Fault>> {
+        let mut whole = DeTable::new();
+        let mut wrong = Vec::new();
+        for (path, leaf) in &self.leaves {
+            let errors = if path == "peers" {
+                peer_errors(&leaf.value)
+            } else {
+                let mut alone = DeTable::new();
+                insert(&mut alone, path, leaf.value.clone());
+                build(alone)
+                    .err()
+                    .into_iter()
+                    .map(|error| plain(path, &leaf.value, &error))
+                    .collect()
+            };
+            if errors.is_empty() {
+                insert(&mut whole, path, leaf.value.clone());
+            }
+            wrong.extend(errors.into_iter().map(|error| (leaf.source, error)));
+        }
+        for (source, error) in wrong {
+            self.fault(source, &error.span, &error.key, error.why, error.fix);
+        }
+        // Wrong values are left out, so that the arithmetic of the rest is checked all the same.
+        match build(whole) {
+            Ok(config) => {
+                let mut breaches = bounds::values(&config);
+                if breaches.is_empty() && self.faults.is_empty() {
+                    breaches = further(&config);
+                }
+                let known: Vec<String> =
+                    self.faults.iter().map(|fault| fault.key.clone()).collect();
+                breaches.retain(|breach| !known.iter().any(|key| key == breach.path));
+                let placed = self.place(breaches);
+                self.faults.extend(placed);
+                if self.faults.is_empty() {
+                    return Ok(config);
+                }
+            }
+            Err(error) => {
+                let span = error.span().unwrap_or(0..0);
+                self.fault(0, &span, "", error.message().to_owned(), keys::fix("").to_owned());
+            }
+        }
+        self.faults.sort_by_key(|fault| {
+            let source = self.sources.iter().position(|(origin, _)| *origin == fault.origin);
+            (source, fault.place.as_ref().map(|place| (place.line, place.column)))
+        });
+        Err(self.faults)
+    }
+
+    /// Puts breaches at the place of their key.
+    fn place(&self, breaches: Vec<Breach>) -> Vec<Fault> {
+        let faults = breaches.into_iter().map(|breach| {
+            let fix = breach.fix.unwrap_or_else(|| keys::fix(breach.path).to_owned());
+            let (origin, place) = match self.leaves.get(breach.path) {
+                Some(leaf) => {
+                    let (origin, text) = &self.sources[leaf.source];
+                    (origin.clone(), Some(Place::find(text, &leaf.value.span())))
+                }
+                None => ("default".to_owned(), None),
+            };
+            Fault { origin, place, key: breach.path.to_owned(), why: breach.why, fix }
+        });
+        faults.collect()
+    }
+}
+
+/// What is wrong with one value.
+struct Wrong {
+    span: Range<usize>,
+    key: String,
+    why: String,
+    fix: String,
+}
+
+fn plain(path: &str, value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> Wrong {
+    Wrong {
+        span: error.span().unwrap_or_else(|| value.span()),
+        key: path.to_owned(),
+        why: error.message().to_owned(),
+        fix: format!("write {}", keys::fix(path)),
+    }
+}
+
+/// The faults of `[[peers]]`, key by key.
+fn peer_errors(value: &Spanned<DeValue<'_>>) -> Vec<Wrong> {
+    let wrong = |span: Range<usize>, key: String, why: &str, fix: &str| Wrong {
+        span,
+        key,
+        why: why.to_owned(),
+        fix: fix.to_owned(),
+    };
+    let Some(peers) = value.get_ref().as_array() else {
+        return vec![wrong(value.span(), "peers".into(), "expected a list", "write [[peers]]")];
+    };
+    let mut found = Vec::new();
+    for peer in peers.iter() {
+        let Some(entries) = peer.get_ref().as_table() else {
+            found.push(wrong(peer.span(), "peers".into(), "expected a table", "write [[peers]]"));
+            continue;
+        };
+        for (name, entry) in entries {
+            let path = format!("peers.{}", name.get_ref());
+            let Some(key) = PEER_KEYS.iter().find(|key| key.path == name.get_ref()) else {
+                let near = keys::nearest(name.get_ref(), PEER_KEYS.iter().map(|key| key.path));
+                let fix =
+                    near.map_or("remove it".to_owned(), |near| format!("did you mean \"{near}\"?"));
+                found.push(wrong(name.span(), path, "unknown key", &fix));
+                continue;
+            };
+            // The two required keys stand in, so that only this entry can be wrong.
+            let mut alone = DeTable::new();
+            for (name, text) in [("name", "peer"), ("match", "192.0.2.1")] {
+                alone.insert(at(name), Spanned::new(0..0, DeValue::String(text.into())));
+            }
+            alone.insert(at(key.path), entry.clone());
+            let mut root = DeTable::new();
+            let list = [Spanned::new(0..0, DeValue::Table(alone))].into_iter().collect();
+            root.insert(at("peers"), Spanned::new(0..0, DeValue::Array(list)));
+            if let Err(error) = build(root) {
+                let span = error.span().unwrap_or_else(|| entry.span());
+                found.push(wrong(span, path, error.message(), &format!("write {}", key.fix)));
+            }
+        }
+        for required in &PEER_KEYS[..2] {
+            if !entries.contains_key(required.path) {
+                let path = format!("peers.{}", required.path);
+                let fix = format!("add {} = {}", required.path, required.fix);
+                found.push(wrong(peer.span(), path, "missing key", &fix));
+            }
+        }
+    }
+    found
+}
+
+fn build(root: DeTable<'_>) -> Result<Config, toml::de::Error> {
+    Config::deserialize(ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(root))))
+}
+
+fn at<'t>(name: &str) -> Spanned<std::borrow::Cow<'t, str>> {
+    Spanned::new(0..0, name.to_owned().into())
+}
+
+/// Puts `value` at `path` (`table.key` or `table`).
+fn insert<'t>(root: &mut DeTable<'t>, path: &str, value: Spanned<DeValue<'t>>) {
+    let Some((table, key)) = path.split_once('.') else {
+        root.insert(at(path), value);
+        return;
+    };
+    let entry =
+        root.entry(at(table)).or_insert_with(|| Spanned::new(0..0, DeValue::Table(DeTable::new())));
+    if let DeValue::Table(entries) = entry.get_mut() {
+        entries.insert(at(key), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::SrtpPolicy;
+    use super::*;
+    use crate::base::prng::Prng;
+
+    fn faults(text: &str) -> Vec<Fault> {
+        let sources = [("f.toml".to_owned(), text.to_owned())];
+        let mut document =
+            Document { sources: &sources, leaves: BTreeMap::new(), faults: Vec::new() };
+        document.add(0);
+        document.finish(|_| Vec::new()).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn the_commented_default_is_the_default_and_names_every_key() {
+        assert_eq!(load(None, &[]).expect("the default is valid"), Config::default());
+        for key in KEYS {
+            let name = key.path.rsplit('.').next().expect("split gives at least one");
+            let named = DEFAULT.lines().any(|line| {
+                line.trim_start_matches("# ").split('=').next().is_some_and(|k| k.trim() == name)
+            });
+            assert!(named, "{} is not in floortape.toml", key.path);
+        }
+        for key in PEER_KEYS {
+            assert!(DEFAULT.contains(&format!("# {} = ", key.path)), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn the_key_list_is_the_model() {
+        let config = Config {
+            media: super::super::model::Media {
+                srtp: Some(SrtpPolicy::Allow),
+                ..Default::default()
+            },
+            store: super::super::model::Store {
+                journal_dir: Some("j".into()),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let table = toml::Table::try_from(&config).expect("a configuration is TOML");
+        let mut paths = Vec::new();
+        for (name, value) in &table {
+            if let Some(table) = value.as_table() {
+                paths.extend(table.keys().map(|key| format!("{name}.{key}")));
+            }
+        }
+        paths.sort();
+        let mut known: Vec<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
+        known.sort();
+        assert_eq!(paths, known);
+    }
+
+    #[test]
+    fn all_faults_come_at_once_each_with_its_place() {
+        let found = faults(
+            "[sip]\nudp = [\"127.0.0.1:5060\", 7]\nstrikt = true\n[media]\nports = \"9\"\n\
+             streams_max = 0\n[stor]\n[[peers]]\nname = \"x\"\nmatch = 5\n[[peers]]\nnam = 1\n",
+        );
+        let places: Vec<_> = found
+            .iter()
+            .map(|fault| (fault.key.as_str(), fault.place.as_ref().map_or(0, |place| place.line)))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                ("sip.udp", 2),
+                ("sip.strikt", 3),
+                ("media.ports", 5),
+                ("media.streams_max", 6),
+                ("stor", 7),
+                ("peers.match", 10),
+                ("peers.name", 11),
+                ("peers.match", 11),
+                ("peers.nam", 12),
+            ]
+        );
+        assert_eq!(found[1].fix, "did you mean \"strict\"?");
+        assert_eq!(found[0].place.as_ref().map(|place| (place.column, place.width)), Some((26, 1)));
+    }
+
+    #[test]
+    fn a_broken_line_does_not_hide_a_wrong_value() {
+        let found = faults("[sip]\nudp = [\n[media]\nstreams_max = \"many\"\n");
+        assert!(found.iter().any(|fault| fault.key.is_empty()), "{found:?}");
+        assert!(found.len() >= 2 || found[0].place.is_some(), "{found:?}");
+    }
+
+    #[test]
+    fn sets_win_over_the_file_and_bare_words_are_strings() {
+        let sets = ["log.level=debug", "media.streams_max = 7", "media.ports=30000-30999"];
+        let sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();
+        let config = load(None, &sets).expect("all three are valid");
+        assert_eq!(config.log.level, "debug");
+        assert_eq!((config.media.streams_max, config.media.ports.first), (7, 30_000));
+        for wrong in ["x", "sip.udp=[", "media.streams_max=many", "media=3", "a.b=1"] {
+            let found = load(None, &[wrong.to_owned()]).expect_err("each is wrong");
+            assert_eq!(found[0].origin, format!("--set {wrong}"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn too_few_ports_are_told_with_numbers() {
+        let sets = ["media.streams_max=100".to_owned(), "media.ports=20000-20099".to_owned()];
+        let found = load(None, &sets).expect_err("50 pairs are too few");
+        assert_eq!(found.len(), 1);
+        assert!(found[0].why.contains("100 streams need 100"), "{}", found[0].why);
+        assert!(found[0].why.contains("holds 50"), "{}", found[0].why);
+    }
+
+    #[test]
+    fn mutated_files_never_panic() {
+        let mut prng = Prng::new(72);
+        for _ in 0..500 {
+            let mut bytes = DEFAULT.as_bytes().to_vec();
+            for _ in 0..=prng.below(4) {
+                let at = prng.below(bytes.len() as u64) as usize;
+                match prng.below(3) {
+                    0 => bytes[at] = b" =[]\"'.#\n09az-"[prng.below(14) as usize],
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            for fault in faults(&String::from_utf8_lossy(&bytes)) {
+                assert!(fault.to_string().contains("fix: "));
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What a configuration asks of the machine, derived in one place so that `check`, keeper and media
+//! agree.
+
+use crate::base::ids::WorkerId;
+use crate::config::cores;
+use crate::config::model::Config;
+
+/// Ring bytes of one stream-second: G.711 at 50 packets/s is 172 B of RTP, 32 B of record header
+/// and padding each, plus RTCP and events: 10.4 KB/s (design: ring).
+pub const STREAM_BYTES_PER_S: u64 = 10_400;
+/// The ring is mapped and populated in pieces of this size (one huge page).
+pub const RING_STEP_BYTES: u64 = 2 << 20;
+/// Smallest ring: room for a burst of a few streams while the disk sleeps.
+pub const RING_BYTES_MIN: u64 = 16 << 20;
+/// Descriptors besides the sockets of the slots: standard streams, links, memfds, log and segment
+/// files, journal, catalogue, connections of control.
+pub const DESCRIPTORS_BESIDES: u64 = 512;
+
+impl Config {
+    /// Media workers: `cpu.workers`, or one per core of `cpu.rx`, at least one.
+    pub fn worker_count(&self) -> u16 {
+        match self.cpu.workers {
+            0 => cores::parse(&self.cpu.rx).map_or(1, |cores| cores.len().max(1) as u16),
+            workers => workers,
+        }
+    }
+
+    /// The core that `worker` is pinned to, if any; workers beyond the list begin it again.
+    pub fn worker_core(&self, worker: WorkerId) -> Option<u16> {
+        nth_core(&self.cpu.rx, worker)
+    }
+
+    /// The core that the spool of `worker` is pinned to, if any.
+    pub fn spool_core(&self, worker: WorkerId) -> Option<u16> {
+        nth_core(&self.cpu.spool, worker)
+    }
+
+    /// Ring of one worker, bytes: its share of `streams_max` × `ring_seconds`, a multiple of 2 MiB.
+    pub fn ring_bytes(&self) -> u64 {
+        let all = u64::from(self.media.streams_max)
+            .saturating_mul(u64::from(self.store.ring_seconds))
+            .saturating_mul(STREAM_BYTES_PER_S);
+        all.div_ceil(u64::from(self.worker_count()))
+            .max(RING_BYTES_MIN)
+            .next_multiple_of(RING_STEP_BYTES)
+    }
+
+    /// Largest segment in force, bytes: two must fit into the ring, so that one can be sealed from
+    /// it while the next is written.
+    pub fn segment_bytes(&self) -> u64 {
+        (u64::from(self.store.segment_mib) << 20).min(self.ring_bytes() / 2)
+    }
+
+    /// Port pairs that keeper tries to reserve: a quarter more than streams, because a port rests
+    /// after its use (F58), and never more than the range holds.
+    pub fn slot_count(&self) -> u32 {
+        let wanted = self.media.streams_max.saturating_add(self.media.streams_max.div_ceil(4));
+        wanted.min(self.port_pairs())
+    }
+
+    /// Even/odd port pairs in `media.ports` (RFC 3550 §11: RTP takes the even one).
+    pub fn port_pairs(&self) -> u32 {
+        let first = u32::from(self.media.ports.first).next_multiple_of(2);
+        (u32::from(self.media.ports.last) + 1).saturating_sub(first) / 2
+    }
+
+    /// Slots of `worker`: slot n belongs to worker n mod workers.
+    pub fn worker_slots(&self, worker: WorkerId, slot_count: u32) -> u32 {
+        let workers = u32::from(self.worker_count());
+        (slot_count + workers - 1 - u32::from(worker.0).min(workers - 1)) / workers
+    }
+
+    /// Descriptors that keeper and media each hold.
+    pub fn descriptors(&self) -> u64 {
+        2 * u64::from(self.slot_count()) + 8 * u64::from(self.worker_count()) + DESCRIPTORS_BESIDES
+    }
+
+    /// Where the journal lies.
+    pub fn journal_dir(&self) -> std::path::PathBuf {
+        self.store.journal_dir.clone().unwrap_or_else(|| self.store.dir.join("journal"))
+    }
+
+    /// Bytes that `reserve_minutes` of the configured load need on disk: once as log, once sealed.
+    pub fn reserve_bytes(&self) -> u64 {
+        2 * u64::from(self.media.streams_max)
+            * u64::from(self.store.reserve_minutes)
+            * 60
+            * STREAM_BYTES_PER_S
+    }
+}
+
+fn nth_core(list: &str, worker: WorkerId) -> Option<u16> {
+    let cores = cores::parse(list).ok()?;
+    let place = usize::from(worker.0).checked_rem(cores.len())?;
+    Some(cores[place])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::PortRange;
+
+    #[test]
+    fn ring_follows_the_formula_in_steps_of_two_mib() {
+        let mut config = Config::default();
+        config.media.streams_max = 2_000;
+        assert_eq!(config.ring_bytes(), 1_249_902_592);
+        assert_eq!(config.segment_bytes(), 256 << 20);
+        config.media.streams_max = 1;
+        assert_eq!(config.ring_bytes(), RING_BYTES_MIN);
+        assert_eq!(config.segment_bytes(), RING_BYTES_MIN / 2);
+    }
+
+    #[test]
+    fn every_slot_belongs_to_one_worker() {
+        let mut config = Config::default();
+        for workers in 1..6 {
+            config.cpu.workers = workers;
+            for slots in 0..20 {
+                let sum: u32 = (0..workers).map(|w| config.worker_slots(WorkerId(w), slots)).sum();
+                assert_eq!(sum, slots);
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_begin_at_even_ports_and_bound_the_slots() {
+        let mut config = Config::default();
+        config.media.ports = PortRange { first: 20_001, last: 20_007 };
+        assert_eq!(config.port_pairs(), 3);
+        assert_eq!(config.slot_count(), 3);
+        config.media.ports = PortRange { first: 65_534, last: 65_535 };
+        assert_eq!(config.port_pairs(), 1);
+    }
+}

@@ -1,0 +1,98 @@
+//! What this machine has and permits, as far as the recorder cares (F75). Reads only; the one thing
+//! changed is our own descriptor limit.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::machine::Machine;
+
+/// Highest core number looked at.
+const CORES_MAX: usize = 1_024;
+
+/// The resources that the arithmetic of a configuration is checked against.
+pub fn machine() -> Machine {
+    Machine {
+        memory_free_bytes: memory_free_bytes().unwrap_or(0),
+        cores: cores(),
+        descriptors_max: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+    }
+}
+
+/// Memory that can be had without swapping: `MemAvailable`, or what the control group still
+/// allows, whichever is less.
+fn memory_free_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let available = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1_024;
+    Some(group_free_bytes().map_or(available, |free| free.min(available)))
+}
+
+/// What the memory limit of our control group (version 2) leaves; `None` without a limit.
+fn group_free_bytes() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let folder = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let number =
+        |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+}
+
+/// Cores that this process may run on.
+fn cores() -> Vec<u16> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..CORES_MAX).filter(|core| set.is_set(*core)).map(|core| core as u16).collect()
+}
+
+/// Raises our limit of open descriptors to its hard limit; children inherit it. Returns the limit
+/// now in force.
+pub fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ =
+            setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Bytes that may be locked in memory.
+pub fn memlock_bytes() -> u64 {
+    getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX)
+}
+
+/// The nearest existing folder at or above `path`.
+pub fn existing_folder(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Bytes free for us where `path` lies or will lie.
+pub fn disk_free_bytes(path: &Path) -> io::Result<u64> {
+    let facts = rustix::fs::statvfs(existing_folder(path))?;
+    Ok(facts.f_bavail * facts.f_frsize)
+}
+
+/// Whether files where `path` lies can be written past the page cache (`O_DIRECT`); tried on an
+/// unnamed file that is gone with its descriptor.
+pub fn direct_writes_permitted(path: &Path) -> io::Result<()> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    rustix::fs::open(existing_folder(path), flags, Mode::RUSR | Mode::WUSR)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_has_memory_a_core_and_descriptors() {
+        let machine = machine();
+        assert!(machine.memory_free_bytes > 0);
+        assert!(!machine.cores.is_empty());
+        assert!(machine.descriptors_max >= 64);
+        assert!(disk_free_bytes(Path::new("./not/there/yet")).expect("statvfs of /") > 0);
+        assert_eq!(existing_folder(Path::new("/nowhere/at/all")), Path::new("/"));
+    }
+}

@@ -1,0 +1,103 @@
+//! `floortape check`: whether a configuration is right and this machine can carry it.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::config::model::{Config, Engine};
+use crate::config::{self, Fault};
+use crate::host::{facts, uring_permit};
+use crate::shell::exit::{Exit, Failure};
+
+/// Check a configuration: syntax, types, arithmetic, then what this machine permits.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Which configuration a verb works with.
+#[derive(clap::Args, Clone)]
+pub struct ConfigArgs {
+    /// Configuration file (TOML) [default: built in, on loopback]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Set one key on top of it; VALUE is TOML, a bare word is a text
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// The configuration, checked against this machine; prints every fault to stderr.
+    pub(crate) fn load(&self) -> Result<Config, Failure> {
+        config::load_for(self.file.as_deref(), &self.sets, &facts::machine()).map_err(told)
+    }
+}
+
+/// Prints the faults and turns them into the exit code for a bad configuration.
+pub(crate) fn told(faults: Vec<Fault>) -> Failure {
+    for fault in &faults {
+        eprintln!("{fault}");
+    }
+    let plural = if faults.len() == 1 { "" } else { "s" };
+    Failure::new(Exit::Config, format!("{} fault{plural} in the configuration", faults.len()))
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let config = args.config.load()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "configuration  ok: {}", summary(&config))?;
+    let shortfall = facts::disk_free_bytes(&config.store.dir)
+        .map(|free| config::reserve_shortfall(&config, free))
+        .unwrap_or_else(|error| {
+            Some(format!("cannot ask {}: {error}", config.store.dir.display()))
+        });
+    let faulty = shortfall.is_some();
+    writeln!(out, "disk           {}", shortfall.unwrap_or_else(|| "ok".to_owned()))?;
+    let forbidden = environment(&mut out, &config)?;
+    Ok(if faulty || forbidden { Exit::Config } else { Exit::Yes })
+}
+
+/// What the configuration asks for, in one line.
+fn summary(config: &Config) -> String {
+    format!(
+        "{} streams, {} port pairs, {} worker(s) with a ring of {} MiB, segments of {} MiB",
+        config.media.streams_max,
+        config.slot_count(),
+        config.worker_count(),
+        config.ring_bytes() >> 20,
+        config.segment_bytes() >> 20
+    )
+}
+
+/// One line per permission. Returns whether something is missing that the configuration requires;
+/// everything else degrades (F75).
+fn environment(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
+    let uring = uring_permit::permitted();
+    let required = config.media.engine == Engine::IoUring;
+    let forbidden = required && uring.is_err();
+    let otherwise = if required { "required by media.engine" } else { "recvmmsg is used instead" };
+    writeln!(out, "io_uring       {}", verdict(uring, otherwise))?;
+
+    let memory = config.ring_bytes() * u64::from(config.worker_count());
+    let locked = facts::memlock_bytes();
+    let text = if locked >= memory {
+        "ok".to_owned()
+    } else {
+        format!("limit {} MiB is below the ring: its pages may be swapped", locked >> 20)
+    };
+    writeln!(out, "locked memory  {text}")?;
+    let raised = facts::raise_descriptors();
+    writeln!(out, "descriptors    ok: limit raised to {raised}, {} needed", config.descriptors())?;
+    let direct = facts::direct_writes_permitted(&config.store.dir);
+    writeln!(out, "direct writes  {}", verdict(direct, "buffered writes are used instead"))?;
+    Ok(forbidden)
+}
+
+fn verdict(permitted: Result<(), impl Display>, otherwise: &str) -> String {
+    match permitted {
+        Ok(()) => "ok".to_owned(),
+        Err(error) => format!("not permitted ({error}): {otherwise}"),
+    }
+}

@@ -1,0 +1,74 @@
+//! The command line: which verbs there are. A verb exists when it works.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::check;
+use crate::shell::exit::{Exit, Failure};
+
+/// Floortape, a SIPREC Session Recording Server.
+#[derive(Parser)]
+#[command(name = "floortape", version, max_term_width = 100)]
+struct Line {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One variant per verb; its help is the doc comment of the verb's `Args`.
+#[derive(Subcommand)]
+enum Verb {
+    Check(check::Args),
+}
+
+impl Verb {
+    fn run(self) -> Result<Exit, Failure> {
+        match self {
+            Verb::Check(args) => check::run(args),
+        }
+    }
+}
+
+/// Parses the command line and runs the verb.
+pub fn main() -> ExitCode {
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            // clap writes help to stdout and faults to stderr; a closed pipe is no concern of ours.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Yes }.into();
+        }
+    };
+    match line.verb.run() {
+        Ok(exit) => exit.into(),
+        Err(failure) if closed_pipe(&failure.error) => Exit::Yes.into(),
+        Err(failure) => {
+            eprintln!("floortape: {:#}", failure.error);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Whether our reader went away (`floortape ls | head`): that ends the output, and is no failure.
+fn closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_verb_has_help() {
+        Line::command().debug_assert();
+        for verb in Line::command().get_subcommands() {
+            assert!(verb.get_about().is_some(), "{} has no help", verb.get_name());
+        }
+    }
+}
