@@ -30,12 +30,12 @@ pub const REPLAY_WINDOW: u64 = 1_024;
 pub const QUARANTINE_PACKETS: usize = 256;
 /// See [`QUARANTINE_PACKETS`].
 pub const QUARANTINE_MS: u64 = 2_000;
-/// Slot of the receive buffer ring: 16 B recvmsg header + 32 B name + 96 B control + payload.
+/// Slot of the receive buffer ring: 16 B recvmsg header + 32 B name + 112 B control + payload.
 pub const BUFFER_BYTES: usize = 2_048;
 /// Name area of a receive buffer: sockaddr_in6 needs 28.
 pub const BUFFER_NAME_BYTES: usize = 32;
-/// Control area: timestamp 32 + drops 24 + original address 32 = 88.
-pub const BUFFER_CONTROL_BYTES: usize = 96;
+/// Control area: timestamp 32 + drops 24 + original address 32 (IPv6: 48) = 104, in steps of 16.
+pub const BUFFER_CONTROL_BYTES: usize = 112;
 /// Largest datagram kept whole.
 pub const DATAGRAM_BYTES_MAX: usize = BUFFER_BYTES - 16 - BUFFER_NAME_BYTES - BUFFER_CONTROL_BYTES;
 /// 100,000 packets/s × 5 ms between turns = 500; next power of two, doubled for a burst.

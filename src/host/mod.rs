@@ -1,5 +1,12 @@
 //! The adapters: what the ports of `base` mean on this operating system.
 
+pub mod affinity;
+pub mod clock;
+pub mod drops;
+pub mod entropy;
 pub mod facts;
 pub mod keyfile;
+pub mod mapped;
+pub mod seqpacket;
+pub mod socket;
 pub mod uring_permit;

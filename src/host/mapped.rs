@@ -1,0 +1,188 @@
+//! Shared memory: memfds that outlive the process, mapped. Owns every pointer into them; what leaves
+//! is values, copies, and slices for the length of a closure.
+#![expect(unsafe_code, reason = "shared memory has no safe form: other processes hold it too")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags};
+
+use crate::base::ports::{Region, WritableRegion};
+
+/// Makes a memfd of exactly `bytes` zero bytes, closed on exec and sealed against changing its
+/// size: no map of it can ever raise SIGBUS.
+pub fn create(name: &str, bytes: usize) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = rustix::fs::memfd_create(name, flags)?;
+    rustix::fs::ftruncate(&fd, bytes as u64)?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+/// One mapped memfd. Drop unmaps; the memory lives on while any descriptor or map of it does.
+///
+/// Word access is atomic. Byte access is not: whoever writes bytes publishes them by a word stored
+/// afterwards, and whoever reads them loads that word first (the tail, the durable watermark).
+pub struct Mapped {
+    map: MmapRaw,
+}
+
+impl Mapped {
+    /// Maps `bytes` of `fd`. `InvalidData` where the memfd has another size, or may still shrink.
+    pub fn map(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
+        let fault = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+        let found = rustix::fs::fstat(fd)?.st_size;
+        if bytes == 0 || found != bytes as i64 {
+            return Err(fault(format!("shared memory of {found} bytes, expected {bytes}")));
+        }
+        if !rustix::fs::fcntl_get_seals(fd)?.contains(SealFlags::SHRINK) {
+            return Err(fault("shared memory is not sealed against shrinking".to_owned()));
+        }
+        let map = MmapOptions::new().len(bytes).map_raw(&File::from(fd.try_clone_to_owned()?))?;
+        // Keys and speech stay out of core dumps. Best effort: an old kernel may not know it.
+        let _ = map.advise(Advice::DontDump);
+        Ok(Mapped { map })
+    }
+
+    /// Makes a memfd and maps it: for a process that keeps its memory to itself, and for tests.
+    pub fn anonymous(name: &str, bytes: usize) -> io::Result<Self> {
+        Self::map(create(name, bytes)?.as_fd(), bytes)
+    }
+
+    /// Faults `length` bytes at `offset` in for writing, so that later stores do not. Both are
+    /// rounded to pages; what lies behind the end is left out.
+    pub fn populate(&self, offset: usize, length: usize) -> io::Result<()> {
+        let first = offset.min(self.map.len()) / 4096 * 4096;
+        let length = (offset.saturating_add(length).min(self.map.len())).saturating_sub(first);
+        if length == 0 {
+            return Ok(());
+        }
+        match self.map.advise_range(Advice::PopulateWrite, first, length) {
+            // Kernels before 5.14 do not know it; the first touch of each page then faults.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Keeps the pages from being swapped out. Fails where RLIMIT_MEMLOCK is too low (F75).
+    pub fn lock(&self) -> io::Result<()> {
+        self.map.lock()
+    }
+
+    /// Where `length` bytes at `offset` begin. Panics where they do not all lie in the map.
+    pub(super) fn at(&self, offset: usize, length: usize) -> *mut u8 {
+        let end = offset.checked_add(length).expect("an offset is far below the address space");
+        assert!(end <= self.map.len(), "{length} bytes at {offset} leave the map");
+        // SAFETY: `offset` ≤ the map's length, checked in the line above, so that the pointer stays
+        // in the same allocation (or one past its end, where length is 0).
+        // JUSTIFICATION: raw pointers are the only way to name memory that others write too.
+        unsafe { self.map.as_mut_ptr().add(offset) }
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8), "word offset {offset} is not aligned");
+        let word = self.at(offset, 8).cast::<u64>();
+        // SAFETY: in bounds by `at`, aligned (maps start at a page, the offset is a multiple of 8),
+        // mapped for as long as `self` is borrowed, and only accessed as an atomic while shared.
+        // JUSTIFICATION: the words of the commit protocol are read by other threads and processes.
+        unsafe { AtomicU64::from_ptr(word) }
+    }
+}
+
+impl Region for Mapped {
+    fn bytes(&self) -> usize {
+        self.map.len()
+    }
+
+    #[inline]
+    fn load(&self, offset: usize) -> u64 {
+        self.word(offset).load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn store(&self, offset: usize, value: u64) {
+        self.word(offset).store(value, Ordering::Release);
+    }
+
+    #[inline]
+    fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        let target = self.at(offset, bytes.len());
+        // SAFETY: the target lies in the map (`at`); `bytes` is a borrow of ordinary memory, which
+        // cannot overlap it, since no reference into the map leaves this file.
+        // JUSTIFICATION: a slice over memory that another process may read would claim too much.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
+    }
+
+    #[inline]
+    fn copy_out(&self, offset: usize, out: &mut [u8]) {
+        let source = self.at(offset, out.len());
+        // SAFETY: as in `copy_in`, the other way. Bytes that a writer changes meanwhile come out
+        // torn, never out of bounds; readers ask the watermark first and records carry a checksum.
+        // JUSTIFICATION: as in `copy_in`.
+        unsafe { std::ptr::copy_nonoverlapping(source, out.as_mut_ptr(), out.len()) };
+    }
+}
+
+impl WritableRegion for Mapped {
+    #[inline]
+    fn with_mut<R>(
+        &mut self,
+        offset: usize,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let start = self.at(offset, length);
+        // SAFETY: in bounds (`at`), initialised (a memfd is zeros at first), and ours alone: `&mut
+        // self` keeps this map's other methods out for the closure, and holders of other maps do
+        // not look above the published tail, which is where a writer builds.
+        // JUSTIFICATION: decryption writes straight into the record; a bounce buffer would cost a
+        // second copy of every packet.
+        fill(unsafe { std::slice::from_raw_parts_mut(start, length) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_map_writes_the_other_reads() {
+        let fd = create("two maps", 8192).expect("memfd");
+        let mut first = Mapped::map(fd.as_fd(), 8192).expect("right size");
+        let second = Mapped::map(fd.as_fd(), 8192).expect("right size");
+        first.populate(0, 8192).expect("populate");
+        first.copy_in(100, b"bytes");
+        first.with_mut(200, 3, |out| out.copy_from_slice(b"abc"));
+        first.store(8184, 42);
+        let mut out = [0; 5];
+        second.copy_out(100, &mut out);
+        assert_eq!(&out, b"bytes");
+        second.copy_out(200, &mut out[..3]);
+        assert_eq!((&out[..3], second.load(8184), second.bytes()), (&b"abc"[..], 42, 8192));
+    }
+
+    #[test]
+    fn another_size_and_an_unsealed_memfd_are_refused() {
+        let fd = create("size", 4096).expect("memfd");
+        assert!(Mapped::map(fd.as_fd(), 8192).is_err());
+        assert!(rustix::fs::ftruncate(&fd, 1).is_err(), "sealed against shrinking");
+        let open = rustix::fs::memfd_create("open", MemfdFlags::CLOEXEC).expect("memfd");
+        rustix::fs::ftruncate(&open, 4096).expect("no seal");
+        assert!(Mapped::map(open.as_fd(), 4096).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "leave the map")]
+    fn a_word_behind_the_end_panics() {
+        Mapped::anonymous("short", 4096).expect("memfd").load(4096);
+    }
+
+    #[test]
+    #[should_panic(expected = "not aligned")]
+    fn a_misaligned_word_panics() {
+        Mapped::anonymous("odd", 4096).expect("memfd").load(4);
+    }
+}

@@ -1,0 +1,167 @@
+//! Media sockets: a UDP port pair per slot, bound once by keeper and held for its whole life. They
+//! receive through the worker's engine and send our RTCP from the announced port (RFC 7866 §8.1.8).
+#![expect(unsafe_code, reason = "four socket options have no safe wrapper in any crate we use")]
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Socket queue of one stream: a packet of 172 bytes is charged 832, so this is about 5,000 packets
+/// or 100 s of one stream; the kernel doubles the figure for its bookkeeping.
+pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// An RTP port and the RTCP port above it (RFC 3550 §11), both bound.
+#[derive(Debug)]
+pub struct PortPair {
+    /// Even port.
+    pub rtp: OwnedFd,
+    /// The odd port above it.
+    pub rtcp: OwnedFd,
+    /// Address of the RTP socket.
+    pub address: SocketAddr,
+}
+
+/// Binds a UDP socket with everything the receive path needs: kernel stamps, drop counts, and the
+/// original destination, which names the stream after a kill (kill protocol: never guess by SSRC).
+pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // RCVBUFFORCE needs CAP_NET_ADMIN; without it the kernel clamps to net.core.rmem_max.
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
+        .is_err()
+    {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    }
+    set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
+    set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL)?;
+    if address.is_ipv4() {
+        set_flag(socket.as_fd(), libc::SOL_IP, libc::IP_RECVORIGDSTADDR)?;
+    } else {
+        set_flag(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Binds the pair whose RTP port is `port`; `None` where either port is taken.
+pub fn bind_pair(ip: IpAddr, port: u16) -> io::Result<Option<PortPair>> {
+    let taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    let address = SocketAddr::new(ip, port);
+    let rtp = match bind(address) {
+        Ok(socket) => socket,
+        Err(error) if taken(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match bind(SocketAddr::new(ip, port + 1)) {
+        Ok(rtcp) => Ok(Some(PortPair { rtp, rtcp, address })),
+        Err(error) if taken(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reserves up to `count` pairs in `first..=last`, RTP on even ports; a pair of which somebody else
+/// holds a port is skipped. Fewer than `count` mean that the range is exhausted.
+pub fn reserve(ip: IpAddr, first: u16, last: u16, count: usize) -> io::Result<Vec<PortPair>> {
+    let mut pairs = Vec::with_capacity(count);
+    let even = u32::from(first).next_multiple_of(2);
+    for port in (even..u32::from(last)).step_by(2) {
+        if pairs.len() == count {
+            break;
+        }
+        let port = u16::try_from(port).expect("below last, which is a port");
+        pairs.extend(bind_pair(ip, port)?);
+    }
+    Ok(pairs)
+}
+
+/// Sends one datagram without waiting; a full queue is `WouldBlock`.
+pub fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    rustix::net::sendto(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &to)?;
+    Ok(())
+}
+
+/// Takes one datagram without waiting: for the rare sockets that no engine reads.
+pub fn receive_from(socket: BorrowedFd<'_>, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let (length, _, from) = rustix::net::recvfrom(socket, out, RecvFlags::DONTWAIT)?;
+    let from = from.ok_or(io::ErrorKind::InvalidData)?;
+    Ok((length, SocketAddr::try_from(from)?))
+}
+
+/// The socket's own drop counter, also while nothing arrives (SO_MEMINFO, `SK_MEMINFO_DROPS`).
+pub fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = [0_u32; 16];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `info`, which is that large, and the
+    // descriptor is open for as long as it is borrowed.
+    // JUSTIFICATION: neither rustix nor socket2 has SO_MEMINFO.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &mut length,
+        )
+    };
+    if result == 0 {
+        Ok(info[libc::SK_MEMINFO_DROPS as usize])
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn set_flag(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads one `c_int` at the pointer given; the descriptor is borrowed, so it
+    // is open.
+    // JUSTIFICATION: neither rustix nor socket2 has SO_TIMESTAMPNS, SO_RXQ_OVFL or RECVORIGDSTADDR.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_pair_with_a_taken_port_is_skipped() {
+        let pairs = reserve(HOME, 41_000, 41_400, 3).expect("some ports are free");
+        assert_eq!(pairs.len(), 3);
+        let first = pairs[0].address.port();
+        assert!(pairs.iter().all(|pair| pair.address.port().is_multiple_of(2)));
+        assert!(bind_pair(HOME, first).expect("taken is no error").is_none());
+        let again = reserve(HOME, first, first + 1, 1).expect("taken is no error");
+        assert!(again.is_empty());
+    }
+
+    #[test]
+    fn a_datagram_leaves_from_the_bound_port() {
+        let pair = reserve(HOME, 41_400, 41_800, 1).expect("free").remove(0);
+        let peer = UdpSocket::bind("127.0.0.1:0").expect("free");
+        let to = peer.local_addr().expect("bound");
+        send_to(pair.rtp.as_fd(), b"report", to).expect("room in the queue");
+        let mut out = [0; 16];
+        let (length, from) = peer.recv_from(&mut out).expect("sent");
+        assert_eq!((&out[..length], from), (&b"report"[..], pair.address));
+        assert_eq!(drops(pair.rtp.as_fd()).expect("SO_MEMINFO"), 0);
+        peer.send_to(b"answer", pair.address).expect("room");
+        let (length, from) = receive_from(pair.rtp.as_fd(), &mut out).expect("loopback is at once");
+        assert_eq!((&out[..length], from), (&b"answer"[..], to));
+    }
+}
