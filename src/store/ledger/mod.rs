@@ -1,1 +1,17 @@
-//! See the layer's table of contents.
+//! The ledger: what was recorded of a stream, what is missing, and what proves why.
+//!
+//! A pure fold over the records of one stream ([`StreamLedger`]) and over the recorder's own events
+//! ([`HostEvidence`]). Every index from a source's first to its last is recorded, or has a cause
+//! with evidence, or is `unexplained`: there is no default. Memory grows with gaps, silences and
+//! sender reports, never with packets. Called by verbs and by the catalogue, on any thread.
+
+mod blame;
+pub mod dtmf;
+pub mod evidence;
+pub mod presence;
+pub mod reports;
+pub mod runs;
+mod stream;
+
+pub use evidence::HostEvidence;
+pub use stream::{Account, Packet, StreamLedger};

@@ -1,0 +1,151 @@
+//! Causes of gaps, by evidence only.
+
+use std::collections::BTreeMap;
+
+use super::evidence::{Drops, HostEvidence};
+use super::runs::Hole;
+use crate::base::counter::Cause;
+use crate::base::time::Wall;
+use crate::store::catalog::model::Gap;
+
+/// A statement that packets of a stream ended for a cause.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) cause: Cause,
+    pub(super) from: Wall,
+    pub(super) to: Wall,
+    pub(super) count: u64,
+    pub(super) ssrc: Option<u32>,
+    pub(super) range: Option<(u64, u64)>,
+}
+
+impl Claim {
+    fn meets(&self, ssrc: u32, span: (Wall, Wall)) -> bool {
+        self.ssrc.is_none_or(|named| named == ssrc) && self.from <= span.1 && self.to >= span.0
+    }
+
+    /// Whether a local drop counter moved. `net` is out of the question then.
+    fn is_local(&self) -> bool {
+        matches!(self.cause, Cause::Nic | Cause::Socket | Cause::Ring) && self.count > 0
+    }
+}
+
+/// Explains the gaps of one stream. What a claim or a counter has explained is used up.
+pub(super) struct Blame<'a> {
+    claims: &'a [Claim],
+    left: Vec<u64>,
+    host: &'a HostEvidence,
+    used: Vec<(Wall, Wall, u64, u64)>,
+    /// More than one source has gaps: a claim that names none is shared.
+    shared: bool,
+}
+
+/// The causes of one source's gaps.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    pub(super) lost: BTreeMap<Cause, u64>,
+    pub(super) lost_range: BTreeMap<Cause, [u64; 2]>,
+    pub(super) unexplained: u64,
+    pub(super) gaps: Vec<Gap>,
+}
+
+impl Verdicts {
+    fn take(&mut self, cause: Cause, count: u64, ambiguous: bool) {
+        if count == 0 {
+            return;
+        }
+        *self.lost.entry(cause).or_default() += count;
+        let range = self.lost_range.entry(cause).or_default();
+        range[0] += if ambiguous { 0 } else { count };
+        range[1] += count;
+    }
+}
+
+impl<'a> Blame<'a> {
+    pub(super) fn new(claims: &'a [Claim], host: &'a HostEvidence, shared: bool) -> Self {
+        let left = claims.iter().map(|claim| claim.count).collect();
+        Blame { claims, left, host, used: Vec::new(), shared }
+    }
+
+    pub(super) fn source(&mut self, ssrc: u32, holes: impl Iterator<Item = Hole>) -> Verdicts {
+        let mut verdicts = Verdicts::default();
+        for hole in holes {
+            self.hole(ssrc, hole, &mut verdicts);
+        }
+        // A range that is no range says nothing that `lost` does not.
+        verdicts.lost_range.retain(|_, [low, high]| low != high);
+        verdicts
+    }
+
+    fn hole(&mut self, ssrc: u32, hole: Hole, verdicts: &mut Verdicts) {
+        let span = hole.span();
+        let mut missing = hole.count();
+        let mut causes: Vec<Cause> = Vec::new();
+        let mut local = false;
+        // Statements with indexes first: they are exact. Then those that only name a time.
+        for exact in [true, false] {
+            for (claim, left) in self.claims.iter().zip(&mut self.left) {
+                if claim.range.is_some() != exact || !claim.meets(ssrc, span) {
+                    continue;
+                }
+                local |= claim.is_local();
+                let room = claim.range.map_or(missing, |(first, last)| {
+                    (last.min(hole.last) + 1).saturating_sub(first.max(hole.first)).min(missing)
+                });
+                let taken = room.min(*left);
+                if taken > 0 {
+                    *left -= taken;
+                    missing -= taken;
+                    causes.push(claim.cause);
+                    verdicts.take(claim.cause, taken, self.shared && claim.ssrc.is_none());
+                }
+            }
+        }
+        let host = self.host.drops(span.0, span.1);
+        if let Drops::Known { from, to, nic, socket } = host {
+            local |= nic > 0 || socket > 0;
+            let (nic_used, socket_used) = self.used_within(from, to);
+            let nic = nic.saturating_sub(nic_used).min(missing);
+            let socket = socket.saturating_sub(socket_used).min(missing - nic);
+            missing -= nic + socket;
+            self.used.push((from, to, nic, socket));
+            // The host's counters are shared by all streams: perhaps none of it was ours.
+            for (cause, count) in [(Cause::Nic, nic), (Cause::Socket, socket)] {
+                verdicts.take(cause, count, true);
+                causes.extend((count > 0).then_some(cause));
+            }
+        }
+        if missing > 0 {
+            let cause = if self.host.power_cut(span.0, span.1) {
+                Some(Cause::Power)
+            } else if host != Drops::Unknown && !local {
+                Some(Cause::Net)
+            } else {
+                None
+            };
+            match cause {
+                Some(cause) => {
+                    verdicts.take(cause, missing, false);
+                    causes.push(cause);
+                }
+                None => verdicts.unexplained += missing,
+            }
+            if cause.is_none() {
+                causes.clear();
+            }
+        }
+        causes.dedup();
+        verdicts.gaps.push(Gap {
+            first: hole.first,
+            last: hole.last,
+            from: hole.from,
+            to: hole.to,
+            cause: if let [only] = causes[..] { Some(only) } else { None },
+        });
+    }
+
+    fn used_within(&self, from: Wall, to: Wall) -> (u64, u64) {
+        let overlapping = self.used.iter().filter(|(start, end, ..)| *start < to && *end > from);
+        overlapping.fold((0, 0), |sum, (.., nic, socket)| (sum.0 + nic, sum.1 + socket))
+    }
+}

@@ -1,0 +1,374 @@
+//! The account of one stream.
+
+use std::collections::BTreeMap;
+
+use super::blame::{Blame, Claim};
+use super::dtmf::Digits;
+use super::evidence::HostEvidence;
+use super::presence::{Presence, SILENCE_NS, subtract};
+use super::reports::Reports;
+use super::runs::Runs;
+use crate::base::counter::{Cause, Counter};
+use crate::base::time::{Mono, Wall};
+use crate::store::catalog::model::{Digit, Pause, Source, StreamState, Verdict};
+use crate::store::event::{Event, Origin, StreamDescription};
+
+/// SSRCs whose reports are kept: an SRC reports on its own few sources; the rest is noise.
+const REPORTERS_MAX: usize = 64;
+
+/// One recorded RTP packet, as far as the ledger cares.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// Order of appearance of its SSRC, from 1.
+    pub ordinal: u16,
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// 48-bit index.
+    pub index: u64,
+    /// When the kernel saw it.
+    pub arrival: Wall,
+    /// Bytes of the whole packet after decryption.
+    pub bytes: u64,
+    /// Payload type.
+    pub payload_type: u8,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// The fold over one stream's records. Sources may come one after the other (as in a segment) or
+/// mixed (as in the log).
+#[derive(Clone, Debug, Default)]
+pub struct StreamLedger {
+    description: Option<StreamDescription>,
+    sources: BTreeMap<u16, SourceAccount>,
+    reports: BTreeMap<u32, Reports>,
+    digits: Digits,
+    opened: Option<Wall>,
+    closed: Option<Wall>,
+    pauses: Vec<Pause>,
+    claims: Vec<Claim>,
+    drops: BTreeMap<String, u64>,
+    socket_drops: u64,
+    last_seen: Option<Wall>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct SourceAccount {
+    ssrc: u32,
+    runs: Runs,
+    presence: Presence,
+    packets: u64,
+    bytes: u64,
+    duplicates: u64,
+    first_arrival: Option<Wall>,
+    last_arrival: Option<Wall>,
+}
+
+/// What the ledger says about a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Account {
+    /// What the stream is, by its `open` and `changed` events.
+    pub description: Option<StreamDescription>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Seconds neither recorded, paused nor proven idle.
+    pub unproven_s: f64,
+    /// Per SSRC.
+    pub sources: Vec<Source>,
+    /// Pauses.
+    pub pauses: Vec<Pause>,
+    /// DTMF.
+    pub dtmf: Vec<Digit>,
+    /// Datagrams not recorded, by counter label.
+    pub drops: BTreeMap<String, u64>,
+    /// Where it stands.
+    pub state: StreamState,
+}
+
+impl StreamLedger {
+    /// An account without records.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the stream is, as far as its events have said.
+    pub fn description(&self) -> Option<&StreamDescription> {
+        self.description.as_ref()
+    }
+
+    /// Takes a recorded RTP packet.
+    pub fn packet(&mut self, packet: &Packet<'_>) {
+        let source = self.sources.entry(packet.ordinal).or_default();
+        source.ssrc = packet.ssrc;
+        source.presence.add(packet.arrival);
+        source.first_arrival =
+            Some(source.first_arrival.map_or(packet.arrival, |first| first.min(packet.arrival)));
+        source.last_arrival = source.last_arrival.max(Some(packet.arrival));
+        self.last_seen = self.last_seen.max(Some(packet.arrival));
+        if !source.runs.add(packet.index, packet.arrival) {
+            source.duplicates += 1;
+            return;
+        }
+        source.packets += 1;
+        source.bytes += packet.bytes;
+        if let Some(reports) = reports_of(&mut self.reports, packet.ssrc) {
+            reports.packet(packet.arrival);
+        }
+        if let Some(clock_rate) = self.telephone_event(packet.payload_type) {
+            let Packet { ordinal, timestamp, payload, arrival, .. } = *packet;
+            self.digits.packet(ordinal, timestamp, payload, clock_rate, arrival);
+        }
+    }
+
+    fn telephone_event(&self, payload_type: u8) -> Option<u32> {
+        let formats = &self.description.as_ref()?.formats;
+        let format = formats.iter().find(|format| format.payload_type == payload_type)?;
+        format.codec.eq_ignore_ascii_case("telephone-event").then_some(format.clock_rate)
+    }
+
+    /// Takes a sender report: the SSRC's own packet count (RFC 3550 §6.4.1).
+    pub fn sender_report(&mut self, arrival: Wall, ssrc: u32, packets_sent: u32) {
+        self.last_seen = self.last_seen.max(Some(arrival));
+        if let Some(reports) = reports_of(&mut self.reports, ssrc) {
+            reports.report(arrival, packets_sent);
+        }
+    }
+
+    /// Takes a CNAME (RFC 3550 §6.5.1).
+    pub fn cname(&mut self, ssrc: u32, cname: &str) {
+        if let Some(reports) = reports_of(&mut self.reports, ssrc) {
+            reports.cname = Some(cname.to_owned());
+        }
+    }
+
+    /// Takes an event of the stream. `wall` converts monotonic times of that boot.
+    pub fn event(&mut self, arrival: Wall, wall: impl Fn(Mono) -> Wall, event: Event) {
+        self.last_seen = self.last_seen.max(Some(arrival));
+        match event {
+            Event::Open { description } => {
+                self.description = Some(description);
+                self.opened = Some(self.opened.map_or(arrival, |opened| opened.min(arrival)));
+            }
+            Event::Changed { description, .. } => self.description = Some(description),
+            Event::Pause { by } if self.pauses.last().is_none_or(|pause| pause.to.is_some()) => {
+                let cause = origin(by).to_owned();
+                self.pauses.push(Pause { from: arrival, to: None, cause });
+            }
+            Event::Resume { .. } => self.end_pause(arrival),
+            Event::Close { drops, socket_drops, .. } => {
+                self.closed = self.closed.max(Some(arrival));
+                self.end_pause(arrival);
+                for (label, count) in drops {
+                    *self.drops.entry(label).or_default() += count;
+                }
+                self.socket_drops += socket_drops;
+            }
+            Event::Source { ordinal, ssrc, .. } => {
+                self.sources.entry(ordinal).or_default().ssrc = ssrc.0;
+            }
+            Event::Dropped { cause, count, from, to, ssrc, range } => self.claims.push(Claim {
+                cause,
+                from: wall(from),
+                to: wall(to),
+                count,
+                ssrc: ssrc.map(|ssrc| ssrc.0),
+                range: range.map(|(first, last)| (first.0, last.0)),
+            }),
+            _ => {}
+        }
+    }
+
+    fn end_pause(&mut self, at: Wall) {
+        if let Some(pause) = self.pauses.last_mut() {
+            pause.to.get_or_insert(at);
+        }
+    }
+
+    /// The account as it stands. `through`: for a stream that is still open, records up to here are
+    /// known; nothing is said about the time after.
+    pub fn account(&self, host: &HostEvidence, through: Option<Wall>) -> Account {
+        let claims = self.all_claims();
+        let with_gaps =
+            self.sources.values().filter(|source| source.runs.holes().next().is_some()).count();
+        let mut blame = Blame::new(&claims, host, with_gaps > 1);
+        let heard = self.sources.values().filter(|source| source.packets > 0).count();
+        let replayed = self.drops.get(Counter::Replayed.label()).copied().unwrap_or(0);
+        let sources: Vec<Source> = self
+            .sources
+            .values()
+            .filter(|source| source.packets > 0)
+            .map(|source| {
+                // The replay counter is the stream's: with one source it is that source's.
+                let replayed = if heard == 1 { replayed } else { 0 };
+                self.source(source, &mut blame, replayed)
+            })
+            .collect();
+        let unproven_s = self.unproven_s(through);
+        let gaps = sources.iter().any(|source| !source.gaps.is_empty());
+        let agree =
+            sources.iter().all(|source| self.reports.get(&source.ssrc).is_some_and(Reports::agree));
+        let verdict = match () {
+            () if sources.is_empty() => Verdict::Empty,
+            () if gaps => Verdict::Gaps,
+            () if agree && unproven_s == 0.0 => Verdict::Complete,
+            () => Verdict::Continuous,
+        };
+        let state = match () {
+            () if self.closed.is_some() => StreamState::Closed,
+            () if self.pauses.last().is_some_and(|pause| pause.to.is_none()) => StreamState::Paused,
+            () => StreamState::Active,
+        };
+        Account {
+            description: self.description.clone(),
+            verdict,
+            unproven_s,
+            sources,
+            pauses: self.pauses.clone(),
+            dtmf: self.digits.digits(),
+            drops: self.drops.clone(),
+            state,
+        }
+    }
+
+    fn source(&self, source: &SourceAccount, blame: &mut Blame<'_>, replayed: u64) -> Source {
+        let (first_index, last_index) = source.runs.bounds().expect("has a packet");
+        let reports = self.reports.get(&source.ssrc);
+        let verdicts = blame.source(source.ssrc, source.runs.holes());
+        Source {
+            ssrc: source.ssrc,
+            cname: reports.and_then(|reports| reports.cname.clone()),
+            first_index,
+            last_index,
+            packets: source.packets,
+            bytes: source.bytes,
+            lost: verdicts.lost,
+            lost_range: verdicts.lost_range,
+            duplicates: source.duplicates + replayed,
+            unexplained: verdicts.unexplained,
+            first_arrival: source.first_arrival,
+            last_arrival: source.last_arrival,
+            rtcp_sent: reports.and_then(Reports::sent),
+            gaps: verdicts.gaps,
+        }
+    }
+
+    /// The claims of `dropped` events, and for what the final counters hold beyond them one claim
+    /// over the stream's whole life.
+    fn all_claims(&self) -> Vec<Claim> {
+        let mut claims = self.claims.clone();
+        let mut totals: BTreeMap<Cause, u64> = BTreeMap::new();
+        for counter in Counter::ALL {
+            if let (Some(count), Some(cause)) = (self.drops.get(counter.label()), cause_of(counter))
+            {
+                *totals.entry(cause).or_default() += count;
+            }
+        }
+        *totals.entry(Cause::Socket).or_default() += self.socket_drops;
+        for (cause, total) in totals {
+            let told: u64 = self
+                .claims
+                .iter()
+                .filter(|claim| claim.cause == cause)
+                .map(|claim| claim.count)
+                .sum();
+            if let (Some(count @ 1..), Some(from), Some(to)) =
+                (total.checked_sub(told), self.opened, self.closed)
+            {
+                claims.push(Claim { cause, from, to, count, ssrc: None, range: None });
+            }
+        }
+        claims
+    }
+
+    /// Seconds of the active periods in which nothing was recorded for more than a second and the
+    /// SRC's counts do not prove that nothing was sent.
+    fn unproven_s(&self, through: Option<Wall>) -> f64 {
+        let Some(opened) = self.opened else { return 0.0 };
+        let end = self.closed.or(through).max(self.last_seen).unwrap_or(opened);
+        let end = self.closed.unwrap_or(end);
+        let mut paused: Vec<(Wall, Wall)> =
+            self.pauses.iter().map(|pause| (pause.from, pause.to.unwrap_or(end))).collect();
+        let mut heard: Vec<(Wall, Wall)> = self
+            .sources
+            .values()
+            .flat_map(|source| source.presence.spans().iter().copied())
+            .collect();
+        let mut unproven_ns = 0;
+        for active in subtract((opened, end), &mut paused) {
+            for silence in subtract(active, &mut heard) {
+                if silence.1.0 - silence.0.0 > SILENCE_NS {
+                    unproven_ns += self.unproven_ns(opened, silence);
+                }
+            }
+        }
+        // Whole milliseconds: more digits would claim a precision that nobody has.
+        (unproven_ns / 1_000_000) as f64 / 1_000.0
+    }
+
+    fn unproven_ns(&self, opened: Wall, silence: (Wall, Wall)) -> i64 {
+        // Who spoke last before the silence must prove it; before the first packet, who spoke next.
+        let speaker = self
+            .sources
+            .values()
+            .filter_map(|source| {
+                let before = source.presence.spans().iter().rfind(|span| span.1 <= silence.0);
+                let after = source.presence.spans().iter().find(|span| span.0 >= silence.1);
+                let rank = match (before, after) {
+                    (Some(span), _) => (1, span.1.0),
+                    (None, Some(span)) => (0, -span.0.0),
+                    (None, None) => return None,
+                };
+                Some((rank, source.ssrc))
+            })
+            .max()
+            .map(|(_, ssrc)| ssrc);
+        let reporter = match speaker {
+            Some(ssrc) => self.reports.get(&ssrc),
+            // No packet at all: a report that counts zero packets proves it.
+            None => self.reports.values().next(),
+        };
+        let mut proven = reporter.map(|reports| reports.proven(opened)).unwrap_or_default();
+        subtract(silence, &mut proven).iter().map(|(from, to)| to.0 - from.0).sum()
+    }
+}
+
+fn reports_of(reports: &mut BTreeMap<u32, Reports>, ssrc: u32) -> Option<&mut Reports> {
+    if reports.len() >= REPORTERS_MAX && !reports.contains_key(&ssrc) {
+        return None;
+    }
+    Some(reports.entry(ssrc).or_default())
+}
+
+fn origin(by: Origin) -> &'static str {
+    match by {
+        Origin::Src => "src",
+        Origin::Srs => "srs",
+        Origin::Observed => "observed",
+    }
+}
+
+/// The cause that a stream's own counter is evidence for.
+fn cause_of(counter: Counter) -> Option<Cause> {
+    match counter {
+        Counter::AuthFailed => Some(Cause::Auth),
+        Counter::Late => Some(Cause::Late),
+        Counter::Truncated => Some(Cause::Truncated),
+        Counter::TooManySources | Counter::Stranger => Some(Cause::Refused),
+        Counter::Paused => Some(Cause::Paused),
+        Counter::QuarantineExpired => Some(Cause::Quarantine),
+        Counter::RingFull => Some(Cause::Ring),
+        Counter::Poison => Some(Cause::Poison),
+        Counter::RtpRecorded
+        | Counter::RtcpRecorded
+        | Counter::Malformed
+        | Counter::NoStream
+        | Counter::Replayed
+        | Counter::KeepAlive
+        | Counter::Unencrypted => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! Stories of one stream, and a property over random ones.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::ids::{Index, RsId, Slot, StreamId};
+use crate::store::event::{Format, HostDrops};
+
+const MS: i64 = 1_000_000;
+const S: i64 = 1_000 * MS;
+
+fn wall(mono: Mono) -> Wall {
+    Wall(mono.0 as i64)
+}
+
+fn packet(index: u64, arrival: Wall) -> Packet<'static> {
+    Packet {
+        ordinal: 1,
+        ssrc: 7,
+        index,
+        arrival,
+        bytes: 172,
+        payload_type: 0,
+        timestamp: 0,
+        payload: &[],
+    }
+}
+
+fn opened() -> StreamLedger {
+    let mut ledger = StreamLedger::new();
+    let format = |payload_type, codec: &str| Format {
+        payload_type,
+        codec: codec.to_owned(),
+        clock_rate: 8_000,
+        channels: 1,
+        fmtp: None,
+    };
+    let description = StreamDescription {
+        stream: StreamId(1),
+        rs: RsId([1; 16]),
+        line: 0,
+        label: Some("1".to_owned()),
+        media: "audio".to_owned(),
+        formats: vec![format(0, "PCMU"), format(101, "telephone-event")],
+        suite: None,
+        transport: "RTP/AVP".to_owned(),
+        slot: Slot(0),
+        port: 20_000,
+        remote: None,
+    };
+    ledger.event(Wall(0), wall, Event::Open { description });
+    ledger
+}
+
+fn close(ledger: &mut StreamLedger, at: Wall, drops: &[(&str, u64)], socket_drops: u64) {
+    let drops = drops.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect();
+    ledger.event(at, wall, Event::Close { by: Origin::Src, drops, socket_drops });
+}
+
+/// Ten seconds at 50 packets/s but for `lost`.
+fn ten_seconds(lost: std::ops::Range<u64>) -> StreamLedger {
+    ten_seconds_after(opened(), lost)
+}
+
+fn ten_seconds_after(mut ledger: StreamLedger, lost: std::ops::Range<u64>) -> StreamLedger {
+    for index in (0..500).filter(|index| !lost.contains(index)) {
+        ledger.packet(&packet(index, Wall(index as i64 * 20 * MS)));
+    }
+    ledger
+}
+
+fn host(moved: u64) -> HostEvidence {
+    let mut host = HostEvidence::default();
+    for second in 0..20_u64 {
+        let nic = |at: u64| HostDrops { nic: if at > 5 { moved } else { 0 }, ..Default::default() };
+        let event = Event::HostDrops {
+            from: Mono(second * S as u64),
+            to: Mono((second + 1) * S as u64),
+            before: nic(second),
+            after: nic(second + 1),
+        };
+        host.event(Wall((second + 1) as i64 * S), wall, &event);
+    }
+    host
+}
+
+#[test]
+fn a_burst_without_local_drops_was_lost_in_the_network() {
+    let mut ledger = ten_seconds(250..265);
+    close(&mut ledger, Wall(10 * S), &[], 0);
+    let account = ledger.account(&host(0), None);
+    let source = &account.sources[0];
+    assert_eq!(account.verdict, Verdict::Gaps);
+    assert_eq!((source.packets, source.bytes), (485, 485 * 172));
+    assert_eq!((source.first_index, source.last_index), (0, 499));
+    assert_eq!(source.lost, [(Cause::Net, 15)].into());
+    assert_eq!((source.unexplained, source.lost_range.len()), (0, 0));
+    let gap = &source.gaps[0];
+    assert_eq!((gap.first, gap.last, gap.cause), (250, 264, Some(Cause::Net)));
+    assert_eq!((gap.from, gap.to), (Wall(249 * 20 * MS), Wall(265 * 20 * MS)));
+}
+
+#[test]
+fn without_samples_around_it_a_gap_is_unexplained() {
+    let account = ten_seconds(250..265).account(&HostEvidence::default(), None);
+    assert_eq!((account.sources[0].unexplained, account.sources[0].lost.len()), (15, 0));
+    assert_eq!(account.sources[0].gaps[0].cause, None);
+}
+
+#[test]
+fn a_moved_host_counter_explains_up_to_its_delta_as_a_range() {
+    let account = ten_seconds(250..265).account(&host(10), None);
+    let source = &account.sources[0];
+    assert_eq!(source.lost, [(Cause::Nic, 10)].into());
+    assert_eq!(source.lost_range, [(Cause::Nic, [0, 10])].into());
+    assert_eq!(source.unexplained, 5, "the rest has no proof: a local counter moved");
+}
+
+#[test]
+fn a_gap_elsewhere_is_not_blamed_on_a_counter_that_moved_later() {
+    let account = ten_seconds(100..110).account(&host(10), None);
+    assert_eq!(account.sources[0].lost, [(Cause::Net, 10)].into());
+}
+
+#[test]
+fn two_gaps_do_not_use_the_same_drops_twice() {
+    let mut ledger = opened();
+    for index in (0..500).filter(|index| !matches!(index, 260..265 | 270..275)) {
+        ledger.packet(&packet(index, Wall(index as i64 * 20 * MS)));
+    }
+    let account = ledger.account(&host(6), None);
+    let source = &account.sources[0];
+    assert_eq!((source.lost[&Cause::Nic], source.unexplained), (6, 4));
+}
+
+#[test]
+fn a_dropped_event_with_indexes_is_exact() {
+    let mut ledger = ten_seconds(250..265);
+    let dropped = Event::Dropped {
+        cause: Cause::Auth,
+        count: 5,
+        from: Mono(5 * S as u64),
+        to: Mono(6 * S as u64),
+        ssrc: Some(crate::base::ids::Ssrc(7)),
+        range: Some((Index(250), Index(254))),
+    };
+    ledger.event(Wall(6 * S), wall, dropped);
+    close(&mut ledger, Wall(10 * S), &[("auth_failed", 5), ("replayed", 2)], 0);
+    let account = ledger.account(&host(0), None);
+    let source = &account.sources[0];
+    assert_eq!(source.lost, [(Cause::Auth, 5), (Cause::Net, 10)].into());
+    assert_eq!((source.duplicates, source.unexplained), (2, 0));
+    assert_eq!(account.drops["auth_failed"], 5);
+}
+
+#[test]
+fn a_full_socket_queue_explains_and_rules_out_the_network() {
+    let mut ledger = ten_seconds(250..265);
+    close(&mut ledger, Wall(10 * S), &[], 12);
+    let source = &ledger.account(&host(0), None).sources[0];
+    assert_eq!(source.lost, [(Cause::Socket, 12)].into());
+    assert_eq!(source.unexplained, 3);
+}
+
+#[test]
+fn complete_needs_counts_that_agree_and_no_unproven_second() {
+    let with_reports = |offset: u32| {
+        // As a segment has them: reports (ordinal 0) before packets.
+        let mut ledger = opened();
+        for n in 1..=9 {
+            ledger.sender_report(Wall(n * S), 7, n as u32 * 50 + 1 + offset);
+        }
+        let mut ledger = ten_seconds_after(ledger, 0..0);
+        close(&mut ledger, Wall(10 * S), &[], 0);
+        ledger.account(&host(0), None)
+    };
+    assert_eq!(with_reports(0).verdict, Verdict::Complete);
+    assert_eq!(with_reports(0).sources[0].rtcp_sent, Some(451));
+    assert_eq!(with_reports(3).verdict, Verdict::Continuous, "the head is missing");
+    let mut silent = ten_seconds(0..0);
+    close(&mut silent, Wall(14 * S), &[], 0);
+    let account = silent.account(&host(0), None);
+    assert_eq!(account.verdict, Verdict::Continuous);
+    assert_eq!(account.unproven_s, 4.02);
+    assert_eq!(StreamLedger::new().account(&host(0), None).verdict, Verdict::Empty);
+}
+
+#[test]
+fn silence_is_proven_by_counts_that_stand_still_or_excused_by_a_pause() {
+    let mut ledger = opened();
+    for n in 1..=30 {
+        ledger.sender_report(Wall(n * S), 7, (n as u32 * 50 + 1).min(500));
+    }
+    let mut ledger = ten_seconds_after(ledger, 0..0);
+    close(&mut ledger, Wall(30 * S), &[], 0);
+    assert_eq!(ledger.account(&host(0), None).unproven_s, 0.0);
+
+    let mut paused = ten_seconds(0..0);
+    paused.event(Wall(10 * S), wall, Event::Pause { by: Origin::Src });
+    paused.event(Wall(28 * S), wall, Event::Resume { by: Origin::Src });
+    close(&mut paused, Wall(30 * S), &[], 0);
+    let account = paused.account(&host(0), None);
+    assert_eq!(account.unproven_s, 2.0);
+    let pause = Pause { from: Wall(10 * S), to: Some(Wall(28 * S)), cause: "src".to_owned() };
+    assert_eq!((account.pauses, account.state), (vec![pause], StreamState::Closed));
+}
+
+proptest! {
+    /// Random loss, reorder and repetition: packets, duplicates and missing agree with a set, and
+    /// every missing index has exactly one place.
+    #[test]
+    fn the_account_adds_up(
+        kept in proptest::collection::vec((0_u64..300, 0_i64..40), 1..500),
+        delta in 0_u64..20,
+        socket in 0_u64..20,
+    ) {
+        let mut ledger = opened();
+        let mut seen = BTreeSet::new();
+        for (index, jitter) in &kept {
+            ledger.packet(&packet(*index, Wall((*index as i64 * 20 + jitter) * MS)));
+            seen.insert(*index);
+        }
+        close(&mut ledger, Wall(10 * S), &[], socket);
+        let account = ledger.account(&host(delta), None);
+        let source = &account.sources[0];
+        let span = seen.last().expect("one") - seen.first().expect("one") + 1;
+        prop_assert_eq!(source.packets, seen.len() as u64);
+        prop_assert_eq!(source.packets + source.duplicates, kept.len() as u64);
+        let lost: u64 = source.lost.values().sum();
+        prop_assert_eq!(source.packets + lost + source.unexplained, span);
+        let in_gaps: u64 = source.gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
+        prop_assert_eq!(in_gaps, span - source.packets);
+        prop_assert!(source.lost.get(&Cause::Nic).copied().unwrap_or(0) <= delta);
+        prop_assert!(source.lost.get(&Cause::Socket).copied().unwrap_or(0) <= socket);
+        prop_assert!(socket == 0 || !source.lost.contains_key(&Cause::Net));
+        prop_assert_eq!(account.verdict == Verdict::Gaps, span > source.packets);
+    }
+}
