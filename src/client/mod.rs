@@ -3,6 +3,7 @@
 //! Everything here is pure: seeds, keys and time are arguments. `shell/client` gives it sockets and
 //! threads; `floortape src call`, `demo` and the load generator are built on both.
 
+pub mod call;
 pub mod g711;
 pub mod media;
 pub mod melody;
@@ -12,6 +13,7 @@ pub mod rota;
 pub mod sender;
 pub mod wav;
 
+pub use call::{Call, Party, Protection, StreamPlan, Uid};
 pub use media::Media;
 pub use protect::{ProtectError, Protector};
 pub use rota::Rota;

@@ -1,0 +1,149 @@
+//! One sent stream: its machine, its socket pair, and what came of it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use crate::base::ids::Ssrc;
+use crate::base::prng::Prng;
+use crate::base::time::{ClockMap, Mono};
+use crate::client::reports::{Heard, heard};
+use crate::client::{ProtectError, Sender};
+
+/// RFC 3550 §6.2: five seconds, drawn from 0.5 to 1.5 times that so that reports do not fall into
+/// step; the first after half of it.
+const REPORT_MS: u64 = 5_000;
+
+/// RTP and RTCP sockets of one m-line: media leaves from the announced port, and the SRS's reports
+/// come to the one above (RFC 7866 §8.1.8).
+pub struct Sockets {
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
+    /// The announced RTP port.
+    pub port: u16,
+}
+
+impl Sockets {
+    /// Binds an even port and the next one, both chosen by the system.
+    pub fn bind(address: IpAddr) -> io::Result<Self> {
+        // Half of all ephemeral ports are even, and the next one is rarely taken.
+        for _ in 0..256 {
+            let rtp = UdpSocket::bind((address, 0))?;
+            let port = rtp.local_addr()?.port();
+            if port % 2 == 1 || port == u16::MAX {
+                continue;
+            }
+            let Ok(rtcp) = UdpSocket::bind((address, port + 1)) else { continue };
+            rtp.set_nonblocking(true)?;
+            rtcp.set_nonblocking(true)?;
+            return Ok(Sockets { rtp, rtcp, port });
+        }
+        Err(io::Error::new(io::ErrorKind::AddrInUse, "no free pair of UDP ports"))
+    }
+}
+
+/// A stream on its way.
+pub struct Leg {
+    /// Its machine.
+    pub sender: Sender,
+    sockets: Sockets,
+    rtp_to: SocketAddr,
+    rtcp_to: SocketAddr,
+    prng: Prng,
+    report_due: Mono,
+    /// Packets that the system refused to send.
+    pub unsent: u64,
+    /// Genuine reports of the SRS about this stream.
+    pub reports_heard: u64,
+    /// The last of them.
+    pub heard: Option<Heard>,
+    /// The SRS's own SSRC, once heard.
+    peer: Option<Ssrc>,
+}
+
+impl Leg {
+    /// Ready to send to the ports of the answer from `start` on.
+    pub fn new(
+        sender: Sender,
+        sockets: Sockets,
+        rtp_to: SocketAddr,
+        rtcp_to: SocketAddr,
+        start: Mono,
+    ) -> Self {
+        let mut prng = Prng::new(u64::from(sender.origin().ssrc.0));
+        let report_due = start.plus_ms(REPORT_MS / 4 + prng.below(REPORT_MS / 2));
+        Leg {
+            sender,
+            sockets,
+            rtp_to,
+            rtcp_to,
+            prng,
+            report_due,
+            unsent: 0,
+            reports_heard: 0,
+            heard: None,
+            peer: None,
+        }
+    }
+
+    /// Sends the next packet, and a report where one is due.
+    pub fn turn(&mut self, clock: ClockMap) -> Result<(), ProtectError> {
+        if let Some(packet) = self.sender.packet(clock.mono)?
+            && self.sockets.rtp.send_to(&packet, self.rtp_to).is_err()
+        {
+            self.unsent += 1;
+        }
+        if clock.mono >= self.report_due {
+            self.report_due = clock.mono.plus_ms(REPORT_MS / 2 + self.prng.below(REPORT_MS));
+            self.report(clock, false)?;
+            self.listen();
+        }
+        Ok(())
+    }
+
+    /// The last report, with BYE, and a last look at what the SRS had to say.
+    pub fn end(&mut self, clock: ClockMap) -> Result<(), ProtectError> {
+        self.listen();
+        self.report(clock, true)
+    }
+
+    fn report(&mut self, clock: ClockMap, bye: bool) -> Result<(), ProtectError> {
+        if let Some(packet) = self.sender.report(clock.mono, clock.wall, bye)? {
+            // A lost report is made good by the next one.
+            let _ = self.sockets.rtcp.send_to(&packet, self.rtcp_to);
+        }
+        Ok(())
+    }
+
+    /// Reads at most a handful of reports; strangers' and forged ones are passed over.
+    fn listen(&mut self) {
+        let mut datagram = [0; 2_048];
+        for _ in 0..16 {
+            let Ok((length, from)) = self.sockets.rtcp.recv_from(&mut datagram) else { break };
+            if from != self.rtcp_to {
+                continue;
+            }
+            let peer = self.peer.map(|ssrc| ssrc.0);
+            let Some(compound) = self.sender.open_report(&datagram[..length], peer) else {
+                continue;
+            };
+            let about = self.sender.origin().ssrc;
+            if let Some(block) = heard(&compound).into_iter().find(|block| block.about == about) {
+                self.reports_heard += 1;
+                self.peer = Some(block.reporter);
+                self.heard = Some(block);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_even_and_next_to_each_other() {
+        let sockets = Sockets::bind(IpAddr::from([127, 0, 0, 1])).expect("ports on loopback");
+        let rtcp = sockets.rtcp.local_addr().expect("bound");
+        assert_eq!((sockets.port % 2, rtcp.port()), (0, sockets.port + 1));
+    }
+}

@@ -1,0 +1,4 @@
+//! Sockets and threads of the SRC role: what turns `client` into calls on the wire.
+
+pub mod leg;
+pub mod pace;
