@@ -29,6 +29,22 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// All of them.
+    pub const ALL: [Exit; 10] = [
+        Exit::Yes,
+        Exit::No,
+        Exit::Usage,
+        Exit::NotFound,
+        Exit::Refused,
+        Exit::Unreachable,
+        Exit::Io,
+        Exit::TryAgain,
+        Exit::Config,
+        Exit::Interrupted,
+    ];
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit as u8)

@@ -181,7 +181,7 @@ pub enum Notice {
 pub enum Frame {
     // keeper → media and control
     /// First frame to a child: everything it needs from the configuration, as JSON of
-    /// `config::Config`, and where the store is.
+    /// `config::Config`. One descriptor: the lock of the store, to be held to the end.
     Setup {
         /// JSON of the validated configuration.
         config: String,
@@ -197,14 +197,15 @@ pub enum Frame {
         /// Sizes.
         geometry: Geometry,
     },
-    /// Two descriptors per slot, RTP then RTCP.
+    /// Two descriptors per slot, RTP then RTCP; none to control, which only needs the addresses.
     Slots {
         /// First slot of the run; slot n belongs to worker n mod workers, as its number n div workers.
         first: Slot,
         /// Ports, RTP each; the RTCP port is one above.
         ports: Vec<SocketAddr>,
     },
-    /// One descriptor: the link to the other role (media ↔ control).
+    /// One descriptor: the link to the other role (media ↔ control). Comes before `Go` if the other
+    /// role runs, and again whenever that was started anew; the older link is dead then.
     Link,
     /// The predecessor is reaped: begin.
     Go,

@@ -1,1 +1,6 @@
-//! See the layer's table of contents.
+//! Keeper's decisions: which role to start when, whom to tell, when to end. It holds no process,
+//! no descriptor and no clock: `shell::serve::keeper` does what it says.
+
+mod machine;
+
+pub use machine::{Act, Event, Machine, Outcome, Role};

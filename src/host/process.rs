@@ -1,0 +1,80 @@
+//! Children of keeper: the same binary under another `argv[0]`, one link as standard input.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child as StdChild, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
+
+/// A running child. Dropping it neither ends nor reaps it.
+#[derive(Debug)]
+pub struct Child {
+    child: StdChild,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Starts this very binary as `name` (its `argv[0]`) with `link` as standard input.
+    ///
+    /// It stands in a process group of its own, so that ^C in a terminal reaches keeper first.
+    /// `/proc/self/exe` names the running binary even when its file was replaced meanwhile.
+    pub fn start(name: &str, link: OwnedFd) -> io::Result<Self> {
+        let child = Command::new("/proc/self/exe")
+            .arg0(name)
+            .process_group(0)
+            .stdin(Stdio::from(link))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.expect("the kernel gives children positive numbers");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Child { child, pidfd })
+    }
+
+    /// Process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reaps the child if it has ended. Only this proves its death: a closed link does not (kill
+    /// protocol, pitfall 5).
+    pub fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Kills it (SIGKILL); reap afterwards.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+}
+
+impl AsFd for Child {
+    /// Readable once the child has ended (pidfd_open(2)).
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Takes the link that keeper gave us as standard input, and leaves `/dev/null` there.
+pub fn inherited_link() -> io::Result<OwnedFd> {
+    let link = io::stdin().as_fd().try_clone_to_owned()?;
+    // A descriptor that is no socket means that somebody else started us.
+    rustix::net::sockopt::socket_type(&link)?;
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(link)
+}
+
+/// Forbids core files for us and our children: they would hold keys.
+pub fn forbid_cores() {
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+/// Shows `name` in process lists; without it the kernel would say `exe`.
+pub fn name_self(name: &str) {
+    if let Ok(name) = std::ffi::CString::new(name) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}

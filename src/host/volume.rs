@@ -1,0 +1,190 @@
+//! The store's identity and its lock: `STORE/volume.json` and `STORE/lock`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+/// Version of the store's layout.
+pub const VERSION: u32 = 1;
+/// Incarnations reserved at once, so that a restart of media waits for no sync.
+const INCARNATIONS: u64 = 1_024;
+
+/// What `volume.json` holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// UUID of the store, made with it; never changes.
+    pub id: String,
+    /// [`VERSION`] of whoever made it.
+    pub version: u32,
+    /// Incarnations of media below this are used up.
+    pub incarnation_next: u64,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// Another server has it.
+    #[error("the store {} is in use by another server (process {holder})", store.display())]
+    InUse {
+        /// The store.
+        store: PathBuf,
+        /// Process number of its keeper, or `unknown`.
+        holder: String,
+    },
+    /// `volume.json` cannot be understood.
+    #[error("{}: expected a store of version {VERSION}: {why}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// The operating system's own words.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The lock of a store: held as long as any copy of its descriptor is open, in any process.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// The descriptor, to hand a copy to children: the store stays locked until all have ended.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+/// Takes the lock of `store`, which is made if it is not there.
+///
+/// [`VolumeError::InUse`] at once where a keeper lives; a caller may try again where only its
+/// children are left ([`holder_lives`] tells).
+pub fn lock(store: &Path) -> Result<Lock, VolumeError> {
+    let failed = |path: &Path, error: io::Error| VolumeError::Io { path: path.to_owned(), error };
+    std::fs::create_dir_all(store).map_err(|error| failed(store, error))?;
+    let path = store.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| failed(&path, error))?;
+    let mut holder = String::new();
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let _ = (&file).take(20).read_to_string(&mut holder);
+            let holder = holder.trim().to_owned();
+            let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
+            return Err(VolumeError::InUse { store: store.to_owned(), holder });
+        }
+        Err(error) => return Err(failed(&path, error.into())),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(|error| failed(&path, error))?;
+    Ok(Lock(file))
+}
+
+/// Whether the process that `InUse` names is alive.
+pub fn holder_lives(holder: &str) -> bool {
+    holder.parse::<u32>().is_ok_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// Reads `volume.json` of `store`.
+pub fn read(store: &Path) -> Result<Volume, VolumeError> {
+    let path = store.join("volume.json");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| VolumeError::Io { path: path.clone(), error })?;
+    let volume: Volume = serde_json::from_str(&text)
+        .map_err(|error| VolumeError::Unreadable { path: path.clone(), why: error.to_string() })?;
+    if volume.version != VERSION {
+        let why = format!("found version {}", volume.version);
+        return Err(VolumeError::Unreadable { path, why });
+    }
+    Ok(volume)
+}
+
+/// Opens the volume of a locked store, made with the id `fresh_id` where it has none. Returns it
+/// with the first incarnation this keeper may use; [`INCARNATIONS`] from there on are its own.
+pub fn open(store: &Path, fresh_id: &str) -> Result<(Volume, u64), VolumeError> {
+    let mut volume = match read(store) {
+        Ok(volume) => volume,
+        Err(VolumeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            Volume { id: fresh_id.to_owned(), version: VERSION, incarnation_next: 1 }
+        }
+        Err(error) => return Err(error),
+    };
+    let first = reserve(store, &mut volume)?;
+    Ok((volume, first))
+}
+
+/// Reserves further incarnations; synced before it returns. Returns the first of them.
+pub fn reserve(store: &Path, volume: &mut Volume) -> Result<u64, VolumeError> {
+    let first = volume.incarnation_next;
+    volume.incarnation_next = first + INCARNATIONS;
+    write(store, volume)
+        .map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })?;
+    Ok(first)
+}
+
+fn write(store: &Path, volume: &Volume) -> io::Result<()> {
+    let path = store.join("volume.json");
+    let fresh = store.join("volume.json.new");
+    let mut file = File::create(&fresh)?;
+    serde_json::to_writer_pretty(&mut file, volume)?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(fresh, path)?;
+    File::open(store)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("floortape-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        path
+    }
+
+    #[test]
+    fn a_store_is_locked_once_and_names_its_holder() {
+        let store = folder("lock");
+        let first = lock(&store).expect("nobody has it");
+        match lock(&store) {
+            Err(VolumeError::InUse { holder, .. }) => {
+                assert_eq!(holder, std::process::id().to_string());
+                assert!(holder_lives(&holder));
+            }
+            other => panic!("expected InUse, found {other:?}"),
+        }
+        drop(first);
+        lock(&store).expect("free again");
+        std::fs::remove_dir_all(store).expect("ours");
+    }
+
+    #[test]
+    fn the_id_stays_and_incarnations_are_never_given_twice() {
+        let store = folder("volume");
+        let _lock = lock(&store).expect("nobody has it");
+        let (first, one) = open(&store, "id-1").expect("fresh");
+        let (second, two) = open(&store, "id-2").expect("there now");
+        assert_eq!((first.id.as_str(), second.id.as_str()), ("id-1", "id-1"));
+        assert!(two >= one + INCARNATIONS);
+        std::fs::write(store.join("volume.json"), "{}").expect("ours");
+        assert!(matches!(open(&store, "id-3"), Err(VolumeError::Unreadable { .. })));
+        std::fs::remove_dir_all(store).expect("ours");
+    }
+}

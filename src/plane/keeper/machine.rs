@@ -1,0 +1,416 @@
+//! The state machine: events in, acts out.
+//!
+//! ```text
+//! Running ── SIGTERM ──► Draining ── Drained or SIGTERM ──► Stopping ──► both reaped: Exit
+//!    └────────────────── SIGINT, fatal start ──────────────────┘
+//! ```
+//! Media is started first and control once media is ready; from then on each is started again by
+//! itself. They end in the other order: control says goodbye, then media makes all durable.
+
+use std::collections::VecDeque;
+
+use crate::base::time::Mono;
+
+/// Deaths at least this far apart are each answered at once.
+const CALM_MS: u64 = 1_000;
+/// Wait before the successor after a second death within [`CALM_MS`]; doubles with each further one.
+const DELAY_FIRST_MS: u64 = 50;
+/// No longer than this: a role that is down records nothing.
+const DELAY_MAX_MS: u64 = 1_000;
+/// A stop takes at most 5 s (contract); control has most of it for its BYEs, media the rest.
+const STOP_CONTROL_MS: u64 = 2_500;
+/// See [`STOP_CONTROL_MS`]. Half a second is left for reaping and exit.
+const STOP_MEDIA_MS: u64 = 4_500;
+
+/// A child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Receives and stores.
+    Media,
+    /// Signalling, sessions, catalogue.
+    Control,
+}
+
+impl Role {
+    /// Its `argv[0]`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Media => "floortape-media",
+            Role::Control => "floortape-control",
+        }
+    }
+
+    /// The role with that `argv[0]`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Role::Media, Role::Control].into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// Something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A role works now.
+    Ready(Role),
+    /// A role was reaped; its exit code, or `None` where a signal ended it.
+    Died(Role, Option<u8>),
+    /// Control says that no RS is running any more.
+    Drained,
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT.
+    Interrupt,
+    /// Nothing but the time.
+    Tick,
+}
+
+/// How the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked, all made durable.
+    Clean,
+    /// As asked by SIGINT, all made durable.
+    Interrupted,
+    /// Media had to be killed: the tail of the ring was not made durable.
+    Killed,
+    /// A role gave up with this code before the server was ready.
+    Failed(u8),
+}
+
+/// Something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Start the role (its predecessor is reaped) and connect it with the other one if that runs.
+    Start {
+        /// Which.
+        role: Role,
+        /// How often it has been started, this time included.
+        start: u64,
+    },
+    /// Tell the role to take no new work.
+    Drain(Role),
+    /// Tell the role to end.
+    Stop(Role),
+    /// Kill the role.
+    Kill(Role),
+    /// Both roles are ready for the first time.
+    Announce,
+    /// All is over.
+    Exit(Outcome),
+}
+
+/// Where one role is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Not running; to be started at that time, `None`: not (yet).
+    Absent(Option<Mono>),
+    Running,
+    Ready,
+}
+
+#[derive(Debug)]
+struct Child {
+    life: Life,
+    starts: u64,
+    died: Option<Mono>,
+    delay_ms: u64,
+}
+
+impl Child {
+    const fn new() -> Self {
+        Child { life: Life::Absent(None), starts: 0, died: None, delay_ms: 0 }
+    }
+
+    fn runs(&self) -> bool {
+        !matches!(self.life, Life::Absent(_))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Draining,
+    /// Since when; media has been told; killed already.
+    Stopping {
+        since: Mono,
+        media_told: bool,
+        killed: bool,
+    },
+    Over,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Machine {
+    phase: Phase,
+    media: Child,
+    control: Child,
+    announced: bool,
+    outcome: Outcome,
+    acts: VecDeque<Act>,
+}
+
+impl Machine {
+    /// A keeper at `now` that holds everything and has started nothing.
+    pub fn new(now: Mono) -> Self {
+        let mut machine = Machine {
+            phase: Phase::Running,
+            media: Child::new(),
+            control: Child::new(),
+            announced: false,
+            outcome: Outcome::Clean,
+            acts: VecDeque::new(),
+        };
+        machine.media.life = Life::Absent(Some(now));
+        machine.turn(now);
+        machine
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, now: Mono, event: Event) {
+        match event {
+            Event::Ready(role) => self.ready(now, role),
+            Event::Died(role, code) => self.died(now, role, code),
+            Event::Drained if self.phase == Phase::Draining => self.stop(now, Outcome::Clean),
+            Event::Drained | Event::Tick => {}
+            Event::Terminate => match self.phase {
+                Phase::Running if self.announced => {
+                    self.phase = Phase::Draining;
+                    if self.control.runs() {
+                        self.acts.push_back(Act::Drain(Role::Control));
+                    }
+                }
+                // Nothing is recorded before the first ready, so there is nothing to drain.
+                Phase::Running | Phase::Draining => self.stop(now, Outcome::Clean),
+                Phase::Stopping { .. } | Phase::Over => {}
+            },
+            Event::Interrupt => self.stop(now, Outcome::Interrupted),
+        }
+        self.turn(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Act> {
+        self.acts.pop_front()
+    }
+
+    /// When to come back with a [`Event::Tick`] at the latest.
+    pub fn wake(&self) -> Option<Mono> {
+        if let Phase::Stopping { since, media_told, killed } = self.phase {
+            let ms = if media_told { STOP_MEDIA_MS } else { STOP_CONTROL_MS };
+            return (!killed).then(|| since.plus_ms(ms));
+        }
+        [&self.media, &self.control]
+            .into_iter()
+            .filter_map(|child| match child.life {
+                Life::Absent(at) => at,
+                Life::Running | Life::Ready => None,
+            })
+            .min()
+    }
+
+    fn child(&mut self, role: Role) -> &mut Child {
+        match role {
+            Role::Media => &mut self.media,
+            Role::Control => &mut self.control,
+        }
+    }
+
+    fn ready(&mut self, now: Mono, role: Role) {
+        if self.child(role).runs() {
+            self.child(role).life = Life::Ready;
+        }
+        if role == Role::Media && self.control.starts == 0 {
+            self.control.life = Life::Absent(Some(now));
+        }
+        let both = self.media.life == Life::Ready && self.control.life == Life::Ready;
+        if both && !self.announced && self.phase == Phase::Running {
+            self.announced = true;
+            self.acts.push_back(Act::Announce);
+        }
+    }
+
+    fn died(&mut self, now: Mono, role: Role, code: Option<u8>) {
+        let stopping = matches!(self.phase, Phase::Stopping { .. } | Phase::Over);
+        let announced = self.announced;
+        let child = self.child(role);
+        let calm = child.died.is_none_or(|before| now.since(before) >= CALM_MS * 1_000_000);
+        child.delay_ms =
+            if calm { 0 } else { (child.delay_ms * 2).clamp(DELAY_FIRST_MS, DELAY_MAX_MS) };
+        child.died = Some(now);
+        let again = now.plus_ms(child.delay_ms);
+        child.life = Life::Absent((!stopping).then_some(again));
+        // A role that says no before anything was recorded (a port in use, a store it cannot read)
+        // would say no again: end with its own code. A signal is no such answer.
+        if let (false, false, Some(code)) = (stopping, announced, code) {
+            self.stop(now, Outcome::Failed(code));
+        }
+        let asked = matches!(self.outcome, Outcome::Clean | Outcome::Interrupted);
+        if stopping && asked && role == Role::Media && code != Some(0) {
+            self.outcome = Outcome::Killed;
+        }
+    }
+
+    fn stop(&mut self, now: Mono, outcome: Outcome) {
+        if matches!(self.phase, Phase::Stopping { .. } | Phase::Over) {
+            return;
+        }
+        self.phase = Phase::Stopping { since: now, media_told: false, killed: false };
+        self.outcome = outcome;
+        for role in [Role::Media, Role::Control] {
+            if !self.child(role).runs() {
+                self.child(role).life = Life::Absent(None);
+            }
+        }
+        if self.control.runs() {
+            self.acts.push_back(Act::Stop(Role::Control));
+        }
+    }
+
+    /// What follows from where everything is.
+    fn turn(&mut self, now: Mono) {
+        for role in [Role::Media, Role::Control] {
+            let child = self.child(role);
+            if matches!(child.life, Life::Absent(Some(at)) if at <= now) {
+                child.life = Life::Running;
+                child.starts += 1;
+                let start = child.starts;
+                self.acts.push_back(Act::Start { role, start });
+                if role == Role::Control && self.phase == Phase::Draining {
+                    self.acts.push_back(Act::Drain(Role::Control));
+                }
+            }
+        }
+        let Phase::Stopping { since, media_told, killed } = &mut self.phase else { return };
+        let waited_ms = now.since(*since) / 1_000_000;
+        if self.media.runs()
+            && !*media_told
+            && (!self.control.runs() || waited_ms >= STOP_CONTROL_MS)
+        {
+            *media_told = true;
+            // Control had its time; nothing it still says would be recorded.
+            if self.control.runs() {
+                self.acts.push_back(Act::Kill(Role::Control));
+            }
+            self.acts.push_back(Act::Stop(Role::Media));
+        }
+        if waited_ms >= STOP_MEDIA_MS && !*killed {
+            *killed = true;
+            if self.control.runs() {
+                self.acts.push_back(Act::Kill(Role::Control));
+            }
+            if self.media.runs() {
+                self.acts.push_back(Act::Kill(Role::Media));
+            }
+        }
+        if !self.media.runs() && !self.control.runs() {
+            self.phase = Phase::Over;
+            self.acts.push_back(Act::Exit(self.outcome));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Mono {
+        Mono(ms * 1_000_000)
+    }
+
+    fn acts(machine: &mut Machine) -> Vec<Act> {
+        std::iter::from_fn(|| machine.poll()).collect()
+    }
+
+    const fn start(role: Role, start: u64) -> Act {
+        Act::Start { role, start }
+    }
+
+    fn ready() -> Machine {
+        let mut machine = Machine::new(ms(0));
+        assert_eq!(acts(&mut machine), [start(Role::Media, 1)]);
+        machine.handle(ms(1), Event::Ready(Role::Media));
+        assert_eq!(acts(&mut machine), [start(Role::Control, 1)]);
+        machine.handle(ms(2), Event::Ready(Role::Control));
+        assert_eq!(acts(&mut machine), [Act::Announce]);
+        machine
+    }
+
+    #[test]
+    fn deaths_a_second_apart_are_answered_at_once_and_quicker_ones_later_and_later() {
+        let mut machine = ready();
+        for second in 1..5 {
+            machine.handle(ms(second * 1_000), Event::Died(Role::Media, None));
+            assert_eq!(acts(&mut machine), [start(Role::Media, 1 + second)]);
+            machine.handle(ms(second * 1_000 + 5), Event::Ready(Role::Media));
+            assert_eq!(acts(&mut machine), [], "ready is announced once");
+        }
+        machine.handle(ms(4_100), Event::Died(Role::Media, None));
+        assert_eq!(acts(&mut machine), []);
+        assert_eq!(machine.wake(), Some(ms(4_150)));
+        machine.handle(ms(4_150), Event::Tick);
+        assert_eq!(acts(&mut machine), [start(Role::Media, 6)]);
+        machine.handle(ms(4_160), Event::Died(Role::Media, None));
+        assert_eq!(machine.wake(), Some(ms(4_260)));
+    }
+
+    #[test]
+    fn both_may_die_at_once_and_each_comes_back() {
+        let mut machine = ready();
+        machine.handle(ms(2_000), Event::Died(Role::Control, None));
+        machine.handle(ms(2_000), Event::Died(Role::Media, Some(1)));
+        assert_eq!(acts(&mut machine), [start(Role::Control, 2), start(Role::Media, 2)]);
+    }
+
+    #[test]
+    fn terminate_drains_then_control_ends_before_media() {
+        let mut machine = ready();
+        machine.handle(ms(100), Event::Terminate);
+        assert_eq!(acts(&mut machine), [Act::Drain(Role::Control)]);
+        machine.handle(ms(200), Event::Died(Role::Control, None));
+        let again = [start(Role::Control, 2), Act::Drain(Role::Control)];
+        assert_eq!(acts(&mut machine), again, "a successor drains as well");
+        machine.handle(ms(900), Event::Drained);
+        assert_eq!(acts(&mut machine), [Act::Stop(Role::Control)]);
+        machine.handle(ms(950), Event::Died(Role::Control, Some(0)));
+        assert_eq!(acts(&mut machine), [Act::Stop(Role::Media)]);
+        machine.handle(ms(990), Event::Died(Role::Media, Some(0)));
+        assert_eq!(acts(&mut machine), [Act::Exit(Outcome::Clean)]);
+    }
+
+    #[test]
+    fn a_stop_ends_within_five_seconds_whatever_the_roles_do() {
+        let mut machine = ready();
+        machine.handle(ms(0), Event::Terminate);
+        machine.handle(ms(0), Event::Terminate);
+        assert_eq!(acts(&mut machine), [Act::Drain(Role::Control), Act::Stop(Role::Control)]);
+        let wake = machine.wake().expect("it waits for control");
+        machine.handle(wake, Event::Tick);
+        assert_eq!(acts(&mut machine), [Act::Kill(Role::Control), Act::Stop(Role::Media)]);
+        machine.handle(wake, Event::Died(Role::Control, None));
+        let wake = machine.wake().expect("it waits for media");
+        assert!(wake < ms(5_000));
+        machine.handle(wake, Event::Tick);
+        assert_eq!(acts(&mut machine), [Act::Kill(Role::Media)]);
+        machine.handle(wake, Event::Died(Role::Media, None));
+        assert_eq!(acts(&mut machine), [Act::Exit(Outcome::Killed)]);
+    }
+
+    #[test]
+    fn a_role_that_says_no_before_ready_ends_the_server_with_its_code() {
+        let mut machine = Machine::new(ms(0));
+        machine.handle(ms(1), Event::Ready(Role::Media));
+        acts(&mut machine);
+        machine.handle(ms(2), Event::Died(Role::Control, Some(75)));
+        assert_eq!(acts(&mut machine), [Act::Stop(Role::Media)]);
+        machine.handle(ms(3), Event::Died(Role::Media, Some(0)));
+        assert_eq!(acts(&mut machine), [Act::Exit(Outcome::Failed(75))]);
+    }
+
+    #[test]
+    fn a_role_killed_before_ready_is_started_again() {
+        let mut machine = Machine::new(ms(0));
+        acts(&mut machine);
+        machine.handle(ms(2), Event::Died(Role::Media, None));
+        assert_eq!(acts(&mut machine), [start(Role::Media, 2)]);
+    }
+}

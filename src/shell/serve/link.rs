@@ -1,0 +1,244 @@
+//! The links between our processes as roles use them: frames with their descriptors, for a thread
+//! ([`Link`]) and for tokio ([`AsyncLink`]), and what a child is given at its start ([`Start`]).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::base::ids::{Slot, WorkerId};
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::config::model::Config;
+use crate::host::process;
+use crate::host::seqpacket::SeqPacket;
+use crate::plane::handoff::frame::{Envelope, Frame};
+use crate::plane::handoff::layout::Geometry;
+
+/// A frame as it arrived.
+pub struct Received {
+    /// Request id; 0 for notices.
+    pub id: u64,
+    /// The body.
+    pub frame: Frame,
+    /// The descriptors that travelled with it, as many as its head says.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// One end of a link, for a thread. A link has one reader.
+pub struct Link {
+    socket: SeqPacket,
+    buffer: Vec<u8>,
+}
+
+impl Link {
+    /// Takes over an end.
+    pub fn new(socket: SeqPacket) -> Self {
+        Link { socket, buffer: vec![0; FRAME_BYTES_MAX] }
+    }
+
+    /// Takes over a descriptor that arrived in a `Link` frame.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        SeqPacket::from_fd(fd).map(Self::new)
+    }
+
+    /// Another handle of the same end, for sending from another thread.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.socket.try_clone().map(Self::new)
+    }
+
+    /// Sends a frame; waits while the peer's queue is full.
+    pub fn send(&self, id: u64, frame: Frame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.socket.send(&emit(id, frame, fds), fds)
+    }
+
+    /// Sends a frame, or `WouldBlock` where the peer's queue is full.
+    pub fn try_send(&self, id: u64, frame: Frame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.socket.try_send(&emit(id, frame, fds), fds)
+    }
+
+    /// Waits for a frame. `UnexpectedEof` where the peer has closed its end.
+    pub fn recv(&mut self) -> io::Result<Received> {
+        let (bytes, fds) = self.socket.recv(&mut self.buffer)?;
+        parse(&bytes, fds)
+    }
+
+    /// The next frame, or `WouldBlock`. `UnexpectedEof` where the peer has closed its end.
+    pub fn try_recv(&mut self) -> io::Result<Received> {
+        let (bytes, fds) = self.socket.try_recv(&mut self.buffer)?;
+        parse(&bytes, fds)
+    }
+
+    /// The same end for tokio; call it within a runtime.
+    #[expect(
+        deprecated,
+        reason = "deprecated for types whose descriptor may change or close while registered; a \
+                  SeqPacket owns one descriptor for its whole life, and unsafe stays in host"
+    )]
+    pub fn into_async(self) -> io::Result<AsyncLink> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        Ok(AsyncLink { socket: AsyncFd::with_interest(self.socket, both)? })
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// One end of a link, for tokio. `send` may be called by several tasks; `recv` by one.
+pub struct AsyncLink {
+    socket: AsyncFd<SeqPacket>,
+}
+
+impl AsyncLink {
+    /// Sends a frame. Not cancelled half-way: a frame leaves whole or not at all.
+    pub async fn send(&self, id: u64, frame: Frame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = emit(id, frame, fds);
+        self.socket.async_io(Interest::WRITABLE, |socket| socket.try_send(&bytes, fds)).await
+    }
+
+    /// Waits for a frame; may be cancelled without losing one. `UnexpectedEof` where the peer has
+    /// closed its end.
+    pub async fn recv(&self) -> io::Result<Received> {
+        let received = self
+            .socket
+            .async_io(Interest::READABLE, |socket| socket.try_recv(&mut vec![0; FRAME_BYTES_MAX]));
+        let (bytes, fds) = received.await?;
+        parse(&bytes, fds)
+    }
+}
+
+fn emit(id: u64, frame: Frame, fds: &[BorrowedFd<'_>]) -> Vec<u8> {
+    Envelope { id, fds: fds.len() as u16, frame }.emit()
+}
+
+fn parse(bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<Received> {
+    if bytes.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let envelope = Envelope::parse(bytes).map_err(wrong)?;
+    if fds.len() != usize::from(envelope.fds) {
+        let (expected, found) = (envelope.fds, fds.len());
+        return Err(wrong(format!("a frame of {expected} descriptors came with {found}")));
+    }
+    Ok(Received { id: envelope.id, frame: envelope.frame, fds })
+}
+
+fn wrong(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Shared memory of one worker: descriptors of state, buffers and ring.
+pub struct WorkerMemory {
+    /// Worker.
+    pub worker: WorkerId,
+    /// Sizes.
+    pub geometry: Geometry,
+    /// State.
+    pub state: OwnedFd,
+    /// Receive buffers.
+    pub buffers: OwnedFd,
+    /// Ring.
+    pub ring: OwnedFd,
+}
+
+/// A reserved port pair.
+pub struct SlotPorts {
+    /// Number.
+    pub slot: Slot,
+    /// Address of the RTP socket; RTCP is one port above.
+    pub address: SocketAddr,
+    /// RTP and RTCP socket; control gets none.
+    pub sockets: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// Everything a child is given before it begins.
+pub struct Start {
+    /// The link to keeper.
+    pub keeper: Link,
+    /// The validated configuration; `store.dir` is absolute.
+    pub config: Config,
+    /// How often this role has been started under this keeper, 1 first.
+    pub start: u64,
+    /// Whether a predecessor died under this keeper.
+    pub successor: bool,
+    /// The store's lock. Hold it to the end: nobody may open the store while a role still writes.
+    pub lock: OwnedFd,
+    /// Memory by worker; empty for control.
+    pub workers: Vec<WorkerMemory>,
+    /// All slots, by number.
+    pub slots: Vec<SlotPorts>,
+    /// The link to the other role, if it runs; a later one comes as a `Link` frame and replaces it.
+    pub peer: Option<Link>,
+}
+
+/// Takes what keeper gives a child, up to `Go`. Call it first in a role.
+pub fn start() -> io::Result<Start> {
+    let mut keeper = Link::from_fd(process::inherited_link()?)?;
+    let Received { frame: Frame::Setup { config, start, successor }, mut fds, .. } =
+        keeper.recv()?
+    else {
+        return Err(wrong("expected Setup as the first frame"));
+    };
+    let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Setup"))?;
+    let config = serde_json::from_str(&config)?;
+    let (mut workers, mut slots, mut peer) = (Vec::new(), Vec::new(), None);
+    loop {
+        let Received { frame, fds, .. } = keeper.recv()?;
+        match frame {
+            Frame::Memory { worker, geometry } => {
+                let [state, buffers, ring] = <[OwnedFd; 3]>::try_from(fds)
+                    .map_err(|_| wrong("expected three descriptors with Memory"))?;
+                workers.push(WorkerMemory { worker, geometry, state, buffers, ring });
+            }
+            Frame::Slots { first, ports } => {
+                let with_sockets = !fds.is_empty();
+                if with_sockets && fds.len() != 2 * ports.len() {
+                    return Err(wrong("expected two descriptors for each slot"));
+                }
+                let mut fds = fds.into_iter();
+                for (address, slot) in ports.into_iter().zip(first.0..) {
+                    let sockets = fds.next().zip(fds.next());
+                    slots.push(SlotPorts { slot: Slot(slot), address, sockets });
+                }
+            }
+            Frame::Link => peer = one(fds)?,
+            Frame::Go => break,
+            _ => return Err(wrong("expected Memory, Slots, Link or Go before the start")),
+        }
+    }
+    Ok(Start { keeper, config, start, successor, lock, workers, slots, peer })
+}
+
+/// The link in the descriptors of a `Link` frame.
+pub fn one(mut fds: Vec<OwnedFd>) -> io::Result<Option<Link>> {
+    fds.pop().map(Link::from_fd).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::seqpacket;
+
+    #[test]
+    fn frames_cross_from_a_thread_to_tokio_with_their_descriptors() {
+        let (left, right) = seqpacket::pair().expect("socketpair");
+        let left = Link::new(left);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let right = Link::new(right).into_async().expect("within a runtime");
+            left.send(7, Frame::Link, &[left.as_fd()]).expect("room");
+            let received = right.recv().await.expect("just sent");
+            assert_eq!((received.id, received.fds.len()), (7, 1));
+            assert!(matches!(received.frame, Frame::Link));
+            right.send(8, Frame::Done, &[]).await.expect("room");
+            drop((left, received));
+            let error = right.recv().await.err().expect("closed");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        });
+    }
+}
