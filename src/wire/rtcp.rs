@@ -1,1 +1,0 @@
-//! See the layer's table of contents.
