@@ -1,6 +1,7 @@
 //! What is kept and how it is proven: records, log, segments, evidence, journal, catalogue, export.
 //! Pure formats and rules; files are reached through the `Disk` port.
 
+pub mod archive;
 pub mod catalog;
 pub mod event;
 pub mod evidence;

@@ -1,1 +1,25 @@
-//! See the layer's table of contents.
+//! The log: the ring's image on disk, in commit groups. Formats, and the scan that finds what is
+//! there after any kind of end. The writer is `plane::spool`. Page: `appliance/docs/format-log.md`.
+
+mod file;
+mod group;
+mod scan;
+mod walk;
+
+pub use file::{FILE_MAGIC, FileHeader};
+pub use group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, group_span};
+pub use scan::{
+    Doubt, FileScan, Found, LOOK_BEHIND_BYTES, LogError, folder, next_position, read_group,
+    scan_file, scan_worker, workers,
+};
+pub use walk::{Step, Walk};
+
+/// Everything in a log file starts at multiples of this.
+pub const BLOCK_BYTES: usize = 4096;
+/// Version of file and group headers.
+pub const VERSION: u32 = 1;
+
+/// CRC-32C (Castagnoli).
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}

@@ -1,1 +1,34 @@
-//! See the layer's table of contents.
+//! Segments: closed spans of a worker's record stream, written once more sorted by source, with a
+//! signed footer. Immutable once renamed into place. Formats, emitter, reader and verifier; the
+//! writer is `plane::spool`. Page: `appliance/docs/format-segment.md`.
+//!
+//! ```text
+//! header 128 | extent … extent | rows | clock maps | fences | zeros to a block | trailer 512
+//! ```
+
+mod emit;
+mod extent;
+mod footer;
+mod header;
+mod name;
+mod read;
+mod span;
+mod verify;
+
+pub use emit::{EmitError, Emitter, SegmentFacts};
+pub use extent::{EXTENT_HEADER_BYTES, EXTENT_MAGIC, ExtentHeader};
+pub use footer::{
+    FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, TRAILER_MAGIC, Trailer, footer_hash,
+};
+pub use header::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
+pub use name::{SegmentName, folder, last_segment, list, sealed_through};
+pub(crate) use read::read_clocks;
+pub use read::{
+    Extent, RECORD_BYTES_PER_EXTENT_MAX, SegmentError, clock_at, find_rows, read_extent,
+    read_footer, read_trailer,
+};
+pub use span::{Run, SourceSpan, Span};
+pub use verify::{Damage, SegmentReport, verify_segment};
+
+/// Version of every structure in a segment.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,10 @@
+//! The reader: everything durable, from the files alone, beside a running server or without one.
+
+mod check;
+mod meter;
+mod reader;
+mod unsealed;
+
+pub use check::{ChainFault, ChainReport, check_chain};
+pub use meter::Meter;
+pub use reader::{Archive, ArchiveError, Damaged, Hint, Hints, Place, Seen, Visit, Watermark};

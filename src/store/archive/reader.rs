@@ -1,0 +1,448 @@
+//! [`Archive`]: sealed extents first, then what the logs hold beyond them; each record once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::check::{ChainReport, check_chain};
+use super::meter::Meter;
+use super::unsealed::{self, Unsealed};
+use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
+use crate::base::ports::Disk;
+use crate::base::time::{ClockMap, Wall};
+use crate::store::evidence::{Proof, PublicKey, Salt, path};
+use crate::store::log::{self, LogError};
+use crate::store::record::{self, Record};
+use crate::store::segment::{
+    self, EXTENT_HEADER_BYTES, Extent, Footer, Row, SegmentError, SegmentName, SegmentReport,
+    Trailer, clock_at, find_rows, read_extent, read_footer, read_trailer,
+};
+
+/// How often a read starts over because segments were sealed under it. Seals are seconds apart.
+const TRIES: usize = 8;
+
+/// Why the store cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The disk said no.
+    #[error("{}: {source}", path.display())]
+    Disk {
+        /// File or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A segment cannot be used.
+    #[error("{}: {source}", path.display())]
+    Segment {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SegmentError,
+    },
+    /// Segments were sealed faster than they could be read.
+    #[error("the store changed during {TRIES} attempts to read it")]
+    Busy,
+    /// No such source in that segment.
+    #[error("{file} holds no source {}", source_id.0)]
+    NoSource {
+        /// The segment.
+        file: String,
+        /// The source.
+        source_id: SourceId,
+    },
+}
+
+impl ArchiveError {
+    pub(super) fn disk(path: &Path, source: io::Error) -> Self {
+        ArchiveError::Disk { path: path.to_owned(), source }
+    }
+}
+
+impl From<LogError> for ArchiveError {
+    fn from(error: LogError) -> Self {
+        let LogError::Disk { path, source } = error;
+        ArchiveError::Disk { path, source }
+    }
+}
+
+/// Where an extent is, as a catalogue remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// The segment.
+    pub segment: SegmentName,
+    /// Offset of the extent ([`Row::offset`]).
+    pub offset: u64,
+    /// Its bytes ([`Row::bytes`]).
+    pub bytes: u64,
+}
+
+/// What a catalogue knows. Segments not in `indexed` are searched by their footers.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// Extents of the wanted streams.
+    pub extents: Vec<Hint>,
+    /// Segments all of whose extents the catalogue knows.
+    pub indexed: BTreeSet<SegmentName>,
+}
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Offset of the record.
+    pub offset: u64,
+    /// The segment; `None`: still in the log.
+    pub segment: Option<SegmentName>,
+}
+
+/// One record.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Whose.
+    pub worker: WorkerId,
+    /// Where.
+    pub place: Place<'a>,
+    /// The clock map valid for its arrival.
+    pub clock: ClockMap,
+    /// The record.
+    pub record: Record<'a>,
+}
+
+impl Seen<'_> {
+    /// Arrival in wall time.
+    pub const fn wall(&self) -> Wall {
+        self.clock.wall(self.record.meta.arrival)
+    }
+}
+
+/// Bytes that were not served because they fail their sums.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// Whose, where that is known.
+    pub source: Option<SourceId>,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// What a visit came to.
+#[derive(Clone, Debug, Default)]
+pub struct Visit {
+    /// Records seen.
+    pub records: u64,
+    /// Of them, in the log only.
+    pub unsealed: u64,
+    /// Newest segment that holds records of the wanted streams, by worker.
+    pub last_segments: BTreeMap<WorkerId, SegmentName>,
+    /// What was skipped.
+    pub damaged: Vec<Damaged>,
+    /// Bytes read from the disk.
+    pub bytes_read: u64,
+}
+
+/// How far a worker's stream is on the ladder, by its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Durable up to here.
+    pub durable: Position,
+    /// When that was written; `None`: nothing ever was.
+    pub durable_through: Option<Wall>,
+    /// Sealed up to here.
+    pub sealed: Position,
+}
+
+/// A store, for reading.
+pub struct Archive<D: Disk> {
+    disk: Meter<D>,
+    store: PathBuf,
+}
+
+impl<D: Disk> Archive<D> {
+    /// The store in folder `store`. Nothing is read yet.
+    pub fn open(disk: D, store: impl Into<PathBuf>) -> Self {
+        Archive { disk: Meter::new(disk), store: store.into() }
+    }
+
+    /// Bytes read from the disk so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.disk.bytes_read()
+    }
+
+    /// All segments, by worker and number.
+    pub fn segments(&self) -> Result<Vec<SegmentName>, ArchiveError> {
+        let names = segment::list(&self.disk, &self.store);
+        names.map_err(|source| ArchiveError::disk(&segment::folder(&self.store), source))
+    }
+
+    /// Path of a segment.
+    pub fn path(&self, name: SegmentName) -> PathBuf {
+        segment::folder(&self.store).join(name.file())
+    }
+
+    fn file(&self, name: SegmentName) -> Result<<Meter<D> as Disk>::File, ArchiveError> {
+        let path = self.path(name);
+        self.disk.open_read(&path).map_err(|source| ArchiveError::disk(&path, source))
+    }
+
+    fn fault(&self, name: SegmentName) -> impl FnOnce(SegmentError) -> ArchiveError + '_ {
+        move |source| ArchiveError::Segment { path: self.path(name), source }
+    }
+
+    /// A segment's trailer.
+    pub fn trailer(&self, name: SegmentName) -> Result<Trailer, ArchiveError> {
+        read_trailer(&self.file(name)?).map_err(self.fault(name))
+    }
+
+    /// A segment's rows and clock maps, checked against its trailer.
+    pub fn rows(&self, name: SegmentName) -> Result<Footer, ArchiveError> {
+        let file = self.file(name)?;
+        let footer = read_trailer(&file).and_then(|trailer| read_footer(&file, trailer));
+        footer.map_err(self.fault(name))
+    }
+
+    /// The extent of a row.
+    pub fn extent(&self, name: SegmentName, row: &Row) -> Result<Extent, ArchiveError> {
+        read_extent(&self.file(name)?, row.offset, row.bytes).map_err(self.fault(name))
+    }
+
+    /// What an export needs to prove the records of `source` in segment `name`.
+    pub fn proof(&self, name: SegmentName, source: SourceId) -> Result<Proof, ArchiveError> {
+        let footer = self.rows(name)?;
+        let place = footer.rows.binary_search_by_key(&source, |row| row.source);
+        let place =
+            place.map_err(|_| ArchiveError::NoSource { file: name.file(), source_id: source })?;
+        let leaves: Vec<_> = footer.rows.iter().map(|row| row.leaf).collect();
+        Ok(Proof {
+            source,
+            place: place as u64,
+            path: path(&leaves, place),
+            fields: footer.trailer.chain_fields(),
+            signature: footer.trailer.signature,
+        })
+    }
+
+    /// See [`segment::verify_segment`].
+    pub fn verify_segment(
+        &self,
+        name: SegmentName,
+        streams: Option<&BTreeSet<StreamId>>,
+        salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
+        key: Option<&PublicKey>,
+    ) -> Result<SegmentReport, ArchiveError> {
+        Ok(segment::verify_segment(&self.file(name)?, streams, salt, key))
+    }
+
+    /// Checks that the segments of `worker` are one unbroken chain signed by `key`.
+    pub fn verify_chain(
+        &self,
+        worker: WorkerId,
+        key: Option<&PublicKey>,
+    ) -> Result<ChainReport, ArchiveError> {
+        let mine = self.segments()?.into_iter().filter(|name| name.worker == worker);
+        let mut trailers = Vec::new();
+        for name in mine {
+            trailers.push((name, read_trailer(&self.file(name)?)));
+        }
+        Ok(check_chain(&trailers, key))
+    }
+
+    /// The public key that this store signs with; `None` where there is none yet.
+    pub fn public_key(&self) -> Option<PublicKey> {
+        use crate::base::ports::DiskFile;
+        let file = self.disk.open_read(&self.store.join("evidence").join("signing.pub")).ok()?;
+        let mut key = [0; 32];
+        (file.bytes().ok()? == 32 && file.read_at(0, &mut key).ok()? == 32).then_some(key)
+    }
+
+    /// Workers that have files here.
+    pub fn workers(&self) -> Result<BTreeSet<WorkerId>, ArchiveError> {
+        let mut workers: BTreeSet<WorkerId> =
+            self.segments()?.into_iter().map(|name| name.worker).collect();
+        workers.extend(log::workers(&self.disk, &self.store)?);
+        Ok(workers)
+    }
+
+    /// How far each worker's stream is durable and sealed.
+    pub fn watermarks(&self) -> Result<Vec<Watermark>, ArchiveError> {
+        let mut watermarks = Vec::new();
+        for worker in self.workers()? {
+            let last = segment::last_segment(&self.disk, &self.store, worker);
+            let (_, last) = last.map_err(|source| ArchiveError::disk(&self.store, source))?;
+            let sealed = last.as_ref().map_or(Position(0), |trailer| trailer.through);
+            let logged = unsealed::read(&self.disk, &self.store, worker, sealed, None)?.through;
+            let logged = logged.filter(|(end, _)| *end >= sealed);
+            watermarks.push(Watermark {
+                worker,
+                durable: logged.map_or(sealed, |(end, _)| end),
+                durable_through: logged
+                    .map(|(_, wall)| wall)
+                    .or(last.map(|trailer| trailer.created)),
+                sealed,
+            });
+        }
+        Ok(watermarks)
+    }
+
+    /// Shows `visitor` every durable record of `streams` once: sealed ones first, segment by
+    /// segment, source by source, in order of arrival; then those that are in the log only, in
+    /// order of position. What fails its sum is reported and never shown.
+    pub fn visit(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        hints: Option<&Hints>,
+        visitor: &mut dyn FnMut(Seen<'_>),
+    ) -> Result<Visit, ArchiveError> {
+        let before = self.bytes_read();
+        let (names, unsealed) = self.snapshot(streams)?;
+        let mut visit = Visit::default();
+        for name in names {
+            self.visit_segment(name, streams, hints, visitor, &mut visit)?;
+        }
+        for one in unsealed {
+            show_unsealed(one, visitor, &mut visit);
+        }
+        visit.bytes_read = self.bytes_read() - before;
+        Ok(visit)
+    }
+
+    /// Segments and what lies behind them, as of one instant. A log file is recycled only after
+    /// its segment was renamed into place: if no segment appeared while the logs were read, then
+    /// nothing left the logs meanwhile.
+    fn snapshot(
+        &self,
+        streams: &BTreeSet<StreamId>,
+    ) -> Result<(Vec<SegmentName>, Vec<Unsealed>), ArchiveError> {
+        for _ in 0..TRIES {
+            let names = self.segments()?;
+            let mut unsealed = Vec::new();
+            for worker in log::workers(&self.disk, &self.store)? {
+                let sealed = segment::sealed_through(&self.disk, &self.store, worker)
+                    .map_err(|source| ArchiveError::disk(&self.store, source))?;
+                let read = unsealed::read(&self.disk, &self.store, worker, sealed, Some(streams));
+                unsealed.push(read?);
+            }
+            if self.segments()? == names {
+                return Ok((names, unsealed));
+            }
+        }
+        Err(ArchiveError::Busy)
+    }
+
+    fn visit_segment(
+        &self,
+        name: SegmentName,
+        streams: &BTreeSet<StreamId>,
+        hints: Option<&Hints>,
+        visitor: &mut dyn FnMut(Seen<'_>),
+        visit: &mut Visit,
+    ) -> Result<(), ArchiveError> {
+        let path = self.path(name);
+        let mut damaged = |offset, bytes, source, why: String| {
+            visit.damaged.push(Damaged { path: path.clone(), offset, bytes, source, why });
+        };
+        let hinted = hints.filter(|hints| hints.indexed.contains(&name));
+        let mut file = None;
+        let extents: Vec<(u64, u64, Option<SourceId>)> = match hinted {
+            Some(hints) => {
+                let mine = hints.extents.iter().filter(|hint| hint.segment == name);
+                mine.map(|hint| (hint.offset, hint.bytes, None)).collect()
+            }
+            None => {
+                let file = file.insert(self.file(name)?);
+                let rows = read_trailer(file)
+                    .and_then(|trailer| find_rows(file, &trailer, streams).map(|(rows, _)| rows));
+                match rows {
+                    Ok(rows) => {
+                        rows.iter().map(|row| (row.offset, row.bytes, Some(row.source))).collect()
+                    }
+                    Err(error) => {
+                        damaged(0, 0, None, error.to_string());
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        if extents.is_empty() {
+            return Ok(());
+        }
+        let file = match file {
+            Some(file) => file,
+            None => self.file(name)?,
+        };
+        let mut clocks: Option<Vec<ClockMap>> = None;
+        for (offset, bytes, source) in extents {
+            let extent = match read_extent(&file, offset, bytes) {
+                Ok(extent) if extent.header.number == name.number => extent,
+                Ok(_) => {
+                    damaged(offset, bytes, source, "another segment's extent".to_owned());
+                    continue;
+                }
+                Err(error) => {
+                    damaged(offset, bytes, source, error.to_string());
+                    continue;
+                }
+            };
+            if !streams.contains(&extent.header.source.stream()) {
+                damaged(offset, bytes, source, "another source's extent".to_owned());
+                continue;
+            }
+            // One map serves the whole segment unless the clock was stepped or slewed.
+            if extent.header.clocks > 1 && clocks.is_none() {
+                let read =
+                    read_trailer(&file).and_then(|trailer| segment::read_clocks(&file, &trailer));
+                match read {
+                    Ok(maps) => clocks = Some(maps),
+                    Err(error) => damaged(0, 0, None, error.to_string()),
+                }
+            }
+            let first = [extent.header.clock];
+            let maps = clocks.as_deref().unwrap_or(&first);
+            let mut at = 0;
+            while at < extent.records.len() {
+                let offset = offset + (EXTENT_HEADER_BYTES + at) as u64;
+                let record = match record::read(&extent.records[at..]) {
+                    Ok(record) => record,
+                    Err(error) => {
+                        let left = (extent.records.len() - at) as u64;
+                        damaged(offset, left, Some(extent.header.source), error.to_string());
+                        break;
+                    }
+                };
+                at += record.raw.len();
+                visit.records += 1;
+                visit.last_segments.insert(name.worker, name);
+                visitor(Seen {
+                    worker: name.worker,
+                    place: Place { path: &path, offset, segment: Some(name) },
+                    clock: clock_at(maps, record.meta.arrival),
+                    record,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show_unsealed(one: Unsealed, visitor: &mut dyn FnMut(Seen<'_>), visit: &mut Visit) {
+    for item in &one.items {
+        let record = record::read(&one.bytes[item.bytes.clone()]).expect("read once before");
+        visit.records += 1;
+        visit.unsealed += 1;
+        visitor(Seen {
+            worker: one.worker,
+            place: Place { path: &one.groups[item.group].path, offset: item.offset, segment: None },
+            clock: clock_at(&one.clocks[item.epoch], record.meta.arrival),
+            record,
+        });
+    }
+    visit.damaged.extend(one.damaged);
+}

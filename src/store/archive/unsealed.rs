@@ -1,0 +1,150 @@
+//! The part of a worker's log that no segment holds yet, as one consistent picture in memory.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+
+use super::reader::{ArchiveError, Damaged};
+use crate::base::ids::{Position, StreamId, WorkerId};
+use crate::base::ports::Disk;
+use crate::base::time::{ClockMap, Wall};
+use crate::store::log::{Found, LOOK_BEHIND_BYTES, Step, Walk, read_group, scan_worker};
+use crate::store::segment::Span;
+
+/// One record in [`Unsealed::bytes`].
+pub(super) struct Item {
+    /// Which of [`Unsealed::groups`] it came from.
+    pub(super) group: usize,
+    /// Its offset in that group's file.
+    pub(super) offset: u64,
+    /// Where its bytes are.
+    pub(super) bytes: Range<usize>,
+    /// Which of [`Unsealed::clocks`].
+    pub(super) epoch: usize,
+}
+
+/// Records of the wanted streams behind the last segment, in order of position.
+pub(super) struct Unsealed {
+    pub(super) worker: WorkerId,
+    pub(super) groups: Vec<Found>,
+    pub(super) items: Vec<Item>,
+    pub(super) bytes: Vec<u8>,
+    /// Clock maps, one list per boot: monotonic time starts anew with each.
+    pub(super) clocks: Vec<Vec<ClockMap>>,
+    pub(super) damaged: Vec<Damaged>,
+    /// End of what is durable and when that was written.
+    pub(super) through: Option<(Position, Wall)>,
+}
+
+/// Reads the log of `worker` from position `from` on. `streams`: which to keep; `None`: only find
+/// out how far it goes.
+pub(super) fn read<D: Disk>(
+    disk: &D,
+    store: &Path,
+    worker: WorkerId,
+    from: Position,
+    streams: Option<&BTreeSet<StreamId>>,
+) -> Result<Unsealed, ArchiveError> {
+    let scans = scan_worker(disk, store, worker, LOOK_BEHIND_BYTES)?;
+    let mut groups: Vec<Found> = scans.into_iter().flat_map(|scan| scan.groups).collect();
+    // A range that was written again after a failed sync (F12) stands twice; the later use of a
+    // file comes second and serves where the first is damaged.
+    groups.sort_by_key(|group| (group.header.first, group.header.file_sequence));
+    let newest = groups.iter().max_by_key(|group| group.header.end());
+    let mut unsealed = Unsealed {
+        worker,
+        items: Vec::new(),
+        bytes: Vec::new(),
+        clocks: Vec::new(),
+        damaged: Vec::new(),
+        through: newest.map(|group| (group.header.end(), group.header.clock.wall)),
+        groups: Vec::new(),
+    };
+    if let Some(streams) = streams {
+        let mut next = from;
+        let mut clocks = Span::new(from);
+        groups.retain(|group| group.header.end() > from);
+        for (place, group) in groups.iter().enumerate() {
+            if group.header.end() <= next {
+                continue;
+            }
+            let file = disk.open_read(&group.path);
+            let file = file.map_err(|source| ArchiveError::disk(&group.path, source))?;
+            let Some(payload) = read_group(&file, group)? else { continue };
+            if group.header.first > next {
+                unsealed.damaged.push(hole(group, next));
+            }
+            if clocks.clocks.last().is_some_and(|last| group.header.clock.mono < last.mono) {
+                unsealed.clocks.push(std::mem::take(&mut clocks.clocks));
+            }
+            clocks.add_clock(group.header.clock);
+            unsealed.take(place, group, &payload, next, streams, &mut clocks);
+            next = group.header.end();
+        }
+        if let Some(last) =
+            groups.last().filter(|_| unsealed.through.is_some_and(|(end, _)| end > next))
+        {
+            let end = unsealed.through.map_or(next, |(end, _)| end);
+            unsealed.damaged.push(Damaged {
+                path: last.path.clone(),
+                offset: last.offset,
+                bytes: end.0 - next.0,
+                source: None,
+                why: "commit group fails its sum".to_owned(),
+            });
+            unsealed.through = Some((next, last.header.clock.wall));
+        }
+        unsealed.clocks.push(clocks.clocks);
+        unsealed.groups = groups;
+    }
+    Ok(unsealed)
+}
+
+fn hole(behind: &Found, from: Position) -> Damaged {
+    Damaged {
+        path: behind.path.clone(),
+        offset: behind.offset,
+        bytes: behind.header.first.0 - from.0,
+        source: None,
+        why: format!("positions {} to {} are missing or damaged", from.0, behind.header.first.0),
+    }
+}
+
+impl Unsealed {
+    fn take(
+        &mut self,
+        place: usize,
+        group: &Found,
+        payload: &[u8],
+        next: Position,
+        streams: &BTreeSet<StreamId>,
+        clocks: &mut Span,
+    ) {
+        let payload_at = group.offset + crate::store::log::GROUP_HEADER_BYTES as u64;
+        for step in Walk::new(payload, group.header.first, group.header.ring_bytes) {
+            match step {
+                Step::Record { at, record } if at >= next => {
+                    clocks.note_clock(&record);
+                    if streams.contains(&record.meta.source.stream()) {
+                        let start = self.bytes.len();
+                        self.bytes.extend_from_slice(record.raw);
+                        self.items.push(Item {
+                            group: place,
+                            offset: payload_at + (at.0 - group.header.first.0),
+                            bytes: start..self.bytes.len(),
+                            epoch: self.clocks.len(),
+                        });
+                    }
+                }
+                Step::Damaged { at, bytes } if at >= next => self.damaged.push(Damaged {
+                    path: group.path.clone(),
+                    offset: payload_at + (at.0 - group.header.first.0),
+                    bytes,
+                    source: None,
+                    why: "record fails its sum".to_owned(),
+                }),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The first block of a log file: which worker and store it belongs to, and which use of it this
+//! is. Written and synced before the first group of a use; groups of an earlier use carry another
+//! file sequence and are refused.
+//!
+//! ```text
+//! offset  size  field
+//!      0     8  magic "FTLOGF01"
+//!      8     4  version (1)
+//!     12     2  worker
+//!     14     2  zero
+//!     16    16  volume id of the store
+//!     32     8  file sequence: counts the uses of all log files of this worker, 1 first
+//!     40     8  first position
+//!     48     8  ring bytes: where in the record stream the ring ended
+//!     56     8  file bytes
+//!     64     4  CRC-32C of bytes 0..64
+//!     68  4028  zeros
+//! ```
+
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::{BLOCK_BYTES, VERSION, crc32c};
+use crate::base::ids::{Position, WorkerId};
+
+/// First bytes of a log file.
+pub const FILE_MAGIC: [u8; 8] = *b"FTLOGF01";
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Wire {
+    magic: [u8; 8],
+    version: U32,
+    worker: U16,
+    zero: U16,
+    volume: [u8; 16],
+    file_sequence: U64,
+    first: U64,
+    ring_bytes: U64,
+    file_bytes: U64,
+    crc: U32,
+}
+
+/// What the first block says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileHeader {
+    /// Whose log.
+    pub worker: WorkerId,
+    /// Which store.
+    pub volume: [u8; 16],
+    /// Which use of a log file.
+    pub file_sequence: u64,
+    /// Position of the first group.
+    pub first: Position,
+    /// Size of the ring that was copied.
+    pub ring_bytes: u64,
+    /// Size of this file.
+    pub file_bytes: u64,
+}
+
+impl FileHeader {
+    /// Writes the block.
+    pub fn emit(&self, block: &mut [u8]) {
+        let mut wire = Wire {
+            magic: FILE_MAGIC,
+            version: U32::new(VERSION),
+            worker: U16::new(self.worker.0),
+            zero: U16::new(0),
+            volume: self.volume,
+            file_sequence: U64::new(self.file_sequence),
+            first: U64::new(self.first.0),
+            ring_bytes: U64::new(self.ring_bytes),
+            file_bytes: U64::new(self.file_bytes),
+            crc: U32::new(0),
+        };
+        wire.crc = U32::new(crc32c(&wire.as_bytes()[..64]));
+        block[..BLOCK_BYTES].fill(0);
+        block[..size_of::<Wire>()].copy_from_slice(wire.as_bytes());
+    }
+
+    /// Reads the block; `None` where it is no valid one.
+    pub fn parse(block: &[u8]) -> Option<Self> {
+        let (wire, rest) = Wire::read_from_prefix(block.get(..BLOCK_BYTES)?).ok()?;
+        let valid = wire.magic == FILE_MAGIC
+            && wire.version.get() == VERSION
+            && wire.crc.get() == crc32c(&wire.as_bytes()[..64])
+            && rest.iter().all(|byte| *byte == 0)
+            && wire.ring_bytes.get() >= BLOCK_BYTES as u64
+            && wire.ring_bytes.get().is_multiple_of(8)
+            && wire.first.get().is_multiple_of(8);
+        valid.then(|| FileHeader {
+            worker: WorkerId(wire.worker.get()),
+            volume: wire.volume,
+            file_sequence: wire.file_sequence.get(),
+            first: Position(wire.first.get()),
+            ring_bytes: wire.ring_bytes.get(),
+            file_bytes: wire.file_bytes.get(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_of_the_block_is_found() {
+        let header = FileHeader {
+            worker: WorkerId(1),
+            volume: [7; 16],
+            file_sequence: 3,
+            first: Position(800),
+            ring_bytes: 1 << 21,
+            file_bytes: 1 << 22,
+        };
+        let mut block = [0xff; BLOCK_BYTES];
+        header.emit(&mut block);
+        assert_eq!(FileHeader::parse(&block), Some(header));
+        for bit in 0..BLOCK_BYTES * 8 {
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(FileHeader::parse(&block), None, "bit {bit}");
+            block[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert_eq!(FileHeader::parse(&block[..4095]), None);
+    }
+}

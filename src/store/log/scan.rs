@@ -1,0 +1,183 @@
+//! Finds what a worker's log holds. Accepts only groups whose header verifies and whose file
+//! sequence is the file's; looks behind holes (F10) and says where they are.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::file::FileHeader;
+use super::group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, group_span};
+use super::{BLOCK_BYTES, crc32c};
+use crate::base::ids::{Position, WorkerId};
+use crate::base::ports::{Disk, DiskFile};
+
+/// How far behind the last valid group a reader looks for more: a hole is never longer than what
+/// was not synced yet, one group, or one group whose header went bad.
+pub const LOOK_BEHIND_BYTES: u64 = 2 * GROUP_BYTES_MAX as u64;
+
+/// The log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The disk said no.
+    #[error("{}: {source}", path.display())]
+    Disk {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LogError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> LogError + '_ {
+        move |source| LogError::Disk { path: path.to_owned(), source }
+    }
+}
+
+/// A span of positions or of a file that cannot be vouched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// The file, where there is one.
+    pub path: PathBuf,
+    /// First position.
+    pub from: Position,
+    /// End position, as far as it can be told.
+    pub to: Position,
+    /// What was found.
+    pub why: String,
+}
+
+/// A valid group header and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The file.
+    pub path: PathBuf,
+    /// Offset of its header.
+    pub offset: u64,
+    /// The header.
+    pub header: GroupHeader,
+}
+
+/// One log file.
+#[derive(Clone, Debug)]
+pub struct FileScan {
+    /// The file.
+    pub path: PathBuf,
+    /// Its first block; `None`: not in use.
+    pub header: Option<FileHeader>,
+    /// Its groups, in order.
+    pub groups: Vec<Found>,
+    /// Offset behind the last group.
+    pub end: u64,
+    /// Bytes read to find out.
+    pub bytes_read: u64,
+}
+
+/// Where the log of `worker` is.
+pub fn folder(store: &Path, worker: WorkerId) -> PathBuf {
+    store.join("log").join(format!("w{}", worker.0))
+}
+
+/// Workers that ever wrote a log in this store.
+pub fn workers<D: Disk>(disk: &D, store: &Path) -> Result<Vec<WorkerId>, LogError> {
+    let path = store.join("log");
+    let names = disk.list(&path).map_err(LogError::at(&path))?;
+    Ok(names.iter().filter_map(|name| name.strip_prefix('w')?.parse().ok().map(WorkerId)).collect())
+}
+
+/// Fills `out` as far as the file goes; returns the bytes read.
+fn read_up_to<F: DiskFile>(file: &F, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < out.len() {
+        match file.read_at(offset + done as u64, &mut out[done..])? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    Ok(done)
+}
+
+/// Scans one file for group headers. `look_behind`: how many bytes without a valid header end the
+/// search; `u64::MAX` searches to the end. Payload sums are checked by [`read_group`].
+pub fn scan_file<D: Disk>(disk: &D, path: &Path, look_behind: u64) -> Result<FileScan, LogError> {
+    let fail = || LogError::at(path);
+    let file = disk.open_read(path).map_err(fail())?;
+    let file_bytes = file.bytes().map_err(fail())?;
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut bytes_read = read_up_to(&file, 0, &mut block).map_err(fail())? as u64;
+    let header = FileHeader::parse(&block);
+    let mut scan =
+        FileScan { path: path.to_owned(), header, groups: Vec::new(), end: 0, bytes_read: 0 };
+    if let Some(header) = header {
+        let mut at = BLOCK_BYTES as u64;
+        scan.end = at;
+        let mut head = [0; GROUP_HEADER_BYTES];
+        while at + GROUP_HEADER_BYTES as u64 <= file_bytes && at - scan.end <= look_behind {
+            bytes_read += read_up_to(&file, at, &mut head).map_err(fail())? as u64;
+            match GroupHeader::parse(&head).filter(|group| belongs(group, &header)) {
+                Some(group) => {
+                    scan.groups.push(Found { path: path.to_owned(), offset: at, header: group });
+                    at += group_span(group.bytes);
+                    scan.end = at;
+                }
+                None => at += BLOCK_BYTES as u64,
+            }
+        }
+    }
+    scan.bytes_read = bytes_read;
+    Ok(scan)
+}
+
+fn belongs(group: &GroupHeader, file: &FileHeader) -> bool {
+    group.file_sequence == file.file_sequence
+        && group.worker == file.worker
+        && group.ring_bytes == file.ring_bytes
+        && group.first >= file.first
+}
+
+/// Reads a group's payload, again checking header and sum: `Ok(None)` where the file no longer
+/// holds this group or the payload is damaged.
+pub fn read_group<F: DiskFile>(file: &F, found: &Found) -> Result<Option<Vec<u8>>, LogError> {
+    let total = GROUP_HEADER_BYTES + found.header.bytes as usize;
+    let mut bytes = vec![0; total];
+    let count = read_up_to(file, found.offset, &mut bytes).map_err(LogError::at(&found.path))?;
+    if count < total || GroupHeader::parse(&bytes).as_ref() != Some(&found.header) {
+        return Ok(None);
+    }
+    bytes.drain(..GROUP_HEADER_BYTES);
+    Ok((crc32c(&bytes) == found.header.payload_crc).then_some(bytes))
+}
+
+/// All log files of a worker, files in use first and by their sequence, unused ones behind.
+pub fn scan_worker<D: Disk>(
+    disk: &D,
+    store: &Path,
+    worker: WorkerId,
+    look_behind: u64,
+) -> Result<Vec<FileScan>, LogError> {
+    let folder = folder(store, worker);
+    let names = disk.list(&folder).map_err(LogError::at(&folder))?;
+    let mut scans = Vec::new();
+    for name in names.iter().filter(|name| name.ends_with(".log")) {
+        scans.push(scan_file(disk, &folder.join(name), look_behind)?);
+    }
+    scans.sort_by_key(|scan| scan.header.map_or(u64::MAX, |header| header.file_sequence));
+    Ok(scans)
+}
+
+/// The position at which the next records of `worker` may begin: behind everything its log and its
+/// segments hold. What a new ring is initialised with.
+pub fn next_position<D: Disk>(
+    disk: &D,
+    store: &Path,
+    worker: WorkerId,
+) -> Result<Position, LogError> {
+    let logged = scan_worker(disk, store, worker, u64::MAX)?
+        .iter()
+        .flat_map(|scan| &scan.groups)
+        .map(|group| group.header.end())
+        .max()
+        .unwrap_or_default();
+    let sealed = crate::store::segment::sealed_through(disk, store, worker)
+        .map_err(|source| LogError::Disk { path: store.join("segments"), source })?;
+    Ok(logged.max(sealed))
+}

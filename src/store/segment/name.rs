@@ -1,0 +1,86 @@
+//! Names of segment files, and what the newest one says.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::footer::Trailer;
+use super::read::read_trailer;
+use crate::base::ids::{Position, WorkerId};
+use crate::base::ports::Disk;
+
+/// Worker and number of a segment, as its file name tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentName {
+    /// Whose.
+    pub worker: WorkerId,
+    /// Its number, 1 first.
+    pub number: u64,
+}
+
+impl SegmentName {
+    /// The file name.
+    pub fn file(&self) -> String {
+        format!("w{}-{:010}.seg", self.worker.0, self.number)
+    }
+
+    /// Reads a file name; `None` where it is no segment's.
+    pub fn parse(file: &str) -> Option<Self> {
+        let (worker, number) = file.strip_prefix('w')?.strip_suffix(".seg")?.split_once('-')?;
+        let name =
+            SegmentName { worker: WorkerId(worker.parse().ok()?), number: number.parse().ok()? };
+        (name.file() == file).then_some(name)
+    }
+}
+
+/// Where segments are.
+pub fn folder(store: &Path) -> PathBuf {
+    store.join("segments")
+}
+
+/// All segments of a store, by worker and number.
+pub fn list<D: Disk>(disk: &D, store: &Path) -> io::Result<Vec<SegmentName>> {
+    let mut names: Vec<SegmentName> =
+        disk.list(&folder(store))?.iter().filter_map(|file| SegmentName::parse(file)).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The highest number that a segment file of `worker` has (0: none), and the trailer of the newest
+/// one that can be read.
+pub fn last_segment<D: Disk>(
+    disk: &D,
+    store: &Path,
+    worker: WorkerId,
+) -> io::Result<(u64, Option<Trailer>)> {
+    let mine: Vec<SegmentName> =
+        list(disk, store)?.into_iter().filter(|name| name.worker == worker).collect();
+    let highest = mine.last().map_or(0, |name| name.number);
+    for name in mine.iter().rev() {
+        let file = disk.open_read(&folder(store).join(name.file()))?;
+        if let Ok(trailer) = read_trailer(&file) {
+            return Ok((highest, Some(trailer)));
+        }
+    }
+    Ok((highest, None))
+}
+
+/// Position up to which segments of `worker` exist; 0 where there is none.
+pub fn sealed_through<D: Disk>(disk: &D, store: &Path, worker: WorkerId) -> io::Result<Position> {
+    let (_, trailer) = last_segment(disk, store, worker)?;
+    Ok(trailer.map_or(Position(0), |trailer| trailer.through))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_we_write_are_segments() {
+        let name = SegmentName { worker: WorkerId(3), number: 17 };
+        assert_eq!(name.file(), "w3-0000000017.seg");
+        assert_eq!(SegmentName::parse(&name.file()), Some(name));
+        for other in ["w3-0000000017.seg.tmp", "w3-17.seg", "w03-0000000017.seg", "x", ""] {
+            assert_eq!(SegmentName::parse(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Reads segments: trailer, rows, one extent. Every length is checked before it is used, and
+//! nothing that fails its sum is handed out.
+
+use std::io;
+
+use super::extent::{EXTENT_HEADER_BYTES, ExtentHeader};
+use super::footer::{
+    CLOCK_BYTES, FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, Trailer, footer_hash,
+    parse_clock,
+};
+use crate::base::ids::{SourceId, StreamId};
+use crate::base::ports::DiskFile;
+use crate::base::time::{ClockMap, Mono};
+use crate::store::log::crc32c;
+
+/// Longest extent that is read at once: a whole segment of the largest configurable size.
+pub const RECORD_BYTES_PER_EXTENT_MAX: u64 = 4 << 30;
+/// Most bytes of rows, clock maps or fences that are read at once: 2 M rows.
+const FOOTER_BYTES_MAX: u64 = 256 << 20;
+
+/// Why a part of a segment cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The disk said no.
+    #[error("read at offset {offset}: {source}")]
+    Disk {
+        /// Where.
+        offset: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file ends too early.
+    #[error("{wanted} bytes wanted at offset {offset}, the file ends before")]
+    Short {
+        /// Where.
+        offset: u64,
+        /// Bytes wanted.
+        wanted: u64,
+    },
+    /// The last 512 bytes are no valid trailer.
+    #[error("no valid trailer at the end of the file")]
+    Trailer,
+    /// Rows, clock maps or fences are not what the trailer vouches for.
+    #[error("the footer is damaged at offset {offset}")]
+    Footer {
+        /// Where.
+        offset: u64,
+    },
+    /// The bytes at an extent's place are no valid extent.
+    #[error("no valid extent at offset {offset}")]
+    Extent {
+        /// Where.
+        offset: u64,
+    },
+    /// An extent's records are not those that were written.
+    #[error("the records of the extent at offset {offset} are damaged")]
+    Records {
+        /// Where the extent begins.
+        offset: u64,
+    },
+}
+
+/// Reads exactly `wanted` bytes.
+fn read_exact<F: DiskFile>(file: &F, offset: u64, wanted: u64) -> Result<Vec<u8>, SegmentError> {
+    let size = file.bytes().map_err(|source| SegmentError::Disk { offset, source })?;
+    // Before any allocation: a length that the file cannot have is not believed.
+    if offset.checked_add(wanted).is_none_or(|end| end > size) {
+        return Err(SegmentError::Short { offset, wanted });
+    }
+    let mut bytes = vec![0; wanted as usize];
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read_at(offset + done as u64, &mut bytes[done..]) {
+            Ok(0) => return Err(SegmentError::Short { offset, wanted }),
+            Ok(count) => done += count,
+            Err(source) => return Err(SegmentError::Disk { offset, source }),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Reads the trailer ([`TRAILER_BYTES`] from the disk).
+pub fn read_trailer<F: DiskFile>(file: &F) -> Result<Trailer, SegmentError> {
+    let size = file.bytes().map_err(|source| SegmentError::Disk { offset: 0, source })?;
+    let at = size.checked_sub(TRAILER_BYTES as u64).ok_or(SegmentError::Trailer)?;
+    let bytes = read_exact(file, at, TRAILER_BYTES as u64)?;
+    Trailer::parse(&bytes, size).ok_or(SegmentError::Trailer)
+}
+
+/// Reads rows and clock maps, and checks them against the trailer's hash.
+pub fn read_footer<F: DiskFile>(file: &F, trailer: Trailer) -> Result<Footer, SegmentError> {
+    let offset = trailer.rows_at;
+    let wanted = trailer.fences_at + trailer.fences * 8 - offset;
+    if wanted > FOOTER_BYTES_MAX {
+        return Err(SegmentError::Footer { offset });
+    }
+    let bytes = read_exact(file, offset, wanted)?;
+    if footer_hash(&bytes) != trailer.footer {
+        return Err(SegmentError::Footer { offset });
+    }
+    let (rows, rest) = bytes.split_at((trailer.clocks_at - offset) as usize);
+    let (clocks, _) = rest.split_at((trailer.fences_at - trailer.clocks_at) as usize);
+    Ok(Footer { rows: parse_rows(rows, offset)?, clocks: parse_clocks(clocks), trailer })
+}
+
+fn parse_rows(bytes: &[u8], offset: u64) -> Result<Vec<Row>, SegmentError> {
+    let rows = bytes.chunks_exact(ROW_BYTES).enumerate();
+    rows.map(|(place, row)| {
+        let offset = offset + (place * ROW_BYTES) as u64;
+        Row::parse(row).ok_or(SegmentError::Footer { offset })
+    })
+    .collect()
+}
+
+fn parse_clocks(bytes: &[u8]) -> Vec<ClockMap> {
+    bytes.as_chunks::<CLOCK_BYTES>().0.iter().map(parse_clock).collect()
+}
+
+/// Reads the clock maps only.
+pub(crate) fn read_clocks<F: DiskFile>(
+    file: &F,
+    trailer: &Trailer,
+) -> Result<Vec<ClockMap>, SegmentError> {
+    let wanted = (trailer.fences_at - trailer.clocks_at).min(FOOTER_BYTES_MAX);
+    read_exact(file, trailer.clocks_at, wanted).map(|bytes| parse_clocks(&bytes))
+}
+
+/// Rows of the given streams, by way of the fences: reads only the blocks of rows that may hold
+/// them. Also returns the bytes read.
+pub fn find_rows<F: DiskFile>(
+    file: &F,
+    trailer: &Trailer,
+    streams: &std::collections::BTreeSet<StreamId>,
+) -> Result<(Vec<Row>, u64), SegmentError> {
+    let wanted = trailer.fences * 8;
+    if wanted > FOOTER_BYTES_MAX {
+        return Err(SegmentError::Footer { offset: trailer.fences_at });
+    }
+    let fences = read_exact(file, trailer.fences_at, wanted)?;
+    let fences: Vec<u64> =
+        fences.as_chunks::<8>().0.iter().map(|fence| u64::from_le_bytes(*fence)).collect();
+    let mut bytes_read = wanted;
+    let mut found: Vec<Row> = Vec::new();
+    let mut next_block = 0;
+    for stream in streams {
+        let low = SourceId::new(*stream, 0).0;
+        let high = SourceId::new(*stream, u16::MAX).0;
+        let first = fences.partition_point(|fence| *fence <= low).saturating_sub(1);
+        let end = fences.partition_point(|fence| *fence <= high);
+        for block in first.max(next_block)..end {
+            let row = (block * FENCE_ROWS) as u64;
+            let offset = trailer.rows_at + row * ROW_BYTES as u64;
+            let count = (trailer.rows - row).min(FENCE_ROWS as u64);
+            let bytes = read_exact(file, offset, count * ROW_BYTES as u64)?;
+            bytes_read += bytes.len() as u64;
+            let rows = parse_rows(&bytes, offset)?;
+            found.extend(rows.into_iter().filter(|row| streams.contains(&row.source.stream())));
+            next_block = block + 1;
+        }
+    }
+    Ok((found, bytes_read))
+}
+
+/// One extent, whole and checked.
+pub struct Extent {
+    /// Its header.
+    pub header: ExtentHeader,
+    /// Its records, in order of arrival.
+    pub records: Vec<u8>,
+}
+
+/// Reads the extent at `offset` (`bytes`: header included): one read of exactly that.
+pub fn read_extent<F: DiskFile>(file: &F, offset: u64, bytes: u64) -> Result<Extent, SegmentError> {
+    let fits = (EXTENT_HEADER_BYTES as u64..=RECORD_BYTES_PER_EXTENT_MAX).contains(&bytes);
+    if !fits {
+        return Err(SegmentError::Extent { offset });
+    }
+    let mut records = read_exact(file, offset, bytes)?;
+    let header = ExtentHeader::parse(&records)
+        .filter(|header| header.bytes == bytes - EXTENT_HEADER_BYTES as u64)
+        .ok_or(SegmentError::Extent { offset })?;
+    records.drain(..EXTENT_HEADER_BYTES);
+    // An unknown cipher or compression is a newer writer's: its bytes are not records to us.
+    if header.cipher != 0 || header.compression != 0 {
+        return Err(SegmentError::Extent { offset });
+    }
+    if crc32c(&records) != header.records_crc {
+        return Err(SegmentError::Records { offset });
+    }
+    Ok(Extent { header, records })
+}
+
+/// The clock map valid at `arrival`: the last one taken by then, else the first.
+pub fn clock_at(clocks: &[ClockMap], arrival: Mono) -> ClockMap {
+    let behind = clocks.partition_point(|map| map.mono <= arrival);
+    clocks.get(behind.saturating_sub(1)).copied().unwrap_or_default()
+}

@@ -1,0 +1,176 @@
+//! Checks a segment against its own proof, byte for byte.
+
+use std::collections::BTreeSet;
+
+use super::footer::{Footer, TRAILER_BYTES, Trailer};
+use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::read::{SegmentError, read_extent, read_footer, read_trailer};
+use crate::base::ids::{Index, SourceId, StreamId};
+use crate::base::ports::DiskFile;
+use crate::base::time::Mono;
+use crate::store::evidence::{Hash, LeafHasher, PublicKey, Salt, head, root, verify};
+
+/// Records of one source that fail their proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The source.
+    pub source: SourceId,
+    /// Offset of the extent.
+    pub offset: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Indexes it held.
+    pub indexes: (Index, Index),
+    /// Arrivals it held.
+    pub arrivals: (Mono, Mono),
+    /// What is wrong.
+    pub why: String,
+}
+
+/// What checking one segment found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// The trailer, where it can be read.
+    pub trailer: Option<Trailer>,
+    /// What is wrong with the segment as a whole: footer, root, head, signature, padding.
+    pub faults: Vec<String>,
+    /// Extents that fail.
+    pub damaged: Vec<Damage>,
+    /// Extents whose leaf was recomputed and agrees.
+    pub proven: u64,
+    /// Extents that agree with their CRC but whose salt is not known.
+    pub unsalted: Vec<SourceId>,
+    /// Bytes read.
+    pub bytes_read: u64,
+}
+
+impl SegmentReport {
+    /// Whether everything that was looked at is as it was sealed.
+    pub fn is_good(&self) -> bool {
+        self.faults.is_empty() && self.damaged.is_empty()
+    }
+}
+
+/// Checks one segment. `streams`: whose extents are read and hashed (`None`: all, and every other
+/// byte of the file); footer, root, head and signature always. `salt` of a stream, where it is
+/// known. `key`: who must have signed; `None` takes the segment's own word for it.
+pub fn verify_segment<F: DiskFile>(
+    file: &F,
+    streams: Option<&BTreeSet<StreamId>>,
+    salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
+    key: Option<&PublicKey>,
+) -> SegmentReport {
+    let mut report = SegmentReport::default();
+    let footer = match read_trailer(file).and_then(|trailer| read_footer(file, trailer)) {
+        Ok(footer) => footer,
+        Err(error) => {
+            report.faults.push(error.to_string());
+            return report;
+        }
+    };
+    let trailer = &footer.trailer;
+    report.bytes_read = trailer.file_bytes - trailer.rows_at;
+    check_signature(&footer, key, &mut report);
+    if streams.is_none() {
+        check_frame(file, &footer, &mut report);
+    }
+    for row in &footer.rows {
+        let stream = row.source.stream();
+        if streams.is_some_and(|wanted| !wanted.contains(&stream)) {
+            continue;
+        }
+        report.bytes_read += row.bytes;
+        let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
+        let why = match read_extent(file, row.offset, row.bytes) {
+            Ok(extent) if extent.header.source != row.source => Some("another source's".to_owned()),
+            Ok(extent) if extent.header.number != trailer.number => {
+                Some("another segment's".to_owned())
+            }
+            Ok(extent) => match salt {
+                None => {
+                    report.unsalted.push(row.source);
+                    None
+                }
+                Some(salt) if leaf(&salt, &extent.records) == row.leaf => {
+                    report.proven += 1;
+                    None
+                }
+                Some(_) => Some("the records do not give the leaf that was sealed".to_owned()),
+            },
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = why {
+            report.damaged.push(Damage {
+                source: row.source,
+                offset: row.offset,
+                bytes: row.bytes,
+                indexes: (row.first_index, row.last_index),
+                arrivals: (row.first_arrival, row.last_arrival),
+                why,
+            });
+        }
+    }
+    report.trailer = Some(footer.trailer);
+    report
+}
+
+fn leaf(salt: &Salt, records: &[u8]) -> Hash {
+    let mut leaf = LeafHasher::new(salt);
+    leaf.update(records);
+    leaf.finish()
+}
+
+fn check_signature(footer: &Footer, key: Option<&PublicKey>, report: &mut SegmentReport) {
+    let trailer = &footer.trailer;
+    let leaves: Vec<Hash> = footer.rows.iter().map(|row| row.leaf).collect();
+    if root(&leaves) != trailer.root {
+        report.faults.push("the leaves do not give the root".to_owned());
+    }
+    if head(&trailer.chain_fields()) != trailer.head {
+        report.faults.push("the fields do not give the chain head".to_owned());
+    }
+    let key = key.unwrap_or(&trailer.public_key);
+    if *key != trailer.public_key {
+        report.faults.push("signed by another key".to_owned());
+    } else if !verify(key, &trailer.head, &trailer.signature) {
+        report.faults.push("the signature does not fit the chain head".to_owned());
+    }
+}
+
+/// Everything that is neither extent nor footer: header, order of extents, padding.
+fn check_frame<F: DiskFile>(file: &F, footer: &Footer, report: &mut SegmentReport) {
+    let trailer = &footer.trailer;
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let read = file.read_at(0, &mut bytes).unwrap_or(0);
+    report.bytes_read += read as u64;
+    let expected = SegmentHeader {
+        worker: trailer.worker,
+        volume: trailer.volume,
+        number: trailer.number,
+        from: trailer.from,
+        through: trailer.through,
+        created: trailer.created,
+        previous: trailer.previous,
+    };
+    if read < bytes.len() || SegmentHeader::parse(&bytes) != Some(expected) {
+        report.faults.push("the header is damaged".to_owned());
+    }
+    let mut at = SEGMENT_HEADER_BYTES as u64;
+    let mut before = None;
+    for row in &footer.rows {
+        if row.offset != at || before.is_some_and(|before| before >= row.source) {
+            report.faults.push(format!("the extents are not in order at offset {at}"));
+            break;
+        }
+        before = Some(row.source);
+        at += row.bytes;
+    }
+    let pad_at = trailer.fences_at + trailer.fences * 8;
+    let pad_end = trailer.file_bytes - TRAILER_BYTES as u64;
+    let mut pad = vec![0; (pad_end - pad_at).min(1 << 16) as usize];
+    let whole = pad.len() as u64 == pad_end - pad_at;
+    let read = if pad.is_empty() { 0 } else { file.read_at(pad_at, &mut pad).unwrap_or(0) };
+    if !whole || read < pad.len() || pad.iter().any(|byte| *byte != 0) {
+        report.faults.push(format!("{}", SegmentError::Footer { offset: pad_at }));
+    }
+}
