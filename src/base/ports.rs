@@ -75,3 +75,30 @@ pub trait DiskFile {
     /// Size in bytes.
     fn bytes(&self) -> io::Result<u64>;
 }
+
+/// Receives datagrams into shared receive buffers (kill protocol §1). One engine belongs to one
+/// worker and one thread. Buffers are numbered from 0; each is [`super::limits::BUFFER_BYTES`] long
+/// and laid out as `plane::handoff::datagram` reads it.
+pub trait Datagrams {
+    /// `io_uring` or `recvmmsg`.
+    fn name(&self) -> &'static str;
+    /// Why this engine was chosen.
+    fn reason(&self) -> &str;
+    /// Offers every buffer and arms every socket. Called once, after the recovery scan.
+    fn start(&mut self) -> io::Result<()>;
+    /// Waits at most `wait_ms` and adds the numbers of filled buffers to `taken`, which has room
+    /// for [`super::limits::TURN_PACKETS_MAX`]. A buffer stays the caller's until it is offered.
+    fn take(&mut self, wait_ms: u64, taken: &mut Vec<u16>) -> io::Result<()>;
+    /// Acquire-loads the head word of a buffer; 0 means that it holds nothing.
+    fn head(&self, buffer: u16) -> u64;
+    /// Release-stores 0 as the head word.
+    fn clear(&mut self, buffer: u16);
+    /// Lends a filled buffer.
+    fn look<R>(&self, buffer: u16, view: impl FnOnce(&[u8]) -> R) -> R;
+    /// Writes the ring entry that gives a cleared buffer back; takes effect with [`Self::publish`].
+    fn offer(&mut self, buffer: u16);
+    /// Gives back what was offered and notes ended requests to be armed again.
+    fn publish(&mut self);
+    /// The drop counter of the socket bound to `port`, read now; `None` where it cannot be read.
+    fn drops(&self, port: u16) -> Option<u32>;
+}

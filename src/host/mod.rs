@@ -3,13 +3,19 @@
 pub mod affinity;
 pub mod clock;
 pub mod drops;
+pub mod engine;
 pub mod entropy;
 pub mod facts;
 pub mod keyfile;
 pub mod mapped;
 pub mod process;
+pub mod recvmmsg;
 pub mod seqpacket;
 pub mod signal;
 pub mod socket;
+pub mod uring;
 pub mod uring_permit;
 pub mod volume;
+
+#[cfg(test)]
+mod engine_tests;

@@ -7,11 +7,12 @@
 //!         12288  slots, SLOT_BYTES each
 //!         …      sources, SOURCE_BYTES each, SOURCES_PER_STREAM a slot
 //! buffers 0      BUFFER_COUNT × BUFFER_BYTES
+//!         …      message headers of the recvmmsg engine, MESSAGE_BYTES each, one per packet of a turn
 //! ring    0      ring_bytes, place of position p is p mod ring_bytes
 //! ```
 //! A change of any offset or meaning raises [`VERSION`]; a binary that finds another one refuses.
 
-use crate::base::limits::{BUFFER_BYTES, BUFFER_COUNT, SOURCES_PER_STREAM};
+use crate::base::limits::{BUFFER_BYTES, BUFFER_COUNT, SOURCES_PER_STREAM, TURN_PACKETS_MAX};
 use crate::base::ports::Region;
 
 /// "FTSTATE1", little-endian.
@@ -41,12 +42,26 @@ pub const AT_HEARTBEAT: usize = 384;
 pub const AT_INCARNATION: usize = 448;
 /// Word: the spool's last turn.
 pub const AT_SPOOL_HEARTBEAT: usize = 512;
+/// Word: the receive buffer whose handling has begun, plus 1. After a kill only its packet may have
+/// been counted by halves.
+pub const AT_CURRENT: usize = 576;
+/// Word: panics while handling one buffer: buffer plus 1 (low 32 bits), count (high). F05.
+pub const AT_STRIKES: usize = 584;
+/// Word: monotonic ns of the last clock map in the ring.
+pub const AT_CLOCK_AT: usize = 640;
+/// Word: its wall time minus its monotonic time, ns.
+pub const AT_CLOCK_OFFSET: usize = 648;
 /// Words: the datagram account, one per `base::counter::Counter`.
 pub const AT_COUNTERS: usize = 1024;
 /// Intent words.
 pub const AT_INTENTS: usize = 4096;
 /// Slots.
 pub const AT_SLOTS: usize = AT_INTENTS + (BUFFER_COUNT as usize * 8).next_multiple_of(4096);
+/// Offset in the buffers memfd of the message headers that recvmmsg fills: they must be shared like
+/// the buffers, since the length of a datagram stands nowhere else when its receiver is killed.
+pub const AT_MESSAGES: usize = BUFFER_COUNT as usize * BUFFER_BYTES;
+/// Bytes of one `struct mmsghdr` on 64-bit Linux.
+pub const MESSAGE_BYTES: usize = 64;
 /// Bytes of one slot.
 pub const SLOT_BYTES: usize = 1024;
 /// Bytes of one source.
@@ -70,7 +85,7 @@ impl Geometry {
 
     /// Bytes of the buffers memfd.
     pub const fn buffers_bytes(&self) -> usize {
-        BUFFER_COUNT as usize * BUFFER_BYTES
+        (AT_MESSAGES + TURN_PACKETS_MAX * MESSAGE_BYTES).next_multiple_of(4096)
     }
 
     /// Offset of slot number `slot` of this worker.
@@ -102,6 +117,51 @@ pub fn initialise(state: &impl Region, worker: u16, geometry: &Geometry, first: 
         state.store(AT_INTENTS + intent * 8, INTENT_NONE);
     }
     state.store(AT_MAGIC, MAGIC);
+}
+
+/// Why shared memory is not what this binary expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// Not a state region, or never initialised.
+    #[error("shared state has no header")]
+    Magic,
+    /// Another binary's layout (F09).
+    #[error("shared state of version {found}, this binary knows {VERSION}")]
+    Version {
+        /// Version found.
+        found: u64,
+    },
+    /// Made for other sizes or another worker.
+    #[error("shared state says {what} {found}, expected {expected}")]
+    Differs {
+        /// Which word.
+        what: &'static str,
+        /// What it says.
+        found: u64,
+        /// What it should say.
+        expected: u64,
+    },
+}
+
+/// Checks the header of a state region that another process made.
+pub fn check(state: &impl Region, worker: u16, geometry: &Geometry) -> Result<(), LayoutError> {
+    if state.bytes() < AT_SLOTS || state.load(AT_MAGIC) != MAGIC {
+        return Err(LayoutError::Magic);
+    }
+    let found = state.load(AT_VERSION);
+    if found != VERSION {
+        return Err(LayoutError::Version { found });
+    }
+    let words = [
+        ("worker", state.load(AT_WORKER), u64::from(worker)),
+        ("slots", state.load(AT_SLOT_COUNT), u64::from(geometry.slot_count)),
+        ("ring bytes", state.load(AT_RING_BYTES), geometry.ring_bytes),
+        ("bytes", state.bytes() as u64, geometry.state_bytes() as u64),
+    ];
+    match words.into_iter().find(|(_, found, expected)| found != expected) {
+        Some((what, found, expected)) => Err(LayoutError::Differs { what, found, expected }),
+        None => Ok(()),
+    }
 }
 
 /// An intent word that names no record: its buffer is FILLED when its head is set. Ask for it

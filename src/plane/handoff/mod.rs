@@ -1,4 +1,7 @@
 //! Where the actors meet: the frames they exchange and the shared memory they look at.
 
+pub mod datagram;
 pub mod frame;
 pub mod layout;
+pub mod slot;
+pub mod source;

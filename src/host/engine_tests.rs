@@ -1,0 +1,154 @@
+//! What both engines must do, told once. Only compiled for tests.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{mapped, mapped::Mapped, socket};
+use crate::base::limits::{BUFFER_COUNT, DATAGRAM_BYTES_MAX, TURN_PACKETS_MAX};
+use crate::base::ports::Datagrams;
+use crate::plane::handoff::datagram;
+use crate::plane::handoff::layout::Geometry;
+
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const GEOMETRY: Geometry = Geometry { slot_count: 1, ring_bytes: 2 << 20 };
+
+struct Bench {
+    memory: OwnedFd,
+    sockets: Arc<[OwnedFd]>,
+    ports: Vec<u16>,
+    sender: UdpSocket,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let pair = socket::reserve(HOME, 42_000, 43_000, 1).expect("free ports").remove(0);
+        let port = pair.address.port();
+        Bench {
+            memory: mapped::create("buffers", GEOMETRY.buffers_bytes()).expect("memfd"),
+            sockets: vec![pair.rtp, pair.rtcp].into(),
+            ports: vec![port, port + 1],
+            sender: UdpSocket::bind("127.0.0.1:0").expect("free port"),
+        }
+    }
+
+    fn buffers(&self) -> Mapped {
+        let map = Mapped::map(self.memory.as_fd(), GEOMETRY.buffers_bytes()).expect("map");
+        map.populate(0, GEOMETRY.buffers_bytes()).expect("populate");
+        map
+    }
+
+    fn send(&self, socket: usize, payload: &[u8]) {
+        self.sender.send_to(payload, (HOME, self.ports[socket])).expect("loopback");
+    }
+}
+
+/// Takes until `count` datagrams have come, giving each buffer back; what they held, in order.
+fn drain(engine: &mut impl Datagrams, count: usize) -> Vec<(u16, usize, bool, Vec<u8>)> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut found = Vec::new();
+    let mut taken = Vec::with_capacity(TURN_PACKETS_MAX);
+    while found.len() < count && Instant::now() < deadline {
+        taken.clear();
+        engine.take(5, &mut taken).expect("the engine works");
+        assert!(taken.len() <= TURN_PACKETS_MAX);
+        for buffer in taken.iter().copied() {
+            assert_ne!(engine.head(buffer), 0);
+            engine.look(buffer, |bytes| {
+                let datagram = datagram::read(bytes).expect("name, port and stamp are there");
+                assert!(datagram.stamp.is_some());
+                let payload = datagram.payload;
+                let kept = payload[..payload.len().min(16)].to_vec();
+                found.push((datagram.port, payload.len(), datagram.truncated, kept));
+            });
+            engine.clear(buffer);
+            engine.offer(buffer);
+        }
+        engine.publish();
+    }
+    assert_eq!(found.len(), count, "all that was sent arrives");
+    found
+}
+
+/// Destination, length, truncation and payload come through for every size.
+pub(super) fn takes_datagrams_with_their_evidence<E: Datagrams>(
+    make: impl Fn(Mapped, Arc<[OwnedFd]>, Vec<u16>) -> E,
+) {
+    let bench = Bench::new();
+    let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    engine.start().expect("arm");
+    assert!(!engine.reason().is_empty());
+    bench.send(0, b"first");
+    bench.send(1, b"on the RTCP port");
+    bench.send(0, &[7; DATAGRAM_BYTES_MAX]);
+    bench.send(0, &[8; DATAGRAM_BYTES_MAX + 1]);
+    let mut found = drain(&mut engine, 4);
+    found.sort_by_key(|(port, length, truncated, _)| (*port, *truncated, *length));
+    assert_eq!(found[0], (bench.ports[0], 5, false, b"first".to_vec()));
+    assert_eq!(found[1].1, DATAGRAM_BYTES_MAX);
+    assert_eq!((found[2].1, found[2].2), (DATAGRAM_BYTES_MAX, true));
+    assert_eq!(found[3].0, bench.ports[1]);
+    assert_eq!(engine.drops(bench.ports[0]), Some(0));
+}
+
+/// More datagrams than buffers, empty ones among them: none is lost, and receiving goes on (F21).
+pub(super) fn survives_exhaustion_and_empty_datagrams<E: Datagrams>(
+    make: impl Fn(Mapped, Arc<[OwnedFd]>, Vec<u16>) -> E,
+) {
+    let bench = Bench::new();
+    let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    engine.start().expect("arm");
+    let count = usize::from(BUFFER_COUNT) * 2;
+    for number in 0..count as u32 {
+        if number % 100 == 0 {
+            bench.send(0, b"");
+        } else {
+            bench.send(0, &number.to_be_bytes());
+        }
+    }
+    let found = drain(&mut engine, count);
+    let numbers: Vec<u32> = found
+        .iter()
+        .filter_map(|(_, _, _, kept)| Some(u32::from_be_bytes(*kept.first_chunk()?)))
+        .collect();
+    assert!(numbers.is_sorted(), "one socket keeps its order");
+    assert_eq!(numbers.len(), count - count.div_ceil(100));
+    bench.send(0, b"still here");
+    drain(&mut engine, 1);
+}
+
+/// An engine dies with datagrams it took and nobody looked at: their heads are set in the shared
+/// buffers, and the next engine takes the rest. None is lost, none comes twice.
+pub(super) fn what_a_dead_engine_took_is_found<E: Datagrams>(
+    make: impl Fn(Mapped, Arc<[OwnedFd]>, Vec<u16>) -> E,
+) {
+    let bench = Bench::new();
+    let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    engine.start().expect("arm");
+    for number in 0..300_u32 {
+        bench.send(0, &number.to_be_bytes());
+    }
+    engine.take(5, &mut Vec::with_capacity(TURN_PACKETS_MAX)).expect("take");
+    drop(engine);
+    let mut next = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    let mut numbers = Vec::new();
+    let mut note = |payload: &[u8]| {
+        numbers.push(u32::from_be_bytes(*payload.first_chunk().expect("four octets")));
+    };
+    for buffer in 0..BUFFER_COUNT {
+        if next.head(buffer) != 0 {
+            next.look(buffer, |bytes| note(datagram::read(bytes).expect("whole").payload));
+            next.clear(buffer);
+        }
+    }
+    let left = 300 - numbers.len();
+    assert!(left < 300, "the dead engine had taken some");
+    let mut note = |payload: &[u8]| {
+        numbers.push(u32::from_be_bytes(*payload.first_chunk().expect("four octets")));
+    };
+    next.start().expect("arm");
+    drain(&mut next, left).iter().for_each(|(_, _, _, kept)| note(kept));
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..300).collect::<Vec<_>>());
+}

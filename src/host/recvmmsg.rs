@@ -1,0 +1,278 @@
+//! The second engine: epoll and recvmmsg into the same shared buffers with the same layout, for
+//! machines where io_uring is not permitted. The message headers are shared memory too: the kernel
+//! writes name length and payload length there within the one call that takes the datagrams, and
+//! SIGKILL cannot cut that call, so a successor finds all that a dead engine took.
+#![expect(unsafe_code, reason = "recvmmsg has no safe wrapper, and its buffers are shared memory")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+
+use super::mapped::Mapped;
+use super::uring::view_buffer;
+use crate::base::limits::{
+    BUFFER_BYTES, BUFFER_CONTROL_BYTES, BUFFER_COUNT, BUFFER_NAME_BYTES, TURN_PACKETS_MAX,
+};
+use crate::base::ports::{Datagrams, Region};
+use crate::plane::handoff::datagram::{
+    AT_CONTROL, AT_FLAGS, AT_NAME, AT_PAYLOAD, AT_PAYLOAD_BYTES,
+};
+use crate::plane::handoff::layout::{AT_MESSAGES, MESSAGE_BYTES};
+
+const _: () = assert!(size_of::<libc::mmsghdr>() == MESSAGE_BYTES);
+const _: () = assert!(TURN_PACKETS_MAX <= BUFFER_COUNT as usize);
+
+/// The engine. Each turn starts at buffer 0: a turn gives all its buffers back before the next.
+pub struct Recvmmsg {
+    epoll: OwnedFd,
+    sockets: Arc<[OwnedFd]>,
+    ports: Vec<u16>,
+    buffers: Mapped,
+    /// One I/O vector per message: private, since it means nothing to another process.
+    vectors: Mapped,
+    ready: Vec<epoll::Event>,
+    /// Buffers handed out and not yet offered again.
+    lent: usize,
+    reason: String,
+}
+
+impl Recvmmsg {
+    /// An engine over `buffers` for `sockets`, of which number n is bound to `ports[n]`. Finishes
+    /// what a dead predecessor of this kind had taken: its heads are set now, for the scan.
+    pub fn new(
+        buffers: Mapped,
+        sockets: Arc<[OwnedFd]>,
+        ports: Vec<u16>,
+        reason: &str,
+    ) -> io::Result<Self> {
+        assert_eq!(sockets.len(), ports.len(), "a port for each socket");
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let engine = Recvmmsg {
+            epoll,
+            sockets,
+            ports,
+            buffers,
+            vectors: Mapped::anonymous("I/O vectors", TURN_PACKETS_MAX * size_of::<libc::iovec>())?,
+            ready: Vec::with_capacity(TURN_PACKETS_MAX),
+            lent: 0,
+            reason: reason.to_owned(),
+        };
+        for number in 0..TURN_PACKETS_MAX {
+            engine.finish(number);
+            engine.prepare(number);
+        }
+        Ok(engine)
+    }
+
+    fn message(&self, number: usize) -> *mut libc::mmsghdr {
+        self.buffers.at(AT_MESSAGES + number * MESSAGE_BYTES, MESSAGE_BYTES).cast()
+    }
+
+    /// Turns a message header that the kernel has filled into the buffer's own head, and marks the
+    /// header as read. Whether there was one.
+    ///
+    /// The mark is the name length: 16 or 28 when the kernel wrote it, 0 or the size of the area
+    /// when it did not. Head first, mark second: between the two a kill leaves both, and the head
+    /// that is there is not written again.
+    fn finish(&self, number: usize) -> bool {
+        let message = self.message(number);
+        let at = number * BUFFER_BYTES;
+        // SAFETY: in the map and aligned (64-byte steps from a page); the kernel writes it only
+        // inside recvmmsg, which is not running: only this thread calls it, or its caller is dead.
+        // JUSTIFICATION: the header is the kernel's struct in shared memory.
+        let copy = unsafe { message.read() };
+        let name_bytes = copy.msg_hdr.msg_namelen;
+        if name_bytes == 0 || name_bytes >= BUFFER_NAME_BYTES as u32 {
+            return false;
+        }
+        if self.buffers.load(at) == 0 {
+            self.buffers.copy_in(at + AT_PAYLOAD_BYTES, &copy.msg_len.to_ne_bytes());
+            self.buffers.copy_in(at + AT_FLAGS, &copy.msg_hdr.msg_flags.to_ne_bytes());
+            let control = (copy.msg_hdr.msg_controllen as u64) << 32;
+            self.buffers.store(at, control | u64::from(name_bytes));
+        }
+        // SAFETY: as above.
+        // JUSTIFICATION: as above.
+        unsafe { (&raw mut (*message).msg_hdr.msg_namelen).write_volatile(0) };
+        true
+    }
+
+    /// Points message `number` at its buffer: once, at the start.
+    fn prepare(&self, number: usize) {
+        let at = number * BUFFER_BYTES;
+        let vector_at = number * size_of::<libc::iovec>();
+        let vector: *mut libc::iovec = self.vectors.at(vector_at, size_of::<libc::iovec>()).cast();
+        // SAFETY: all pointers name disjoint areas of maps that live as long as `self`; vector and
+        // message are in their maps and aligned to 16 and 64. mmsghdr is plain data, for which
+        // zeros are valid.
+        // JUSTIFICATION: recvmmsg takes raw pointers.
+        unsafe {
+            vector.write(libc::iovec {
+                iov_base: self.buffers.at(at + AT_PAYLOAD, BUFFER_BYTES - AT_PAYLOAD).cast(),
+                iov_len: BUFFER_BYTES - AT_PAYLOAD,
+            });
+            let mut message: libc::mmsghdr = std::mem::zeroed();
+            message.msg_hdr.msg_name = self.buffers.at(at + AT_NAME, BUFFER_NAME_BYTES).cast();
+            message.msg_hdr.msg_iov = vector;
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control =
+                self.buffers.at(at + AT_CONTROL, BUFFER_CONTROL_BYTES).cast();
+            self.message(number).write(message);
+        }
+    }
+
+    /// Takes up to `room` datagrams of one socket into the buffers from `first` on.
+    fn receive(&self, socket: usize, first: usize, room: usize) -> io::Result<usize> {
+        for number in first..first + room {
+            let message = self.message(number);
+            // SAFETY: in the map, aligned, and the kernel does not hold it outside the call below.
+            // JUSTIFICATION: the kernel reads the sizes of the areas from here.
+            unsafe {
+                (*message).msg_hdr.msg_namelen = BUFFER_NAME_BYTES as u32;
+                (*message).msg_hdr.msg_controllen = BUFFER_CONTROL_BYTES;
+            }
+        }
+        // SAFETY: headers `first..first + room` lie in the map (`message` checked them above) and
+        // were prepared; what they point to lives as long as `self`; the socket is open.
+        // JUSTIFICATION: no crate wraps recvmmsg.
+        let count = unsafe {
+            libc::recvmmsg(
+                self.sockets[socket].as_raw_fd(),
+                self.message(first),
+                room as u32,
+                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+                std::ptr::null_mut(),
+            )
+        };
+        if count >= 0 {
+            return Ok(count as usize);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // ECONNREFUSED: an ICMP error about something we sent; the next call receives again.
+            Some(libc::EAGAIN | libc::EINTR | libc::ECONNREFUSED) => Ok(0),
+            _ => Err(error),
+        }
+    }
+}
+
+impl Datagrams for Recvmmsg {
+    fn name(&self) -> &'static str {
+        "recvmmsg"
+    }
+
+    fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        for (number, socket) in self.sockets.iter().enumerate() {
+            let data = epoll::EventData::new_u64(number as u64);
+            epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, wait_ms: u64, taken: &mut Vec<u16>) -> io::Result<()> {
+        assert_eq!(self.lent, 0, "a turn gives back what it took");
+        let limit = Timespec { tv_sec: 0, tv_nsec: (wait_ms.min(999) * 1_000_000) as i64 };
+        self.ready.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&limit)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for place in 0..self.ready.len() {
+            let room = TURN_PACKETS_MAX.saturating_sub(self.lent.max(taken.len()));
+            if room == 0 {
+                break;
+            }
+            let socket = self.ready[place].data.u64() as usize;
+            let count = self.receive(socket, self.lent, room)?;
+            for number in self.lent..self.lent + count {
+                if self.finish(number) {
+                    taken.push(number as u16);
+                }
+            }
+            self.lent += count;
+        }
+        Ok(())
+    }
+
+    fn head(&self, buffer: u16) -> u64 {
+        self.buffers.load(usize::from(buffer) * BUFFER_BYTES)
+    }
+
+    fn clear(&mut self, buffer: u16) {
+        self.buffers.store(usize::from(buffer) * BUFFER_BYTES, 0);
+    }
+
+    fn look<R>(&self, buffer: u16, view: impl FnOnce(&[u8]) -> R) -> R {
+        view_buffer(&self.buffers, buffer, view)
+    }
+
+    fn offer(&mut self, _buffer: u16) {}
+
+    fn publish(&mut self) {
+        self.lent = 0;
+    }
+
+    fn drops(&self, port: u16) -> Option<u32> {
+        let number = self.ports.iter().position(|own| *own == port)?;
+        super::socket::drops(self.sockets[number].as_fd()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::engine_tests;
+
+    #[test]
+    fn recvmmsg_takes_datagrams_with_their_evidence() {
+        let make = |buffers, sockets, ports| {
+            Recvmmsg::new(buffers, sockets, ports, "test").expect("epoll")
+        };
+        engine_tests::takes_datagrams_with_their_evidence(make);
+        engine_tests::survives_exhaustion_and_empty_datagrams(make);
+        engine_tests::what_a_dead_engine_took_is_found(make);
+    }
+    /// The kill between the system call and the heads: only the shared message headers know.
+    #[test]
+    fn datagrams_taken_by_a_call_that_nobody_saw_return_are_found() {
+        let pair = super::super::socket::reserve(
+            std::net::IpAddr::from([127, 0, 0, 1]),
+            43_000,
+            43_400,
+            1,
+        )
+        .expect("free ports")
+        .remove(0);
+        let bytes = AT_MESSAGES + TURN_PACKETS_MAX * MESSAGE_BYTES;
+        let memory = super::super::mapped::create("buffers", bytes).expect("memfd");
+        let map = || Mapped::map(memory.as_fd(), bytes).expect("map");
+        let sockets: Arc<[OwnedFd]> = vec![pair.rtp].into();
+        let ports = vec![pair.address.port()];
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("free port");
+        for payload in [&b"one"[..], b"", b"three"] {
+            sender.send_to(payload, pair.address).expect("loopback");
+        }
+        let dead = Recvmmsg::new(map(), sockets.clone(), ports.clone(), "test").expect("epoll");
+        assert_eq!(dead.receive(0, 0, 10).expect("three wait"), 3);
+        assert_eq!(dead.head(0), 0);
+        drop(dead);
+        let next = Recvmmsg::new(map(), sockets, ports, "test").expect("epoll");
+        let found: Vec<Vec<u8>> = (0..10)
+            .filter(|buffer| next.head(*buffer) != 0)
+            .map(|buffer| {
+                next.look(buffer, |bytes| {
+                    let datagram = crate::plane::handoff::datagram::read(bytes).expect("whole");
+                    datagram.payload.to_vec()
+                })
+            })
+            .collect();
+        assert_eq!(found, [b"one".to_vec(), b"".to_vec(), b"three".to_vec()]);
+    }
+}

@@ -1,0 +1,304 @@
+//! One slot in shared state: which stream uses the port pair, its keys, direction and addresses, and
+//! its share of the datagram account. Written by the worker alone, but for the two words of our own
+//! SRTCP, which the reporter writes. A successor goes on from it.
+//!
+//! ```text
+//!   0  control: generation (low 32 bits), flags (above), written last
+//!   8  stream             16  applied, monotonic        24  applied, wall
+//!  32  RS id (16)         48  opened, monotonic         56  direction since, monotonic
+//!  64  two key areas of 128: suite 8, remote 56 (length 8, bytes 48), local 56, zero 8
+//! 320  signalled address 24       344  latched address 24      368  RTCP destination 24
+//! 392  next ordinal       400  evidence written up to, monotonic
+//! 408  drops of the RTP socket seen    416  of the RTCP socket    424  since open    432  evidenced
+//! 440  last authenticated arrival      448  key changed, monotonic
+//! 456  our SSRC           464  our SRTCP index, next to use is above it
+//! 472  SRTCP: SSRC of the window below 480  highest        488  window of 64
+//! 512  datagrams by counter, 16 words  640  of them evidenced, 16 words
+//! 768  CNAME: length 8, bytes 128
+//! ```
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::layout::Geometry;
+use crate::base::counter::Counter;
+use crate::base::ids::{Generation, RsId, StreamId};
+use crate::base::ports::Region;
+use crate::base::secret::{MASTER_BYTES_MAX, MasterKey};
+use crate::base::suite::Suite;
+use crate::base::time::{ClockMap, Mono, Wall};
+
+/// Flag: a stream uses the slot.
+pub const OPEN: u64 = 1 << 32;
+/// Flag: what arrives is recorded; else paused.
+pub const ACTIVE: u64 = 1 << 33;
+/// Flag: plain RTP only from the signalled address.
+pub const STRICT: u64 = 1 << 34;
+/// Flag: RTCP shares the RTP port.
+pub const MUX: u64 = 1 << 35;
+/// Flag: the keys in force are in area 1, else in area 0.
+pub const AREA: u64 = 1 << 36;
+/// Flag: the other area holds the keys before (re-key).
+pub const PREVIOUS: u64 = 1 << 37;
+
+/// Word: see the layout above.
+pub const CONTROL: usize = 0;
+/// Word: the stream.
+pub const STREAM: usize = 8;
+/// Word: when the stream opened.
+pub const OPENED: usize = 48;
+/// Word: since when the direction is what it is.
+pub const SINCE: usize = 56;
+/// Word: ordinal of the next new source.
+pub const NEXT_ORDINAL: usize = 392;
+/// Word: evidence about drops is written up to this instant.
+pub const EVIDENCE_AT: usize = 400;
+/// Word: drop counter of the RTP socket, as last seen; the RTCP socket's follows.
+pub const SOCKET_DROPS_SEEN: usize = 408;
+/// Word: drops of both sockets since the stream opened.
+pub const SOCKET_DROPS: usize = 424;
+/// Word: how many of them are written as evidence.
+pub const SOCKET_DROPS_EVIDENCED: usize = 432;
+/// Word: arrival of the last packet that was recorded.
+pub const LAST_ARRIVAL: usize = 440;
+/// Word: when the SRC's key changed.
+pub const KEY_CHANGED: usize = 448;
+/// Word: SSRC of our reports. Written by the reporter.
+pub const LOCAL_SSRC: usize = 456;
+/// Word: index of our last SRTCP packet, reserved ahead. Written by the reporter.
+pub const LOCAL_INDEX: usize = 464;
+/// Word: SSRC whose SRTCP window follows (highest, then 64 bits).
+pub const SRTCP_SSRC: usize = 472;
+const APPLIED: usize = 16;
+const RS: usize = 32;
+const KEYS: usize = 64;
+const KEYS_BYTES: usize = 128;
+const SIGNALLED: usize = 320;
+const LATCHED: usize = 344;
+const RTCP_TO: usize = 368;
+const DROPS: usize = 512;
+const EVIDENCED: usize = 640;
+const CNAME: usize = 768;
+const CNAME_BYTES_MAX: usize = 128;
+
+/// Suite and keys of one area.
+pub struct Keys {
+    /// The suite.
+    pub suite: Suite,
+    /// What the SRC encrypts with.
+    pub remote: MasterKey,
+    /// What our SRTCP is protected with.
+    pub local: MasterKey,
+}
+
+/// One slot of a state region.
+pub struct SlotView<'a, R> {
+    state: &'a R,
+    at: usize,
+}
+
+impl<R> Clone for SlotView<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for SlotView<'_, R> {}
+
+impl<'a, R: Region> SlotView<'a, R> {
+    /// Slot number `slot` of this worker.
+    pub fn new(state: &'a R, geometry: &Geometry, slot: u32) -> Self {
+        assert!(slot < geometry.slot_count, "slot {slot} of {}", geometry.slot_count);
+        SlotView { state, at: geometry.slot_at(slot) }
+    }
+
+    /// Reads a word.
+    #[inline]
+    pub fn word(&self, offset: usize) -> u64 {
+        self.state.load(self.at + offset)
+    }
+
+    /// Writes a word.
+    #[inline]
+    pub fn set(&self, offset: usize, value: u64) {
+        self.state.store(self.at + offset, value);
+    }
+
+    /// Which use of the slot it is; 0 before the first.
+    pub fn generation(&self) -> Generation {
+        Generation(self.word(CONTROL) as u32)
+    }
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: u64) -> bool {
+        self.word(CONTROL) & flag != 0
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> StreamId {
+        StreamId(self.word(STREAM))
+    }
+
+    /// The RS.
+    pub fn rs(&self) -> RsId {
+        let mut id = [0; 16];
+        self.state.copy_out(self.at + RS, &mut id);
+        RsId(id)
+    }
+
+    /// Writes the RS.
+    pub fn set_rs(&self, rs: RsId) {
+        self.state.copy_in(self.at + RS, &rs.0);
+    }
+
+    /// Both clocks when the last command was applied.
+    pub fn applied(&self) -> ClockMap {
+        ClockMap { mono: Mono(self.word(APPLIED)), wall: Wall(self.word(APPLIED + 8) as i64) }
+    }
+
+    /// Writes when a command was applied.
+    pub fn set_applied(&self, map: ClockMap) {
+        self.set(APPLIED, map.mono.0);
+        self.set(APPLIED + 8, map.wall.0 as u64);
+    }
+
+    /// The keys in force (`previous`: those before); `None` for plain RTP.
+    pub fn keys(&self, previous: bool) -> Option<Keys> {
+        let control = self.word(CONTROL);
+        if previous && control & PREVIOUS == 0 {
+            return None;
+        }
+        let area = KEYS + usize::from((control & AREA != 0) != previous) * KEYS_BYTES;
+        Some(Keys {
+            suite: Suite::from_code(self.word(area) as u8)?,
+            remote: self.key(area + 8)?,
+            local: self.key(area + 64)?,
+        })
+    }
+
+    /// Writes keys into the area that is not in force and returns whether that is area 1. The caller
+    /// puts them in force with the control word.
+    pub fn set_other_keys(&self, keys: Option<&Keys>) -> bool {
+        let other = !self.has(AREA);
+        let area = KEYS + usize::from(other) * KEYS_BYTES;
+        self.set(area, 0);
+        if let Some(keys) = keys {
+            self.set_key(area + 8, &keys.remote);
+            self.set_key(area + 64, &keys.local);
+            self.set(area, keys.suite as u64);
+        }
+        other
+    }
+
+    /// Wipes both key areas.
+    pub fn wipe_keys(&self) {
+        self.state.copy_in(self.at + KEYS, &[0; 2 * KEYS_BYTES]);
+    }
+
+    fn key(&self, offset: usize) -> Option<MasterKey> {
+        let length = self.word(offset) as usize;
+        let mut bytes = zeroize::Zeroizing::new([0; MASTER_BYTES_MAX]);
+        self.state.copy_out(self.at + offset + 8, &mut *bytes);
+        MasterKey::new(bytes.get(..length)?)
+    }
+
+    fn set_key(&self, offset: usize, key: &MasterKey) {
+        self.state.copy_in(self.at + offset + 8, key.expose());
+        self.set(offset, key.expose().len() as u64);
+    }
+
+    /// Where the SRC said it sends from.
+    pub fn signalled(&self) -> Option<SocketAddr> {
+        address(self.state, self.at + SIGNALLED)
+    }
+
+    /// Writes it.
+    pub fn set_signalled(&self, to: Option<SocketAddr>) {
+        set_address(self.state, self.at + SIGNALLED, to);
+    }
+
+    /// The first sender of a plain stream without a signalled address.
+    pub fn latched(&self) -> Option<SocketAddr> {
+        address(self.state, self.at + LATCHED)
+    }
+
+    /// Writes it.
+    pub fn set_latched(&self, to: Option<SocketAddr>) {
+        set_address(self.state, self.at + LATCHED, to);
+    }
+
+    /// Where our RTCP goes.
+    pub fn rtcp_to(&self) -> Option<SocketAddr> {
+        address(self.state, self.at + RTCP_TO)
+    }
+
+    /// Writes it.
+    pub fn set_rtcp_to(&self, to: Option<SocketAddr>) {
+        set_address(self.state, self.at + RTCP_TO, to);
+    }
+
+    /// Datagrams of this stream that ended in `counter`.
+    pub fn drops(&self, counter: Counter) -> u64 {
+        self.word(DROPS + counter as usize * 8)
+    }
+
+    /// Counts one.
+    #[inline]
+    pub fn count(&self, counter: Counter) {
+        self.set(DROPS + counter as usize * 8, self.drops(counter) + 1);
+    }
+
+    /// How many of them are written as evidence.
+    pub fn evidenced(&self, counter: Counter) -> u64 {
+        self.word(EVIDENCED + counter as usize * 8)
+    }
+
+    /// Writes that.
+    pub fn set_evidenced(&self, counter: Counter, count: u64) {
+        self.set(EVIDENCED + counter as usize * 8, count);
+    }
+
+    /// Sets the account back to 0.
+    pub fn clear_drops(&self) {
+        self.state.copy_in(self.at + DROPS, &[0; CNAME - DROPS]);
+        self.set(SOCKET_DROPS, 0);
+        self.set(SOCKET_DROPS_EVIDENCED, 0);
+    }
+
+    /// Our CNAME.
+    pub fn cname(&self) -> String {
+        let mut bytes = vec![0; (self.word(CNAME) as usize).min(CNAME_BYTES_MAX)];
+        self.state.copy_out(self.at + CNAME + 8, &mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Writes our CNAME, cut to 128 octets (RFC 7022 ones are far shorter).
+    pub fn set_cname(&self, cname: &str) {
+        let mut length = cname.len().min(CNAME_BYTES_MAX);
+        while !cname.is_char_boundary(length) {
+            length -= 1;
+        }
+        self.state.copy_in(self.at + CNAME + 8, &cname.as_bytes()[..length]);
+        self.set(CNAME, length as u64);
+    }
+}
+
+/// An address in 24 bytes: IPv6 (mapped for IPv4) 16, port 8; port 0: none.
+pub(super) fn address(state: &impl Region, at: usize) -> Option<SocketAddr> {
+    let port = state.load(at + 16) as u16;
+    if port == 0 {
+        return None;
+    }
+    let mut ip = [0; 16];
+    state.copy_out(at, &mut ip);
+    Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)).to_canonical(), port))
+}
+
+pub(super) fn set_address(state: &impl Region, at: usize, to: Option<SocketAddr>) {
+    let Some(to) = to else { return state.store(at + 16, 0) };
+    let ip = match to.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    state.copy_in(at, &ip.octets());
+    state.store(at + 16, u64::from(to.port()));
+}
