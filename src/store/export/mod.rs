@@ -1,1 +1,21 @@
-//! See the layer's table of contents.
+//! What leaves the store: audio, packets, and the proof that goes with them. Pure formatting: bytes
+//! and values in, bytes and values out; the `export` verb writes the files.
+
+pub mod g711;
+pub mod mix;
+pub mod name;
+pub mod pcapng;
+pub mod placement;
+pub mod rtpdump;
+pub mod wav;
+
+/// Why an export cannot be made or checked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExportError {
+    /// `manifest.json` is not what this program writes, byte for byte.
+    #[error("manifest.json is not in canonical form: {0}")]
+    Form(String),
+    /// The manifest is not signed by the key it names.
+    #[error("manifest.json is not signed by the key it names")]
+    Signature,
+}
