@@ -11,6 +11,7 @@ pub mod protect;
 pub mod reports;
 pub mod rota;
 pub mod sender;
+pub mod uac;
 pub mod wav;
 
 pub use call::{Call, Party, Protection, StreamPlan, Uid};
@@ -18,3 +19,4 @@ pub use media::Media;
 pub use protect::{ProtectError, Protector};
 pub use rota::Rota;
 pub use sender::{Drops, Sender};
+pub use uac::{Event, Identity, Uac};
