@@ -1,1 +1,18 @@
-//! See the layer's table of contents.
+//! SRTP and SRTCP (RFC 3711, RFC 7714): our own engine. It authenticates in the receive buffer and
+//! decrypts from there into the caller's buffer, so that a rescan of the buffers after a kill
+//! repeats it bit for bit.
+//!
+//! A [`Context`] is one master key and holds nothing that changes: indexes and replay windows are
+//! the caller's (`wire::seq`), in shared memory on the hot path. Per packet there is no allocation
+//! and no key schedule.
+
+mod cm;
+mod context;
+mod derive;
+mod fail;
+mod gcm;
+mod hmac;
+pub mod receiver;
+
+pub use context::{Context, SRTCP_INDEX_MAX};
+pub use fail::{Fail, KeyError};
