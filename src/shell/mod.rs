@@ -8,7 +8,13 @@ pub mod serve;
 
 use std::process::ExitCode;
 
+use crate::plane::keeper::Role;
+
 /// Plays the role that `argv[0]` names (keeper's children), else runs the command line.
 pub fn main() -> ExitCode {
-    cmd::line::main()
+    let name = std::env::args_os().next();
+    match name.as_deref().and_then(|name| name.to_str()).and_then(Role::from_name) {
+        Some(role) => serve::role::main(role),
+        None => cmd::line::main(),
+    }
 }

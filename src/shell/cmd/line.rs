@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::check;
+use super::{check, serve};
 use crate::shell::exit::{Exit, Failure};
 
 /// Floortape, a SIPREC Session Recording Server.
@@ -18,12 +18,14 @@ struct Line {
 /// One variant per verb; its help is the doc comment of the verb's `Args`.
 #[derive(Subcommand)]
 enum Verb {
+    Serve(serve::Args),
     Check(check::Args),
 }
 
 impl Verb {
     fn run(self) -> Result<Exit, Failure> {
         match self {
+            Verb::Serve(args) => serve::run(args),
             Verb::Check(args) => check::run(args),
         }
     }

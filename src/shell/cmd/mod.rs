@@ -3,3 +3,4 @@
 
 pub mod check;
 pub mod line;
+pub mod serve;

@@ -60,14 +60,12 @@ impl Link {
 
     /// Waits for a frame. `UnexpectedEof` where the peer has closed its end.
     pub fn recv(&mut self) -> io::Result<Received> {
-        let (bytes, fds) = self.socket.recv(&mut self.buffer)?;
-        parse(&bytes, fds)
+        parse(self.socket.recv(&mut self.buffer))
     }
 
     /// The next frame, or `WouldBlock`. `UnexpectedEof` where the peer has closed its end.
     pub fn try_recv(&mut self) -> io::Result<Received> {
-        let (bytes, fds) = self.socket.try_recv(&mut self.buffer)?;
-        parse(&bytes, fds)
+        parse(self.socket.try_recv(&mut self.buffer))
     }
 
     /// The same end for tokio; call it within a runtime.
@@ -106,8 +104,7 @@ impl AsyncLink {
         let received = self
             .socket
             .async_io(Interest::READABLE, |socket| socket.try_recv(&mut vec![0; FRAME_BYTES_MAX]));
-        let (bytes, fds) = received.await?;
-        parse(&bytes, fds)
+        parse(received.await)
     }
 }
 
@@ -115,11 +112,16 @@ fn emit(id: u64, frame: Frame, fds: &[BorrowedFd<'_>]) -> Vec<u8> {
     Envelope { id, fds: fds.len() as u16, frame }.emit()
 }
 
-fn parse(bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<Received> {
-    if bytes.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let envelope = Envelope::parse(bytes).map_err(wrong)?;
+fn parse(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> io::Result<Received> {
+    let (bytes, fds) = match received {
+        Ok((bytes, _)) if bytes.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+        // A peer that died with frames of ours unread: closed all the same (unix(7)).
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        other => other?,
+    };
+    let envelope = Envelope::parse(&bytes).map_err(wrong)?;
     if fds.len() != usize::from(envelope.fds) {
         let (expected, found) = (envelope.fds, fds.len());
         return Err(wrong(format!("a frame of {expected} descriptors came with {found}")));

@@ -1,0 +1,32 @@
+//! `floortape serve`: the server, in the foreground.
+
+use crate::config;
+use crate::host::facts;
+use crate::shell::cmd::check::{ConfigArgs, told};
+use crate::shell::exit::{Exit, Failure};
+use crate::shell::log;
+use crate::shell::serve::keeper;
+
+/// Record: run the server in the foreground until SIGTERM (drains; a second one ends at once).
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let ConfigArgs { file, sets } = args.config;
+    // Both are read before anything of ours takes memory or descriptors.
+    let machine = facts::machine();
+    let load = || config::load_for(file.as_deref(), &sets, &machine);
+    let loaded = load().map_err(told)?;
+    log::start(&loaded.log.level);
+    // Too small a disk is no reason not to start: calls get 503 until there is room (F11).
+    if let Ok(free) = facts::disk_free_bytes(&loaded.store.dir)
+        && let Some(shortfall) = config::reserve_shortfall(&loaded, free)
+    {
+        tracing::warn!("{shortfall}");
+    }
+    keeper::run(loaded, &load)
+}
