@@ -1,5 +1,5 @@
-//! What this machine has and permits, as far as the recorder cares (F75). Reads only; the one thing
-//! changed is our own descriptor limit.
+//! What this machine has and permits, as far as the recorder cares (F75). Reads only; all that is
+//! changed are our own limits.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,14 @@ pub fn raise_descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Bytes that may be locked in memory.
-pub fn memlock_bytes() -> u64 {
+/// Raises our limit of locked memory to its hard limit; children inherit it. Returns the bytes now
+/// in force.
+pub fn raise_memlock() -> u64 {
+    let limit = getrlimit(Resource::Memlock);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let _ = setrlimit(Resource::Memlock, raised);
+    }
     getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX)
 }
 

@@ -81,7 +81,7 @@ fn environment(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     writeln!(out, "io_uring       {}", verdict(uring, otherwise))?;
 
     let memory = config.ring_bytes() * u64::from(config.worker_count());
-    let locked = facts::memlock_bytes();
+    let locked = facts::raise_memlock();
     let text = if locked >= memory {
         "ok".to_owned()
     } else {

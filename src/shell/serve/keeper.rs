@@ -42,6 +42,7 @@ pub fn run(
     })?;
     process::forbid_cores();
     facts::raise_descriptors();
+    facts::raise_memlock();
     config.store.dir = std::path::absolute(&config.store.dir)?;
     let holdings = Holdings::take(&config)?;
     let machine = Machine::new(SystemClock.mono());

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::host::process;
+use crate::config::cores;
+use crate::host::{affinity, process};
 use crate::plane::keeper::Role;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::log;
@@ -33,6 +34,13 @@ fn play(role: Role) -> Result<Exit, Failure> {
     log::start(&start.config.log.level);
     match role {
         Role::Media => media::run(start),
-        Role::Control => control::run(start),
+        Role::Control => {
+            let cores = cores::parse(&start.config.cpu.control).unwrap_or_default();
+            let cores: Vec<_> = cores.into_iter().map(usize::from).collect();
+            if let Err(error) = affinity::pin(&cores) {
+                tracing::warn!("cpu.control: cannot pin to cores {cores:?}: {error}");
+            }
+            control::run(start)
+        }
     }
 }
