@@ -7,6 +7,8 @@ pub mod call;
 pub mod g711;
 pub mod media;
 pub mod melody;
+pub mod metadata;
+pub mod offer;
 pub mod protect;
 pub mod reports;
 pub mod rota;
