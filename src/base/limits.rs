@@ -8,6 +8,11 @@ pub const SIP_STREAM_MESSAGE_BYTES_MAX: usize = 512 * 1024;
 pub const SIP_HEADERS_MAX: usize = 256;
 /// Server transactions alive at once: 1,000 INVITE/s × 32 s (timer H, RFC 3261 table 4).
 pub const SIP_TRANSACTIONS_MAX: usize = 32_768;
+/// Answers given before a restart and kept for retransmissions: an INVITE and a BYE for each of
+/// 2,500 streams in calls of two, with room.
+pub const SIP_ANSWERS_MAX: usize = 4_096;
+/// Signalling connections at once: one for each of 2,500 streams, with room for reconnects.
+pub const SIP_CONNECTIONS_MAX: usize = 4_096;
 /// RFC 7866 needs four m-lines; trading turrets send up to 16. Twice that.
 pub const SDP_MEDIA_MAX: usize = 32;
 /// Lines of one SDP body: 32 sections of some 60 lines.

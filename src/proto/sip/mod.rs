@@ -1,1 +1,29 @@
-//! See the layer's table of contents.
+//! SIP transactions and dialogs (RFC 3261, RFC 6026, RFC 3311, RFC 3581).
+//!
+//! [`Endpoint`] owns both sides of every transaction and the dialogs; control calls it on the SIP
+//! thread. It never judges what a request asks for: option tags, SDP and policy are control's. It
+//! never answers an INVITE by itself but with 100, so that control can persist before it replies.
+//! [`Uac`] puts the calling role of the built-in SRC on top of the same machine.
+
+mod client;
+mod dialog;
+mod endpoint;
+mod event;
+mod receive;
+mod respond;
+mod send;
+mod server;
+mod target;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod uac;
+
+pub use dialog::DialogSnapshot;
+pub use endpoint::Endpoint;
+pub use event::{
+    ClientTxnId, DialogId, EndpointConfig, Failure, IncomingRequest, Input, Output, Reply, TxnId,
+};
+pub use send::Invite;
+pub use target::{ConnId, Target, Transport};
+pub use uac::{CallRef, Uac, UacOutput};

@@ -1,0 +1,140 @@
+//! Dialogs (RFC 3261 §12).
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{ClientTxnId, TxnId};
+use super::server::ServerTxn;
+use super::target::{ConnId, Hop, Target, Transport};
+use crate::wire::sip::{Message, NameAddr, Uri, without_tag};
+
+/// All that a restarted process needs to go on with a dialog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialogSnapshot {
+    /// Call-ID.
+    pub call_id: String,
+    /// Our tag.
+    pub local_tag: String,
+    /// The peer's tag; empty for a peer of RFC 2543.
+    pub remote_tag: String,
+    /// Our From/To value without tag.
+    pub local_uri: String,
+    /// The peer's From/To value without tag.
+    pub remote_uri: String,
+    /// The peer's Contact URI.
+    pub remote_target: String,
+    /// Route set, in the order in which we use it.
+    pub route_set: Vec<String>,
+    /// CSeq of our last request; 0 before the first.
+    pub local_cseq: u32,
+    /// CSeq of the peer's last request.
+    pub remote_cseq: u32,
+    /// Transport of the last request taken.
+    pub transport: Transport,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// Which of our addresses took it.
+    pub local: SocketAddr,
+}
+
+impl DialogSnapshot {
+    /// The dialog that a 2xx to this INVITE makes (RFC 3261 §12.1.1).
+    pub(super) fn of_server(txn: &ServerTxn) -> DialogSnapshot {
+        let headers = &txn.request.headers;
+        let from = txn.request.from().unwrap_or_default();
+        DialogSnapshot {
+            call_id: txn.request.call_id().unwrap_or("").to_owned(),
+            local_tag: txn.tag.clone(),
+            remote_tag: from.tag().unwrap_or("").to_owned(),
+            local_uri: without_tag(headers.get("To").unwrap_or("")),
+            remote_uri: without_tag(headers.get("From").unwrap_or("")),
+            // An INVITE without Contact is broken, but its From is better than no recording.
+            remote_target: txn.request.contact().map_or(from.uri, |contact| contact.uri),
+            route_set: headers.list("Record-Route").map(str::to_owned).collect(),
+            local_cseq: 0,
+            remote_cseq: txn.request.cseq().map_or(0, |cseq| cseq.number),
+            transport: txn.hop.transport(),
+            peer: txn.hop.peer,
+            local: txn.hop.local,
+        }
+    }
+
+    /// Takes over what an accepted request changes: its way, and for a target refresh its Contact
+    /// (RFC 3261 §12.2.2).
+    pub(super) fn accept(&mut self, message: &Message, hop: &Hop) {
+        (self.transport, self.peer, self.local) = (hop.transport(), hop.peer, hop.local);
+        self.refresh(message);
+    }
+
+    /// Takes the Contact of a target refresh request or its 2xx.
+    pub(super) fn refresh(&mut self, message: &Message) {
+        let method = message.cseq().map(|cseq| cseq.method).unwrap_or_default();
+        let contact = message.contact().filter(|contact| contact.uri != "*");
+        if let ("INVITE" | "UPDATE", Some(contact)) = (&*method, contact) {
+            self.remote_target = contact.uri;
+        }
+    }
+
+    /// What requests and their lookups are keyed by.
+    pub(super) fn key(&self) -> (String, String, String) {
+        (self.call_id.clone(), self.local_tag.clone(), self.remote_tag.clone())
+    }
+
+    /// Request-URI and Route values (RFC 3261 §12.2.1.1).
+    pub(super) fn routing(&self) -> (String, Vec<String>) {
+        let Some(first) = self.route_set.first().and_then(|route| NameAddr::parse(route)) else {
+            return (self.remote_target.clone(), Vec::new());
+        };
+        if first.parts().is_some_and(|uri| uri.params.has("lr")) {
+            return (self.remote_target.clone(), self.route_set.clone());
+        }
+        // A strict router takes the place of the Request-URI; the target goes to the end.
+        let mut routes = self.route_set[1..].to_vec();
+        routes.push(format!("<{}>", self.remote_target));
+        (first.uri, routes)
+    }
+
+    /// Where requests go. A next hop that is an address is followed; a name cannot be resolved
+    /// here, so its requests go where the peer's came from. `conn`: the open connection, if any.
+    pub(super) fn target(&self, conn: Option<ConnId>) -> Target {
+        let (local, peer) = (self.local, self.peer);
+        if let (Transport::Tcp, Some(conn)) = (self.transport, conn) {
+            return Target::Stream { conn, peer, local };
+        }
+        let route = self.route_set.first().and_then(|route| NameAddr::parse(route));
+        let hop = route.map_or_else(|| Uri::parse(&self.remote_target), |route| route.parts());
+        let address = hop.as_ref().and_then(Uri::socket_addr);
+        let address = address.filter(|address| {
+            !address.ip().is_unspecified() && address.is_ipv4() == local.is_ipv4()
+        });
+        match self.transport {
+            Transport::Udp => Target::Udp { local, peer: address.unwrap_or(peer) },
+            Transport::Tcp => {
+                // The source port of a connection is no place to call back to.
+                let port = hop.and_then(|uri| uri.port).unwrap_or(5_060);
+                let fallback = SocketAddr::new(peer.ip(), port);
+                Target::Dial { local, peer: address.unwrap_or(fallback) }
+            }
+        }
+    }
+}
+
+/// A dialog at work.
+#[derive(Debug)]
+pub(super) struct Dialog {
+    pub(super) snapshot: DialogSnapshot,
+    pub(super) conn: Option<ConnId>,
+    /// Our 2xx that waits for its ACK: CSeq of the INVITE and its transaction.
+    pub(super) unacked: Option<(u32, TxnId)>,
+    /// The peer's INVITE or UPDATE that has no final response yet.
+    pub(super) asked: Option<TxnId>,
+    /// Our INVITE or UPDATE that has no final response yet.
+    pub(super) asking: Option<ClientTxnId>,
+}
+
+impl Dialog {
+    pub(super) fn new(snapshot: DialogSnapshot, conn: Option<ConnId>) -> Self {
+        Dialog { snapshot, conn, unacked: None, asked: None, asking: None }
+    }
+}

@@ -1,0 +1,367 @@
+//! The endpoint: its state, its inputs and its clock. Requests are taken in `receive`, answered in
+//! `respond`; our own are made in `send`.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use super::client::ClientTxn;
+use super::dialog::{Dialog, DialogSnapshot};
+use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, TxnId};
+use super::server::{Due, ServerTxn, request_key};
+use super::target::{ConnId, Hop, Target, Transport};
+use super::timer::{Owner, Timers};
+use crate::base::limits::{SIP_ANSWERS_MAX, SIP_CONNECTIONS_MAX};
+use crate::base::prng::Prng;
+use crate::base::time::Mono;
+use crate::wire::sip::{Frame, Message, SipError, SipFault, StreamFramer, parse_datagram};
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    framer: StreamFramer,
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+/// Transactions and dialogs of one SIP endpoint: bytes and time in, bytes and events out.
+///
+/// Call [`poll`](Self::poll) until `None` after every other call.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub(super) config: EndpointConfig,
+    pub(super) prng: Prng,
+    pub(super) out: VecDeque<Output>,
+    pub(super) conns: HashMap<ConnId, Connection>,
+    pub(super) servers: HashMap<TxnId, ServerTxn>,
+    pub(super) server_keys: HashMap<String, TxnId>,
+    pub(super) merges: HashMap<String, TxnId>,
+    pub(super) clients: BTreeMap<ClientTxnId, ClientTxn>,
+    pub(super) client_keys: HashMap<String, ClientTxnId>,
+    pub(super) dialogs: BTreeMap<DialogId, Dialog>,
+    pub(super) dialog_keys: HashMap<(String, String, String), DialogId>,
+    /// Answers given before a restart, by request.
+    pub(super) answers: HashMap<String, Vec<u8>>,
+    answer_order: VecDeque<String>,
+    pub(super) timers: Timers,
+    last_id: u64,
+}
+
+impl Endpoint {
+    /// An endpoint without dialogs.
+    pub fn new(config: EndpointConfig) -> Self {
+        Endpoint {
+            prng: Prng::new(config.seed),
+            config,
+            out: VecDeque::new(),
+            conns: HashMap::new(),
+            servers: HashMap::new(),
+            server_keys: HashMap::new(),
+            merges: HashMap::new(),
+            clients: BTreeMap::new(),
+            client_keys: HashMap::new(),
+            dialogs: BTreeMap::new(),
+            dialog_keys: HashMap::new(),
+            answers: HashMap::new(),
+            answer_order: VecDeque::new(),
+            timers: Timers::default(),
+            last_id: 0,
+        }
+    }
+
+    /// Takes an input, and whatever time has brought due by `now`.
+    pub fn handle(&mut self, now: Mono, input: Input<'_>) {
+        self.expire(now);
+        match input {
+            Input::Datagram { local, peer, bytes } => {
+                let hop = Hop { local, peer, conn: None };
+                match parse_datagram(bytes) {
+                    Ok(message) => self.receive(now, hop, message),
+                    Err(error) => self.receive_broken(hop, &error),
+                }
+            }
+            Input::Connected { conn, local, peer } => self.connected(conn, local, peer),
+            Input::Stream { conn, bytes } => self.receive_stream(now, conn, bytes),
+            Input::Closed { conn } => self.closed(conn),
+            Input::Unreachable { peer } => {
+                let lost =
+                    |target: Target| matches!(target, Target::Dial { peer: to, .. } if to == peer);
+                self.fail_clients(lost);
+            }
+            Input::Tick => {}
+        }
+    }
+
+    /// The next thing to be done.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When [`Input::Tick`] is wanted at the latest.
+    pub fn next_timeout(&self) -> Option<Mono> {
+        self.timers.next()
+    }
+
+    /// Server transactions alive; the gauge behind the 503.
+    pub fn transactions(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// What must be kept of a dialog; `None` where there is none of that number.
+    pub fn snapshot(&self, dialog: DialogId) -> Option<DialogSnapshot> {
+        self.dialogs.get(&dialog).map(|dialog| dialog.snapshot.clone())
+    }
+
+    /// Goes on with a dialog after a restart. A stream connection of before is gone: the peer's
+    /// next request brings its own, our next request dials one.
+    pub fn restore(&mut self, mut snapshot: DialogSnapshot) -> DialogId {
+        // Requests sent after the last snapshot may have used numbers that were not kept; gaps
+        // are legal (RFC 3261 §12.2.2), repeats are not.
+        snapshot.local_cseq = snapshot.local_cseq.saturating_add(1_000);
+        self.open(snapshot, None)
+    }
+
+    /// Remembers the answer to a request of before the restart, so that its retransmission gets it
+    /// again. `bytes`: the whole response; empty: a plain 200 made from the retransmission (BYE).
+    /// It outlives [`close`](Self::close).
+    pub fn restore_answer(&mut self, dialog: DialogId, cseq: u32, method: &str, bytes: Vec<u8>) {
+        let Some(dialog) = self.dialogs.get(&dialog) else { return };
+        let snapshot = &dialog.snapshot;
+        let key = request_key(&snapshot.call_id, &snapshot.remote_tag, cseq, method);
+        if self.answers.insert(key.clone(), bytes).is_none() {
+            self.answer_order.push_back(key);
+        }
+        if self.answer_order.len() > SIP_ANSWERS_MAX
+            && let Some(oldest) = self.answer_order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+    }
+
+    /// Forgets a dialog: its requests get 481 from now on, a 2xx that waits for ACK is not
+    /// repeated. Requests of ours that are under way (a BYE) still run to their end.
+    pub fn close(&mut self, dialog: DialogId) {
+        let Some(gone) = self.dialogs.remove(&dialog) else { return };
+        self.dialog_keys.remove(&gone.snapshot.key());
+        if let Some((_, txn)) = gone.unacked
+            && let Some(server) = self.servers.get_mut(&txn)
+        {
+            server.acked = true;
+            server.deadlines.again = None;
+            self.arm_server(txn);
+        }
+    }
+
+    pub(super) fn open(&mut self, snapshot: DialogSnapshot, conn: Option<ConnId>) -> DialogId {
+        if let Some(known) = self.dialog_keys.get(&snapshot.key()) {
+            return *known;
+        }
+        let id = DialogId(self.next_id());
+        self.dialog_keys.insert(snapshot.key(), id);
+        self.dialogs.insert(id, Dialog::new(snapshot, conn));
+        id
+    }
+
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// A token with 64 random bits (RFC 3261 §19.3 wants 32).
+    pub(super) fn token(&mut self) -> String {
+        format!("{:016x}", self.prng.next_u64())
+    }
+
+    pub(super) fn transmit(&mut self, target: Target, bytes: Vec<u8>) {
+        self.out.push_back(Output::Transmit { target, bytes });
+    }
+
+    fn receive(&mut self, now: Mono, hop: Hop, message: Message) {
+        if message.method().is_some() {
+            self.receive_request(now, hop, message);
+        } else {
+            self.receive_response(now, hop, message);
+        }
+    }
+
+    fn receive_broken(&mut self, hop: Hop, error: &SipError) {
+        let Some(head) = error.head.as_deref().filter(|head| head.method().is_some()) else {
+            return;
+        };
+        match error.fault {
+            SipFault::Version => self.refuse(hop, head, 505, &[]),
+            SipFault::TooLong { .. } => self.refuse(hop, head, 413, &[]),
+            _ => self.refuse(hop, head, 400, &[]),
+        }
+    }
+
+    fn connected(&mut self, conn: ConnId, local: SocketAddr, peer: SocketAddr) {
+        if self.conns.len() >= SIP_CONNECTIONS_MAX {
+            self.out.push_back(Output::Disconnect { conn });
+            return;
+        }
+        let framer = StreamFramer::new(self.config.message_bytes_max);
+        self.conns.insert(conn, Connection { framer, local, peer });
+        // What was dialled for goes on over the new connection.
+        for client in self.clients.values_mut() {
+            if matches!(client.target, Target::Dial { peer: to, .. } if to == peer) {
+                client.target = Target::Stream { conn, peer, local };
+                let dialog = client.dialog.and_then(|dialog| self.dialogs.get_mut(&dialog));
+                if let Some(dialog) = dialog.filter(|dialog| dialog.conn.is_none()) {
+                    dialog.conn = Some(conn);
+                }
+            }
+        }
+    }
+
+    fn receive_stream(&mut self, now: Mono, conn: ConnId, bytes: &[u8]) {
+        let Some(connection) = self.conns.get_mut(&conn) else { return };
+        let hop = Hop { local: connection.local, peer: connection.peer, conn: Some(conn) };
+        connection.framer.push(bytes);
+        // Handling a message may end the connection, so it is looked up each time.
+        while let Some(frame) = self.conns.get_mut(&conn).and_then(|conn| conn.framer.pull()) {
+            match frame {
+                Frame::Message(message) => self.receive(now, hop, message),
+                Frame::KeepAlive => {
+                    // RFC 5626 §4.4.1: pong.
+                    let target = Target::Stream { conn, peer: hop.peer, local: hop.local };
+                    self.transmit(target, b"\r\n".to_vec());
+                }
+                Frame::Broken(error) => self.receive_broken(hop, &error),
+                Frame::Lost(error) => {
+                    self.receive_broken(hop, &error);
+                    self.out.push_back(Output::Disconnect { conn });
+                    self.closed(conn);
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId) {
+        if self.conns.remove(&conn).is_none() {
+            return;
+        }
+        for dialog in self.dialogs.values_mut().filter(|dialog| dialog.conn == Some(conn)) {
+            dialog.conn = None;
+        }
+        let lost = |target: Target| matches!(target, Target::Stream { conn: on, .. } if on == conn);
+        self.fail_clients(lost);
+    }
+
+    /// Ends our requests whose way is lost (RFC 3261 §17.1.4).
+    fn fail_clients(&mut self, lost: impl Fn(Target) -> bool) {
+        let open =
+            self.clients.iter().filter(|(_, client)| client.is_open() && lost(client.target));
+        for request in open.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.fail_client(request, Failure::Transport);
+        }
+    }
+
+    pub(super) fn fail_client(&mut self, request: ClientTxnId, why: Failure) {
+        let Some(client) = self.remove_client(request) else { return };
+        if client.is_open() {
+            self.out.push_back(Output::RequestFailed { request, dialog: client.dialog, why });
+        }
+    }
+
+    fn expire(&mut self, now: Mono) {
+        while let Some(owner) = self.timers.due(now) {
+            match owner {
+                Owner::Server(txn) => self.expire_server(now, txn),
+                Owner::Client(txn) => self.expire_client(now, txn),
+            }
+        }
+    }
+
+    fn expire_server(&mut self, now: Mono, txn: TxnId) {
+        let Some(server) = self.servers.get_mut(&txn) else { return };
+        match server.expire(now) {
+            Due::Nothing => {}
+            Due::Repeat => self.repeat_answer(txn),
+            Due::End => return self.remove_server(txn),
+            Due::EndUnacked => {
+                let dialog = server.dialog;
+                self.remove_server(txn);
+                if let Some(id) = dialog
+                    && let Some(dialog) = self.dialogs.get_mut(&id)
+                {
+                    dialog.unacked = None;
+                    self.out.push_back(Output::AckMissing { dialog: id });
+                }
+                return;
+            }
+        }
+        self.arm_server(txn);
+    }
+
+    fn expire_client(&mut self, now: Mono, txn: ClientTxnId) {
+        let Some(client) = self.clients.get_mut(&txn) else { return };
+        if client.deadlines.ended(now) {
+            return self.fail_client(txn, Failure::Timeout);
+        }
+        if client.repeat(now) {
+            let (target, bytes) = (client.target, client.bytes.clone());
+            self.transmit(target, bytes);
+        }
+        self.arm_client(txn);
+    }
+
+    pub(super) fn repeat_answer(&mut self, txn: TxnId) {
+        let Some(server) = self.servers.get(&txn).filter(|server| !server.last.is_empty()) else {
+            return;
+        };
+        let (target, bytes) = (self.reply_target(&server.hop, server), server.last.clone());
+        self.transmit(target, bytes);
+    }
+
+    pub(super) fn reply_target(&self, hop: &Hop, server: &ServerTxn) -> Target {
+        hop.reply_to(Some(&server.via), self.is_alive(hop))
+    }
+
+    pub(super) fn is_alive(&self, hop: &Hop) -> bool {
+        hop.conn.is_some_and(|conn| self.conns.contains_key(&conn))
+    }
+
+    pub(super) fn arm_server(&mut self, txn: TxnId) {
+        if let Some(server) = self.servers.get_mut(&txn) {
+            let due = server.deadlines.first();
+            self.timers.arm(Owner::Server(txn), &mut server.armed, due);
+        }
+    }
+
+    pub(super) fn arm_client(&mut self, txn: ClientTxnId) {
+        if let Some(client) = self.clients.get_mut(&txn) {
+            let due = client.deadlines.first();
+            self.timers.arm(Owner::Client(txn), &mut client.armed, due);
+        }
+    }
+
+    pub(super) fn remove_server(&mut self, txn: TxnId) {
+        let Some(mut server) = self.servers.remove(&txn) else { return };
+        self.timers.arm(Owner::Server(txn), &mut server.armed, None);
+        self.server_keys.remove(&server.key);
+        if self.merges.get(&server.merge) == Some(&txn) {
+            self.merges.remove(&server.merge);
+        }
+        let dialog = server.dialog.and_then(|dialog| self.dialogs.get_mut(&dialog));
+        if let Some(dialog) = dialog.filter(|dialog| dialog.asked == Some(txn)) {
+            dialog.asked = None;
+        }
+    }
+
+    pub(super) fn remove_client(&mut self, txn: ClientTxnId) -> Option<ClientTxn> {
+        let mut client = self.clients.remove(&txn)?;
+        self.timers.arm(Owner::Client(txn), &mut client.armed, None);
+        self.client_keys.remove(&client.key);
+        let dialog = client.dialog.and_then(|dialog| self.dialogs.get_mut(&dialog));
+        if let Some(dialog) = dialog.filter(|dialog| dialog.asking == Some(txn)) {
+            dialog.asking = None;
+        }
+        Some(client)
+    }
+
+    /// The connection of a dialog over a stream, if it is open.
+    pub(super) fn dialog_conn(&self, dialog: &Dialog) -> Option<ConnId> {
+        let stream = dialog.snapshot.transport == Transport::Tcp;
+        dialog.conn.filter(|conn| stream && self.conns.contains_key(conn))
+    }
+}

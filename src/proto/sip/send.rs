@@ -1,0 +1,298 @@
+//! Our own requests and the responses to them (RFC 3261 §8.1, §12.2.1, §13.2, §17.1).
+
+use super::client::{ClientTxn, Outline, State, Step};
+use super::dialog::DialogSnapshot;
+use super::endpoint::Endpoint;
+use super::event::{ClientTxnId, DialogId, Output};
+use super::target::{Hop, Target, Transport};
+use super::timer::Deadlines;
+use crate::base::time::Mono;
+use crate::wire::sip::{Message, NameAddr, print_request};
+
+/// An INVITE that starts a dialog.
+#[derive(Clone)]
+pub struct Invite {
+    /// Where to, and from which of our addresses.
+    pub target: Target,
+    /// Request-URI.
+    pub uri: String,
+    /// From without tag.
+    pub from: String,
+    /// To.
+    pub to: String,
+    /// Further header fields: Contact, Content-Type, Require, …
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// What is left to be said once the outline of a request stands.
+struct Plan<'a> {
+    method: &'a str,
+    dialog: Option<DialogId>,
+    target: Target,
+    headers: &'a [(String, String)],
+    body: &'a [u8],
+}
+
+impl Endpoint {
+    /// Sends a request within a dialog. `None` for an unknown dialog or method, and for an offer
+    /// while another one is open (it would only earn a 491).
+    pub fn request(
+        &mut self,
+        now: Mono,
+        dialog: DialogId,
+        method: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Option<ClientTxnId> {
+        if matches!(method, "ACK" | "CANCEL") {
+            return None;
+        }
+        let open = self.dialogs.get(&dialog)?;
+        let offers = is_offer(method, headers);
+        if offers && (open.asking.is_some() || open.asked.is_some()) {
+            return None;
+        }
+        let target = open.snapshot.target(self.dialog_conn(open));
+        let open = self.dialogs.get_mut(&dialog)?;
+        open.snapshot.local_cseq += 1;
+        let snapshot = open.snapshot.clone();
+        let outline = outline(&snapshot, self.via(target));
+        let plan = Plan { method, dialog: Some(dialog), target, headers, body };
+        let txn = self.start(now, plan, outline)?;
+        if let Some(open) = self.dialogs.get_mut(&dialog).filter(|_| offers) {
+            open.asking = Some(txn);
+        }
+        Some(txn)
+    }
+
+    /// Sends an INVITE outside of a dialog. Its dialog comes with [`Output::Response`] of a 2xx,
+    /// which is acknowledged here.
+    pub fn invite(&mut self, now: Mono, invite: &Invite) -> Option<ClientTxnId> {
+        let outline = Outline {
+            uri: invite.uri.clone(),
+            via: self.via(invite.target),
+            from: format!("{};tag={}", invite.from, self.token()),
+            to: invite.to.clone(),
+            call_id: self.token() + &self.token(),
+            cseq: 1,
+            routes: Vec::new(),
+        };
+        let Invite { target, headers, body, .. } = invite;
+        let plan = Plan { method: "INVITE", dialog: None, target: *target, headers, body };
+        self.start(now, plan, outline)
+    }
+
+    /// Call-ID of a request of ours that is not over yet.
+    pub fn call_id(&self, request: ClientTxnId) -> Option<&str> {
+        self.clients.get(&request).map(|client| &*client.outline.call_id)
+    }
+
+    /// Cancels an INVITE of ours. `None` where there is nothing to cancel: before a provisional
+    /// response (RFC 3261 §9.1 forbids it) and after the final one.
+    pub fn cancel(&mut self, now: Mono, request: ClientTxnId) -> Option<ClientTxnId> {
+        let invite = self.clients.get(&request)?;
+        if !invite.is_invite() || invite.state != State::Proceeding {
+            return None;
+        }
+        let (outline, target) = (invite.outline.clone(), invite.target);
+        let plan = Plan { method: "CANCEL", dialog: None, target, headers: &[], body: &[] };
+        self.start(now, plan, outline)
+    }
+
+    fn via(&mut self, target: Target) -> String {
+        let transport = match target.transport() {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+        };
+        // RFC 3581: rport brings the answer back through address translation.
+        format!("SIP/2.0/{transport} {};branch=z9hG4bK{};rport", target.local(), self.token())
+    }
+
+    fn start(&mut self, now: Mono, plan: Plan<'_>, outline: Outline) -> Option<ClientTxnId> {
+        let Plan { method, dialog, target, headers, body } = plan;
+        let agent = self.config.user_agent.clone();
+        let bytes = print(method, &outline, Some(&agent), headers, body)?;
+        let txn = ClientTxnId(self.next_id());
+        let key = client_key(&outline.via, method)?;
+        let mut client = ClientTxn {
+            method: method.to_owned(),
+            key: key.clone(),
+            outline,
+            dialog,
+            offers: is_offer(method, headers),
+            target,
+            bytes: bytes.clone(),
+            state: State::Calling,
+            ack: None,
+            deadlines: Deadlines::default(),
+            armed: None,
+        };
+        client.start(now);
+        self.client_keys.insert(key, txn);
+        self.clients.insert(txn, client);
+        self.arm_client(txn);
+        self.transmit(target, bytes);
+        Some(txn)
+    }
+
+    pub(super) fn receive_response(&mut self, now: Mono, hop: Hop, message: Message) {
+        let (Some(code), Some(cseq), Some(top)) =
+            (message.code(), message.cseq(), message.headers.list("Via").next())
+        else {
+            return;
+        };
+        let key = client_key(top, &cseq.method).unwrap_or_default();
+        let Some(request) = self.client_keys.get(&key).copied() else { return };
+        let Some(client) = self.clients.get_mut(&request) else { return };
+        if client.outline.call_id != message.call_id().unwrap_or("")
+            || client.outline.cseq != cseq.number
+        {
+            return;
+        }
+        match client.receive(now, code) {
+            Step::Absorb => {}
+            Step::Progress if code == 100 => {}
+            Step::Progress => {
+                let dialog = client.dialog;
+                self.out.push_back(Output::Response { request, dialog, message });
+            }
+            Step::Again => {
+                if let Some(ack) = client.ack.clone() {
+                    let target = client.target;
+                    self.transmit(target, ack);
+                }
+            }
+            Step::Final => self.finish_request(request, code, hop, message),
+        }
+        self.arm_client(request);
+    }
+
+    fn finish_request(&mut self, request: ClientTxnId, code: u16, hop: Hop, message: Message) {
+        let Some(client) = self.clients.get(&request) else { return };
+        let accepted = code < 300;
+        let mut dialog = client.dialog;
+        if accepted && client.is_invite() && dialog.is_none() {
+            let snapshot = of_client(&client.outline, &message, &hop);
+            dialog = Some(self.open(snapshot, hop.conn));
+        }
+        if let Some(open) = dialog.and_then(|dialog| self.dialogs.get_mut(&dialog)) {
+            if open.asking == Some(request) {
+                open.asking = None;
+            }
+            if accepted {
+                // The 2xx of a target refresh refreshes us too (RFC 3261 §12.2.1.2).
+                open.snapshot.refresh(&message);
+            }
+        }
+        self.acknowledge(request, dialog, accepted, &message);
+        if let Some(client) = self.clients.get_mut(&request) {
+            client.dialog = dialog;
+        }
+        self.out.push_back(Output::Response { request, dialog, message });
+    }
+
+    /// Sends the ACK of a final response to an INVITE: of the dialog for a 2xx (RFC 3261
+    /// §13.2.2.4), of the transaction for others (§17.1.1.3).
+    fn acknowledge(
+        &mut self,
+        request: ClientTxnId,
+        dialog: Option<DialogId>,
+        accepted: bool,
+        message: &Message,
+    ) {
+        let Some(client) = self.clients.get(&request).filter(|client| client.is_invite()) else {
+            return;
+        };
+        let (mut ack, mut target) = (client.outline.clone(), client.target);
+        let open = dialog.filter(|_| accepted).and_then(|dialog| self.dialogs.get(&dialog));
+        if let Some(open) = open {
+            target = open.snapshot.target(self.dialog_conn(open));
+            let snapshot = open.snapshot.clone();
+            ack = Outline { cseq: ack.cseq, ..outline(&snapshot, self.via(target)) };
+        } else {
+            message.headers.get("To").unwrap_or("").clone_into(&mut ack.to);
+        }
+        let Some(bytes) = print("ACK", &ack, None, &[], &[]) else { return };
+        if let Some(client) = self.clients.get_mut(&request) {
+            client.ack = Some(bytes.clone());
+            client.target = target;
+        }
+        self.transmit(target, bytes);
+    }
+}
+
+/// Whether a request of ours starts an offer/answer exchange.
+fn is_offer(method: &str, headers: &[(String, String)]) -> bool {
+    let body = |(name, value): &(String, String)| {
+        let value = value.trim_start().to_ascii_lowercase();
+        name.eq_ignore_ascii_case("Content-Type")
+            && (value.starts_with("application/sdp") || value.starts_with("multipart/"))
+    };
+    method == "INVITE" || (method == "UPDATE" && headers.iter().any(body))
+}
+
+fn client_key(via: &str, method: &str) -> Option<String> {
+    let via = crate::wire::sip::Via::parse(via)?;
+    Some(format!("{} {method}", via.branch()?))
+}
+
+fn outline(snapshot: &DialogSnapshot, via: String) -> Outline {
+    let (uri, routes) = snapshot.routing();
+    let tagged = |address: &str, tag: &str| match tag {
+        // A peer of RFC 2543 has no tag, and gets none (RFC 3261 §12.2.1.1).
+        "" => address.to_owned(),
+        tag => format!("{address};tag={tag}"),
+    };
+    Outline {
+        uri,
+        via,
+        from: tagged(&snapshot.local_uri, &snapshot.local_tag),
+        to: tagged(&snapshot.remote_uri, &snapshot.remote_tag),
+        call_id: snapshot.call_id.clone(),
+        cseq: snapshot.local_cseq,
+        routes,
+    }
+}
+
+/// The dialog that a 2xx to our INVITE makes (RFC 3261 §12.1.2).
+fn of_client(outline: &Outline, message: &Message, hop: &Hop) -> DialogSnapshot {
+    let tag = |text: &str| NameAddr::parse(text).and_then(|own| own.tag().map(str::to_owned));
+    let to = message.headers.get("To").unwrap_or("");
+    let mut route_set: Vec<_> = message.headers.list("Record-Route").map(str::to_owned).collect();
+    route_set.reverse();
+    DialogSnapshot {
+        call_id: outline.call_id.clone(),
+        local_tag: tag(&outline.from).unwrap_or_default(),
+        remote_tag: tag(to).unwrap_or_default(),
+        local_uri: crate::wire::sip::without_tag(&outline.from),
+        remote_uri: crate::wire::sip::without_tag(&outline.to),
+        remote_target: message.contact().map_or(outline.uri.clone(), |contact| contact.uri),
+        route_set,
+        local_cseq: outline.cseq,
+        remote_cseq: 0,
+        transport: hop.transport(),
+        peer: hop.peer,
+        local: hop.local,
+    }
+}
+
+fn print(
+    method: &str,
+    outline: &Outline,
+    agent: Option<&str>,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> Option<Vec<u8>> {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut all = vec![pair("Via", &outline.via), pair("Max-Forwards", "70")];
+    all.extend(outline.routes.iter().map(|route| pair("Route", route)));
+    all.push(pair("From", &outline.from));
+    all.push(pair("To", &outline.to));
+    all.push(pair("Call-ID", &outline.call_id));
+    all.push(pair("CSeq", &format!("{} {method}", outline.cseq)));
+    all.extend(agent.map(|agent| pair("User-Agent", agent)));
+    all.extend_from_slice(headers);
+    print_request(method, &outline.uri, &all, body)
+}

@@ -1,0 +1,127 @@
+//! Where bytes come from and go to.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::sip::Via;
+
+/// Transport of a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A stream without protection.
+    Tcp,
+}
+
+impl Transport {
+    /// `udp` or `tcp`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+
+    /// The transport of that [`label`](Self::label), in any case.
+    pub fn from_label(label: &str) -> Option<Transport> {
+        [Transport::Udp, Transport::Tcp]
+            .into_iter()
+            .find(|transport| transport.label().eq_ignore_ascii_case(label))
+    }
+}
+
+/// A stream connection, numbered by whoever owns the sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// Where bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A datagram from `local` to `peer`.
+    Udp {
+        /// Our listening address.
+        local: SocketAddr,
+        /// Receiver.
+        peer: SocketAddr,
+    },
+    /// An open connection.
+    Stream {
+        /// The connection.
+        conn: ConnId,
+        /// Its other end.
+        peer: SocketAddr,
+        /// Our end.
+        local: SocketAddr,
+    },
+    /// A new connection from the address of `local` (any port) to `peer`: open it, report
+    /// [`Input::Connected`](super::Input::Connected), send the bytes; further `Dial`s to the same
+    /// peer before that share it. Report [`Input::Unreachable`](super::Input::Unreachable) if it
+    /// cannot be opened.
+    Dial {
+        /// Our address.
+        local: SocketAddr,
+        /// Where to.
+        peer: SocketAddr,
+    },
+}
+
+impl Target {
+    /// Whether the transport repeats lost bytes itself, so that our timers need not.
+    pub const fn is_reliable(self) -> bool {
+        !matches!(self, Target::Udp { .. })
+    }
+
+    /// The transport.
+    pub const fn transport(self) -> Transport {
+        if self.is_reliable() { Transport::Tcp } else { Transport::Udp }
+    }
+
+    /// Our address.
+    pub const fn local(self) -> SocketAddr {
+        match self {
+            Target::Udp { local, .. }
+            | Target::Stream { local, .. }
+            | Target::Dial { local, .. } => local,
+        }
+    }
+
+    /// The other address.
+    pub const fn peer(self) -> SocketAddr {
+        match self {
+            Target::Udp { peer, .. } | Target::Stream { peer, .. } | Target::Dial { peer, .. } => {
+                peer
+            }
+        }
+    }
+}
+
+/// How a message reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hop {
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) conn: Option<ConnId>,
+}
+
+impl Hop {
+    pub(super) const fn transport(&self) -> Transport {
+        if self.conn.is_some() { Transport::Tcp } else { Transport::Udp }
+    }
+
+    /// Where the response goes (RFC 3261 §18.2.2): the connection of the request while it is
+    /// `alive`, else a new one to the sent-by port; over UDP as [`Via::response_to`] says.
+    pub(super) fn reply_to(&self, via: Option<&Via>, alive: bool) -> Target {
+        let Hop { local, peer, conn } = *self;
+        match conn {
+            Some(conn) if alive => Target::Stream { conn, peer, local },
+            Some(_) => {
+                let port = via.and_then(|via| via.port).unwrap_or(5_060);
+                Target::Dial { local, peer: SocketAddr::new(peer.ip(), port) }
+            }
+            None => Target::Udp { local, peer: via.map_or(peer, |via| via.response_to(peer)) },
+        }
+    }
+}
