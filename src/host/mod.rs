@@ -13,6 +13,7 @@ pub mod recvmmsg;
 pub mod seqpacket;
 pub mod signal;
 pub mod socket;
+pub mod sqlite;
 pub mod uring;
 pub mod uring_permit;
 pub mod volume;

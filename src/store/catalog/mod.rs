@@ -1,3 +1,15 @@
-//! The catalogue: an index that can be rebuilt from segments, log and journal.
+//! The catalogue: which recordings there are and where their bytes lie. Everything in it can be
+//! made again from the journal and the segments ([`fold`], [`library`]); the index ([`Index`]) only
+//! saves the reading. The engine behind it is `host::sqlite`.
 
+pub mod fold;
+pub mod index;
+pub mod library;
 pub mod model;
+mod people;
+mod read;
+pub mod schema;
+
+pub use fold::{Body, Journalled, RsEntry};
+pub use index::{ExtentRow, Index, IndexError};
+pub use library::{Library, LibraryError};

@@ -8,10 +8,12 @@
 mod blame;
 pub mod dtmf;
 pub mod evidence;
+mod feed;
 pub mod presence;
 pub mod reports;
 pub mod runs;
 mod stream;
 
 pub use evidence::HostEvidence;
+pub use feed::Ledgers;
 pub use stream::{Account, Packet, StreamLedger};

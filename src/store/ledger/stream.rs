@@ -98,6 +98,16 @@ impl StreamLedger {
         self.description.as_ref()
     }
 
+    /// Whether its `close` event was seen.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// SSRCs by ordinal, as far as events and packets told.
+    pub fn ssrcs(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
+        self.sources.iter().map(|(ordinal, source)| (*ordinal, source.ssrc))
+    }
+
     /// Takes a recorded RTP packet.
     pub fn packet(&mut self, packet: &Packet<'_>) {
         let source = self.sources.entry(packet.ordinal).or_default();

@@ -1,0 +1,221 @@
+//! What the journal says, folded: the recordings as control knew them. The same fold serves control
+//! at run time, the reading verbs, and a rebuild. Folding an entry twice changes nothing.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::model::State;
+use crate::base::ids::{RsId, StreamId};
+use crate::base::time::Wall;
+use crate::store::event::{Origin, StreamDescription};
+use crate::store::journal::entry::{
+    DialogState, Entry, Sealed, Signalling, SrcFacts, StreamOpened,
+};
+
+/// Oddities kept per RS: a peer that repeats them must not fill memory.
+const QUIRKS_MAX: usize = 256;
+
+/// Everything the journal holds about recordings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Journalled {
+    /// Recordings, by id; ids begin with their time, so this is the order of start.
+    pub recordings: BTreeMap<RsId, RsEntry>,
+    /// Volume id of the store.
+    pub volume: Option<String>,
+    /// Stream ids below this are used up.
+    pub next_stream: StreamId,
+}
+
+/// One RS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RsEntry {
+    /// Its id.
+    pub id: RsId,
+    /// When it was accepted.
+    pub start: Wall,
+    /// When it ended.
+    pub end: Option<Wall>,
+    /// Where it stands.
+    pub state: State,
+    /// The dialog.
+    pub dialog: DialogState,
+    /// The SRC.
+    pub src: SrcFacts,
+    /// Protection of signalling.
+    pub signalling: Signalling,
+    /// Oddities, each once.
+    pub quirks: Vec<String>,
+    /// Salt of its leaves, sealed.
+    pub salt: Sealed,
+    /// Its streams, closed ones included.
+    pub streams: BTreeMap<StreamId, StreamEntry>,
+    /// Bodies, by number.
+    pub bodies: BTreeMap<u32, Body>,
+    /// The recorder's own test call.
+    pub own: bool,
+}
+
+/// One stream, as journalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEntry {
+    /// What it is now.
+    pub description: StreamDescription,
+    /// Media is wanted.
+    pub active: bool,
+    /// When it was closed before its RS.
+    pub closed: Option<Wall>,
+}
+
+/// One body of a SIP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// When it arrived.
+    pub at: Wall,
+    /// Method that carried it.
+    pub method: String,
+    /// CSeq number.
+    pub cseq: u32,
+    /// Content type as received.
+    pub content_type: String,
+    /// Content-Disposition as received.
+    pub disposition: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Body {
+    /// Whether this is RFC 7865 metadata: `application/rs-metadata+xml`, or its label before
+    /// registration, `application/rs-metadata`.
+    pub fn is_metadata(&self) -> bool {
+        let media_type = self.content_type.split(';').next().unwrap_or_default().trim();
+        ["application/rs-metadata+xml", "application/rs-metadata"]
+            .iter()
+            .any(|known| media_type.eq_ignore_ascii_case(known))
+    }
+}
+
+impl Journalled {
+    /// All entries, in order.
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut journalled = Journalled::default();
+        entries.into_iter().for_each(|entry| journalled.fold(entry));
+        journalled
+    }
+
+    /// Takes one entry. What names an unknown RS is left out: its `opened` was lost.
+    pub fn fold(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Start { volume, .. } => self.volume = Some(volume.clone()),
+            Entry::StreamIds { next } => self.next_stream = self.next_stream.max(*next),
+            Entry::Opened {
+                rs, at, dialog, src, signalling, quirks, salt, streams, own, ..
+            } => {
+                let entry = self.recordings.entry(*rs).or_insert_with(|| RsEntry {
+                    id: *rs,
+                    start: *at,
+                    end: None,
+                    state: State::Live,
+                    dialog: dialog.clone(),
+                    src: src.clone(),
+                    signalling: *signalling,
+                    quirks: Vec::new(),
+                    salt: salt.clone(),
+                    streams: BTreeMap::new(),
+                    bodies: BTreeMap::new(),
+                    own: *own,
+                });
+                entry.note(quirks);
+                entry.open(streams);
+            }
+            Entry::Changed { rs, dialog, streams, quirks, .. } => {
+                if let Some(entry) = self.recordings.get_mut(rs) {
+                    entry.dialog = dialog.clone();
+                    entry.note(quirks);
+                    entry.open(streams);
+                }
+            }
+            Entry::Direction { rs, stream, active, .. } => {
+                if let Some(stream) =
+                    self.recordings.get_mut(rs).and_then(|entry| entry.streams.get_mut(stream))
+                {
+                    stream.active = *active;
+                }
+            }
+            Entry::Body { rs, number, at, method, cseq, content_type, disposition, bytes } => {
+                if let Some(entry) = self.recordings.get_mut(rs) {
+                    entry.bodies.insert(
+                        *number,
+                        Body {
+                            at: *at,
+                            method: method.clone(),
+                            cseq: *cseq,
+                            content_type: content_type.clone(),
+                            disposition: disposition.clone(),
+                            bytes: STANDARD.decode(bytes).unwrap_or_default(),
+                        },
+                    );
+                }
+            }
+            Entry::StreamClosed { rs, stream, at, .. } => {
+                if let Some(stream) =
+                    self.recordings.get_mut(rs).and_then(|entry| entry.streams.get_mut(stream))
+                {
+                    stream.closed = Some(*at);
+                }
+            }
+            Entry::Ended { rs, at, by, .. } => {
+                if let Some(entry) = self.recordings.get_mut(rs) {
+                    entry.end = Some(*at);
+                    // The SRC was not heard saying BYE, and neither were we: it is gone.
+                    entry.state =
+                        if *by == Origin::Observed { State::Orphan } else { State::Ended };
+                }
+            }
+        }
+    }
+}
+
+impl RsEntry {
+    fn note(&mut self, quirks: &[String]) {
+        for quirk in quirks {
+            if self.quirks.len() < QUIRKS_MAX && !self.quirks.contains(quirk) {
+                self.quirks.push(quirk.clone());
+            }
+        }
+    }
+
+    fn open(&mut self, streams: &[StreamOpened]) {
+        for opened in streams {
+            let description = opened.description.clone();
+            let entry = StreamEntry { description, active: opened.active, closed: None };
+            let known = self.streams.insert(opened.description.stream, entry);
+            if let (Some(known), Some(now)) =
+                (known, self.streams.get_mut(&opened.description.stream))
+            {
+                now.closed = known.closed;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_known_by_both_its_types() {
+        let body = |content_type: &str| Body {
+            at: Wall(0),
+            method: "INVITE".to_owned(),
+            cseq: 1,
+            content_type: content_type.to_owned(),
+            disposition: String::new(),
+            bytes: Vec::new(),
+        };
+        assert!(body("Application/RS-Metadata+XML; charset=utf-8").is_metadata());
+        assert!(body("application/rs-metadata").is_metadata());
+        assert!(!body("application/sdp").is_metadata());
+    }
+}

@@ -1,0 +1,65 @@
+//! The index: what saves reading segments and scanning audio. A port; the engine is elsewhere.
+
+use std::collections::BTreeSet;
+
+use super::model::Recording;
+use crate::base::ids::{RsId, SourceId, StreamId};
+use crate::base::time::Wall;
+use crate::store::segment::SegmentName;
+
+/// Why the index cannot answer. It can always be made again (`floortape rebuild`).
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The engine's own words.
+    #[error("catalogue: {0}")]
+    Engine(String),
+    /// A row that this version did not write.
+    #[error("catalogue: unreadable row of {table}: {why}")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// One extent, as the index keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtentRow {
+    /// The segment.
+    pub segment: SegmentName,
+    /// The source.
+    pub source: SourceId,
+    /// Offset of its header in the segment.
+    pub offset: u64,
+    /// Bytes, header included.
+    pub bytes: u64,
+    /// Lowest and highest index.
+    pub indexes: (u64, u64),
+    /// First and last arrival.
+    pub arrivals: (Wall, Wall),
+}
+
+/// The index.
+pub trait Index {
+    /// A recording that will not change any more, if it is kept.
+    fn settled(&self, id: RsId) -> Result<Option<Recording>, IndexError>;
+    /// Ids of all settled recordings.
+    fn settled_ids(&self) -> Result<BTreeSet<RsId>, IndexError>;
+    /// Segments whose extents are all kept.
+    fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError>;
+    /// The extents of `streams` that overlap `span`.
+    fn extents(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        span: (Wall, Wall),
+    ) -> Result<Vec<ExtentRow>, IndexError>;
+    /// Keeps a segment's extents, all of them at once.
+    fn put_segment(
+        &mut self,
+        segment: SegmentName,
+        extents: &[ExtentRow],
+    ) -> Result<(), IndexError>;
+    /// Keeps a recording; `settled`: ended and sealed.
+    fn put_recording(&mut self, recording: &Recording, settled: bool) -> Result<(), IndexError>;
+}

@@ -1,0 +1,216 @@
+//! A store as its readers see it: journal, archive and, where there is one, the index.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::fold::{Journalled, RsEntry};
+use super::index::{ExtentRow, Index, IndexError};
+use super::model::Recording;
+use super::read::{Watch, assemble};
+use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
+use crate::base::ports::Disk;
+use crate::base::time::Wall;
+use crate::store::archive::{Archive, ArchiveError, Damaged, Hint, Hints, Seen};
+use crate::store::journal::{self, Damage, JournalError};
+use crate::store::segment::{SegmentName, clock_at};
+
+/// Why a store cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The segments and logs.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// A store, for reading.
+pub struct Library<D: Disk> {
+    /// Records.
+    pub archive: Archive<D>,
+    /// What the journal says.
+    pub journalled: Journalled,
+    /// What of the journal cannot be read.
+    pub damage: Vec<Damage>,
+    index: Option<Box<dyn Index>>,
+    through: Option<Wall>,
+    workers: BTreeSet<WorkerId>,
+}
+
+/// Recordings read in one pass over the store.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// In order of start.
+    pub recordings: Vec<Recording>,
+    /// What could not be read.
+    pub damaged: Vec<Damaged>,
+    /// SSRCs by source.
+    pub ssrcs: BTreeMap<SourceId, u32>,
+}
+
+impl<D: Disk> Library<D> {
+    /// Opens the store in `store` with its journal in `journal_dir`. `index`: if there is one.
+    pub fn open(
+        disk: D,
+        store: &Path,
+        journal_dir: &Path,
+        index: Option<Box<dyn Index>>,
+    ) -> Result<Self, LibraryError> {
+        let replay = journal::read(&disk, journal_dir)?;
+        let archive = Archive::open(disk, store);
+        let watermarks = archive.watermarks()?;
+        let workers = watermarks.iter().map(|mark| mark.worker).collect();
+        // What every worker has made durable.
+        let through = watermarks.iter().filter_map(|mark| mark.durable_through).min();
+        let journalled = Journalled::of(&replay.entries);
+        Ok(Library { archive, journalled, damage: replay.damage, index, through, workers })
+    }
+
+    /// One recording as it stands; `None` where there is none of that id.
+    pub fn recording(&self, id: RsId) -> Result<Option<Recording>, LibraryError> {
+        if let Some(settled) = self.settled(id)? {
+            return Ok(Some(settled));
+        }
+        let Some(rs) = self.journalled.recordings.get(&id) else { return Ok(None) };
+        Ok(self.read(&[rs])?.recordings.pop())
+    }
+
+    /// All recordings that `wanted` picks, in order of start.
+    pub fn recordings(
+        &self,
+        wanted: impl Fn(&RsEntry) -> bool,
+    ) -> Result<Vec<Recording>, LibraryError> {
+        let mut recordings = Vec::new();
+        let mut open = Vec::new();
+        for rs in self.journalled.recordings.values().filter(|rs| wanted(rs)) {
+            match self.settled(rs.id)? {
+                Some(settled) => recordings.push(settled),
+                None => open.push(rs),
+            }
+        }
+        recordings.extend(self.read(&open)?.recordings);
+        recordings.sort_by_key(|recording| (recording.start, recording.id));
+        Ok(recordings)
+    }
+
+    fn settled(&self, id: RsId) -> Result<Option<Recording>, LibraryError> {
+        // The journal decides what exists: an index of another store answers nothing.
+        match &self.index {
+            Some(index) if self.journalled.recordings.contains_key(&id) => Ok(index.settled(id)?),
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads recordings from the records themselves, all in one pass.
+    pub fn read(&self, wanted: &[&RsEntry]) -> Result<Reading, LibraryError> {
+        self.read_with(wanted, &mut |_| {})
+    }
+
+    /// Same, and shows each record to `visitor` on the way.
+    pub fn read_with(
+        &self,
+        wanted: &[&RsEntry],
+        visitor: &mut dyn FnMut(&Seen<'_>),
+    ) -> Result<Reading, LibraryError> {
+        if wanted.is_empty() {
+            return Ok(Reading::default());
+        }
+        let mut watch = Watch::new(wanted);
+        let mut streams: BTreeSet<StreamId> =
+            wanted.iter().flat_map(|rs| rs.streams.keys().copied()).collect();
+        streams.extend(self.workers.iter().map(|worker| StreamId::host(*worker)));
+        let start = wanted.iter().map(|rs| rs.start).min().unwrap_or_default();
+        let end = wanted.iter().map(|rs| rs.end.unwrap_or(Wall(i64::MAX))).max();
+        let span = (start, end.unwrap_or_default());
+        let damaged = self.visit(&streams, span, &mut |seen| {
+            watch.record(&seen);
+            visitor(&seen);
+        })?;
+        let mut heads = BTreeMap::new();
+        for name in watch.last_segments() {
+            // A segment whose trailer cannot be read has no head to show; `verify` says why.
+            if let Ok(trailer) = self.archive.trailer(name) {
+                heads.insert(name, (trailer.created, trailer.head));
+            }
+        }
+        let recordings =
+            wanted.iter().map(|rs| assemble(rs, &watch, &heads, self.through)).collect();
+        Ok(Reading { recordings, damaged, ssrcs: watch.ssrcs() })
+    }
+
+    /// Shows the records of `streams` once each, by way of the index where there is one. Records
+    /// outside of `span` may be left out.
+    pub fn visit(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        span: (Wall, Wall),
+        visitor: &mut dyn FnMut(Seen<'_>),
+    ) -> Result<Vec<Damaged>, LibraryError> {
+        /// Host events a little before and after bound the gaps at the edges.
+        const MARGIN_NS: i64 = 10_000_000_000;
+        let hints = match &self.index {
+            None => None,
+            Some(index) => {
+                // Sealed extents of the wanted streams, without looking at any footer.
+                let span = (
+                    Wall(span.0.0.saturating_sub(MARGIN_NS)),
+                    Wall(span.1.0.saturating_add(MARGIN_NS)),
+                );
+                let extents = index.extents(streams, span)?;
+                let hint = |row: &ExtentRow| Hint {
+                    segment: row.segment,
+                    offset: row.offset,
+                    bytes: row.bytes,
+                };
+                Some(Hints {
+                    extents: extents.iter().map(hint).collect(),
+                    indexed: index.segments()?,
+                })
+            }
+        };
+        Ok(self.archive.visit(streams, hints.as_ref(), visitor)?.damaged)
+    }
+
+    /// Brings `index` up to date: extents of new segments, recordings that are not settled yet.
+    /// Returns how many segments and recordings were written.
+    pub fn refresh(&self, index: &mut dyn Index) -> Result<(usize, usize), LibraryError> {
+        let known = index.segments()?;
+        let mut segments = 0;
+        for name in self.archive.segments()?.into_iter().filter(|name| !known.contains(name)) {
+            // A damaged footer is `verify`'s to report; the segment stays unindexed.
+            let Ok(rows) = self.extent_rows(name) else { continue };
+            index.put_segment(name, &rows)?;
+            segments += 1;
+        }
+        let settled = index.settled_ids()?;
+        let open: Vec<&RsEntry> =
+            self.journalled.recordings.values().filter(|rs| !settled.contains(&rs.id)).collect();
+        let reading = self.read(&open)?;
+        for recording in &reading.recordings {
+            let sealed = recording.seal.state == super::model::SealState::Sealed;
+            index.put_recording(recording, sealed && reading.damaged.is_empty())?;
+        }
+        Ok((segments, reading.recordings.len()))
+    }
+
+    fn extent_rows(&self, segment: SegmentName) -> Result<Vec<ExtentRow>, LibraryError> {
+        let footer = self.archive.rows(segment)?;
+        let wall = |mono| clock_at(&footer.clocks, mono).wall(mono);
+        Ok(footer
+            .rows
+            .iter()
+            .map(|row| ExtentRow {
+                segment,
+                source: row.source,
+                offset: row.offset,
+                bytes: row.bytes,
+                indexes: (row.first_index.0, row.last_index.0),
+                arrivals: (wall(row.first_arrival), wall(row.last_arrival)),
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,69 @@
+//! The SQL text of the catalogue. Times are wall nanoseconds; ids of recordings are their text.
+
+/// Version of the tables: another one is dropped and built anew.
+pub const VERSION: i64 = 1;
+
+/// Makes the tables.
+pub const CREATE: &str = "
+CREATE TABLE IF NOT EXISTS recordings (
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER,
+    call_id TEXT NOT NULL, src_address TEXT NOT NULL, src_identity TEXT NOT NULL,
+    own INTEGER NOT NULL, settled INTEGER NOT NULL, json TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS recordings_start ON recordings (start);
+CREATE INDEX IF NOT EXISTS recordings_call ON recordings (call_id);
+CREATE TABLE IF NOT EXISTS streams (
+    stream INTEGER PRIMARY KEY, recording TEXT NOT NULL REFERENCES recordings ON DELETE CASCADE,
+    label TEXT NOT NULL, media TEXT NOT NULL, codec TEXT NOT NULL, verdict TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS streams_recording ON streams (recording);
+CREATE TABLE IF NOT EXISTS sessions (
+    recording TEXT NOT NULL REFERENCES recordings ON DELETE CASCADE,
+    session_id TEXT NOT NULL, PRIMARY KEY (recording, session_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sessions_id ON sessions (session_id);
+CREATE TABLE IF NOT EXISTS names (
+    recording TEXT NOT NULL REFERENCES recordings ON DELETE CASCADE,
+    participant_id TEXT NOT NULL, aor TEXT NOT NULL, name TEXT);
+CREATE INDEX IF NOT EXISTS names_aor ON names (aor);
+CREATE INDEX IF NOT EXISTS names_recording ON names (recording);
+CREATE TABLE IF NOT EXISTS segments (
+    worker INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (worker, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS extents (
+    stream INTEGER NOT NULL, worker INTEGER NOT NULL, number INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL, offset INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    first_index INTEGER NOT NULL, last_index INTEGER NOT NULL,
+    first_arrival INTEGER NOT NULL, last_arrival INTEGER NOT NULL,
+    PRIMARY KEY (stream, worker, number, ordinal)) WITHOUT ROWID;
+";
+
+/// Drops them.
+pub const DROP: &str = "
+DROP TABLE IF EXISTS names; DROP TABLE IF EXISTS sessions; DROP TABLE IF EXISTS streams;
+DROP TABLE IF EXISTS recordings; DROP TABLE IF EXISTS extents; DROP TABLE IF EXISTS segments;
+";
+
+/// A recording by id, if settled.
+pub const SETTLED: &str = "SELECT json FROM recordings WHERE id = ?1 AND settled = 1";
+/// All settled ids.
+pub const SETTLED_IDS: &str = "SELECT id FROM recordings WHERE settled = 1";
+/// All segments.
+pub const SEGMENTS: &str = "SELECT worker, number FROM segments";
+/// Extents of a stream that overlap a span.
+pub const EXTENTS: &str = "
+SELECT worker, number, ordinal, offset, bytes, first_index, last_index, first_arrival, last_arrival
+FROM extents WHERE stream = ?1 AND first_arrival <= ?3 AND last_arrival >= ?2
+ORDER BY worker, number, ordinal";
+/// One segment.
+pub const PUT_SEGMENT: &str = "INSERT OR REPLACE INTO segments VALUES (?1, ?2)";
+/// One extent.
+pub const PUT_EXTENT: &str =
+    "INSERT OR REPLACE INTO extents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+/// Removes a recording and what hangs on it.
+pub const DELETE_RECORDING: &str = "DELETE FROM recordings WHERE id = ?1";
+/// One recording.
+pub const PUT_RECORDING: &str =
+    "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+/// One stream.
+pub const PUT_STREAM: &str = "INSERT OR REPLACE INTO streams VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+/// One Communication Session.
+pub const PUT_SESSION: &str = "INSERT OR IGNORE INTO sessions VALUES (?1, ?2)";
+/// One name of a participant.
+pub const PUT_NAME: &str = "INSERT INTO names VALUES (?1, ?2, ?3, ?4)";
