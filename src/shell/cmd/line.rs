@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{check, serve};
+use super::{check, serve, src};
 use crate::shell::exit::{Exit, Failure};
 
 /// Floortape, a SIPREC Session Recording Server.
@@ -20,6 +20,7 @@ struct Line {
 enum Verb {
     Serve(serve::Args),
     Check(check::Args),
+    Src(src::Args),
 }
 
 impl Verb {
@@ -27,6 +28,7 @@ impl Verb {
         match self {
             Verb::Serve(args) => serve::run(args),
             Verb::Check(args) => check::run(args),
+            Verb::Src(args) => src::run(args),
         }
     }
 }

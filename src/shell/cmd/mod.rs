@@ -4,3 +4,4 @@
 pub mod check;
 pub mod line;
 pub mod serve;
+pub mod src;

@@ -1,0 +1,171 @@
+//! The SIP socket of the SRC: all its dialogs share one UDP socket or one TCP connection.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
+
+use crate::base::limits::{SIP_MESSAGE_BYTES_MAX, SIP_STREAM_MESSAGE_BYTES_MAX};
+use crate::wire::sip::{Frame, Message, StreamFramer, Uri, parse_datagram};
+
+/// How long a TCP connection may take to come up.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long one look for a message waits.
+const WAIT: Duration = Duration::from_millis(5);
+
+/// Where to call, from `--to`.
+pub struct Target {
+    /// The URI as given.
+    pub uri: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// `UDP` or `TCP`.
+    pub transport: &'static str,
+}
+
+/// Why `--to` cannot be called.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// No SIP URI.
+    #[error("expected a URI such as sip:srs@192.0.2.20:5060;transport=tcp, found {0}")]
+    Uri(String),
+    /// Another transport.
+    #[error("expected transport udp or tcp, found {0}")]
+    Transport(String),
+    /// The name has no address.
+    #[error("{host} has no address: {error}")]
+    Unknown {
+        /// Its host.
+        host: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+}
+
+impl Target {
+    /// Reads the URI and looks its host up.
+    pub fn parse(text: &str) -> Result<Self, TargetError> {
+        let uri = Uri::parse(text)
+            .filter(|uri| uri.scheme == "sip" && !uri.host.is_empty())
+            .ok_or_else(|| TargetError::Uri(text.to_owned()))?;
+        let transport = match uri.params.get("transport").map(str::to_ascii_lowercase).as_deref() {
+            None | Some("udp") => "UDP",
+            Some("tcp") => "TCP",
+            Some(other) => return Err(TargetError::Transport(other.to_owned())),
+        };
+        let address = match uri.socket_addr() {
+            Some(address) => address,
+            None => {
+                let unknown = |error| TargetError::Unknown { host: uri.host.clone(), error };
+                let port = uri.port.unwrap_or(5_060);
+                let mut found = (&*uri.host, port).to_socket_addrs().map_err(unknown)?;
+                found.next().ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?
+            }
+        };
+        Ok(Target { uri: text.to_owned(), address, transport })
+    }
+}
+
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream, Box<StreamFramer>),
+}
+
+/// The connected socket.
+pub struct Signalling {
+    socket: Socket,
+    /// Our address, as Via and Contact state it.
+    pub local: SocketAddr,
+    peer: SocketAddr,
+}
+
+impl Signalling {
+    /// Connects. UDP is connected too, so that "port unreachable" comes back as an error.
+    pub fn connect(target: &Target) -> io::Result<Self> {
+        let peer = target.address;
+        let any: SocketAddr = if peer.is_ipv4() {
+            ([0, 0, 0, 0], 0).into()
+        } else {
+            (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+        };
+        let (socket, local) = if target.transport == "UDP" {
+            let socket = UdpSocket::bind(any)?;
+            socket.connect(peer)?;
+            socket.set_read_timeout(Some(WAIT))?;
+            let local = socket.local_addr()?;
+            (Socket::Udp(socket), local)
+        } else {
+            let stream = TcpStream::connect_timeout(&peer, CONNECT)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(WAIT))?;
+            let local = stream.local_addr()?;
+            let framer = StreamFramer::new(SIP_STREAM_MESSAGE_BYTES_MAX);
+            (Socket::Tcp(stream, Box::new(framer)), local)
+        };
+        Ok(Signalling { socket, local, peer })
+    }
+
+    /// The server's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Sends one message.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.socket {
+            Socket::Udp(socket) => socket.send(bytes).map(|_| ()),
+            Socket::Tcp(stream, _) => stream.write_all(bytes),
+        }
+    }
+
+    /// The messages that have come, after a wait of a few milliseconds where there is none. What is
+    /// no SIP is passed over. An error means that the server is gone.
+    pub fn receive(&mut self) -> io::Result<Vec<Message>> {
+        let mut bytes = vec![0; SIP_MESSAGE_BYTES_MAX];
+        let mut messages = Vec::new();
+        match &mut self.socket {
+            Socket::Udp(socket) => match quiet(socket.recv(&mut bytes))? {
+                None => {}
+                Some(length) => messages.extend(parse_datagram(&bytes[..length]).ok()),
+            },
+            Socket::Tcp(stream, framer) => match quiet(stream.read(&mut bytes))? {
+                None => {}
+                Some(0) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Some(length) => {
+                    framer.push(&bytes[..length]);
+                    while let Some(frame) = framer.pull() {
+                        match frame {
+                            Frame::Message(message) => messages.push(message),
+                            Frame::KeepAlive | Frame::Broken(_) => {}
+                            Frame::Lost(_) => return Err(io::ErrorKind::InvalidData.into()),
+                        }
+                    }
+                }
+            },
+        }
+        Ok(messages)
+    }
+}
+
+/// `None` where nothing came in time.
+fn quiet(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    match result {
+        Ok(length) => Ok(Some(length)),
+        Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_knows_transport_port_and_what_it_cannot_call() {
+        let target = Target::parse("sip:srs@127.0.0.1;transport=TCP").expect("valid");
+        assert_eq!((target.transport, target.address.port()), ("TCP", 5_060));
+        assert!(matches!(Target::parse("tel:110"), Err(TargetError::Uri(_))));
+        let tls = Target::parse("sip:srs@127.0.0.1;transport=tls");
+        assert!(matches!(tls, Err(TargetError::Transport(_))));
+    }
+}
