@@ -18,17 +18,7 @@ pub fn path(store: &Path) -> PathBuf {
 /// Reads the machine key of `store`. Refuses a file that others may read: a key that was open to
 /// everybody is no key.
 pub fn load(store: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut file = File::open(path(store))?;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("expected mode 0600 on the machine key, found {mode:04o}"),
-        ));
-    }
-    // One byte of room beyond the key shows a longer file, and no growth leaves an unwiped copy.
-    let mut key = Zeroizing::new(Vec::with_capacity(MACHINE_KEY_BYTES + 1));
-    Read::by_ref(&mut file).take(MACHINE_KEY_BYTES as u64 + 1).read_to_end(&mut key)?;
+    let key = read_secret(&path(store), MACHINE_KEY_BYTES)?;
     if key.len() != MACHINE_KEY_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -47,17 +37,39 @@ pub fn load_or_make(store: &Path, entropy: &dyn Entropy) -> io::Result<Zeroizing
     load(store)
 }
 
-/// Written beside its place, synced and renamed, so that a power cut leaves no key or a whole one.
 fn make(store: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     let mut key = Zeroizing::new([0_u8; MACHINE_KEY_BYTES]);
     entropy.fill(key.as_mut());
-    let fresh = store.join("machine.key.new");
+    write_secret(&path(store), key.as_ref())
+}
+
+/// Reads a secret of about `bytes` bytes; one more is returned where the file is longer. Refuses a
+/// file that others may read.
+pub(super) fn read_secret(path: &Path, bytes: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("expected mode 0600 on {}, found {mode:04o}", path.display()),
+        ));
+    }
+    // One byte of room beyond the key shows a longer file, and no growth leaves an unwiped copy.
+    let mut secret = Zeroizing::new(Vec::with_capacity(bytes + 1));
+    Read::by_ref(&mut file).take(bytes as u64 + 1).read_to_end(&mut secret)?;
+    Ok(secret)
+}
+
+/// Written beside its place, synced and renamed, so that a power cut leaves no secret or a whole
+/// one. Mode 0600.
+pub(super) fn write_secret(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(key.as_ref())?;
+    file.write_all(secret)?;
     file.sync_all()?;
-    std::fs::rename(&fresh, path(store))?;
-    File::open(store)?.sync_all()
+    std::fs::rename(&fresh, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

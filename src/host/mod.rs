@@ -12,6 +12,7 @@ pub mod process;
 pub mod recvmmsg;
 pub mod seqpacket;
 pub mod signal;
+pub mod signing;
 pub mod socket;
 pub mod sqlite;
 pub mod uring;

@@ -11,9 +11,11 @@ use crate::base::ids::{Slot, WorkerId};
 use crate::base::limits::FRAME_FDS_MAX;
 use crate::base::ports::Region;
 use crate::config::model::Config;
+use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
+use crate::host::{keyfile, signing};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
@@ -51,6 +53,9 @@ impl Holdings {
         let lock = lock(config)?;
         let fresh_id = uuid::Uuid::now_v7().to_string();
         let (volume, incarnation) = volume::open(&config.store.dir, &fresh_id)?;
+        // Made here, under the lock and before any role, so that the roles only ever read them.
+        keyfile::load_or_make(&config.store.dir, &SystemEntropy)?;
+        signing::load_or_make(&config.store.dir, &SystemEntropy)?;
         let media = &config.media;
         let wanted = config.slot_count() as usize;
         let slots = socket::reserve(media.address, media.ports.first, media.ports.last, wanted)
