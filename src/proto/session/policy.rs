@@ -1,0 +1,28 @@
+//! What the operator allows, for one peer.
+
+/// What to do with plain RTP lines (`media.srtp` of the configuration).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SrtpPolicy {
+    /// Refused.
+    Require,
+    /// Taken only where the offer has no secure line for that label.
+    Prefer,
+    /// Taken as offered.
+    #[default]
+    Allow,
+}
+
+/// The rules for one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Strict RFC 7866 (spec: option tag, feature tag, no keys over clear signalling).
+    pub strict: bool,
+    /// Plain RTP.
+    pub srtp: SrtpPolicy,
+    /// Whether this hop of signalling is encrypted (TLS): RFC 4568 §8.3 wants it for keys.
+    pub signalling_protected: bool,
+    /// Whether the media engine cuts an MKI off; lines that carry one are passed over otherwise.
+    pub mki: bool,
+    /// Whether the media engine derives keys anew (`KDR`); such lines are passed over otherwise.
+    pub key_derivation_rate: bool,
+}
