@@ -16,6 +16,12 @@ mod server;
 mod target;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_lossy;
+#[cfg(test)]
+mod tests_restart;
+#[cfg(test)]
+mod tests_uac;
 mod timer;
 mod uac;
 
