@@ -108,6 +108,9 @@ pub enum Refusal {
     /// Media is not ready.
     #[error("media is not ready")]
     NotReady,
+    /// The keys do not fit their suite.
+    #[error("the keys do not fit the crypto suite")]
+    Keys,
 }
 
 /// What a worker's memory and health look like; sent each second.

@@ -3,5 +3,6 @@
 pub mod datagram;
 pub mod frame;
 pub mod layout;
+pub mod queues;
 pub mod slot;
 pub mod source;

@@ -12,7 +12,8 @@
 //! 408  drops of the RTP socket seen    416  of the RTCP socket    424  since open    432  evidenced
 //! 440  last authenticated arrival      448  key changed, monotonic
 //! 456  our SSRC           464  our SRTCP index, next to use is above it
-//! 472  SRTCP: SSRC of the window below 480  highest        488  window of 64
+//! 472  SRTCP: SSRC of the window below 480  highest plus 1 488  window of 64
+//! 496  RTP clock rate of the first format, Hz
 //! 512  datagrams by counter, 16 words  640  of them evidenced, 16 words
 //! 768  CNAME: length 8, bytes 128
 //! ```
@@ -68,6 +69,10 @@ pub const LOCAL_SSRC: usize = 456;
 pub const LOCAL_INDEX: usize = 464;
 /// Word: SSRC whose SRTCP window follows (highest, then 64 bits).
 pub const SRTCP_SSRC: usize = 472;
+/// Word: that SSRC's highest SRTCP index plus 1; its window follows.
+pub const SRTCP_HIGHEST: usize = 480;
+/// Word: RTP clock rate of the first format, Hz; for jitter.
+pub const CLOCK_RATE: usize = 496;
 const APPLIED: usize = 16;
 const RS: usize = 32;
 const KEYS: usize = 64;

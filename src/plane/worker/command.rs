@@ -1,0 +1,262 @@
+//! What control asks for: open, update, close and note, each idempotent by (slot, generation). The
+//! event is committed first, then the slot's control word says so, then the answer goes.
+
+use std::collections::BTreeMap;
+
+use super::core::Core;
+use super::keys::Protection;
+use crate::base::counter::Counter;
+use crate::base::ids::{Generation, Slot};
+use crate::base::limits::EVENT_BYTES_MAX;
+use crate::base::ports::{Datagrams, Region, WritableRegion};
+use crate::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, Refusal};
+use crate::plane::handoff::layout::AT_DURABLE;
+use crate::plane::handoff::slot::{
+    ACTIVE, AREA, CLOCK_RATE, CONTROL, EVIDENCE_AT, KEY_CHANGED, Keys, LAST_ARRIVAL, LOCAL_INDEX,
+    LOCAL_SSRC, MUX, NEXT_ORDINAL, OPEN, OPENED, PREVIOUS, SINCE, SOCKET_DROPS, SOCKET_DROPS_SEEN,
+    SRTCP_HIGHEST, SRTCP_SSRC, STREAM, STRICT,
+};
+use crate::store::event::{Event, Origin};
+
+/// F14: above half of the ring no new stream is taken.
+const LAG_256_MAX: u64 = 128;
+
+fn keys(crypto: Option<&Crypto>) -> Result<Option<Keys>, Refusal> {
+    let Some(crypto) = crypto else { return Ok(None) };
+    let fits =
+        |key: &crate::base::secret::MasterKey| key.expose().len() == crypto.suite.master_bytes();
+    let key =
+        |wire: &crate::plane::handoff::frame::WireKey| wire.key().filter(fits).ok_or(Refusal::Keys);
+    Ok(Some(Keys { suite: crypto.suite, remote: key(&crypto.remote)?, local: key(&crypto.local)? }))
+}
+
+fn flags(stream: &OpenStream) -> u64 {
+    let set = |on: bool, flag: u64| if on { flag } else { 0 };
+    OPEN | set(stream.active, ACTIVE) | set(stream.strict, STRICT) | set(stream.rtcp_mux, MUX)
+}
+
+impl<S: Region, G: WritableRegion> Core<S, G> {
+    /// Does one command and returns its answer.
+    pub(super) fn command(&mut self, engine: &impl Datagrams, envelope: Envelope) -> Envelope {
+        let frame = match envelope.frame {
+            Frame::Open(stream) => {
+                let (slot, generation) = (stream.slot, stream.generation);
+                answer(slot, generation, self.open_stream(engine, &stream))
+            }
+            Frame::Update { stream, by } => {
+                let (slot, generation) = (stream.slot, stream.generation);
+                answer(slot, generation, self.update_stream(&stream, by))
+            }
+            Frame::Close { slot, generation, by } => {
+                answer(slot, generation, self.close_stream(engine, slot, generation, by))
+            }
+            Frame::Note { stream, slot, event } => match self.local_slot(slot) {
+                Some(_) if event.len() > EVENT_BYTES_MAX => Frame::Done,
+                Some(_) => match self.append_event_payload(stream, event.as_bytes()) {
+                    Some(_) => {
+                        self.commit(self.now.mono);
+                        Frame::Done
+                    }
+                    None => refused(slot, Generation(0), Refusal::RingLag),
+                },
+                None => refused(slot, Generation(0), Refusal::NoSlot),
+            },
+            // The queue holds commands only; anything else is ours to answer, never to act on.
+            _ => refused(Slot(0), Generation(0), Refusal::NotReady),
+        };
+        Envelope { id: envelope.id, fds: 0, frame }
+    }
+
+    fn open_stream(
+        &mut self,
+        engine: &impl Datagrams,
+        stream: &OpenStream,
+    ) -> Result<Frame, Refusal> {
+        let number = self.local_slot(stream.slot).ok_or(Refusal::NoSlot)?;
+        let slot = self.slot(number);
+        let running = slot.generation();
+        if stream.generation == running && slot.has(OPEN) {
+            let applied = slot.applied();
+            let (slot, generation) = (stream.slot, stream.generation);
+            return Ok(Frame::Opened { slot, generation, applied });
+        }
+        if stream.generation <= running {
+            return Err(Refusal::Stale);
+        }
+        let keys = keys(stream.crypto.as_ref())?;
+        if self.writer.fill_256(self.state.load(AT_DURABLE)) > LAG_256_MAX {
+            return Err(Refusal::RingLag);
+        }
+        if self.is_open(number) {
+            // Its close was lost; the newer use proves that it has ended.
+            self.close_stream(engine, stream.slot, running, Origin::Srs)?;
+        }
+        let event = Event::Open { description: stream.description.clone() };
+        let position = self.append_event(stream.description.stream, &event);
+        position.ok_or(Refusal::RingLag)?;
+
+        let now = self.now;
+        let port = self.rtp_ports[number as usize];
+        let slot = self.slot(number);
+        for (word, value) in [
+            (STREAM, stream.description.stream.0),
+            (OPENED, now.mono.0),
+            (SINCE, now.mono.0),
+            (NEXT_ORDINAL, 1),
+            (EVIDENCE_AT, now.mono.0),
+            (LAST_ARRIVAL, 0),
+            (KEY_CHANGED, now.mono.0),
+            (LOCAL_SSRC, 0),
+            (LOCAL_INDEX, 0),
+            (SRTCP_SSRC, 0),
+            (SRTCP_HIGHEST, 0),
+            (SRTCP_HIGHEST + 8, 0),
+            (CLOCK_RATE, clock_rate(stream)),
+        ] {
+            slot.set(word, value);
+        }
+        // What the sockets dropped before belongs to nobody.
+        for (place, port) in [port, port + 1].into_iter().enumerate() {
+            if let Some(drops) = engine.drops(port) {
+                slot.set(SOCKET_DROPS_SEEN + place * 8, u64::from(drops));
+            }
+        }
+        slot.clear_drops();
+        slot.set_rs(stream.description.rs);
+        slot.set_signalled(stream.description.remote);
+        slot.set_latched(None);
+        slot.set_rtcp_to(stream.rtcp_to);
+        slot.set_cname(&stream.cname);
+        slot.set_applied(now);
+        let area = if slot.set_other_keys(keys.as_ref()) { AREA } else { 0 };
+        self.sources(number).for_each(|source| source.end());
+        self.commit(now.mono);
+        let slot = self.slot(number);
+        slot.set(CONTROL, u64::from(stream.generation.0) | flags(stream) | area);
+        self.protection[number as usize] = Protection::load(self.slot(number));
+        self.failing[number as usize] = false;
+        Ok(Frame::Opened { slot: stream.slot, generation: stream.generation, applied: now })
+    }
+
+    fn update_stream(&mut self, stream: &OpenStream, by: Origin) -> Result<Frame, Refusal> {
+        let number = self.local_slot(stream.slot).ok_or(Refusal::NoSlot)?;
+        let slot = self.slot(number);
+        if stream.generation != slot.generation() || !slot.has(OPEN) {
+            return Err(Refusal::Stale);
+        }
+        let keys = keys(stream.crypto.as_ref())?;
+        let before = slot.keys(false);
+        let remote_changed = match (&before, &keys) {
+            (Some(before), Some(after)) => {
+                before.suite != after.suite || !before.remote.same(&after.remote)
+            }
+            (None, None) => false,
+            _ => true,
+        };
+        let local_changed = match (&before, &keys) {
+            (Some(before), Some(after)) => !before.local.same(&after.local),
+            _ => remote_changed,
+        };
+        let was_active = slot.has(ACTIVE);
+        let stream_id = stream.description.stream;
+        let changed =
+            Event::Changed { description: stream.description.clone(), key_changed: remote_changed };
+        self.append_event(stream_id, &changed).ok_or(Refusal::RingLag)?;
+        if was_active != stream.active {
+            let event = if stream.active { Event::Resume { by } } else { Event::Pause { by } };
+            self.append_event(stream_id, &event).ok_or(Refusal::RingLag)?;
+        }
+
+        let now = self.now;
+        let slot = self.slot(number);
+        let mut control = u64::from(stream.generation.0) | flags(stream);
+        let kept = slot.word(CONTROL) & (AREA | PREVIOUS);
+        if remote_changed || local_changed {
+            control |= if slot.set_other_keys(keys.as_ref()) { AREA } else { 0 };
+            if remote_changed {
+                slot.set(KEY_CHANGED, 0);
+                // Packets under the old key are still on their way (F35).
+                control |= if before.is_some() && keys.is_some() { PREVIOUS } else { 0 };
+            }
+        } else {
+            control |= kept;
+        }
+        if slot.signalled() != stream.description.remote {
+            slot.set_signalled(stream.description.remote);
+            slot.set_latched(None);
+        }
+        slot.set_rtcp_to(stream.rtcp_to);
+        slot.set_cname(&stream.cname);
+        slot.set(CLOCK_RATE, clock_rate(stream));
+        slot.set_applied(now);
+        self.commit(now.mono);
+        let slot = self.slot(number);
+        if was_active != stream.active {
+            slot.set(SINCE, now.mono.0);
+        }
+        slot.set(CONTROL, control);
+        if remote_changed || local_changed {
+            self.protection[number as usize] = Protection::load(self.slot(number));
+            self.failing[number as usize] = false;
+        }
+        Ok(Frame::Opened { slot: stream.slot, generation: stream.generation, applied: now })
+    }
+
+    fn close_stream(
+        &mut self,
+        engine: &impl Datagrams,
+        global: Slot,
+        generation: Generation,
+        by: Origin,
+    ) -> Result<Frame, Refusal> {
+        let number = self.local_slot(global).ok_or(Refusal::NoSlot)?;
+        let slot = self.slot(number);
+        if generation != slot.generation() {
+            return Err(Refusal::Stale);
+        }
+        if slot.has(OPEN) {
+            // The sockets' counters are read once more: what was dropped last had no successor in
+            // the queue to say so.
+            let port = self.rtp_ports[number as usize];
+            for (rtcp_port, port) in [(false, port), (true, port + 1)] {
+                if let Some(drops) = engine.drops(port) {
+                    self.note_socket_drops(number, rtcp_port, drops);
+                }
+            }
+            self.write_evidence(number);
+            let slot = self.slot(number);
+            let drops: BTreeMap<String, u64> = Counter::ALL
+                .into_iter()
+                .map(|counter| (counter.label().to_owned(), slot.drops(counter)))
+                .filter(|(_, count)| *count > 0)
+                .collect();
+            let event = Event::Close { by, drops, socket_drops: slot.word(SOCKET_DROPS) };
+            let stream = slot.stream();
+            self.append_event(stream, &event).ok_or(Refusal::RingLag)?;
+            let now = self.now;
+            self.slot(number).set_applied(now);
+            self.commit(now.mono);
+            let slot = self.slot(number);
+            slot.set(CONTROL, u64::from(generation.0));
+            slot.wipe_keys();
+            self.sources(number).for_each(|source| source.end());
+            self.protection[number as usize] = Protection::Plain;
+            self.dirty[number as usize] = false;
+        }
+        let through = crate::base::ids::Position(self.writer.cursor());
+        let applied = self.slot(number).applied();
+        Ok(Frame::Closed { slot: global, generation, applied, through })
+    }
+}
+
+fn clock_rate(stream: &OpenStream) -> u64 {
+    stream.description.formats.first().map_or(8_000, |format| format.clock_rate.into())
+}
+
+fn answer(slot: Slot, generation: Generation, result: Result<Frame, Refusal>) -> Frame {
+    result.unwrap_or_else(|why| refused(slot, generation, why))
+}
+
+fn refused(slot: Slot, generation: Generation, why: Refusal) -> Frame {
+    Frame::Refused { slot, generation, why }
+}

@@ -1,0 +1,192 @@
+//! What a worker holds besides its engine: shared state, ring, derived keys, and the account of the
+//! running batch.
+
+use hdrhistogram::Histogram;
+
+use super::keys::Protection;
+use super::writer::Writer;
+use crate::base::counter::Counter;
+use crate::base::ids::{Index, Slot, SourceId, StreamId, WorkerId};
+use crate::base::limits::{BUFFER_COUNT, SOURCES_PER_STREAM};
+use crate::base::ports::{Region, WritableRegion};
+use crate::base::time::{ClockMap, Mono};
+use crate::plane::handoff::frame::Notice;
+use crate::plane::handoff::layout::{AT_COUNTERS, AT_INCARNATION, Geometry};
+use crate::plane::handoff::slot::{OPEN, SlotView};
+use crate::plane::handoff::source::SourceView;
+use crate::store::event::Event;
+use crate::store::record::{RecordKind, RecordMeta};
+
+/// Notices that wait for room in the answer queue; more are dropped, the events in the ring stay.
+pub(super) const NOTICES_MAX: usize = 256;
+/// wire→captured: 1 µs to 60 s with two significant digits, 21 KiB.
+const CAPTURED_NS: (u64, u64) = (1_000, 60_000_000_000);
+
+/// Which slot a local port belongs to. One flat table: 256 KiB, one load per packet.
+pub(super) struct Ports(Vec<u32>);
+
+impl Ports {
+    const NONE: u32 = u32::MAX;
+
+    /// `rtp_ports[n]` is the RTP port of slot number n; the RTCP port is one above.
+    pub(super) fn new(rtp_ports: &[u16]) -> Self {
+        let mut table = vec![Self::NONE; 1 << 16];
+        for (slot, port) in rtp_ports.iter().enumerate() {
+            table[usize::from(*port)] = slot as u32 * 2;
+            table[usize::from(*port) + 1] = slot as u32 * 2 + 1;
+        }
+        Ports(table)
+    }
+
+    /// Slot number and whether it is the RTCP port.
+    #[inline]
+    pub(super) fn find(&self, port: u16) -> Option<(u32, bool)> {
+        let entry = self.0[usize::from(port)];
+        (entry != Self::NONE).then_some((entry / 2, entry % 2 == 1))
+    }
+}
+
+pub(super) struct Core<S, G> {
+    pub(super) worker: WorkerId,
+    pub(super) workers: u16,
+    pub(super) geometry: Geometry,
+    pub(super) state: S,
+    pub(super) writer: Writer<G>,
+    pub(super) ports: Ports,
+    pub(super) rtp_ports: Vec<u16>,
+    pub(super) protection: Vec<Protection>,
+    /// Slots whose account has moved since evidence was last written.
+    pub(super) dirty: Vec<bool>,
+    /// Slots that failed authentication without pause: reported once.
+    pub(super) failing: Vec<bool>,
+    pub(super) notices: Vec<Notice>,
+    /// Both clocks of this turn.
+    pub(super) now: ClockMap,
+    /// Low bits of the incarnation.
+    pub(super) generation: u16,
+    batch: [u64; Counter::ALL.len()],
+    arrivals: Vec<u64>,
+    captured: Histogram<u64>,
+}
+
+impl<S: Region, G: WritableRegion> Core<S, G> {
+    pub(super) fn new(
+        worker: WorkerId,
+        workers: u16,
+        geometry: Geometry,
+        state: S,
+        ring: G,
+        rtp_ports: &[u16],
+    ) -> Self {
+        let slot_count = geometry.slot_count as usize;
+        assert_eq!(rtp_ports.len(), slot_count, "a port pair for each slot");
+        assert_eq!(ring.bytes() as u64, geometry.ring_bytes, "the ring that the geometry names");
+        let protection = (0..geometry.slot_count)
+            .map(|slot| Protection::load(SlotView::new(&state, &geometry, slot)))
+            .collect();
+        let captured = Histogram::new_with_bounds(CAPTURED_NS.0, CAPTURED_NS.1, 2)
+            .expect("bounds and digits are constants in range");
+        Core {
+            worker,
+            workers,
+            geometry,
+            generation: state.load(AT_INCARNATION) as u16,
+            writer: Writer::new(ring, &state),
+            state,
+            ports: Ports::new(rtp_ports),
+            rtp_ports: rtp_ports.to_vec(),
+            protection,
+            dirty: vec![true; slot_count],
+            failing: vec![false; slot_count],
+            notices: Vec::with_capacity(NOTICES_MAX),
+            now: ClockMap::default(),
+            batch: [0; Counter::ALL.len()],
+            arrivals: Vec::with_capacity(usize::from(BUFFER_COUNT)),
+            captured,
+        }
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, slot: u32) -> SlotView<'_, S> {
+        SlotView::new(&self.state, &self.geometry, slot)
+    }
+
+    pub(super) fn source(&self, slot: u32, place: usize) -> SourceView<'_, S> {
+        SourceView::new(&self.state, &self.geometry, slot, place)
+    }
+
+    pub(super) fn sources(&self, slot: u32) -> impl Iterator<Item = SourceView<'_, S>> {
+        (0..SOURCES_PER_STREAM).map(move |place| self.source(slot, place))
+    }
+
+    /// The number by which control knows slot number `slot` of this worker.
+    pub(super) fn global_slot(&self, slot: u32) -> Slot {
+        Slot(slot * u32::from(self.workers) + u32::from(self.worker.0))
+    }
+
+    /// This worker's number of a slot; `None` where it is another worker's or there is none such.
+    pub(super) fn local_slot(&self, slot: Slot) -> Option<u32> {
+        let local = slot.0 / u32::from(self.workers);
+        let ours = slot.0 % u32::from(self.workers) == u32::from(self.worker.0);
+        (ours && local < self.geometry.slot_count).then_some(local)
+    }
+
+    pub(super) fn is_open(&self, slot: u32) -> bool {
+        self.slot(slot).has(OPEN)
+    }
+
+    /// Counts a datagram that ended; `arrival` where it was recorded.
+    #[inline]
+    pub(super) fn count(&mut self, counter: Counter) {
+        self.batch[counter as usize] += 1;
+    }
+
+    #[inline]
+    pub(super) fn note_arrival(&mut self, arrival: Mono) {
+        if self.arrivals.len() < self.arrivals.capacity() {
+            self.arrivals.push(arrival.0);
+        }
+    }
+
+    /// Publishes the batch: the tail first, then its account. A kill between the two loses at most
+    /// one batch of the account, never a record.
+    pub(super) fn commit(&mut self, now: Mono) {
+        self.writer.commit(&self.state);
+        for (place, count) in self.batch.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
+            let word = AT_COUNTERS + place * 8;
+            self.state.store(word, self.state.load(word) + *count);
+            *count = 0;
+        }
+        for arrival in self.arrivals.drain(..) {
+            self.captured.saturating_record(now.since(Mono(arrival)));
+        }
+    }
+
+    /// p50, p99, p99.9 and maximum of wire→captured.
+    pub(super) fn captured_ns(&self) -> [u64; 4] {
+        [50.0, 99.0, 99.9, 100.0].map(|percent| self.captured.value_at_percentile(percent))
+    }
+
+    /// Appends an event of a stream; `None` where the ring has no room.
+    pub(super) fn append_event(&mut self, stream: StreamId, event: &Event) -> Option<u64> {
+        self.append_event_payload(stream, &event.to_payload())
+    }
+
+    pub(super) fn append_event_payload(&mut self, stream: StreamId, payload: &[u8]) -> Option<u64> {
+        let meta = RecordMeta {
+            kind: RecordKind::Event,
+            flags: 0,
+            generation: self.generation,
+            source: SourceId::new(stream, 0),
+            index: Index(0),
+            arrival: self.now.mono,
+        };
+        self.writer.append(&meta, payload)
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        if self.notices.len() < NOTICES_MAX {
+            self.notices.push(notice);
+        }
+    }
+}

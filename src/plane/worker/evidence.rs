@@ -1,0 +1,181 @@
+//! What a worker writes about itself and its streams between packets: clock maps, host drop
+//! counters, and the evidence behind packets that are missing (design: the ledger). Rare, so events
+//! may be formatted here.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::core::Core;
+use super::intake::UNANNOUNCED;
+use super::keys::Protection;
+use crate::base::counter::{Cause, Counter};
+use crate::base::ids::StreamId;
+use crate::base::limits::SOURCES_PER_STREAM;
+use crate::base::ports::{Region, WritableRegion};
+use crate::base::time::{ClockMap, Mono};
+use crate::plane::handoff::frame::Notice;
+use crate::plane::handoff::layout::{AT_CLOCK_AT, AT_CLOCK_OFFSET};
+use crate::plane::handoff::queues::HostSample;
+use crate::plane::handoff::slot::{
+    CONTROL, EVIDENCE_AT, KEY_CHANGED, LAST_ARRIVAL, OPENED, PREVIOUS, SOCKET_DROPS,
+    SOCKET_DROPS_EVIDENCED,
+};
+use crate::store::event::Event;
+
+/// A clock map at least so often (design section 4).
+const CLOCK_NS: u64 = 10_000_000_000;
+/// Or when the clocks have moved apart by more than this.
+const CLOCK_STEP_NS: u64 = 1_000_000;
+/// The old key ends so long after the first hit on the new one (F35).
+const OLD_KEY_NS: u64 = 2_000_000_000;
+/// Nothing but failing tags for so long means that the keys do not match (F34).
+const FAILING_NS: u64 = 1_000_000_000;
+
+/// What a counter proves about a missing index; `None` where such a datagram owns none.
+const fn cause(counter: Counter) -> Option<Cause> {
+    match counter {
+        Counter::AuthFailed | Counter::Unencrypted => Some(Cause::Auth),
+        Counter::Late => Some(Cause::Late),
+        Counter::Truncated => Some(Cause::Truncated),
+        Counter::TooManySources | Counter::Stranger => Some(Cause::Refused),
+        Counter::Paused => Some(Cause::Paused),
+        Counter::QuarantineExpired => Some(Cause::Quarantine),
+        Counter::RingFull => Some(Cause::Ring),
+        Counter::Poison => Some(Cause::Poison),
+        Counter::RtpRecorded
+        | Counter::RtcpRecorded
+        | Counter::Malformed
+        | Counter::NoStream
+        | Counter::Replayed
+        | Counter::KeepAlive => None,
+    }
+}
+
+impl<S: Region, G: WritableRegion> Core<S, G> {
+    /// Once a second: evidence of all streams whose account moved, keys that have had their time.
+    pub(super) fn each_second(&mut self) {
+        for number in 0..self.geometry.slot_count {
+            if !self.is_open(number) {
+                continue;
+            }
+            if std::mem::take(&mut self.dirty[number as usize]) {
+                self.note_failing(number);
+                self.write_evidence(number);
+                for place in 0..SOURCES_PER_STREAM {
+                    let source = self.source(number, place);
+                    if source.identity().is_some() && source.announced() == UNANNOUNCED {
+                        self.announce(number, place);
+                    }
+                }
+            }
+            self.end_old_key(number);
+        }
+        self.commit(self.now.mono);
+    }
+
+    /// A clock map where one is due.
+    pub(super) fn clock(&mut self) {
+        let ClockMap { mono, wall } = self.now;
+        let offset = wall.0.wrapping_sub(mono.0 as i64);
+        let last = Mono(self.state.load(AT_CLOCK_AT));
+        let moved = offset.abs_diff(self.state.load(AT_CLOCK_OFFSET) as i64);
+        if mono.since(last) < CLOCK_NS && moved <= CLOCK_STEP_NS {
+            return;
+        }
+        let host = StreamId::host(self.worker);
+        if self.append_event(host, &Event::Clock { map: self.now }).is_some() {
+            self.note_clock();
+            self.commit(mono);
+        }
+    }
+
+    /// The ring holds this turn's clock map.
+    pub(super) fn note_clock(&self) {
+        let ClockMap { mono, wall } = self.now;
+        self.state.store(AT_CLOCK_OFFSET, wall.0.wrapping_sub(mono.0 as i64) as u64);
+        self.state.store(AT_CLOCK_AT, mono.0);
+    }
+
+    /// Drop counters of the host over the span between two samples.
+    pub(super) fn host_drops(&mut self, before: &HostSample, after: &HostSample) {
+        let event = Event::HostDrops {
+            from: before.at,
+            to: after.at,
+            before: before.drops,
+            after: after.drops,
+        };
+        let host = StreamId::host(self.worker);
+        if self.append_event(host, &event).is_some() {
+            self.commit(self.now.mono);
+        }
+    }
+
+    /// One `dropped` event per cause that moved since the last ones. What does not fit the ring
+    /// stays due.
+    pub(super) fn write_evidence(&mut self, number: u32) {
+        let slot = self.slot(number);
+        let (stream, from, to) = (slot.stream(), Mono(slot.word(EVIDENCE_AT)), self.now.mono);
+        let mut due = [0_u64; Cause::ALL.len()];
+        for counter in Counter::ALL {
+            if let Some(cause) = cause(counter) {
+                due[cause as usize] += slot.drops(counter) - slot.evidenced(counter);
+            }
+        }
+        let socket_drops = slot.word(SOCKET_DROPS);
+        due[Cause::Socket as usize] += socket_drops - slot.word(SOCKET_DROPS_EVIDENCED);
+        let mut whole = true;
+        for cause in Cause::ALL.into_iter().filter(|cause| due[*cause as usize] > 0) {
+            let count = due[cause as usize];
+            let event = Event::Dropped { cause, count, from, to, ssrc: None, range: None };
+            if self.append_event(stream, &event).is_none() {
+                self.dirty[number as usize] = true;
+                whole = false;
+                break;
+            }
+            self.commit(to);
+            let slot = self.slot(number);
+            for counter in Counter::ALL {
+                if self::cause(counter) == Some(cause) {
+                    slot.set_evidenced(counter, slot.drops(counter));
+                }
+            }
+            if cause == Cause::Socket {
+                slot.set(SOCKET_DROPS_EVIDENCED, socket_drops);
+            }
+        }
+        if whole {
+            self.slot(number).set(EVIDENCE_AT, to.0);
+        }
+    }
+
+    /// Says once that nothing but failing tags has come for a second.
+    fn note_failing(&mut self, number: u32) {
+        let slot = self.slot(number);
+        let (stream, generation) = (slot.stream(), slot.generation());
+        let failed = slot.drops(Counter::AuthFailed);
+        let fresh = failed - slot.evidenced(Counter::AuthFailed);
+        let last_good = slot.word(LAST_ARRIVAL);
+        let signalled = slot.signalled().map(|from| from.ip());
+        let silent = self.now.mono.since(Mono(last_good.max(slot.word(OPENED)))) > FAILING_NS;
+        let failing = fresh > 0 && silent;
+        if failing && !self.failing[number as usize] {
+            let from = signalled.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            self.append_event(stream, &Event::AuthFailing { count: failed, from });
+            let slot = self.global_slot(number);
+            self.notice(Notice::AuthFailing { slot, generation });
+        }
+        self.failing[number as usize] = failing;
+    }
+
+    fn end_old_key(&mut self, number: u32) {
+        let slot = self.slot(number);
+        let hit = slot.word(KEY_CHANGED);
+        if !slot.has(PREVIOUS) || hit == 0 || self.now.mono.since(Mono(hit)) < OLD_KEY_NS {
+            return;
+        }
+        slot.set(CONTROL, slot.word(CONTROL) & !PREVIOUS);
+        slot.set_other_keys(None);
+        if let Protection::Secure { previous, .. } = &mut self.protection[number as usize] {
+            *previous = None;
+        }
+    }
+}

@@ -1,0 +1,589 @@
+//! One datagram: demultiplexed, authenticated in its receive buffer, decrypted into its record,
+//! accepted. The order of the stores is the kill protocol's; each function says which step it is.
+
+use super::core::Core;
+use super::keys::Protection;
+use crate::base::counter::Counter;
+use crate::base::ids::{Index, SourceId, Ssrc};
+use crate::base::limits::SOURCES_PER_STREAM;
+use crate::base::ports::{Region, WritableRegion};
+use crate::base::time::Mono;
+use crate::plane::handoff::datagram::{self, Datagram};
+use crate::plane::handoff::frame::Notice;
+use crate::plane::handoff::layout::AT_INTENTS;
+use crate::plane::handoff::slot::{
+    ACTIVE, CLOCK_RATE, CONTROL, KEY_CHANGED, LAST_ARRIVAL, NEXT_ORDINAL, OPEN, OPENED, SINCE,
+    SOCKET_DROPS, SOCKET_DROPS_SEEN, SRTCP_HIGHEST as SLOT_SRTCP_HIGHEST, SRTCP_SSRC, STRICT,
+    SlotView,
+};
+use crate::plane::handoff::source::{Account, LastSr, SRTCP_HIGHEST, SourceView};
+use crate::proto::srtp::receiver::{self, Epoch};
+use crate::proto::srtp::{Context, Fail};
+use crate::store::event::Event;
+use crate::store::record::{
+    self, FLAG_AUTHENTICATED, FLAG_RTCP_PORT, HEADER_BYTES, RecordKind, RecordMeta, record_bytes,
+};
+use crate::wire::rtcp::{Compound, Packet as RtcpPacket, SenderInfo};
+use crate::wire::rtp::{Header, Kind, classify};
+use crate::wire::seq::{self, Verdict};
+
+/// A source that was silent for so long frees its place for a new SSRC (F30).
+const SOURCE_SILENT_NS: u64 = 5_000_000_000;
+/// After so long a silence a failing tag may mean a lost roll-over counter (F32).
+const RESYNC_SILENT_NS: u64 = 1_000_000_000;
+/// Announced later: the ring had no room for the event.
+pub(super) const UNANNOUNCED: u64 = u64::MAX;
+
+/// A datagram on a port of ours.
+#[derive(Clone, Copy)]
+pub(super) struct Packet<'a> {
+    pub(super) buffer: u16,
+    pub(super) slot: u32,
+    pub(super) rtcp_port: bool,
+    pub(super) datagram: Datagram<'a>,
+    pub(super) arrival: Mono,
+}
+
+/// A packet that passed all checks, its plain text standing in the ring at `position`.
+struct Opened {
+    position: u64,
+    length: usize,
+    index: Index,
+    /// The source's window begins anew with it.
+    restart: bool,
+    /// The roll-over counter was found again.
+    resync: bool,
+    flags: u8,
+}
+
+impl<S: Region, G: WritableRegion> Core<S, G> {
+    /// Finds slot and arrival; the counter says where the datagram ended if there is none.
+    pub(super) fn packet<'a>(&self, buffer: u16, bytes: &'a [u8]) -> Result<Packet<'a>, Counter> {
+        let datagram = datagram::read(bytes).ok_or(Counter::Malformed)?;
+        let (slot, rtcp_port) = self.ports.find(datagram.port).ok_or(Counter::NoStream)?;
+        // The kernel stamps by the wall clock; this turn's pair brings it to the monotonic one. A
+        // stamp from the future is a wall clock that was set back meanwhile.
+        let stamped = datagram.stamp.map_or(self.now.mono, |stamp| self.now.mono(stamp));
+        let arrival = stamped.min(self.now.mono);
+        Ok(Packet { buffer, slot, rtcp_port, datagram, arrival })
+    }
+
+    /// Handles a FILLED buffer and says where its datagram ended.
+    pub(super) fn handle(&mut self, buffer: u16, bytes: &[u8]) -> Counter {
+        let packet = match self.packet(buffer, bytes) {
+            Ok(packet) => packet,
+            Err(counter) => return counter,
+        };
+        if let Some(drops) = packet.datagram.socket_drops {
+            self.note_socket_drops(packet.slot, packet.rtcp_port, drops);
+        }
+        let counter = self.admit(&packet);
+        match counter {
+            Counter::RtpRecorded | Counter::RtcpRecorded => self.note_arrival(packet.arrival),
+            Counter::NoStream => {}
+            _ => {
+                self.slot(packet.slot).count(counter);
+                self.dirty[packet.slot as usize] = true;
+            }
+        }
+        counter
+    }
+
+    /// SO_RXQ_OVFL counts over the socket's life; what it grew by belongs to the stream now open.
+    pub(super) fn note_socket_drops(&mut self, number: u32, rtcp_port: bool, drops: u32) {
+        let slot = self.slot(number);
+        let word = SOCKET_DROPS_SEEN + usize::from(rtcp_port) * 8;
+        let grown = drops.wrapping_sub(slot.word(word) as u32);
+        // More than half the range is an older value that was queued behind a newer reading.
+        if grown == 0 || grown > u32::MAX / 2 {
+            return;
+        }
+        slot.set(word, u64::from(drops));
+        slot.set(SOCKET_DROPS, slot.word(SOCKET_DROPS) + u64::from(grown));
+        self.dirty[number as usize] = true;
+    }
+
+    fn admit(&mut self, packet: &Packet<'_>) -> Counter {
+        let slot = self.slot(packet.slot);
+        let control = slot.word(CONTROL);
+        if control & OPEN == 0 || packet.arrival.0 < slot.word(OPENED) {
+            return Counter::NoStream;
+        }
+        if packet.datagram.truncated {
+            return Counter::Truncated;
+        }
+        let kind = match classify(packet.datagram.payload) {
+            Kind::KeepAlive | Kind::Stun => return Counter::KeepAlive,
+            Kind::Dtls | Kind::Malformed => return Counter::Malformed,
+            Kind::Rtp if packet.rtcp_port => return Counter::Malformed,
+            kind => kind,
+        };
+        // What arrived before the direction changed is judged by the direction before (F60).
+        let active = (control & ACTIVE != 0) == (packet.arrival.0 >= slot.word(SINCE));
+        if !active {
+            return Counter::Paused;
+        }
+        let plain = matches!(self.protection[packet.slot as usize], Protection::Plain);
+        if plain && control & STRICT != 0 && !trusted(slot, packet) {
+            return Counter::Stranger;
+        }
+        if kind == Kind::Rtp { self.rtp(packet) } else { self.rtcp(packet) }
+    }
+
+    fn rtp(&mut self, packet: &Packet<'_>) -> Counter {
+        let Ok(header) = Header::parse(packet.datagram.payload) else {
+            return Counter::Malformed;
+        };
+        let ssrc = header.ssrc();
+        let known = self.find_source(packet, ssrc);
+        let Some(place) = known.or_else(|| self.free_place(packet)) else {
+            return Counter::TooManySources;
+        };
+        let Some(position) = self.writer.place(record_bytes(packet.datagram.payload.len())) else {
+            return Counter::RingFull;
+        };
+        // Step 1: authenticate and replay check, both read only; step 2: the body.
+        let opened = match self.open(packet, known, &header, position) {
+            Ok(opened) => opened,
+            Err(counter) => return counter,
+        };
+        let ordinal = match known {
+            Some(place) => self.source(packet.slot, place).identity().map_or(0, |(_, own)| own),
+            None => self.slot(packet.slot).word(NEXT_ORDINAL) as u16,
+        };
+        let meta = self.meta(packet, RecordKind::Rtp, ordinal, opened.index, opened.flags);
+        self.seal(packet.buffer, position, opened.length, &meta);
+        if opened.restart {
+            seq::reset(&mut self.source(packet.slot, place));
+        }
+        self.settle(packet, place, ssrc, ordinal, opened.index, opened.length, header.timestamp());
+        self.writer.accept(opened.position, record_bytes(opened.length));
+        if known.is_none() {
+            self.announce(packet.slot, place);
+        }
+        if opened.resync {
+            let stream = self.slot(packet.slot).stream();
+            self.append_event(stream, &Event::RocResync { ssrc, roc: opened.index.roc() });
+        }
+        Counter::RtpRecorded
+    }
+
+    /// The place of a source. SRTP: by SSRC, whatever authenticates is one source. Plain RTP: by
+    /// SSRC and sender, where any port of the signalled address is the same sender (F31).
+    pub(super) fn find_source(&self, packet: &Packet<'_>, ssrc: Ssrc) -> Option<usize> {
+        let secure = self.protection[packet.slot as usize].suite().is_some();
+        let from = packet.datagram.from;
+        (0..SOURCES_PER_STREAM).find(|place| {
+            let source = self.source(packet.slot, *place);
+            if source.identity().is_none_or(|(own, _)| own != ssrc) {
+                return false;
+            }
+            let Some(address) = source.address().filter(|_| !secure) else { return true };
+            let signalled = || self.slot(packet.slot).signalled().map(|to| to.ip());
+            address == from || (address.ip() == from.ip() && signalled() == Some(from.ip()))
+        })
+    }
+
+    fn free_place(&self, packet: &Packet<'_>) -> Option<usize> {
+        (0..SOURCES_PER_STREAM).find(|place| {
+            let source = self.source(packet.slot, *place);
+            source.identity().is_none()
+                || packet.arrival.since(Mono(source.account().last_arrival)) > SOURCE_SILENT_NS
+        })
+    }
+
+    /// Steps 1 and 2 for RTP.
+    fn open(
+        &mut self,
+        packet: &Packet<'_>,
+        known: Option<usize>,
+        header: &Header<'_>,
+        position: u64,
+    ) -> Result<Opened, Counter> {
+        let payload = packet.datagram.payload;
+        let bytes = record_bytes(payload.len());
+        let Core { state, geometry, protection, writer, .. } = self;
+        let window = known.map(|place| SourceView::new(state, geometry, packet.slot, place));
+        let highest = window.and_then(|window| window.highest());
+        let verdict = |index| window.map_or(Verdict::New, |window| seq::check(&window, index));
+        let mut opened = Opened {
+            position,
+            length: payload.len(),
+            index: Index(0),
+            restart: false,
+            resync: false,
+            flags: if packet.rtcp_port { FLAG_RTCP_PORT } else { 0 },
+        };
+        let (current, previous) = match &protection[packet.slot as usize] {
+            Protection::Plain => {
+                opened.index = plain_index(window, highest, header, verdict)?;
+                writer.lend(position, bytes, |out| {
+                    out[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
+                });
+                return Ok(opened);
+            }
+            Protection::Secure { current, previous } => (current, previous.as_ref()),
+        };
+        opened.flags |= FLAG_AUTHENTICATED;
+        let mut attempt = |context: &Context, index: Index| {
+            writer.lend(position, bytes, |out| {
+                context.unprotect_rtp(payload, index, &mut out[HEADER_BYTES..])
+            })
+        };
+        let mut refused = None;
+        let epoch = if previous.is_some() { Epoch::Fresh } else { Epoch::Running };
+        for index in receiver::candidates(highest, header.seq(), epoch) {
+            opened.restart = previous.is_some() && receiver::restarts(highest, index);
+            match verdict(index) {
+                Verdict::Replayed if !opened.restart => refused = Some(Counter::Replayed),
+                Verdict::Late if !opened.restart => refused = Some(Counter::Late),
+                _ => match attempt(current, index) {
+                    Ok(length) => return Ok(Opened { index, length, ..opened }),
+                    Err(Fail::Malformed) => return Err(Counter::Malformed),
+                    Err(_) => refused = Some(Counter::AuthFailed),
+                },
+            }
+        }
+        opened.restart = false;
+        if let Some(previous) = previous
+            && let Some(index) = seq::estimate(highest, header.seq())
+            && verdict(index) == Verdict::New
+            && let Ok(length) = attempt(previous, index)
+        {
+            return Ok(Opened { index, length, ..opened });
+        }
+        // F32, in the bound that costs two more tries, and only after a silence.
+        if let (Some(highest), Some(window)) = (highest, window)
+            && refused == Some(Counter::AuthFailed)
+            && packet.arrival.since(Mono(window.account().last_arrival)) > RESYNC_SILENT_NS
+        {
+            opened.resync = true;
+            for index in receiver::resync(highest, header.seq(), current.suite()) {
+                if verdict(index) == Verdict::New
+                    && let Ok(length) = attempt(current, index)
+                {
+                    return Ok(Opened { index, length, ..opened });
+                }
+            }
+        }
+        // No candidate at all: the nearest index would lie below 0.
+        Err(refused.unwrap_or(Counter::Late))
+    }
+
+    pub(super) fn meta(
+        &self,
+        packet: &Packet<'_>,
+        kind: RecordKind,
+        ordinal: u16,
+        index: Index,
+        flags: u8,
+    ) -> RecordMeta {
+        RecordMeta {
+            kind,
+            flags,
+            generation: self.generation,
+            source: SourceId::new(self.slot(packet.slot).stream(), ordinal),
+            index,
+            arrival: packet.arrival,
+        }
+    }
+
+    /// Ends step 2 (header and sum), then step 3: the intent, by which a successor knows that the
+    /// packet has passed all checks.
+    pub(super) fn seal(&mut self, buffer: u16, position: u64, length: usize, meta: &RecordMeta) {
+        self.writer.lend(position, record_bytes(length), |out| {
+            record::seal_in_place(meta, length, out);
+        });
+        self.state.store(AT_INTENTS + usize::from(buffer) * 8, position);
+    }
+
+    /// Step 4 for RTP: the source's state, in an order in which doing it again changes nothing.
+    #[expect(clippy::too_many_arguments, reason = "one packet's facts, also known after a kill")]
+    pub(super) fn settle(
+        &mut self,
+        packet: &Packet<'_>,
+        place: usize,
+        ssrc: Ssrc,
+        ordinal: u16,
+        index: Index,
+        length: usize,
+        timestamp: u32,
+    ) {
+        let slot = SlotView::new(&self.state, &self.geometry, packet.slot);
+        let mut source = SourceView::new(&self.state, &self.geometry, packet.slot, place);
+        let from = packet.datagram.from;
+        if source.identity() != Some((ssrc, ordinal)) {
+            slot.set(NEXT_ORDINAL, slot.word(NEXT_ORDINAL).max(u64::from(ordinal) + 1));
+            source.begin(ssrc, ordinal, from, UNANNOUNCED);
+            if slot.signalled().is_none() && slot.latched().is_none() {
+                slot.set_latched(Some(from));
+            }
+        }
+        seq::accept(&mut source, index);
+        let before = source.account();
+        if counted(&before, packet) {
+            return;
+        }
+        let mut account = before;
+        if before.packets == 0 {
+            account.first = index.0;
+            account.lowest = index.0;
+            account.first_arrival = packet.arrival.0;
+        } else {
+            let rate = slot.word(CLOCK_RATE);
+            account.jitter = jitter(&before, packet.arrival, timestamp, rate);
+        }
+        account.lowest = account.lowest.min(index.0);
+        account.packets += 1;
+        account.bytes += length as u64;
+        account.last_arrival = packet.arrival.0;
+        account.last_timestamp = timestamp.into();
+        account.last_stamp = packet.datagram.stamp.map_or(0, |stamp| stamp.0 as u64);
+        account.last_buffer = packet.buffer.into();
+        source.set_account(&account);
+        slot.set(LAST_ARRIVAL, packet.arrival.0);
+        if slot.word(KEY_CHANGED) == 0 {
+            slot.set(KEY_CHANGED, packet.arrival.0);
+        }
+    }
+
+    /// Writes the `source` event of a place that has none yet.
+    pub(super) fn announce(&mut self, number: u32, place: usize) {
+        let source = self.source(number, place);
+        let Some(((ssrc, ordinal), from)) = source.identity().zip(source.address()) else { return };
+        let slot = self.slot(number);
+        let (stream, generation) = (slot.stream(), slot.generation());
+        let event = Event::Source { ordinal, ssrc, from };
+        let Some(position) = self.append_event(stream, &event) else {
+            self.dirty[number as usize] = true;
+            return;
+        };
+        self.source(number, place).set_announced(position);
+        let slot = self.global_slot(number);
+        self.notice(Notice::Source { slot, generation, ssrc, from });
+    }
+
+    fn rtcp(&mut self, packet: &Packet<'_>) -> Counter {
+        let Some(position) = self.writer.place(record_bytes(packet.datagram.payload.len())) else {
+            return Counter::RingFull;
+        };
+        let (length, index) = match self.open_rtcp(packet, position) {
+            Ok(opened) => opened,
+            Err(counter) => return counter,
+        };
+        let sender = packet.datagram.payload[4..8].try_into().map(u32::from_be_bytes);
+        let sender = Ssrc(sender.expect("classified as RTCP, so eight octets are there"));
+        if let Some(index) = index {
+            match self.srtcp_window(packet.slot, sender).check(u64::from(index)) {
+                Verdict::New => {}
+                Verdict::Replayed => return Counter::Replayed,
+                Verdict::Late => return Counter::Late,
+            }
+        }
+        self.seal_rtcp(packet, position, length, index);
+        if let Some(index) = index {
+            self.srtcp_window(packet.slot, sender).accept(u64::from(index), sender);
+        }
+        let report = self.writer.lend(position, record_bytes(length), |out| {
+            sender_report(&out[HEADER_BYTES..HEADER_BYTES + length])
+        });
+        if let Some((ssrc, info)) = report {
+            self.note_report(packet, ssrc, &info);
+        }
+        self.writer.accept(position, record_bytes(length));
+        Counter::RtcpRecorded
+    }
+
+    /// Steps 1 and 2 for RTCP: length of the plain text, and the SRTCP index.
+    pub(super) fn open_rtcp(
+        &mut self,
+        packet: &Packet<'_>,
+        position: u64,
+    ) -> Result<(usize, Option<u32>), Counter> {
+        let payload = packet.datagram.payload;
+        let bytes = record_bytes(payload.len());
+        let Core { protection, writer, .. } = self;
+        match &protection[packet.slot as usize] {
+            Protection::Plain => {
+                Compound::parse(payload).map_err(|_| Counter::Malformed)?;
+                writer.lend(position, bytes, |out| {
+                    out[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
+                });
+                Ok((payload.len(), None))
+            }
+            Protection::Secure { current, previous } => {
+                let mut fail = Fail::Auth;
+                for context in [Some(current), previous.as_ref()].into_iter().flatten() {
+                    match writer.lend(position, bytes, |out| {
+                        context.unprotect_rtcp(payload, &mut out[HEADER_BYTES..])
+                    }) {
+                        Ok((length, index)) => return Ok((length, Some(index))),
+                        Err(found) => fail = found,
+                    }
+                }
+                Err(match fail {
+                    Fail::Malformed | Fail::Room { .. } => Counter::Malformed,
+                    Fail::Unencrypted => Counter::Unencrypted,
+                    Fail::Auth => Counter::AuthFailed,
+                })
+            }
+        }
+    }
+
+    pub(super) fn seal_rtcp(
+        &mut self,
+        packet: &Packet<'_>,
+        position: u64,
+        length: usize,
+        index: Option<u32>,
+    ) {
+        let flags = if index.is_some() { FLAG_AUTHENTICATED } else { 0 }
+            | if packet.rtcp_port { FLAG_RTCP_PORT } else { 0 };
+        let index = Index(index.unwrap_or(0).into());
+        let meta = self.meta(packet, RecordKind::Rtcp, 0, index, flags);
+        self.seal(packet.buffer, position, length, &meta);
+    }
+
+    fn srtcp_window(&self, slot: u32, sender: Ssrc) -> SrtcpWindow<'_, S> {
+        let source = self
+            .sources(slot)
+            .find(|source| source.identity().is_some_and(|(own, _)| own == sender));
+        match source {
+            Some(source) => SrtcpWindow::Source(source),
+            None => SrtcpWindow::Slot(self.slot(slot), sender),
+        }
+    }
+
+    pub(super) fn note_report(&mut self, packet: &Packet<'_>, ssrc: Ssrc, info: &SenderInfo) {
+        let source = self
+            .sources(packet.slot)
+            .find(|source| source.identity().is_some_and(|(own, _)| own == ssrc));
+        if let Some(source) = source {
+            source.set_last_sr(&LastSr {
+                ntp: info.ntp,
+                timestamp: info.rtp,
+                packets: info.packets,
+                octets: info.octets,
+                arrival: packet.arrival,
+                count: source.last_sr().count + 1,
+            });
+        }
+    }
+}
+
+/// Whether the source's account already holds this very datagram: its last one has the same buffer
+/// and kernel stamp. Only asked for the one packet that a kill may have counted by halves.
+pub(super) fn counted(account: &Account, packet: &Packet<'_>) -> bool {
+    account.packets > 0
+        && account.last_buffer == u64::from(packet.buffer)
+        && packet.datagram.stamp.is_some_and(|stamp| stamp.0 as u64 == account.last_stamp)
+}
+
+/// Plain RTP from the signalled address (any port), or the first sender where none was signalled.
+fn trusted<R: Region>(slot: SlotView<'_, R>, packet: &Packet<'_>) -> bool {
+    let from = packet.datagram.from;
+    match (slot.signalled(), slot.latched()) {
+        (Some(signalled), _) => signalled.ip() == from.ip(),
+        (None, Some(latched)) => latched.ip() == from.ip(),
+        (None, None) => true,
+    }
+}
+
+/// The index of a plain packet. A sender that begins anew far below goes on one cycle higher, once
+/// two packets in sequence say so (RFC 3550 appendix A.1).
+fn plain_index<R: Region>(
+    source: Option<SourceView<'_, R>>,
+    highest: Option<Index>,
+    header: &Header<'_>,
+    verdict: impl Fn(Index) -> Verdict,
+) -> Result<Index, Counter> {
+    /// Word of the source: the sequence number that would confirm a jump, plus 1.
+    const JUMP: usize = 40;
+    let seq = header.seq();
+    let nearest = seq::estimate(highest, seq);
+    match nearest.map(&verdict) {
+        Some(Verdict::New) => return Ok(nearest.expect("the verdict is about it")),
+        Some(Verdict::Replayed) => return Err(Counter::Replayed),
+        Some(Verdict::Late) | None => {}
+    }
+    let (Some(source), Some(highest)) = (source, highest) else { return Err(Counter::Late) };
+    if source.word(JUMP) == u64::from(seq.0) + 1 {
+        let same = Index::new(highest.roc(), seq);
+        let jump = if same > highest { same } else { Index(same.0 + (1 << 16)) };
+        return if jump <= Index::MAX { Ok(jump) } else { Err(Counter::Late) };
+    }
+    source.set(JUMP, u64::from(seq.0.wrapping_add(1)) + 1);
+    Err(Counter::Late)
+}
+
+/// Interarrival jitter × 16 (RFC 3550 appendix A.8).
+fn jitter(before: &Account, arrival: Mono, timestamp: u32, rate: u64) -> u64 {
+    let elapsed = arrival.since(Mono(before.last_arrival)).min(3_600_000_000_000);
+    let ticks = (u128::from(elapsed) * u128::from(rate) / 1_000_000_000) as i64;
+    let media = i64::from(timestamp.wrapping_sub(before.last_timestamp as u32) as i32);
+    let distance = (ticks - media).unsigned_abs().min(u64::from(u32::MAX));
+    (before.jitter + distance).saturating_sub((before.jitter + 8) >> 4)
+}
+
+/// The first sender report of a compound that was decrypted.
+pub(super) fn sender_report(compound: &[u8]) -> Option<(Ssrc, SenderInfo)> {
+    Compound::parse(compound).ok()?.packets().find_map(|packet| match packet {
+        RtcpPacket::SenderReport { ssrc, info, .. } => Some((ssrc, info)),
+        _ => None,
+    })
+}
+
+/// The replay window of SRTCP indexes: 64 bits, index i has bit i mod 64. With the SSRC's source
+/// where there is one, else with the slot, which remembers one SSRC.
+enum SrtcpWindow<'a, R> {
+    Source(SourceView<'a, R>),
+    Slot(SlotView<'a, R>, Ssrc),
+}
+
+impl<R: Region> SrtcpWindow<'_, R> {
+    fn words(&self) -> (u64, u64) {
+        match self {
+            SrtcpWindow::Source(source) => {
+                (source.word(SRTCP_HIGHEST), source.word(SRTCP_HIGHEST + 8))
+            }
+            SrtcpWindow::Slot(slot, ssrc) if slot.word(SRTCP_SSRC) == u64::from(ssrc.0) => {
+                (slot.word(SLOT_SRTCP_HIGHEST), slot.word(SLOT_SRTCP_HIGHEST + 8))
+            }
+            SrtcpWindow::Slot(..) => (0, 0),
+        }
+    }
+
+    fn check(&self, index: u64) -> Verdict {
+        let (next, bits) = self.words();
+        if index >= next {
+            Verdict::New
+        } else if index + 64 < next {
+            Verdict::Late
+        } else if bits & 1 << (index % 64) != 0 {
+            Verdict::Replayed
+        } else {
+            Verdict::New
+        }
+    }
+
+    /// Bits first, highest last, so that a repetition after a kill gives the same window.
+    fn accept(&self, index: u64, ssrc: Ssrc) {
+        let (next, mut bits) = self.words();
+        for skipped in next.max(index.saturating_sub(64))..index {
+            bits &= !(1 << (skipped % 64));
+        }
+        bits |= 1 << (index % 64);
+        let next = next.max(index + 1);
+        match self {
+            SrtcpWindow::Source(source) => {
+                source.set(SRTCP_HIGHEST + 8, bits);
+                source.set(SRTCP_HIGHEST, next);
+            }
+            SrtcpWindow::Slot(slot, _) => {
+                slot.set(SRTCP_SSRC, u64::from(ssrc.0));
+                slot.set(SLOT_SRTCP_HIGHEST + 8, bits);
+                slot.set(SLOT_SRTCP_HIGHEST, next);
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! After the predecessor was reaped: what the shared receive buffers still hold is brought into the
+//! ring, by the table of [`super::state`]. Dying anywhere in here leaves states that the same table
+//! covers.
+
+use super::core::Core;
+use super::intake::{Packet, counted};
+use super::keys::Protection;
+use super::state::{BufferState, classify};
+use crate::base::counter::Counter;
+use crate::base::ids::{Index, SourceId};
+use crate::base::limits::{BUFFER_COUNT, SOURCES_PER_STREAM};
+use crate::base::ports::{Datagrams, Region, WritableRegion};
+use crate::base::time::{Mono, Wall};
+use crate::plane::handoff::datagram;
+use crate::plane::handoff::layout::{AT_CURRENT, AT_INTENTS, AT_STRIKES, AT_TAIL, INTENT_NONE};
+use crate::store::record::{
+    self, FLAG_AUTHENTICATED, HEADER_BYTES, PAYLOAD_BYTES_MAX, RecordKind, RecordMeta, record_bytes,
+};
+use crate::wire::rtp::{Header, Kind, classify as kind_of};
+use crate::wire::seq;
+
+/// A buffer whose handling panicked so often is stored raw (F05).
+const STRIKES_MAX: u64 = 2;
+
+/// What an uncommitted record says about the packet that it was made of.
+#[derive(Clone, Copy)]
+struct Hint {
+    source: SourceId,
+    index: Index,
+    arrival: Mono,
+    flags: u8,
+}
+
+struct Found {
+    buffer: u16,
+    stamp: Wall,
+    accepted: Option<Option<Hint>>,
+}
+
+/// Brings everything found into the ring and commits it. Returns how many datagrams there were.
+pub(super) fn recover<E, S, G>(engine: &mut E, core: &mut Core<S, G>) -> u32
+where
+    E: Datagrams,
+    S: Region,
+    G: WritableRegion,
+{
+    let tail = core.state.load(AT_TAIL);
+    let mut found = Vec::new();
+    for buffer in 0..BUFFER_COUNT {
+        let intent = core.state.load(AT_INTENTS + usize::from(buffer) * 8);
+        let accepted = match classify(engine.head(buffer), intent, tail) {
+            BufferState::Free | BufferState::Committed => continue,
+            BufferState::Filled => None,
+            // Read before anything is appended: the new records go where the old ones stand.
+            BufferState::Accepted { position } => Some(engine.look(buffer, |bytes| {
+                let datagram = datagram::read(bytes)?;
+                core.hint(position, datagram.payload)
+            })),
+        };
+        let stamp = engine.look(buffer, |bytes| {
+            datagram::read(bytes).and_then(|datagram| datagram.stamp).unwrap_or_default()
+        });
+        found.push(Found { buffer, stamp, accepted });
+    }
+    // The packet whose handling had begun last may be counted by halves; all others that were
+    // accepted are complete. Finish it before another one becomes the current one.
+    let current = core.state.load(AT_CURRENT);
+    for one in found.iter().filter(|one| u64::from(one.buffer) + 1 == current) {
+        if let Some(hint) = one.accepted {
+            engine.look(one.buffer, |bytes| core.complete(one.buffer, bytes, hint));
+        }
+    }
+    core.announce_lost(tail);
+    // The kernel's stamp keeps the order within a socket, and so within a flow.
+    found.sort_by_key(|one| (one.stamp, one.buffer));
+    for one in &found {
+        let counter = match one.accepted {
+            Some(hint) => {
+                engine.look(one.buffer, |bytes| core.append_again(one.buffer, bytes, hint))
+            }
+            None => {
+                core.state.store(AT_CURRENT, u64::from(one.buffer) + 1);
+                engine.look(one.buffer, |bytes| match core.strikes(one.buffer) {
+                    0..STRIKES_MAX => core.handle(one.buffer, bytes),
+                    _ => core.poison(one.buffer, bytes),
+                })
+            }
+        };
+        core.count(counter);
+    }
+    let now = core.now.mono;
+    core.commit(now);
+    for buffer in 0..BUFFER_COUNT {
+        if engine.head(buffer) != 0 {
+            engine.clear(buffer);
+        }
+        core.state.store(AT_INTENTS + usize::from(buffer) * 8, INTENT_NONE);
+    }
+    core.state.store(AT_STRIKES, 0);
+    core.state.store(AT_CURRENT, 0);
+    found.len() as u32
+}
+
+impl<S: Region, G: WritableRegion> Core<S, G> {
+    /// What stands at `position`, if it is still the record of this packet: another kill during a
+    /// recovery may have left anything there.
+    fn hint(&self, position: u64, payload: &[u8]) -> Option<Hint> {
+        let mut bytes = vec![0; record_bytes(PAYLOAD_BYTES_MAX.min(payload.len() + 256))];
+        let length = self.writer.peek(position, &mut bytes);
+        let record = record::read(&bytes[..length]).ok()?;
+        // Header and SSRC are in the clear on the wire, so they must be the same in both.
+        let clear = if kind_of(payload) == Kind::Rtp { 12 } else { 8 };
+        let same = record.payload.get(..clear)? == payload.get(..clear)?;
+        let meta = record.meta;
+        let kind = matches!(meta.kind, RecordKind::Rtp | RecordKind::Rtcp);
+        (same && kind).then_some(Hint {
+            source: meta.source,
+            index: meta.index,
+            arrival: meta.arrival,
+            flags: meta.flags,
+        })
+    }
+
+    fn strikes(&self, buffer: u16) -> u64 {
+        let word = self.state.load(AT_STRIKES);
+        if word & 0xffff_ffff == u64::from(buffer) + 1 { word >> 32 } else { 0 }
+    }
+
+    fn accepted_packet<'a>(
+        &self,
+        buffer: u16,
+        bytes: &'a [u8],
+        hint: Option<Hint>,
+    ) -> Option<Packet<'a>> {
+        let packet = self.packet(buffer, bytes).ok()?;
+        Some(Packet { arrival: hint.map_or(packet.arrival, |hint| hint.arrival), ..packet })
+    }
+
+    fn accepted_place(&self, packet: &Packet<'_>, hint: Option<Hint>) -> Option<usize> {
+        let ssrc = Header::parse(packet.datagram.payload).ok()?.ssrc();
+        let by_ordinal = |hint: Hint| {
+            (0..SOURCES_PER_STREAM).find(|place| {
+                let identity = self.source(packet.slot, *place).identity();
+                identity == Some((ssrc, hint.source.ordinal()))
+            })
+        };
+        hint.and_then(by_ordinal).or_else(|| self.find_source(packet, ssrc))
+    }
+
+    /// Step 4 again for the packet whose step 4 may have been cut. Changes nothing if it was not.
+    fn complete(&mut self, buffer: u16, bytes: &[u8], hint: Option<Hint>) {
+        let Some(packet) = self.accepted_packet(buffer, bytes, hint) else { return };
+        let payload = packet.datagram.payload;
+        // RTCP state (last report, SRTCP window) is overwritten by the next report; nothing of it
+        // counts.
+        if kind_of(payload) != Kind::Rtp {
+            return;
+        }
+        let (Ok(header), Some(hint)) = (Header::parse(payload), hint) else { return };
+        let suite = self.protection[packet.slot as usize].suite();
+        let tag_bytes = suite.map_or(0, |suite| suite.rtp_tag_bytes());
+        let length = payload.len().saturating_sub(tag_bytes);
+        let free = || {
+            (0..SOURCES_PER_STREAM)
+                .find(|place| self.source(packet.slot, *place).identity().is_none())
+        };
+        let Some(place) = self.accepted_place(&packet, Some(hint)).or_else(free) else { return };
+        let source = self.source(packet.slot, place);
+        if counted(&source.account(), &packet) {
+            return;
+        }
+        if hint.flags & FLAG_AUTHENTICATED != 0
+            && source.highest().is_some_and(|highest| {
+                seq::estimate(Some(highest), header.seq()) != Some(hint.index)
+            })
+        {
+            // The record was made under a window that began anew (re-key).
+            seq::reset(&mut self.source(packet.slot, place));
+        }
+        let ordinal = hint.source.ordinal();
+        let (ssrc, timestamp) = (header.ssrc(), header.timestamp());
+        self.settle(&packet, place, ssrc, ordinal, hint.index, length, timestamp);
+    }
+
+    /// Events of sources that are in shared state but were never committed.
+    fn announce_lost(&mut self, tail: u64) {
+        for slot in 0..self.geometry.slot_count {
+            if !self.is_open(slot) {
+                continue;
+            }
+            for place in 0..SOURCES_PER_STREAM {
+                let source = self.source(slot, place);
+                if source.identity().is_some() && source.announced() >= tail {
+                    self.announce(slot, place);
+                }
+            }
+        }
+    }
+
+    /// An ACCEPTED packet: steps 2 and 3 without replay check; its state is complete.
+    fn append_again(&mut self, buffer: u16, bytes: &[u8], hint: Option<Hint>) -> Counter {
+        let Some(packet) = self.accepted_packet(buffer, bytes, hint) else {
+            return Counter::Malformed;
+        };
+        let payload = packet.datagram.payload;
+        let Some(position) = self.writer.place(record_bytes(payload.len())) else {
+            return Counter::RingFull;
+        };
+        if kind_of(payload) == Kind::Rtcp {
+            return match self.open_rtcp(&packet, position) {
+                Ok((length, index)) => {
+                    self.seal_rtcp(&packet, position, length, index);
+                    self.writer.accept(position, record_bytes(length));
+                    Counter::RtcpRecorded
+                }
+                Err(counter) => counter,
+            };
+        }
+        let Ok(header) = Header::parse(payload) else { return Counter::Malformed };
+        let place = self.accepted_place(&packet, hint);
+        let highest = place.and_then(|place| self.source(packet.slot, place).highest());
+        let index = hint.map(|hint| hint.index).or_else(|| seq::estimate(highest, header.seq()));
+        let own = place.and_then(|place| self.source(packet.slot, place).identity());
+        let (Some(index), Some((_, ordinal))) = (index, own) else { return Counter::Late };
+        let bytes = record_bytes(payload.len());
+        let Core { protection, writer, .. } = self;
+        let (length, flags) = match &protection[packet.slot as usize] {
+            Protection::Plain => {
+                writer.lend(position, bytes, |out| {
+                    out[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
+                });
+                (Some(payload.len()), 0)
+            }
+            Protection::Secure { current, previous } => {
+                let mut contexts = [Some(current), previous.as_ref()].into_iter().flatten();
+                let length = contexts.find_map(|context| {
+                    writer.lend(position, bytes, |out| {
+                        context.unprotect_rtp(payload, index, &mut out[HEADER_BYTES..]).ok()
+                    })
+                });
+                (length, FLAG_AUTHENTICATED)
+            }
+        };
+        let Some(length) = length else { return Counter::AuthFailed };
+        let meta = self.meta(&packet, RecordKind::Rtp, ordinal, index, flags);
+        self.seal(buffer, position, length, &meta);
+        self.writer.accept(position, record_bytes(length));
+        Counter::RtpRecorded
+    }
+
+    /// Keeps a datagram raw that cannot be handled.
+    fn poison(&mut self, buffer: u16, bytes: &[u8]) -> Counter {
+        let Ok(packet) = self.packet(buffer, bytes) else { return Counter::Malformed };
+        let meta: RecordMeta = self.meta(&packet, RecordKind::Poison, 0, Index(0), 0);
+        self.slot(packet.slot).count(Counter::Poison);
+        match self.writer.append(&meta, packet.datagram.payload) {
+            Some(_) => Counter::Poison,
+            None => Counter::RingFull,
+        }
+    }
+}

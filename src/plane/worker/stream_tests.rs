@@ -1,0 +1,317 @@
+//! One stream's life as the worker sees it: commands, latching, pauses, bounds, evidence.
+
+use super::model::{Machine, REMOTE, RTP_PORTS, TestWorker, master, rtp, stream};
+use crate::base::counter::{Cause, Counter};
+use crate::base::ids::{Generation, Index, Slot};
+use crate::base::ports::Region;
+use crate::base::suite::Suite;
+use crate::plane::handoff::frame::{Frame, Notice, Refusal};
+use crate::plane::handoff::layout::AT_COUNTERS;
+use crate::proto::srtp::Context;
+use crate::store::event::{Event, Origin};
+use crate::store::record::{FLAG_AUTHENTICATED, RecordKind};
+
+const SUITE: Suite = Suite::AeadAes128Gcm;
+
+fn counted(machine: &Machine, counter: Counter) -> u64 {
+    machine.state.load(AT_COUNTERS + counter as usize * 8)
+}
+
+fn ask(machine: &mut Machine, worker: &mut TestWorker, frame: Frame) -> Frame {
+    let id = machine.command(frame);
+    worker.turn().expect("model");
+    machine.answer(id)
+}
+
+fn opened() -> (Machine, TestWorker) {
+    let mut machine = Machine::new(0);
+    let mut worker = machine.start();
+    let answer = ask(&mut machine, &mut worker, Frame::Open(stream(1, 1, None)));
+    assert!(matches!(answer, Frame::Opened { .. }));
+    (machine, worker)
+}
+
+fn events(machine: &Machine) -> Vec<Event> {
+    machine.records(0).iter().filter_map(|record| record.event()).collect()
+}
+
+fn close(generation: u32) -> Frame {
+    Frame::Close { slot: Slot(1), generation: Generation(generation), by: Origin::Src }
+}
+
+#[test]
+fn every_datagram_ends_in_exactly_one_counter() {
+    let (mut machine, mut worker) = opened();
+    let port = RTP_PORTS[1];
+    machine.send(REMOTE, port, rtp(1, 1));
+    machine.send(REMOTE, port, rtp(1, 1));
+    machine.send(REMOTE, port, vec![]);
+    machine.send(REMOTE, port, vec![0x80, 0]);
+    machine.send(REMOTE, port, vec![0x40; 40]);
+    machine.send(REMOTE, port + 1, rtp(1, 2));
+    machine.send(REMOTE, RTP_PORTS[0], rtp(1, 2));
+    machine.send(REMOTE, 9, rtp(1, 2));
+    let report = [0x80, 200, 0, 6, 0, 0, 0, 1].into_iter().chain([0; 20]).collect::<Vec<u8>>();
+    machine.send(REMOTE, port + 1, report);
+    worker.turn().expect("model");
+    let wanted = [
+        (Counter::RtpRecorded, 1),
+        (Counter::Replayed, 1),
+        (Counter::KeepAlive, 1),
+        (Counter::Malformed, 3),
+        (Counter::NoStream, 2),
+        (Counter::RtcpRecorded, 1),
+    ];
+    for counter in Counter::ALL {
+        let count = wanted.iter().find(|(own, _)| *own == counter).map_or(0, |(_, count)| *count);
+        assert_eq!(counted(&machine, counter), count, "{counter:?}");
+    }
+    let answer = ask(&mut machine, &mut worker, close(1));
+    assert!(matches!(answer, Frame::Closed { .. }));
+    let drops = events(&machine).into_iter().find_map(|event| match event {
+        Event::Close { drops, .. } => Some(drops),
+        _ => None,
+    });
+    let drops = drops.expect("the stream closed");
+    assert_eq!((drops["malformed"], drops["replayed"], drops["keep_alive"]), (3, 1, 1));
+}
+
+#[test]
+fn commands_are_idempotent_and_stale_ones_refused() {
+    let (mut machine, mut worker) = opened();
+    let before = events(&machine).len();
+    let again = ask(&mut machine, &mut worker, Frame::Open(stream(1, 1, None)));
+    assert!(matches!(again, Frame::Opened { generation: Generation(1), .. }));
+    assert_eq!(events(&machine).len(), before, "a repetition writes nothing");
+    for _ in 0..2 {
+        let closed = ask(&mut machine, &mut worker, close(1));
+        assert!(matches!(closed, Frame::Closed { .. }));
+    }
+    let closes = events(&machine);
+    let closes = closes.iter().filter(|event| matches!(event, Event::Close { .. })).count();
+    assert_eq!(closes, 1);
+    let stale = ask(&mut machine, &mut worker, Frame::Open(stream(1, 1, None)));
+    assert!(matches!(stale, Frame::Refused { why: Refusal::Stale, .. }));
+    let newer = ask(&mut machine, &mut worker, Frame::Open(stream(1, 2, None)));
+    assert!(matches!(newer, Frame::Opened { .. }));
+    let stale = ask(&mut machine, &mut worker, close(1));
+    assert!(matches!(stale, Frame::Refused { why: Refusal::Stale, .. }));
+    let mut far = stream(1, 3, None);
+    far.slot = Slot(99);
+    let none = ask(&mut machine, &mut worker, Frame::Open(far));
+    assert!(matches!(none, Frame::Refused { why: Refusal::NoSlot, .. }));
+    let mut short = stream(0, 1, Some((SUITE, 1)));
+    short.crypto.as_mut().expect("SRTP").suite = Suite::AeadAes256Gcm;
+    let keys = ask(&mut machine, &mut worker, Frame::Open(short));
+    assert!(matches!(keys, Frame::Refused { why: Refusal::Keys, .. }));
+}
+
+#[test]
+fn f60_a_packet_is_stored_if_it_arrived_before_the_pause() {
+    let (mut machine, mut worker) = opened();
+    let mut paused = stream(1, 1, None);
+    paused.active = false;
+    // The command is applied at an instant after the first packet's stamp, though the packet is
+    // taken in a later turn: it was still in its socket.
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, 1));
+    let waiting = machine.network.borrow_mut().pop_front().expect("sent");
+    machine.pass_ns(1_000_000);
+    ask(&mut machine, &mut worker, Frame::Update { stream: paused, by: Origin::Src });
+    machine.network.borrow_mut().push_back(waiting);
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, 2));
+    worker.turn().expect("model");
+    machine.pass_ns(1_000_000);
+    let resumed = stream(1, 1, None);
+    ask(&mut machine, &mut worker, Frame::Update { stream: resumed, by: Origin::Src });
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, 3));
+    worker.turn().expect("model");
+    let kept: Vec<u64> = machine
+        .records(0)
+        .iter()
+        .filter(|record| record.meta.kind == RecordKind::Rtp)
+        .map(|record| record.meta.index.0)
+        .collect();
+    assert_eq!(kept, [1, 3]);
+    assert_eq!(counted(&machine, Counter::Paused), 1);
+    let events = events(&machine);
+    let pauses = events.iter().filter(|event| matches!(event, Event::Pause { by: Origin::Src }));
+    let resumes = events.iter().filter(|event| matches!(event, Event::Resume { .. }));
+    assert_eq!((pauses.count(), resumes.count()), (1, 1));
+}
+
+#[test]
+fn f31_a_second_plain_sender_is_kept_apart_and_refused_when_strict() {
+    let (mut machine, mut worker) = opened();
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, 1));
+    // Any port of the signalled address is the same sender; another address is another one.
+    machine.send("10.0.0.1:7777", RTP_PORTS[1], rtp(1, 2));
+    machine.send("10.0.0.66:5004", RTP_PORTS[1], rtp(1, 2));
+    worker.turn().expect("model");
+    let ordinals: Vec<u16> = machine
+        .records(0)
+        .iter()
+        .filter(|record| record.meta.kind == RecordKind::Rtp)
+        .map(|record| record.meta.source.ordinal())
+        .collect();
+    assert_eq!(ordinals, [1, 1, 2]);
+    let mut strict = stream(1, 1, None);
+    strict.strict = true;
+    ask(&mut machine, &mut worker, Frame::Update { stream: strict, by: Origin::Src });
+    machine.send("10.0.0.66:5004", RTP_PORTS[1], rtp(1, 3));
+    worker.turn().expect("model");
+    assert_eq!(counted(&machine, Counter::Stranger), 1);
+}
+
+#[test]
+fn f42_at_most_four_sources_live_and_a_silent_one_frees_its_place() {
+    let (mut machine, mut worker) = opened();
+    for ssrc in 1..=6 {
+        machine.send(REMOTE, RTP_PORTS[1], rtp(ssrc, 1));
+    }
+    worker.turn().expect("model");
+    assert_eq!(counted(&machine, Counter::TooManySources), 2);
+    machine.pass_ns(6_000_000_000);
+    machine.send(REMOTE, RTP_PORTS[1], rtp(7, 1));
+    worker.turn().expect("model");
+    assert_eq!(counted(&machine, Counter::RtpRecorded), 5);
+    let notices: Vec<u32> = std::iter::from_fn(|| machine.queues.answers.pop())
+        .filter_map(|envelope| match envelope.frame {
+            Frame::Notice(Notice::Source { ssrc, .. }) => Some(ssrc.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(notices.len(), 5);
+    machine.pass_ns(1_000_000_000);
+    worker.turn().expect("model");
+    let refused = events(&machine)
+        .into_iter()
+        .any(|event| matches!(event, Event::Dropped { cause: Cause::Refused, count: 2, .. }));
+    assert!(refused, "evidence within a second");
+    drop(ask(&mut machine, &mut worker, close(1)));
+}
+
+#[test]
+fn f34_f35_forgeries_are_counted_and_a_new_key_takes_over() {
+    let mut machine = Machine::new(0);
+    let mut worker = machine.start();
+    ask(&mut machine, &mut worker, Frame::Open(stream(0, 1, Some((SUITE, 1)))));
+    let protect = |fill: u8, index: u64| {
+        let context = Context::new(SUITE, &master(SUITE, fill)).expect("length");
+        let mut out = [0; 256];
+        let packet = rtp(5, Index(index).seq().0);
+        let length = context.protect_rtp(&packet, Index(index), &mut out).expect("room");
+        out[..length].to_vec()
+    };
+    machine.send(REMOTE, RTP_PORTS[0], protect(2, 100));
+    worker.turn().expect("model");
+    machine.pass_ns(1_500_000_000);
+    machine.send(REMOTE, RTP_PORTS[0], protect(2, 101));
+    worker.turn().expect("model");
+    assert_eq!(counted(&machine, Counter::AuthFailed), 2);
+    let failing = |event: &Event| matches!(event, Event::AuthFailing { .. });
+    assert_eq!(events(&machine).iter().filter(|event| failing(event)).count(), 1);
+
+    machine.send(REMOTE, RTP_PORTS[0], protect(1, 65_600));
+    worker.turn().expect("model");
+    let update = Frame::Update { stream: stream(0, 1, Some((SUITE, 3))), by: Origin::Src };
+    ask(&mut machine, &mut worker, update);
+    // One under the old key is still on its way; the new key begins a new context (RFC 4568).
+    machine.send(REMOTE, RTP_PORTS[0], protect(1, 65_601));
+    machine.send(REMOTE, RTP_PORTS[0], protect(3, 65));
+    machine.send(REMOTE, RTP_PORTS[0], protect(3, 66));
+    worker.turn().expect("model");
+    machine.pass_ns(2_100_000_000);
+    worker.turn().expect("model");
+    machine.send(REMOTE, RTP_PORTS[0], protect(1, 65_700));
+    worker.turn().expect("model");
+    let records = machine.records(0);
+    let kept: Vec<(u64, u8)> = records
+        .iter()
+        .filter(|record| record.meta.kind == RecordKind::Rtp)
+        .map(|record| (record.meta.index.0, record.meta.flags))
+        .collect();
+    let flag = FLAG_AUTHENTICATED;
+    assert_eq!(kept, [(65_600, flag), (65_601, flag), (65, flag), (66, flag)]);
+    assert_eq!(counted(&machine, Counter::AuthFailed), 3, "the old key has ended");
+}
+
+#[test]
+fn a_full_ring_refuses_and_explains_and_never_overwrites() {
+    let (machine, mut worker) = opened();
+    let tail = |machine: &Machine| machine.records(0).len();
+    let mut seq = 0_u32;
+    while counted(&machine, Counter::RingFull) == 0 {
+        for _ in 0..256 {
+            seq += 1;
+            let mut packet = rtp(1, seq as u16);
+            packet.extend_from_slice(&[0; 1_200]);
+            machine.send(REMOTE, RTP_PORTS[1], packet);
+        }
+        worker.turn().expect("model");
+    }
+    let full = tail(&machine);
+    machine.pass_ns(1_100_000_000);
+    worker.turn().expect("model");
+    let explained = events(&machine)
+        .into_iter()
+        .any(|event| matches!(event, Event::Dropped { cause: Cause::Ring, .. }));
+    assert!(explained && tail(&machine) > full, "events still have room");
+    machine.spool_all();
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, seq as u16 + 1));
+    let before = counted(&machine, Counter::RtpRecorded);
+    worker.turn().expect("model");
+    assert_eq!(counted(&machine, Counter::RtpRecorded), before + 1);
+}
+
+#[test]
+fn socket_drops_become_evidence_of_the_stream_that_is_open() {
+    let (mut machine, mut worker) = opened();
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, 1));
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, 9));
+    machine.network.borrow_mut()[1].socket_drops = Some(7);
+    worker.turn().expect("model");
+    machine.pass_ns(1_100_000_000);
+    worker.turn().expect("model");
+    let socket =
+        |event: &Event| matches!(event, Event::Dropped { cause: Cause::Socket, count: 7, .. });
+    assert!(events(&machine).iter().any(socket));
+    drop(ask(&mut machine, &mut worker, close(1)));
+    let total =
+        events(&machine).iter().any(|event| matches!(event, Event::Close { socket_drops: 7, .. }));
+    assert!(total);
+}
+
+#[test]
+fn a_plain_sender_that_begins_anew_goes_on_one_cycle_higher() {
+    let (machine, mut worker) = opened();
+    for seq in [30_000, 30_001, 5_000, 5_001, 5_002] {
+        machine.send(REMOTE, RTP_PORTS[1], rtp(1, seq));
+    }
+    worker.turn().expect("model");
+    let kept: Vec<u64> = machine
+        .records(0)
+        .iter()
+        .filter(|record| record.meta.kind == RecordKind::Rtp)
+        .map(|record| record.meta.index.0)
+        .collect();
+    // RFC 3550 A.1: the second packet in sequence proves it.
+    assert_eq!(kept, [30_000, 30_001, 65_536 + 5_001, 65_536 + 5_002]);
+    assert_eq!(counted(&machine, Counter::Late), 1);
+}
+
+#[test]
+fn a_start_says_who_began_and_what_the_predecessor_left() {
+    let (machine, worker) = opened();
+    drop(worker);
+    drop(machine.start());
+    let started: Vec<(u64, bool)> = events(&machine)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Started { incarnation, predecessor_last, .. } => {
+                Some((incarnation, predecessor_last.is_some()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(started, [(1, false), (2, true)]);
+}

@@ -1,0 +1,208 @@
+//! The worker and its turn: take, process, commit, give back; then commands, then what is due.
+
+use std::io;
+
+use super::core::{Core, NOTICES_MAX};
+use super::recovery::recover;
+use crate::base::ids::StreamId;
+use crate::base::ids::WorkerId;
+use crate::base::limits::{TURN_COMMANDS_MAX, TURN_PACKETS_MAX, TURN_WAIT_MS};
+use crate::base::ports::{Clock, Datagrams, Region, WritableRegion};
+use crate::base::time::Mono;
+use crate::plane::handoff::frame::{Envelope, Frame};
+use crate::plane::handoff::layout::{
+    self, AT_CURRENT, AT_HEARTBEAT, AT_INCARNATION, AT_INTENTS, AT_STRIKES, Geometry, INTENT_NONE,
+    LayoutError,
+};
+use crate::plane::handoff::queues::{HostSample, Queues};
+use crate::store::event::Event;
+
+/// Evidence, gauges and old keys are looked at so often.
+const SECOND_NS: u64 = 1_000_000_000;
+/// Commands wait while the sockets still hold packets that came before them, but no longer than
+/// this many full turns: 8 × 256 packets are 20 ms at 100,000 packets/s.
+const FULL_TURNS_MAX: u32 = 8;
+
+/// What a worker is made of. The predecessor must have been reaped.
+pub struct Setup<'a, S, G, E, C> {
+    /// Which worker it is.
+    pub worker: WorkerId,
+    /// How many there are; slot n belongs to worker n mod workers.
+    pub workers: u16,
+    /// Sizes of its memory.
+    pub geometry: Geometry,
+    /// RTP port of each of its slots, in the order of its own numbers.
+    pub rtp_ports: &'a [u16],
+    /// State region, checked against `geometry`.
+    pub state: S,
+    /// Ring region. No other writer exists.
+    pub ring: G,
+    /// Receive engine over the buffers region, not started.
+    pub engine: E,
+    /// The clocks.
+    pub clock: C,
+    /// Ties it to the command thread.
+    pub queues: Queues,
+    /// The kernel's boot id, for the `started` event.
+    pub boot: String,
+}
+
+/// One media worker.
+pub struct Worker<S, G, E, C> {
+    engine: E,
+    core: Core<S, G>,
+    clock: C,
+    queues: Queues,
+    taken: Vec<u16>,
+    full_turns: u32,
+    second_at: Mono,
+    host_before: Option<HostSample>,
+}
+
+impl<S, G, E, C> Worker<S, G, E, C>
+where
+    S: Region,
+    G: WritableRegion,
+    E: Datagrams,
+    C: Clock,
+{
+    /// Takes over the shared memory: brings what a predecessor left in the receive buffers into the
+    /// ring, says so, and arms the sockets. Call it after "go" only.
+    pub fn start(setup: Setup<'_, S, G, E, C>) -> Result<Self, StartError> {
+        let Setup { worker, workers, geometry, rtp_ports, state, ring, mut engine, clock, .. } =
+            setup;
+        layout::check(&state, worker.0, &geometry)?;
+        let predecessor = state.load(AT_HEARTBEAT);
+        let mut core = Core::new(worker, workers, geometry, state, ring, rtp_ports);
+        core.now = clock.map();
+        let recovered = recover(&mut engine, &mut core);
+        let started = Event::Started {
+            incarnation: core.state.load(AT_INCARNATION),
+            engine: engine.name().to_owned(),
+            map: core.now,
+            boot: setup.boot,
+            recovered,
+            predecessor_last: (predecessor != 0).then_some(Mono(predecessor)),
+        };
+        // A full ring refuses even this; the clock map below is due until it fits.
+        if core.append_event(StreamId::host(worker), &started).is_some() {
+            core.note_clock();
+        }
+        core.commit(core.now.mono);
+        setup.queues.gauge.set_engine(engine.name(), engine.reason());
+        engine.start()?;
+        let second_at = core.now.mono;
+        Ok(Worker {
+            engine,
+            core,
+            clock,
+            queues: setup.queues,
+            taken: Vec::with_capacity(TURN_PACKETS_MAX),
+            full_turns: 0,
+            second_at,
+            host_before: None,
+        })
+    }
+
+    /// One bounded turn: at most [`TURN_PACKETS_MAX`] packets and [`TURN_COMMANDS_MAX`] commands; it
+    /// waits at most [`TURN_WAIT_MS`] for the first. Returns how many datagrams it took. An error
+    /// is the engine's end: drop the worker and start a new one.
+    pub fn turn(&mut self) -> io::Result<usize> {
+        self.taken.clear();
+        let wait_ms = if self.queues.commands.is_empty() { TURN_WAIT_MS } else { 0 };
+        self.engine.take(wait_ms, &mut self.taken)?;
+        self.core.now = self.clock.map();
+        self.core.writer.refresh(&self.core.state);
+        self.packets();
+        let count = self.taken.len();
+        self.full_turns = if count < TURN_PACKETS_MAX { 0 } else { self.full_turns + 1 };
+        if self.full_turns == 0 || self.full_turns >= FULL_TURNS_MAX {
+            self.commands();
+        }
+        self.due();
+        self.core.state.store(AT_HEARTBEAT, self.core.now.mono.0);
+        Ok(count)
+    }
+
+    /// Steps 1 to 10 of the kill protocol for what was taken.
+    fn packets(&mut self) {
+        if self.taken.is_empty() {
+            self.engine.publish();
+            return;
+        }
+        let Worker { engine, core, taken, .. } = self;
+        for buffer in taken.iter().copied() {
+            if engine.head(buffer) == 0 {
+                continue;
+            }
+            core.state.store(AT_CURRENT, u64::from(buffer) + 1);
+            let counter = engine.look(buffer, |bytes| core.handle(buffer, bytes));
+            core.count(counter);
+        }
+        // Step 5. The clock is read again: wire→captured ends here.
+        core.commit(self.clock.mono());
+        for buffer in taken.iter().copied() {
+            // Steps 6 to 8: clear before offering, or a late clear could wipe a fresh packet.
+            engine.clear(buffer);
+            core.state.store(AT_INTENTS + usize::from(buffer) * 8, INTENT_NONE);
+            engine.offer(buffer);
+        }
+        engine.publish();
+    }
+
+    fn commands(&mut self) {
+        for _ in 0..TURN_COMMANDS_MAX {
+            // An answer must have its place before the command is taken.
+            if self.queues.answers.len() >= self.queues.answers.capacity() {
+                return;
+            }
+            let Some(command) = self.queues.commands.pop() else { break };
+            let answer = self.core.command(&self.engine, command);
+            let pushed = self.queues.answers.push(answer);
+            assert!(pushed.is_ok(), "only this worker fills the queue, and it had room");
+        }
+    }
+
+    fn due(&mut self) {
+        self.core.clock();
+        while let Some(sample) = self.queues.host.pop() {
+            if let Some(before) = self.host_before.replace(sample) {
+                self.core.host_drops(&before, &sample);
+            }
+        }
+        if self.core.now.mono.since(self.second_at) >= SECOND_NS {
+            self.second_at = self.core.now.mono;
+            self.core.each_second();
+            self.queues.gauge.set_captured_ns(self.core.captured_ns());
+        }
+        // Notices leave half of the queue to answers.
+        let room = self.queues.answers.capacity() / 2;
+        debug_assert!(self.core.notices.len() <= NOTICES_MAX);
+        while self.queues.answers.len() < room
+            && let Some(notice) = self.core.notices.pop()
+        {
+            let _ =
+                self.queues.answers.push(Envelope { id: 0, fds: 0, frame: Frame::Notice(notice) });
+        }
+    }
+
+    /// Notes that a turn panicked, so that a buffer which does it again is kept raw (F05). The
+    /// worker must then be dropped: its successor scans the buffers.
+    pub fn strike(&self) {
+        let current = self.core.state.load(AT_CURRENT);
+        let before = self.core.state.load(AT_STRIKES);
+        let count = if before & 0xffff_ffff == current { before >> 32 } else { 0 };
+        self.core.state.store(AT_STRIKES, current | (count + 1) << 32);
+    }
+}
+
+/// Why a worker cannot take over.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The shared memory is not what this binary expects.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The engine could not be armed.
+    #[error("receive engine: {0}")]
+    Engine(#[from] io::Error),
+}
