@@ -4,5 +4,6 @@
 pub mod control;
 pub mod handoff;
 pub mod keeper;
+pub mod reporter;
 pub mod spool;
 pub mod worker;
