@@ -42,8 +42,10 @@ pub struct Plan {
     pub numbered: bool,
     /// Packets of each stream; a WAV may end before.
     pub packets: u64,
-    /// Packets left out of each stream.
+    /// Packets left out.
     pub drops: Drops,
+    /// The one stream of which they are left out; `None`: each.
+    pub drops_in: Option<usize>,
     /// Decides SSRCs, sequence numbers, timestamps and numbered payloads; never keys.
     pub seed: u64,
 }
@@ -402,7 +404,9 @@ fn sender(plan: &Plan, number: usize, protector: Option<crate::client::Protector
     let mut name = [0; 12];
     SystemEntropy.fill(&mut name);
     let cname = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, name);
-    let mut sender = Sender::new(origin, plan.law, media, cname).dropping(plan.drops);
+    let is_dropping = plan.drops_in.is_none_or(|stream| stream == number);
+    let drops = if is_dropping { plan.drops } else { Drops::default() };
+    let mut sender = Sender::new(origin, plan.law, media, cname).dropping(drops);
     if let Some(protector) = protector {
         sender.protect(protector);
     }

@@ -58,7 +58,8 @@ struct CallArgs {
     /// count as sent in the sender reports
     #[arg(long, value_name = "START:COUNT", conflicts_with = "wav")]
     drop: Option<Drops>,
-    /// Send packets that carry their number and bytes derived from the seed, for checks
+    /// Send packets that carry their number (64 bits, big-endian), then SplitMix64 words
+    /// (little-endian) from the state SEED xor SSRC xor number
     #[arg(long, conflicts_with = "wav")]
     numbered: bool,
     /// Decides SSRCs, first sequence numbers and timestamps, and numbered payloads; never keys
@@ -145,11 +146,12 @@ fn plan(args: &CallArgs) -> Result<Plan, Failure> {
         numbered: args.numbered,
         packets,
         drops: args.drop.unwrap_or_default(),
+        drops_in: None,
         seed: args.seed.unwrap_or_else(random),
     })
 }
 
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use crate::base::ports::Entropy;
     let mut bytes = [0; 8];
     crate::host::entropy::SystemEntropy.fill(&mut bytes);
