@@ -50,7 +50,7 @@ pub trait WritableRegion: Region {
 pub trait Disk {
     /// An open file.
     type File: DiskFile;
-    /// Makes a file of `bytes` preallocated bytes; fails where it exists.
+    /// Makes a file of `bytes` preallocated bytes, and the folders above it; fails where it exists.
     fn create(&self, path: &Path, bytes: u64) -> io::Result<Self::File>;
     /// Opens for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
@@ -58,10 +58,16 @@ pub trait Disk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Opens for reading only.
     fn open_read(&self, path: &Path) -> io::Result<Self::File>;
-    /// File names in a folder, sorted; empty where the folder does not exist.
+    /// Names of files and folders in a folder, sorted; empty where the folder does not exist.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// Room on the disk.
+pub trait FreeSpace {
+    /// Bytes that an ordinary user may still write below `folder`.
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
 }
 
 /// One open file, addressed by offset only.

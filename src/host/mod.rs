@@ -2,6 +2,7 @@
 
 pub mod affinity;
 pub mod clock;
+pub mod disk;
 pub mod drops;
 pub mod engine;
 pub mod entropy;

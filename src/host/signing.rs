@@ -30,14 +30,27 @@ pub fn load(store: &Path) -> io::Result<SigningKey> {
 pub fn load_or_make(store: &Path, entropy: &dyn Entropy) -> io::Result<SigningKey> {
     match load(store) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        other => return other,
+        other => return other.and_then(|key| publish(store, key)),
     }
     let mut seed = Zeroizing::new([0; 32]);
     entropy.fill(seed.as_mut());
     let key = SigningKey::from_seed(&seed);
     let bytes = key.to_pkcs8().ok_or_else(|| io::Error::other("no PKCS#8 of the signing key"))?;
     write_secret(&path(store), &bytes)?;
-    load(store)
+    load(store).and_then(|key| publish(store, key))
+}
+
+/// Puts the public half where verifiers without the key find it: 32 bytes in
+/// `STORE/evidence/signing.pub`.
+fn publish(store: &Path, key: SigningKey) -> io::Result<SigningKey> {
+    let folder = store.join("evidence");
+    let path = folder.join("signing.pub");
+    if std::fs::read(&path).ok().as_deref() != Some(&key.public_key()[..]) {
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(&path, key.public_key())?;
+        std::fs::File::open(&path)?.sync_all()?;
+    }
+    Ok(key)
 }
 
 #[cfg(test)]

@@ -11,3 +11,6 @@ pub mod ledger;
 pub mod log;
 pub mod record;
 pub mod segment;
+
+#[cfg(test)]
+pub(crate) mod test_disk;

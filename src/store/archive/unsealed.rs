@@ -8,7 +8,7 @@ use super::reader::{ArchiveError, Damaged};
 use crate::base::ids::{Position, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
-use crate::store::log::{Found, LOOK_BEHIND_BYTES, Step, Walk, read_group, scan_worker};
+use crate::store::log::{self, Found, LOOK_BEHIND_BYTES, Piece, Step, Walk, scan_worker};
 use crate::store::segment::Span;
 
 /// One record in [`Unsealed::bytes`].
@@ -47,9 +47,6 @@ pub(super) fn read<D: Disk>(
 ) -> Result<Unsealed, ArchiveError> {
     let scans = scan_worker(disk, store, worker, LOOK_BEHIND_BYTES)?;
     let mut groups: Vec<Found> = scans.into_iter().flat_map(|scan| scan.groups).collect();
-    // A range that was written again after a failed sync (F12) stands twice; the later use of a
-    // file comes second and serves where the first is damaged.
-    groups.sort_by_key(|group| (group.header.first, group.header.file_sequence));
     let newest = groups.iter().max_by_key(|group| group.header.end());
     let mut unsealed = Unsealed {
         worker,
@@ -61,53 +58,29 @@ pub(super) fn read<D: Disk>(
         groups: Vec::new(),
     };
     if let Some(streams) = streams {
-        let mut next = from;
         let mut clocks = Span::new(from);
-        groups.retain(|group| group.header.end() > from);
-        for (place, group) in groups.iter().enumerate() {
-            if group.header.end() <= next {
-                continue;
+        log::replay(disk, &mut groups, from, Position(u64::MAX), &mut |place, piece| match piece {
+            Piece::Group { found, payload, from } => {
+                let clock = found.header.clock;
+                if clocks.clocks.last().is_some_and(|last| clock.mono < last.mono) {
+                    unsealed.clocks.push(std::mem::take(&mut clocks.clocks));
+                }
+                clocks.add_clock(clock);
+                unsealed.take(place, found, payload, from, streams, &mut clocks);
+                unsealed.through = Some((found.header.end(), clock.wall));
             }
-            let file = disk.open_read(&group.path);
-            let file = file.map_err(|source| ArchiveError::disk(&group.path, source))?;
-            let Some(payload) = read_group(&file, group)? else { continue };
-            if group.header.first > next {
-                unsealed.damaged.push(hole(group, next));
-            }
-            if clocks.clocks.last().is_some_and(|last| group.header.clock.mono < last.mono) {
-                unsealed.clocks.push(std::mem::take(&mut clocks.clocks));
-            }
-            clocks.add_clock(group.header.clock);
-            unsealed.take(place, group, &payload, next, streams, &mut clocks);
-            next = group.header.end();
-        }
-        if let Some(last) =
-            groups.last().filter(|_| unsealed.through.is_some_and(|(end, _)| end > next))
-        {
-            let end = unsealed.through.map_or(next, |(end, _)| end);
-            unsealed.damaged.push(Damaged {
-                path: last.path.clone(),
-                offset: last.offset,
-                bytes: end.0 - next.0,
+            Piece::Doubt(doubt) => unsealed.damaged.push(Damaged {
+                path: doubt.path,
+                offset: 0,
+                bytes: doubt.to.0 - doubt.from.0,
                 source: None,
-                why: "commit group fails its sum".to_owned(),
-            });
-            unsealed.through = Some((next, last.header.clock.wall));
-        }
+                why: format!("positions {} to {}: {}", doubt.from.0, doubt.to.0, doubt.why),
+            }),
+        });
         unsealed.clocks.push(clocks.clocks);
         unsealed.groups = groups;
     }
     Ok(unsealed)
-}
-
-fn hole(behind: &Found, from: Position) -> Damaged {
-    Damaged {
-        path: behind.path.clone(),
-        offset: behind.offset,
-        bytes: behind.header.first.0 - from.0,
-        source: None,
-        why: format!("positions {} to {} are missing or damaged", from.0, behind.header.first.0),
-    }
 }
 
 impl Unsealed {

@@ -44,10 +44,14 @@ pub fn verify_proof(
     proof: &Proof,
     key: &PublicKey,
 ) -> Result<Hash, ProofError> {
-    let mut leaf = LeafHasher::new(salt);
-    leaf.update(records);
-    let root = root_from_path(&leaf.finish(), proof.place, proof.fields.leaves, &proof.path);
-    if root != Some(proof.fields.root) {
+    let leads = |salt: &Salt| {
+        let mut leaf = LeafHasher::new(salt);
+        leaf.update(records);
+        let root = root_from_path(&leaf.finish(), proof.place, proof.fields.leaves, &proof.path);
+        root == Some(proof.fields.root)
+    };
+    // Zeros stand in for a salt that was not to be had when the ring ran full.
+    if !leads(salt) && !leads(&[0; 32]) {
         return Err(ProofError::Root);
     }
     let head = head(&proof.fields);

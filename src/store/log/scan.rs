@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::FileHeader;
+use super::file::{FILE_MAGIC, FileHeader};
 use super::group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, group_span};
 use super::{BLOCK_BYTES, crc32c};
 use crate::base::ids::{Position, WorkerId};
@@ -68,8 +68,8 @@ pub struct FileScan {
     pub groups: Vec<Found>,
     /// Offset behind the last group.
     pub end: u64,
-    /// Bytes read to find out.
-    pub bytes_read: u64,
+    /// Size of the file.
+    pub file_bytes: u64,
 }
 
 /// Where the log of `worker` is.
@@ -102,28 +102,31 @@ pub fn scan_file<D: Disk>(disk: &D, path: &Path, look_behind: u64) -> Result<Fil
     let fail = || LogError::at(path);
     let file = disk.open_read(path).map_err(fail())?;
     let file_bytes = file.bytes().map_err(fail())?;
-    let mut block = vec![0; BLOCK_BYTES];
-    let mut bytes_read = read_up_to(&file, 0, &mut block).map_err(fail())? as u64;
-    let header = FileHeader::parse(&block);
+    let mut head = [0; GROUP_HEADER_BYTES];
+    let count = read_up_to(&file, 0, &mut head).map_err(fail())?;
     let mut scan =
-        FileScan { path: path.to_owned(), header, groups: Vec::new(), end: 0, bytes_read: 0 };
-    if let Some(header) = header {
-        let mut at = BLOCK_BYTES as u64;
-        scan.end = at;
-        let mut head = [0; GROUP_HEADER_BYTES];
-        while at + GROUP_HEADER_BYTES as u64 <= file_bytes && at - scan.end <= look_behind {
-            bytes_read += read_up_to(&file, at, &mut head).map_err(fail())? as u64;
-            match GroupHeader::parse(&head).filter(|group| belongs(group, &header)) {
-                Some(group) => {
-                    scan.groups.push(Found { path: path.to_owned(), offset: at, header: group });
-                    at += group_span(group.bytes);
-                    scan.end = at;
-                }
-                None => at += BLOCK_BYTES as u64,
+        FileScan { path: path.to_owned(), header: None, groups: Vec::new(), end: 0, file_bytes };
+    // A file in the pool has no first block: 128 bytes tell.
+    if count < head.len() || !head.starts_with(&FILE_MAGIC) {
+        return Ok(scan);
+    }
+    let mut block = vec![0; BLOCK_BYTES];
+    read_up_to(&file, 0, &mut block).map_err(fail())?;
+    scan.header = FileHeader::parse(&block);
+    let Some(header) = scan.header else { return Ok(scan) };
+    let mut at = BLOCK_BYTES as u64;
+    scan.end = at;
+    while at + GROUP_HEADER_BYTES as u64 <= file_bytes && at - scan.end <= look_behind {
+        read_up_to(&file, at, &mut head).map_err(fail())?;
+        match GroupHeader::parse(&head).filter(|group| belongs(group, &header)) {
+            Some(group) => {
+                scan.groups.push(Found { path: path.to_owned(), offset: at, header: group });
+                at += group_span(group.bytes);
+                scan.end = at;
             }
+            None => at += BLOCK_BYTES as u64,
         }
     }
-    scan.bytes_read = bytes_read;
     Ok(scan)
 }
 

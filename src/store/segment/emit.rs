@@ -1,8 +1,6 @@
 //! Turns a [`Span`] into the bytes of a segment, piece by piece, so that one turn of the spool
 //! stays bounded. Pure: record bytes are asked for by position, the file is somebody else's.
 
-use std::collections::VecDeque;
-
 use super::extent::{EXTENT_HEADER_BYTES, ExtentHeader};
 use super::footer::{
     CLOCK_BYTES, FENCE_ROWS, ROW_BYTES, Row, TRAILER_BYTES, Trailer, emit_clock, footer_hash,
@@ -54,12 +52,13 @@ enum Stage {
     Done,
 }
 
+/// The extent that is being emitted: place of its source, and how far it is.
 struct Current {
-    source: SourceId,
-    span: SourceSpan,
+    place: usize,
     leaf: LeafHasher,
     run: usize,
     run_done: u32,
+    own_done: bool,
 }
 
 /// Emits one segment from first byte to last.
@@ -68,7 +67,8 @@ pub struct Emitter {
     from: Position,
     through: Position,
     clocks: Vec<ClockMap>,
-    waiting: VecDeque<(SourceId, SourceSpan, Salt)>,
+    sources: Vec<(SourceId, SourceSpan, Salt)>,
+    next: usize,
     current: Option<Current>,
     rows: Vec<Row>,
     rows_at: u64,
@@ -88,45 +88,60 @@ impl Emitter {
         span: Span,
         salt: impl Fn(StreamId) -> Option<Salt>,
     ) -> Result<Self, EmitError> {
-        let mut waiting = VecDeque::with_capacity(span.sources.len());
+        let mut sources = Vec::with_capacity(span.sources.len());
         let mut extents_bytes = 0;
         for (source, one) in span.sources {
             let stream = source.stream();
             let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
             extents_bytes += EXTENT_HEADER_BYTES as u64 + one.bytes;
-            waiting.push_back((source, one, salt.ok_or(EmitError::Salt { stream })?));
+            sources.push((source, one, salt.ok_or(EmitError::Salt { stream })?));
         }
         let rows_at = SEGMENT_HEADER_BYTES as u64 + extents_bytes;
-        let footer_bytes = waiting.len() * ROW_BYTES
+        let footer_bytes = sources.len() * ROW_BYTES
             + span.clocks.len() * CLOCK_BYTES
-            + waiting.len().div_ceil(FENCE_ROWS) * 8;
+            + sources.len().div_ceil(FENCE_ROWS) * 8;
         let file_bytes =
             (rows_at + (footer_bytes + TRAILER_BYTES) as u64).next_multiple_of(BLOCK_BYTES as u64);
-        let header = SegmentHeader {
-            worker: facts.worker,
-            volume: facts.volume,
-            number: facts.number,
-            from: span.from,
-            through: span.through,
-            created: facts.created,
-            previous: facts.previous,
-        };
-        Ok(Emitter {
+        let mut emitter = Emitter {
             facts,
             from: span.from,
             through: span.through,
             clocks: span.clocks,
-            rows: Vec::with_capacity(waiting.len()),
-            waiting,
+            rows: Vec::with_capacity(sources.len()),
+            sources,
+            next: 0,
             current: None,
             rows_at,
             file_bytes,
-            pending: header.emit().to_vec(),
+            pending: Vec::new(),
             pending_done: 0,
             done: 0,
             stage: Stage::Extents,
             head: [0; 32],
-        })
+        };
+        emitter.restart();
+        Ok(emitter)
+    }
+
+    /// Back to the first byte: the file that it went to failed.
+    pub fn restart(&mut self) {
+        let header = SegmentHeader {
+            worker: self.facts.worker,
+            volume: self.facts.volume,
+            number: self.facts.number,
+            from: self.from,
+            through: self.through,
+            created: self.facts.created,
+            previous: self.facts.previous,
+        };
+        self.rows.clear();
+        self.next = 0;
+        self.current = None;
+        self.pending = header.emit().to_vec();
+        self.pending_done = 0;
+        self.done = 0;
+        self.stage = Stage::Extents;
+        self.head = [0; 32];
     }
 
     /// Bytes that the file will have, a multiple of a block.
@@ -180,7 +195,8 @@ impl Emitter {
         copy: &mut impl FnMut(Position, &mut [u8]) -> std::io::Result<()>,
     ) -> Result<usize, EmitError> {
         let Some(current) = &mut self.current else { return Ok(0) };
-        let Some(run) = current.span.runs.get(current.run).copied() else { return Ok(0) };
+        let runs = &self.sources[current.place].1.runs;
+        let Some(run) = runs.get(current.run).copied() else { return Ok(0) };
         let at = Position(run.at.0 + u64::from(current.run_done));
         let count = ((run.bytes - current.run_done) as usize).min(out.len());
         let target = &mut out[..count];
@@ -201,19 +217,27 @@ impl Emitter {
         match self.stage {
             Stage::Extents => {
                 if let Some(mut current) = self.current.take() {
-                    if !current.span.own.is_empty() {
-                        self.pending = std::mem::take(&mut current.span.own);
-                        current.leaf.update(&self.pending);
+                    let own = &self.sources[current.place].1.own;
+                    if !own.is_empty() && !current.own_done {
+                        self.pending.extend_from_slice(own);
+                        current.leaf.update(own);
+                        current.own_done = true;
                         self.current = Some(current);
                         return true;
                     }
                     self.rows.push(self.row(current));
                 }
-                match self.waiting.pop_front() {
+                match self.sources.get(self.next) {
                     Some((source, span, salt)) => {
-                        self.pending.extend_from_slice(&self.extent(source, &span).emit());
-                        let leaf = LeafHasher::new(&salt);
-                        self.current = Some(Current { source, span, leaf, run: 0, run_done: 0 });
+                        self.pending.extend_from_slice(&self.extent(*source, span).emit());
+                        self.current = Some(Current {
+                            place: self.next,
+                            leaf: LeafHasher::new(salt),
+                            run: 0,
+                            run_done: 0,
+                            own_done: false,
+                        });
+                        self.next += 1;
                     }
                     None => {
                         assert_eq!(self.done, self.rows_at, "extents are as long as planned");
@@ -256,11 +280,11 @@ impl Emitter {
 
     /// The row of the extent that was just emitted.
     fn row(&self, current: Current) -> Row {
-        let span = current.span;
+        let (source, span, _) = &self.sources[current.place];
         let (first_index, last_index) = span.indexes.unwrap_or((Index(0), Index(0)));
         let bytes = EXTENT_HEADER_BYTES as u64 + span.bytes;
         Row {
-            source: current.source,
+            source: *source,
             offset: self.done - bytes,
             bytes,
             records: span.records,

@@ -1,0 +1,199 @@
+//! Files of the store. Block-aligned writes go past the page cache (O_DIRECT) where the file system
+//! takes them, everything else through it; one fdatasync makes both durable. Reads are plain reads
+//! by offset: disk files are never mapped.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+
+use crate::base::ports::{Disk, DiskFile, FreeSpace};
+
+/// Alignment that every file system's O_DIRECT is content with.
+const DIRECT_ALIGN: usize = 4096;
+
+/// The operating system's files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostDisk;
+
+/// One open file.
+pub struct HostFile {
+    file: File,
+    direct: Option<File>,
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn open_direct(path: &Path) -> Option<File> {
+    OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path).ok()
+}
+
+impl Disk for HostDisk {
+    type File = HostFile;
+
+    fn create(&self, path: &Path, bytes: u64) -> io::Result<HostFile> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        // 0600: what is recorded is nobody else's to read.
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        let made = if bytes == 0 { Ok(()) } else { preallocate(&file, bytes) };
+        if let Err(error) = made.and_then(|()| sync_folder(path)) {
+            // Best effort: a file without its room only takes a name.
+            let _ = std::fs::remove_file(path);
+            return Err(error);
+        }
+        let direct = if bytes == 0 { None } else { open_direct(path) };
+        Ok(HostFile { file, direct })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<HostFile> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(HostFile { file, direct: open_direct(path) })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)?;
+        sync_folder(to)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<HostFile> {
+        let file = File::open(path)?;
+        // Readers pick extents out of large files; read-ahead would fetch what others recorded.
+        // Only advice: where it is refused the bytes are the same.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
+        Ok(HostFile { file, direct: None })
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that is not UTF-8 is none of ours.
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+}
+
+fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        // Such a file system cannot promise the room; the size at least is right.
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+impl FreeSpace for HostDisk {
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(folder)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+impl HostFile {
+    fn goes_direct(offset: u64, bytes: &[u8]) -> bool {
+        !bytes.is_empty()
+            && offset.is_multiple_of(DIRECT_ALIGN as u64)
+            && bytes.len().is_multiple_of(DIRECT_ALIGN)
+            && bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
+    }
+}
+
+impl DiskFile for HostFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if let Some(direct) = self.direct.as_ref().filter(|_| Self::goes_direct(offset, bytes)) {
+            match direct.write_all_at(bytes, offset) {
+                // The file system opened it but does not take such writes after all: no failure of
+                // the disk, only of the way.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.direct = None,
+                other => return other,
+            }
+        }
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(out, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+/// Tries an O_DIRECT write in `folder`. `None`: it works. Else the reason why writes there will go
+/// through the page cache, for one line at start (F75).
+pub fn direct_refused(folder: &Path) -> Option<String> {
+    let path: PathBuf = folder.join(format!(".direct-{}", std::process::id()));
+    let attempt = || -> io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(&path)?;
+        let room = vec![0; DIRECT_ALIGN * 2];
+        let start = room.as_ptr().addr().next_multiple_of(DIRECT_ALIGN) - room.as_ptr().addr();
+        file.write_all_at(&room[start..start + DIRECT_ALIGN], 0)
+    };
+    let refused = attempt().err().map(|error| error.to_string());
+    let _ = std::fs::remove_file(&path);
+    refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn direct_and_buffered_writes_of_one_file_are_both_read_back() {
+        let folder = std::env::temp_dir().join(format!("floortape-disk-{}", std::process::id()));
+        let path = folder.join("deep").join("a");
+        let disk = HostDisk;
+        let mut file = disk.create(&path, 64 * 1024).expect("temp folder");
+        assert!(disk.create(&path, 1).is_err(), "exists");
+        let room = vec![7; DIRECT_ALIGN * 3];
+        let start = room.as_ptr().addr().next_multiple_of(DIRECT_ALIGN) - room.as_ptr().addr();
+        file.write_at(8192, &room[start..start + 8192]).expect("aligned");
+        file.write_at(5, b"unaligned").expect("unaligned");
+        file.sync().expect("sync");
+        drop(file);
+        let file = disk.open_read(&path).expect("there");
+        let mut out = [0; 8192];
+        assert_eq!(file.read_at(8192, &mut out).expect("read"), 8192);
+        assert!(out.iter().all(|byte| *byte == 7));
+        assert_eq!(file.read_at(5, &mut out[..9]).expect("read"), 9);
+        assert_eq!(&out[..9], b"unaligned");
+        assert_eq!(file.bytes().expect("stat"), 64 * 1024);
+        assert_eq!(file.read_at(64 * 1024, &mut out).expect("read"), 0);
+        assert_eq!(disk.list(&folder.join("deep")).expect("list"), ["a"]);
+        assert!(disk.list(&folder.join("none")).expect("list").is_empty());
+        assert!(disk.free_bytes(&folder).expect("statvfs") > 0);
+        std::fs::remove_dir_all(folder).expect("ours");
+    }
+}

@@ -1,0 +1,149 @@
+//! Unsealed records that only the log holds, after the ring is gone: makes spans of them and reads
+//! them by position.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::config::SpoolConfig;
+use crate::base::ids::{Position, SourceId, StreamId};
+use crate::base::ports::{Disk, DiskFile};
+use crate::base::time::Mono;
+use crate::store::event::Event;
+use crate::store::log::{self, Doubt, Found, GROUP_HEADER_BYTES, Piece, Step, Walk};
+use crate::store::segment::Span;
+
+/// Where positions stand in files.
+#[derive(Clone)]
+struct Stretch {
+    from: Position,
+    end: Position,
+    path: PathBuf,
+    offset: u64,
+}
+
+/// The log as a source of record bytes.
+pub(super) struct LogSource<D: Disk> {
+    disk: D,
+    stretches: Vec<Stretch>,
+    open: Option<(PathBuf, D::File)>,
+}
+
+impl<D: Disk> LogSource<D> {
+    /// Reads record bytes from position `at` on.
+    pub(super) fn copy(&mut self, at: Position, out: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < out.len() {
+            let position = at.0 + done as u64;
+            let place = self.stretches.partition_point(|one| one.end.0 <= position);
+            let stretch = self.stretches.get(place).filter(|one| one.from.0 <= position);
+            let stretch = stretch.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if self.open.as_ref().is_none_or(|(path, _)| *path != stretch.path) {
+                self.open = Some((stretch.path.clone(), self.disk.open_read(&stretch.path)?));
+            }
+            let (_, file) = self.open.as_ref().expect("opened above");
+            let count = ((stretch.end.0 - position) as usize).min(out.len() - done);
+            let offset = stretch.offset + (position - stretch.from.0);
+            match file.read_at(offset, &mut out[done..done + count])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => done += count,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the log holds of positions `from..until`: spans ready to be sealed, in order, and where
+/// their bytes are. What cannot be vouched for becomes an `in_doubt` event in its span.
+pub(super) fn recover<D: Disk + Clone>(
+    disk: &D,
+    config: &SpoolConfig,
+    mut groups: Vec<Found>,
+    from: Position,
+    until: Position,
+) -> (Vec<Span>, LogSource<D>) {
+    let mut spans = Spans::new(config, from);
+    let mut stretches = Vec::new();
+    let end = log::replay(disk, &mut groups, from, until, &mut |_, piece| match piece {
+        Piece::Group { found, payload, from } => {
+            spans.boundary(found);
+            for step in Walk::new(payload, found.header.first, found.header.ring_bytes) {
+                match step {
+                    Step::Record { at, record } if at >= from => spans.open.add(at, &record),
+                    Step::Damaged { at, bytes } if at >= from => spans.doubts.push(Doubt {
+                        path: found.path.clone(),
+                        from: at,
+                        to: Position(at.0 + bytes),
+                        why: "record fails its sum".to_owned(),
+                    }),
+                    _ => {}
+                }
+            }
+            spans.open.through = found.header.end();
+            spans.last = found.header.clock.mono;
+            let inside = from.0 - found.header.first.0;
+            stretches.push(Stretch {
+                from,
+                end: found.header.end(),
+                path: found.path.clone(),
+                offset: found.offset + GROUP_HEADER_BYTES as u64 + inside,
+            });
+        }
+        Piece::Doubt(doubt) => {
+            spans.open.through = spans.open.through.max(doubt.to.min(until));
+            spans.doubts.push(doubt);
+        }
+    });
+    let reached = spans.open.through.max(end);
+    if reached < until {
+        let why = "was durable, but the log does not hold it".to_owned();
+        let path = log::folder(&config.store, config.worker);
+        spans.doubts.push(Doubt { path, from: reached, to: until, why });
+        spans.open.through = until;
+    }
+    spans.close();
+    (spans.closed, LogSource { disk: disk.clone(), stretches, open: None })
+}
+
+struct Spans<'a> {
+    config: &'a SpoolConfig,
+    open: Span,
+    closed: Vec<Span>,
+    doubts: Vec<Doubt>,
+    last: Mono,
+}
+
+impl<'a> Spans<'a> {
+    fn new(config: &'a SpoolConfig, from: Position) -> Self {
+        let open = Span::new(from);
+        Spans { config, open, closed: Vec::new(), doubts: Vec::new(), last: Mono(0) }
+    }
+
+    /// Starts another span where the open one is full, or where monotonic time starts anew: clock
+    /// maps of two boots do not go together.
+    fn boundary(&mut self, next: &Found) {
+        let full = next.header.end().0 - self.open.from.0 > self.config.segment_bytes;
+        let boot = next.header.clock.mono < self.last;
+        if (full || boot) && self.open.through > self.open.from {
+            self.close();
+        }
+        self.open.add_clock(next.header.clock);
+    }
+
+    fn close(&mut self) {
+        let next = Span::new(self.open.through);
+        let mut span = std::mem::replace(&mut self.open, next);
+        let own = SourceId::new(StreamId::host(self.config.worker), 0);
+        for doubt in self.doubts.drain(..) {
+            add_doubt(&mut span, own, self.last, &doubt);
+        }
+        if span.through > span.from {
+            self.closed.push(span);
+        }
+    }
+}
+
+/// Notes in `span` that a range of positions cannot be vouched for (rule 8: no silent repair).
+pub(super) fn add_doubt(span: &mut Span, own: SourceId, at: Mono, doubt: &Doubt) {
+    let event = Event::InDoubt { from: doubt.from.0, to: doubt.to.0, why: doubt.why.clone() };
+    span.add_own(own, at, &event);
+}

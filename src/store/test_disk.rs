@@ -1,0 +1,199 @@
+//! A disk in memory that fails on request and forgets what was not synced when its power is cut.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::base::ports::{Disk, DiskFile};
+use crate::base::prng::Prng;
+
+const BLOCK: usize = 4096;
+
+#[derive(Default)]
+struct Content {
+    /// What readers see.
+    bytes: Vec<u8>,
+    /// What a power cut leaves for certain.
+    synced: Vec<u8>,
+    /// Blocks written since the last sync.
+    dirty: Vec<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<PathBuf, Rc<RefCell<Content>>>,
+    operations: u64,
+    fail_at: Option<u64>,
+    full: bool,
+}
+
+/// See the module. Clones are the same disk.
+#[derive(Clone, Default)]
+pub(crate) struct TestDisk(Rc<RefCell<State>>);
+
+/// An open file; it outlives its name.
+pub(crate) struct TestFile {
+    disk: TestDisk,
+    content: Rc<RefCell<Content>>,
+}
+
+impl TestDisk {
+    /// The nth create, write, sync or rename from now fails (1: the next), once.
+    pub(crate) fn fail_nth(&self, nth: u64) {
+        let mut state = self.0.borrow_mut();
+        state.fail_at = Some(state.operations + nth);
+    }
+
+    /// Whether the failure that was asked for has happened.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.borrow().fail_at.is_none()
+    }
+
+    /// Nothing can be created any more, or again.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.0.borrow_mut().full = full;
+    }
+
+    fn operation(&self) -> io::Result<()> {
+        let mut state = self.0.borrow_mut();
+        state.operations += 1;
+        if state.fail_at == Some(state.operations) {
+            state.fail_at = None;
+            return Err(io::Error::other("failed on request"));
+        }
+        Ok(())
+    }
+
+    /// What is there after a power cut: of each unsynced block the old or the new content.
+    pub(crate) fn power_cut(&self, random: &mut Prng) -> TestDisk {
+        let after = TestDisk::default();
+        for (path, content) in &self.0.borrow().files {
+            let content = content.borrow();
+            let mut bytes = content.synced.clone();
+            bytes.resize(content.bytes.len(), 0);
+            for block in &content.dirty {
+                if random.below(2) == 1 {
+                    let end = (block * BLOCK + BLOCK).min(bytes.len());
+                    bytes[block * BLOCK..end].copy_from_slice(&content.bytes[block * BLOCK..end]);
+                }
+            }
+            after.put(path, bytes);
+        }
+        after
+    }
+
+    /// Puts a file there, durable.
+    pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
+        let content = Content { synced: bytes.clone(), bytes, dirty: Vec::new() };
+        self.0.borrow_mut().files.insert(path.to_owned(), Rc::new(RefCell::new(content)));
+    }
+
+    /// A file as readers see it.
+    pub(crate) fn get(&self, path: &Path) -> Vec<u8> {
+        self.0.borrow().files[path].borrow().bytes.clone()
+    }
+
+    /// All paths.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.0.borrow().files.keys().cloned().collect()
+    }
+
+    fn find(&self, path: &Path) -> io::Result<TestFile> {
+        let state = self.0.borrow();
+        let content = state.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(TestFile { disk: self.clone(), content: Rc::clone(content) })
+    }
+}
+
+impl Disk for TestDisk {
+    type File = TestFile;
+
+    fn create(&self, path: &Path, bytes: u64) -> io::Result<TestFile> {
+        self.operation()?;
+        if self.0.borrow().full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if self.0.borrow().files.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.put(path, vec![0; bytes as usize]);
+        self.find(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<TestFile> {
+        self.find(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.operation()?;
+        let mut state = self.0.borrow_mut();
+        let content = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.files.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<TestFile> {
+        self.find(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let state = self.0.borrow();
+        let inside = state.files.keys().filter_map(|path| path.strip_prefix(folder).ok());
+        let mut names: Vec<String> =
+            inside.filter_map(|path| Some(path.iter().next()?.to_str()?.to_owned())).collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let removed = self.0.borrow_mut().files.remove(path);
+        removed.map(drop).ok_or(io::ErrorKind::NotFound.into())
+    }
+}
+
+impl DiskFile for TestFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let failed = self.disk.operation();
+        let mut content = self.content.borrow_mut();
+        // A failed write leaves half of itself.
+        let count = if failed.is_err() { bytes.len() / 2 } else { bytes.len() };
+        let (start, end) = (offset as usize, offset as usize + count);
+        if content.bytes.len() < end {
+            content.bytes.resize(end, 0);
+        }
+        content.bytes[start..end].copy_from_slice(&bytes[..count]);
+        content.dirty.extend(start / BLOCK..end.div_ceil(BLOCK));
+        failed
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let content = self.content.borrow();
+        let rest = &content.bytes[(offset as usize).min(content.bytes.len())..];
+        let count = rest.len().min(out.len());
+        out[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let failed = self.disk.operation();
+        let mut content = self.content.borrow_mut();
+        // After a failed sync Linux marks the pages clean all the same: a later one says yes and
+        // writes nothing.
+        if failed.is_ok() {
+            let Content { bytes, synced, dirty } = &mut *content;
+            synced.resize(bytes.len(), 0);
+            for block in dirty.iter() {
+                let end = (block * BLOCK + BLOCK).min(bytes.len());
+                synced[block * BLOCK..end].copy_from_slice(&bytes[block * BLOCK..end]);
+            }
+        }
+        content.dirty.clear();
+        failed
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.content.borrow().bytes.len() as u64)
+    }
+}
