@@ -1,0 +1,122 @@
+//! No allocation and no page fault per packet: 100,000 SRTP packets through a real engine, a real
+//! ring and the real worker, counted by the allocator and by the kernel.
+
+mod rig;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use floortape::base::counter::Counter;
+use floortape::base::ports::Region;
+use floortape::config::model::Engine;
+use floortape::plane::handoff::layout::{AT_COUNTERS, AT_DURABLE, AT_SEALED, AT_TAIL};
+use floortape::proto::srtp::Context;
+
+use rig::{Rig, SUITE, master, packet};
+
+thread_local! {
+    /// Allocations of this thread.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; the count is a thread-local cell
+// without a destructor, so that counting allocates nothing.
+// JUSTIFICATION: there is no other way to see each allocation.
+#[expect(unsafe_code, reason = "a counting allocator")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Minor page faults of this thread.
+#[expect(unsafe_code, reason = "no crate we use wraps RUSAGE_THREAD")]
+fn faults() -> i64 {
+    // SAFETY: rusage is plain data for which zeros are valid, and the kernel fills it.
+    // JUSTIFICATION: see above.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &mut usage), 0);
+        usage.ru_minflt
+    }
+}
+
+/// One window is a second or less of work, so that what a worker writes about itself (a clock map
+/// each ten seconds) falls into few of them.
+const WINDOW: u64 = 5_000;
+const WINDOWS: u64 = 20;
+const STREAMS: u32 = 8;
+
+fn measure(engine: Engine, port_first: u16) {
+    let rig = Rig::new(STREAMS, port_first);
+    let mut worker = rig.worker(engine);
+    let context = Context::new(SUITE, &master(1)).expect("length");
+    for slot in 0..STREAMS {
+        rig.open(&mut worker, slot, Some(1));
+    }
+    let recorded = || rig.state.load(AT_COUNTERS + Counter::RtpRecorded as usize * 8);
+    let targets: Vec<std::net::SocketAddr> = rig
+        .rtp_ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}").parse().expect("address"))
+        .collect();
+    let mut out = [0; 256];
+    let mut sent = 0_u64;
+    let mut window = || {
+        let end = sent + WINDOW;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while recorded() < end {
+            assert!(Instant::now() < deadline, "{} of {end} packets recorded", recorded());
+            for _ in 0..(end - sent).min(200) {
+                let stream = (sent % u64::from(STREAMS)) as u32;
+                let number = sent / u64::from(STREAMS);
+                let length = packet(Some(&context), stream + 1, number, &mut out);
+                rig.sender.send_to(&out[..length], targets[stream as usize]).expect("loopback");
+                sent += 1;
+            }
+            worker.turn().expect("the engine works");
+            // What the spool would do.
+            let tail = rig.state.load(AT_TAIL);
+            rig.state.store(AT_DURABLE, tail);
+            rig.state.store(AT_SEALED, tail);
+        }
+    };
+    // Sources are admitted and announced, code and stack pages touched.
+    window();
+    let mut busy = Vec::new();
+    for number in 0..WINDOWS {
+        let before = (ALLOCATIONS.with(Cell::get), faults());
+        window();
+        let grown = (ALLOCATIONS.with(Cell::get) - before.0, faults() - before.1);
+        if grown != (0, 0) {
+            busy.push((number, grown));
+        }
+    }
+    eprintln!("{engine:?}: busy windows of {WINDOWS}: {busy:?}");
+    // One packet in 5,000 that allocated or faulted would make every window busy.
+    assert!(busy.len() <= 3, "(window, (allocations, faults)) of {engine:?}: {busy:?}");
+    let total = busy.iter().map(|(_, (allocations, faults))| allocations + *faults as u64);
+    assert_eq!(rig.packets().len() as u64, WINDOW * (WINDOWS + 1), "all are in the ring");
+    assert!(total.sum::<u64>() < 200, "of {} packets, {engine:?}: {busy:?}", WINDOW * WINDOWS);
+}
+
+#[test]
+fn no_packet_allocates_or_faults() {
+    if floortape::host::uring_permit::permitted().is_ok() {
+        measure(Engine::IoUring, 51_000);
+    }
+    measure(Engine::Recvmmsg, 52_000);
+}
