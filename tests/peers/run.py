@@ -244,7 +244,7 @@ def sipp(bench, name, transport, address, port):
     text = text.replace("@PCAP@", str(pcap)).replace("@MS@", str(SECONDS * 1000 + 700))
     scenario.write_text(text)
     done = run(["sipp", f"{SERVER}:{bench.sip}", "-sf", str(scenario), "-i", address, "-mi", address,
-                "-min_rtp_port", str(port), "-max_rtp_port", str(port + 10), "-t",
+                "-mp", str(port), "-t",
                 {"udp": "u1", "tcp": "t1"}[transport], "-m", "1", "-nostdin", "-timeout", "40s",
                 "-timeout_error", "-cid_str", f"{name}-%u@peers", "-trace_err", "-error_file",
                 str(bench.folder / f"{name}.err")], 60, cwd=bench.folder)
