@@ -13,7 +13,6 @@ pub mod protect;
 pub mod reports;
 pub mod rota;
 pub mod sender;
-pub mod uac;
 pub mod wav;
 
 pub use call::{Call, Party, Protection, StreamPlan, Uid};
@@ -21,4 +20,3 @@ pub use media::Media;
 pub use protect::{ProtectError, Protector};
 pub use rota::Rota;
 pub use sender::{Drops, Sender};
-pub use uac::{Event, Identity, Uac};

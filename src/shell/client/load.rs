@@ -7,17 +7,18 @@ use super::leg::{Leg, Sockets};
 use super::pace::Pace;
 use super::signalling::{Signalling, Target, TargetError};
 use crate::base::ports::{Clock, Entropy};
-use crate::base::prng::Prng;
 use crate::base::suite::Suite;
 use crate::base::time::Wall;
 use crate::client::g711::Law;
-use crate::client::offer::{AnswerError, accept, invite_body};
+use crate::client::offer::{Accepted, AnswerError, accept, invite_body};
 use crate::client::rota::PERIOD_NS;
 use crate::client::sender::Origin;
-use crate::client::{Call, Drops, Event, Identity, Media, ProtectError, Sender, Uac};
+use crate::client::{Call, Drops, Media, ProtectError, Sender};
 use crate::host::clock::SystemClock;
 use crate::host::entropy::SystemEntropy;
 use crate::host::facts;
+use crate::proto::sip::{CallRef, EndpointConfig, Invite, Reply, Uac, UacOutput};
+use crate::wire::sip::{Message, StartLine};
 
 /// INVITEs without an answer at a time: an SRS may take half a second for each, and has a queue.
 const INVITES_AT_ONCE: usize = 64;
@@ -76,10 +77,8 @@ pub struct Step {
     pub at: Wall,
     /// Whether we sent it.
     pub outward: bool,
-    /// Its start line.
+    /// Its method, or its status.
     pub line: String,
-    /// Which dialog.
-    pub call_id: String,
 }
 
 /// All of it.
@@ -88,8 +87,8 @@ pub struct Outcome {
     pub streams: Vec<Sent>,
     /// SIP messages.
     pub ladder: Vec<Step>,
-    /// Calls that the SRS ended before we did, with its reason.
-    pub ended_by_peer: Vec<String>,
+    /// Calls that the SRS ended before we did.
+    pub ended_by_peer: usize,
     /// Whether the user stopped it.
     pub interrupted: bool,
 }
@@ -136,12 +135,28 @@ fn retry(after: Option<u32>) -> String {
     after.map_or(String::new(), |seconds| format!(", retry after {seconds} s"))
 }
 
-/// A call being set up.
+/// A call of the load.
 struct Dialog {
-    uac: Uac,
     call: Call,
+    stands: Stands,
     sockets: Vec<Sockets>,
-    lines: Option<Vec<crate::client::offer::Accepted>>,
+    lines: Vec<Accepted>,
+    call_id: String,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// Not called yet.
+    Planned,
+    /// INVITE sent.
+    Calling(CallRef),
+    /// Answered.
+    Up(CallRef),
+    /// BYE sent.
+    Ending,
+    /// Over.
+    Over,
 }
 
 struct Load<'a> {
@@ -149,10 +164,13 @@ struct Load<'a> {
     stop: &'a AtomicBool,
     clock: SystemClock,
     signalling: Signalling,
+    uac: Uac,
     dialogs: Vec<Dialog>,
-    by_call_id: HashMap<String, usize>,
+    by_call: HashMap<CallRef, usize>,
     ladder: Vec<Step>,
-    ended_by_peer: Vec<String>,
+    ended_by_peer: usize,
+    /// Whether the calls are being ended: refusals are no news then.
+    is_ending: bool,
 }
 
 /// Makes the calls, sends, ends them. `stop` ends it early and in order; `progress` hears a line of
@@ -169,11 +187,16 @@ pub fn run(
         stop,
         clock: SystemClock,
         signalling,
+        uac: Uac::new(config()),
         dialogs: Vec::new(),
-        by_call_id: HashMap::new(),
+        by_call: HashMap::new(),
         ladder: Vec::new(),
-        ended_by_peer: Vec::new(),
+        ended_by_peer: 0,
+        is_ending: false,
     };
+    if let Some(input) = load.signalling.connected() {
+        load.uac.handle(load.clock.mono(), input);
+    }
     load.prepare()?;
     let calls = load.dialogs.len();
     progress(&format!("inviting: {calls} calls, {} streams", plan.streams));
@@ -208,42 +231,31 @@ impl Load<'_> {
                 call.add_stream(pair.port, self.plan.law, self.plan.suite, &entropy);
                 sockets.push(pair);
             }
-            let mut seed = [0; 8];
-            entropy.fill(&mut seed);
-            let call_id = format!("{}@floortape", call.session.hex());
-            let identity = Identity {
-                target: self.plan.target.uri.clone(),
-                local,
-                transport: self.plan.target.transport,
-                call_id: call_id.clone(),
-                session_id: format!("{};remote={}", call.group.hex(), "0".repeat(32)),
-                user: "src".to_owned(),
-            };
-            let uac = Uac::new(identity, Prng::new(u64::from_le_bytes(seed)));
-            self.by_call_id.insert(call_id, self.dialogs.len());
-            self.dialogs.push(Dialog { uac, call, sockets, lines: None });
+            let call_id = String::new();
+            let lines = Vec::new();
+            self.dialogs.push(Dialog { call, stands: Stands::Planned, sockets, lines, call_id });
         }
         Ok(())
+    }
+
+    /// How many calls stand like that.
+    fn count(&self, like: impl Fn(Stands) -> bool) -> usize {
+        self.dialogs.iter().filter(|dialog| like(dialog.stands)).count()
     }
 
     fn set_up(&mut self) -> Result<(), LoadError> {
         let mut next = 0;
         loop {
-            let waiting = self.dialogs[..next].iter().filter(|dialog| dialog.uac.is_waiting());
-            let free = INVITES_AT_ONCE.saturating_sub(waiting.count());
+            let waiting = self.count(|stands| matches!(stands, Stands::Calling(_)));
+            let free = INVITES_AT_ONCE.saturating_sub(waiting);
             let last = (next + free).min(self.dialogs.len());
-            for dialog in &mut self.dialogs[next..last] {
-                let now = self.clock.map();
-                let at = in_milliseconds(now.wall);
-                let local = self.signalling.local.ip();
-                let (content_type, body) = invite_body(&dialog.call, local, &at);
-                dialog.uac.invite(now.mono, &content_type, &body);
+            for place in next..last {
+                self.invite(place);
             }
             next = last;
-            for (place, event) in self.turn()? {
-                self.set_up_event(place, event)?;
-            }
-            if self.dialogs.iter().all(|dialog| dialog.lines.is_some()) {
+            self.turn()?;
+            let up = self.count(|stands| matches!(stands, Stands::Up(_) | Stands::Over));
+            if up == self.dialogs.len() {
                 return Ok(());
             }
             if self.stop.load(Ordering::Relaxed) {
@@ -252,23 +264,38 @@ impl Load<'_> {
         }
     }
 
-    fn set_up_event(&mut self, place: usize, event: Event) -> Result<(), LoadError> {
-        match event {
-            Event::Answered { body, .. } => {
-                let dialog = &mut self.dialogs[place];
-                dialog.lines = Some(accept(&dialog.call, &body)?);
-                Ok(())
-            }
-            Event::Refused { code, reason, retry_after } => {
-                Err(LoadError::Refused { code, reason, retry_after })
-            }
-            Event::Silent => Err(gone(self.plan, &"no answer to INVITE")),
-            Event::Ended => Ok(()),
-            Event::EndedByPeer { reason } => {
-                self.ended_by_peer.push(reason);
-                Ok(())
-            }
-        }
+    fn invite(&mut self, place: usize) {
+        let dialog = &mut self.dialogs[place];
+        let now = self.clock.map();
+        let local = self.signalling.local;
+        let at = in_milliseconds(now.wall);
+        let (content_type, body) = invite_body(&dialog.call, local.ip(), &at);
+        let transport = self.plan.target.transport.label();
+        // RFC 7866 §6.1.1: +sip.src in Contact, siprec in Require. No `timer` in Supported: a call
+        // of ours is short, and the SRS need not refresh it.
+        let half = dialog.call.group.hex();
+        let headers = [
+            ("Contact", format!("<sip:src@{local};transport={transport}>;+sip.src")),
+            ("Require", "siprec".to_owned()),
+            (
+                "Accept",
+                "application/sdp, application/rs-metadata+xml, application/rs-metadata".to_owned(),
+            ),
+            ("Session-ID", format!("{half};remote={}", "0".repeat(32))),
+            ("Content-Type", content_type),
+        ];
+        let invite = Invite {
+            target: self.signalling.hop(),
+            uri: self.plan.target.uri.clone(),
+            from: format!("<sip:src@{local}>"),
+            to: format!("<{}>", self.plan.target.uri),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            body,
+        };
+        let call = self.uac.call(now.mono, &invite).expect("INVITE is a method and has a target");
+        dialog.stands = Stands::Calling(call);
+        dialog.call_id = self.uac.call_id(call).unwrap_or_default().to_owned();
+        self.by_call.insert(call, place);
     }
 
     fn send(&mut self) -> Result<Vec<(String, String, Leg)>, LoadError> {
@@ -276,23 +303,22 @@ impl Load<'_> {
         let mut names = Vec::new();
         let mut legs = Vec::new();
         for dialog in &mut self.dialogs {
-            let lines = dialog.lines.take().expect("set-up ended with every call answered");
+            // Empty for a call that the SRS ended at once.
+            let lines = dialog.lines.drain(..);
             let sockets = dialog.sockets.drain(..);
             for ((plan, line), sockets) in dialog.call.streams.iter().zip(lines).zip(sockets) {
                 let sender = sender(self.plan, legs.len(), line.protector);
-                names.push((dialog.uac.call_id().to_owned(), plan.label.clone()));
+                names.push((dialog.call_id.clone(), plan.label.clone()));
                 legs.push(Leg::new(sender, sockets, line.rtp_to, line.rtcp_to, start));
             }
         }
         let pace = Pace::start(legs, start, self.plan.packets);
         while !pace.is_done() {
-            for (_, event) in self.turn()? {
-                if let Event::EndedByPeer { reason } = event {
-                    self.ended_by_peer.push(reason);
-                }
-            }
+            self.turn()?;
             // Nothing is left to send to when the SRS has ended every call.
-            if self.stop.load(Ordering::Relaxed) || self.dialogs.iter().all(|d| !d.uac.is_up()) {
+            if self.stop.load(Ordering::Relaxed)
+                || self.count(|stands| matches!(stands, Stands::Up(_))) == 0
+            {
                 pace.stop();
             }
         }
@@ -300,73 +326,101 @@ impl Load<'_> {
         Ok(names.into_iter().zip(legs).map(|((id, label), leg)| (id, label, leg)).collect())
     }
 
-    /// BYE for every call that is up, until all are answered or given up.
+    /// BYE (or CANCEL) for every call that is not over, until all are.
     fn tear_down(&mut self) -> Result<(), LoadError> {
+        self.is_ending = true;
         let mut next = 0;
         loop {
-            let waiting = self.dialogs.iter().filter(|dialog| dialog.uac.is_waiting()).count();
-            let free = INVITES_AT_ONCE.saturating_sub(waiting);
+            let ending = self.count(|stands| stands == Stands::Ending);
+            let free = INVITES_AT_ONCE.saturating_sub(ending);
             let last = (next + free).min(self.dialogs.len());
-            let now = self.clock.mono();
-            self.dialogs[next..last].iter_mut().for_each(|dialog| dialog.uac.bye(now));
+            for dialog in &mut self.dialogs[next..last] {
+                if let Stands::Up(call) | Stands::Calling(call) = dialog.stands {
+                    self.uac.hang_up(self.clock.mono(), call, &[], b"");
+                    dialog.stands = Stands::Ending;
+                }
+            }
             next = last;
             self.turn()?;
-            let busy = self.dialogs.iter().any(|dialog| dialog.uac.is_waiting());
-            if next == self.dialogs.len() && !busy {
+            if next == self.dialogs.len() && self.uac.calls() == 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Sends what is to be sent, takes what has come, lets time pass.
-    fn turn(&mut self) -> Result<Vec<(usize, Event)>, LoadError> {
-        self.transmit()?;
-        let messages = self.signalling.receive().map_err(|error| gone(self.plan, &error))?;
+    /// Takes what has come, lets time pass, does what the SIP machine asks for.
+    fn turn(&mut self) -> Result<(), LoadError> {
+        self.drain()?;
+        let received = self.signalling.receive().map_err(|error| gone(self.plan, &error))?;
         let now = self.clock.map();
-        for message in messages {
-            let Some(call_id) = message.call_id() else { continue };
-            let Some(&place) = self.by_call_id.get(call_id) else { continue };
-            let line = match (message.code(), message.method()) {
-                (Some(code), _) => {
-                    let method = message.cseq().map(|cseq| cseq.method).unwrap_or_default();
-                    format!("{code} ({method})")
-                }
-                (None, method) => method.unwrap_or_default().to_owned(),
-            };
-            self.note(now.wall, false, line, call_id.to_owned());
-            self.dialogs[place].uac.handle(now.mono, &message, self.signalling.peer());
-        }
-        let mut events = Vec::new();
-        for (place, dialog) in self.dialogs.iter_mut().enumerate() {
-            dialog.uac.tick(now.mono);
-            while let Some(event) = dialog.uac.poll_event() {
-                events.push((place, event));
+        if let Some(received) = received {
+            for message in &received.messages {
+                self.note(now.wall, false, told(message));
             }
+            self.uac.handle(now.mono, self.signalling.input(&received.bytes));
         }
-        self.transmit()?;
-        Ok(events)
+        if self.uac.next_timeout().is_some_and(|due| due <= now.mono) {
+            self.uac.handle(now.mono, crate::proto::sip::Input::Tick);
+        }
+        self.drain()
     }
 
-    fn transmit(&mut self) -> Result<(), LoadError> {
-        for place in 0..self.dialogs.len() {
-            while let Some(bytes) = self.dialogs[place].uac.poll_transmit() {
-                let line: Vec<u8> =
-                    bytes.iter().copied().take_while(|byte| *byte != b'\r').collect();
-                let line = String::from_utf8_lossy(&line);
-                let line = match line.strip_prefix("SIP/2.0 ") {
-                    Some(status) => status.to_owned(),
-                    None => line.split(' ').next().unwrap_or_default().to_owned(),
-                };
-                let call_id = self.dialogs[place].uac.call_id().to_owned();
-                self.note(self.clock.map().wall, true, line, call_id);
-                self.signalling.send(&bytes).map_err(|error| gone(self.plan, &error))?;
-            }
+    fn drain(&mut self) -> Result<(), LoadError> {
+        while let Some(output) = self.uac.poll(self.clock.mono()) {
+            self.act(output)?;
         }
         Ok(())
     }
 
-    fn note(&mut self, at: Wall, outward: bool, line: String, call_id: String) {
-        self.ladder.push(Step { at, outward, line, call_id });
+    fn act(&mut self, output: UacOutput) -> Result<(), LoadError> {
+        match output {
+            UacOutput::Transmit { bytes, .. } => {
+                self.note(self.clock.map().wall, true, start_line(&bytes));
+                self.signalling.send(&bytes).map_err(|error| gone(self.plan, &error))
+            }
+            UacOutput::Answered { call, message } => {
+                let Some(&place) = self.by_call.get(&call) else { return Ok(()) };
+                let dialog = &mut self.dialogs[place];
+                dialog.stands = Stands::Up(call);
+                dialog.lines = accept(&dialog.call, &message.body)?;
+                Ok(())
+            }
+            UacOutput::Refused { call, message } => {
+                self.over(call);
+                if self.is_ending { Ok(()) } else { Err(refused(&message)) }
+            }
+            UacOutput::Failed { call, .. } => {
+                self.over(call);
+                if self.is_ending { Ok(()) } else { Err(gone(self.plan, &"no answer to INVITE")) }
+            }
+            UacOutput::Ended { call, by_peer } => {
+                self.over(call);
+                if by_peer {
+                    self.ended_by_peer += 1;
+                }
+                Ok(())
+            }
+            UacOutput::Offer { txn, .. } => {
+                // Not taken, which leaves the session as it is (RFC 3261 §14.2).
+                self.uac.respond(self.clock.mono(), txn, Reply::new(488));
+                Ok(())
+            }
+            UacOutput::Disconnect { .. } => Err(gone(self.plan, &"the connection was lost")),
+            UacOutput::Progress { .. }
+            | UacOutput::Told { .. }
+            | UacOutput::Response { .. }
+            | UacOutput::RequestFailed { .. } => Ok(()),
+        }
+    }
+
+    fn over(&mut self, call: CallRef) {
+        if let Some(&place) = self.by_call.get(&call) {
+            self.dialogs[place].stands = Stands::Over;
+        }
+    }
+
+    fn note(&mut self, at: Wall, outward: bool, line: String) {
+        self.ladder.push(Step { at, outward, line });
     }
 
     fn outcome(self, legs: Vec<(String, String, Leg)>) -> Outcome {
@@ -387,6 +441,55 @@ impl Load<'_> {
             interrupted: self.stop.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Unpredictable tags and branches (RFC 3261 §19.3).
+fn config() -> EndpointConfig {
+    let mut seed = [0; 8];
+    SystemEntropy.fill(&mut seed);
+    EndpointConfig {
+        seed: u64::from_le_bytes(seed),
+        user_agent: concat!("floortape/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..EndpointConfig::default()
+    }
+}
+
+/// `INVITE`, or `200 OK (INVITE)`.
+fn told(message: &Message) -> String {
+    match &message.start {
+        StartLine::Request { method, .. } => method.clone(),
+        StartLine::Response { code, reason } => {
+            let method = message.cseq().map(|cseq| cseq.method).unwrap_or_default();
+            format!("{code} {reason} ({method})")
+        }
+    }
+}
+
+/// The same of a message of ours.
+fn start_line(bytes: &[u8]) -> String {
+    let line: Vec<u8> = bytes.iter().copied().take_while(|byte| *byte != b'\r').collect();
+    let line = String::from_utf8_lossy(&line);
+    match line.strip_prefix("SIP/2.0 ") {
+        Some(status) => status.to_owned(),
+        None => line.split(' ').next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn refused(message: &Message) -> LoadError {
+    let (code, phrase) = match &message.start {
+        StartLine::Response { code, reason } => (*code, reason.as_str()),
+        StartLine::Request { .. } => (0, ""),
+    };
+    let reason = match message.headers.get("Warning") {
+        Some(warning) => format!("{phrase} ({warning})"),
+        None => phrase.to_owned(),
+    };
+    // RFC 3261 §20.33: seconds, then comment or parameters.
+    let retry_after = message
+        .headers
+        .get("Retry-After")
+        .and_then(|value| value.split([' ', ';', '(']).next()?.parse().ok());
+    LoadError::Refused { code, reason, retry_after }
 }
 
 /// Stream number `number` of the plan.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use crate::base::limits::{SIP_MESSAGE_BYTES_MAX, SIP_STREAM_MESSAGE_BYTES_MAX};
+use crate::proto::sip::{ConnId, Input, Target as Hop, Transport};
 use crate::wire::sip::{Frame, Message, StreamFramer, Uri, parse_datagram};
 
 /// How long a TCP connection may take to come up.
@@ -18,8 +19,8 @@ pub struct Target {
     pub uri: String,
     /// Its address.
     pub address: SocketAddr,
-    /// `UDP` or `TCP`.
-    pub transport: &'static str,
+    /// Transport.
+    pub transport: Transport,
 }
 
 /// Why `--to` cannot be called.
@@ -48,9 +49,9 @@ impl Target {
             .filter(|uri| uri.scheme == "sip" && !uri.host.is_empty())
             .ok_or_else(|| TargetError::Uri(text.to_owned()))?;
         let transport = match uri.params.get("transport").map(str::to_ascii_lowercase).as_deref() {
-            None | Some("udp") => "UDP",
-            Some("tcp") => "TCP",
-            Some(other) => return Err(TargetError::Transport(other.to_owned())),
+            None => Transport::Udp,
+            Some(name) => Transport::from_label(name)
+                .ok_or_else(|| TargetError::Transport(name.to_owned()))?,
         };
         let address = match uri.socket_addr() {
             Some(address) => address,
@@ -63,6 +64,18 @@ impl Target {
         };
         Ok(Target { uri: text.to_owned(), address, transport })
     }
+}
+
+/// The only connection of a load.
+const CONNECTION: ConnId = ConnId(1);
+
+/// What has come.
+#[derive(Default)]
+pub struct Received {
+    /// As it came: a datagram, or a piece of the stream.
+    pub bytes: Vec<u8>,
+    /// The messages that it completed, for those who watch.
+    pub messages: Vec<Message>,
 }
 
 enum Socket {
@@ -87,7 +100,7 @@ impl Signalling {
         } else {
             (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
         };
-        let (socket, local) = if target.transport == "UDP" {
+        let (socket, local) = if target.transport == Transport::Udp {
             let socket = UdpSocket::bind(any)?;
             socket.connect(peer)?;
             socket.set_read_timeout(Some(WAIT))?;
@@ -104,9 +117,31 @@ impl Signalling {
         Ok(Signalling { socket, local, peer })
     }
 
-    /// The server's address.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    /// The one hop there is, as the SIP machine names it.
+    pub fn hop(&self) -> Hop {
+        let (local, peer) = (self.local, self.peer);
+        match self.socket {
+            Socket::Udp(_) => Hop::Udp { local, peer },
+            Socket::Tcp(..) => Hop::Stream { conn: CONNECTION, peer, local },
+        }
+    }
+
+    /// What the SIP machine must hear before its first request; `None` for UDP.
+    pub fn connected(&self) -> Option<Input<'static>> {
+        let (local, peer) = (self.local, self.peer);
+        matches!(self.socket, Socket::Tcp(..)).then_some(Input::Connected {
+            conn: CONNECTION,
+            local,
+            peer,
+        })
+    }
+
+    /// Received bytes as the SIP machine takes them.
+    pub fn input<'a>(&self, bytes: &'a [u8]) -> Input<'a> {
+        match self.socket {
+            Socket::Udp(_) => Input::Datagram { local: self.local, peer: self.peer, bytes },
+            Socket::Tcp(..) => Input::Stream { conn: CONNECTION, bytes },
+        }
     }
 
     /// Sends one message.
@@ -117,32 +152,29 @@ impl Signalling {
         }
     }
 
-    /// The messages that have come, after a wait of a few milliseconds where there is none. What is
-    /// no SIP is passed over. An error means that the server is gone.
-    pub fn receive(&mut self) -> io::Result<Vec<Message>> {
+    /// What has come, after a wait of a few milliseconds where there is nothing. An error means that
+    /// the server is gone.
+    pub fn receive(&mut self) -> io::Result<Option<Received>> {
         let mut bytes = vec![0; SIP_MESSAGE_BYTES_MAX];
-        let mut messages = Vec::new();
-        match &mut self.socket {
-            Socket::Udp(socket) => match quiet(socket.recv(&mut bytes))? {
-                None => {}
-                Some(length) => messages.extend(parse_datagram(&bytes[..length]).ok()),
-            },
-            Socket::Tcp(stream, framer) => match quiet(stream.read(&mut bytes))? {
-                None => {}
-                Some(0) => return Err(io::ErrorKind::ConnectionAborted.into()),
-                Some(length) => {
-                    framer.push(&bytes[..length]);
-                    while let Some(frame) = framer.pull() {
-                        match frame {
-                            Frame::Message(message) => messages.push(message),
-                            Frame::KeepAlive | Frame::Broken(_) => {}
-                            Frame::Lost(_) => return Err(io::ErrorKind::InvalidData.into()),
-                        }
-                    }
-                }
-            },
-        }
-        Ok(messages)
+        let length = match &mut self.socket {
+            Socket::Udp(socket) => quiet(socket.recv(&mut bytes))?,
+            Socket::Tcp(stream, _) => quiet(stream.read(&mut bytes))?,
+        };
+        let Some(length) = length else { return Ok(None) };
+        bytes.truncate(length);
+        let messages = match &mut self.socket {
+            Socket::Udp(_) => parse_datagram(&bytes).ok().into_iter().collect(),
+            Socket::Tcp(..) if length == 0 => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Socket::Tcp(_, framer) => {
+                framer.push(&bytes);
+                let whole = |frame| match frame {
+                    Frame::Message(message) => Some(message),
+                    Frame::KeepAlive | Frame::Broken(_) | Frame::Lost(_) => None,
+                };
+                std::iter::from_fn(|| framer.pull()).filter_map(whole).collect()
+            }
+        };
+        Ok(Some(Received { bytes, messages }))
     }
 }
 
@@ -163,7 +195,7 @@ mod tests {
     #[test]
     fn target_knows_transport_port_and_what_it_cannot_call() {
         let target = Target::parse("sip:srs@127.0.0.1;transport=TCP").expect("valid");
-        assert_eq!((target.transport, target.address.port()), ("TCP", 5_060));
+        assert_eq!((target.transport, target.address.port()), (Transport::Tcp, 5_060));
         assert!(matches!(Target::parse("tel:110"), Err(TargetError::Uri(_))));
         let tls = Target::parse("sip:srs@127.0.0.1;transport=tls");
         assert!(matches!(tls, Err(TargetError::Transport(_))));

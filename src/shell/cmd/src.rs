@@ -112,10 +112,10 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     } else {
         table(&mut out, &outcome)?;
     }
-    for reason in &outcome.ended_by_peer {
-        eprintln!("floortape: the recorder ended a call early: {reason}");
+    if outcome.ended_by_peer > 0 {
+        eprintln!("floortape: the recorder ended {} calls early", outcome.ended_by_peer);
     }
-    Ok(match (outcome.interrupted, outcome.ended_by_peer.is_empty()) {
+    Ok(match (outcome.interrupted, outcome.ended_by_peer == 0) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Yes,
         (false, false) => Exit::No,
