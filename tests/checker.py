@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""Reads a store's segments and logs by their format pages (appliance/docs/format-*.md) and prints,
+per stream and SSRC: packets, first and last index, missing, duplicates, SHA-256 over the payloads in
+order of index. Shares no code with the writer; needs only Python's standard library.
+
+  checker.py STORE [--json] [--numbered] [--proofs]
+
+--numbered  also read the first 8 payload bytes behind the RTP header as a big-endian packet number
+--proofs    also check leaf-independent proofs: footer hash, Merkle root, chain head, chain order
+Exit code: 0 all sums right, 1 something is damaged, 2 usage.
+"""
+import hashlib
+import json
+import os
+import re
+import struct
+import sys
+
+HEADER, BLOCK, HOST = 36, 4096, 1 << 47
+
+
+def crc_table():
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return table
+
+
+TABLE = crc_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    table = TABLE
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def sha(data):
+    return hashlib.sha256(data).digest()
+
+
+class Store:
+    def __init__(self, path, numbered):
+        self.path, self.numbered = path, numbered
+        self.streams, self.events, self.rtcp = {}, 0, {}
+        self.damaged, self.open = [], {}
+
+    def record(self, kind, source, index, arrival, payload):
+        stream, ordinal = source >> 16, source & 0xFFFF
+        if kind == 3:
+            self.events += 1
+            event = json.loads(payload)
+            if event.get("event") in ("open", "changed"):
+                self.open[stream] = event["description"]
+        elif kind == 2:
+            self.rtcp[stream] = self.rtcp.get(stream, 0) + 1
+        elif kind == 1:
+            key = (stream, ordinal)
+            self.streams.setdefault(key, []).append((index, arrival, payload))
+
+    def bad(self, path, offset, why):
+        self.damaged.append({"file": path, "offset": offset, "why": why})
+
+    # format-record.md. Returns the record's size, or 0 where there is no valid one.
+    def one(self, path, data, at, limit, offset, check=True):
+        if at + HEADER > limit:
+            return 0
+        length, kind, _flags, _gen, source, index, arrival, crc = struct.unpack_from(
+            "<IBBHQQQI", data, at)
+        total = (HEADER + length + 7) // 8 * 8
+        if at + total > limit or kind not in (1, 2, 3, 4, 255):
+            return 0
+        payload = bytes(data[at + HEADER:at + HEADER + length])
+        if check and crc32c(bytes(data[at:at + 32]) + payload) != crc:
+            self.bad(path, offset + at, "record checksum")
+            return total
+        if kind != 255:
+            self.record(kind, source, index, arrival, payload)
+        return total
+
+    # format-segment.md
+    def segment(self, path, proofs):
+        with open(path, "rb") as file:
+            data = file.read()
+        tail = data[-512:]
+        if len(tail) < 512 or tail[:8] != b"FTSEGEND" or \
+                crc32c(tail[:508]) != struct.unpack_from("<I", tail, 508)[0]:
+            self.bad(path, len(data) - 512, "trailer")
+            return None
+        worker, = struct.unpack_from("<H", tail, 12)
+        number, first, through, created = struct.unpack_from("<QQQq", tail, 32)
+        rows_at, rows, clocks_at, clocks, fences_at, fences = struct.unpack_from("<6Q", tail, 64)
+        footer = data[rows_at:fences_at + fences * 8]
+        if sha(footer) != tail[312:344]:
+            self.bad(path, rows_at, "footer")
+            return None
+        leaves = []
+        for row in range(rows):
+            at = rows_at + row * 128
+            source, offset, size, records = struct.unpack_from("<4Q", data, at)
+            leaves.append(data[at + 80:at + 112])
+            head = data[offset:offset + 128]
+            body, = struct.unpack_from("<Q", head, 80)
+            if head[:8] != b"FTEXTNT1" or body + 128 != size or \
+                    struct.unpack_from("<Q", head, 8)[0] != source or \
+                    crc32c(head[:124]) != struct.unpack_from("<I", head, 124)[0]:
+                self.bad(path, offset, "extent header")
+                continue
+            if crc32c(data[offset + 128:offset + size]) != struct.unpack_from("<I", head, 116)[0]:
+                self.bad(path, offset, "extent records")
+                continue
+            at, count = offset + 128, 0
+            while at < offset + size:
+                # The extent's own sum covers every byte: records need not be summed again.
+                step = self.one(path, data, at, offset + size, 0, check=False)
+                if not step:
+                    self.bad(path, at, "record")
+                    break
+                at, count = at + step, count + 1
+            if count != records:
+                self.bad(path, offset, "record count")
+        if proofs:
+            self.proofs(path, tail, leaves, created)
+        return worker, number, first, through, tail[144:176], tail[176:208]
+
+    # format-evidence.md
+    def proofs(self, path, tail, leaves, created):
+        def root(part):
+            if not part:
+                return sha(b"")
+            if len(part) == 1:
+                return part[0]
+            half = 1
+            while half * 2 < len(part):
+                half *= 2
+            return sha(b"\x01" + root(part[:half]) + root(part[half:]))
+        if root(leaves) != tail[112:144]:
+            self.bad(path, 0, "Merkle root")
+        head = sha(b"floortape chain 1\0" + tail[144:176] + tail[112:144]
+                   + struct.pack("<Q", len(leaves)) + tail[312:344] + tail[16:32] + tail[12:14]
+                   + tail[32:40] + tail[40:48] + tail[48:56] + tail[56:64])
+        if head != tail[176:208]:
+            self.bad(path, 0, "chain head")
+
+    # format-log.md. Groups of one file: (first, sequence, end, ring, payload offset)
+    def groups(self, path):
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            block = file.read(BLOCK)
+            if len(block) < BLOCK or block[:8] != b"FTLOGF01" or \
+                    crc32c(block[:64]) != struct.unpack_from("<I", block, 64)[0]:
+                return
+            sequence, = struct.unpack_from("<Q", block, 32)
+            at = BLOCK
+            while at + 128 <= size:
+                file.seek(at)
+                head = file.read(128)
+                if head[:8] == b"FTGROUP1" and struct.unpack_from("<Q", head, 16)[0] == sequence \
+                        and crc32c(head[:124]) == struct.unpack_from("<I", head, 124)[0]:
+                    first, length = struct.unpack_from("<QQ", head, 40)
+                    ring, = struct.unpack_from("<Q", head, 104)
+                    crc, = struct.unpack_from("<I", head, 112)
+                    yield first, sequence, first + length, ring, path, at + 128, crc
+                    at += (128 + length + BLOCK - 1) // BLOCK * BLOCK
+                else:
+                    at += BLOCK
+
+    def log(self, folder, sealed):
+        groups = []
+        for name in sorted(os.listdir(folder)):
+            if name.endswith(".log"):
+                groups.extend(self.groups(os.path.join(folder, name)))
+        following = sealed
+        for first, _seq, end, ring, path, offset, crc in sorted(groups):
+            if end <= following:
+                continue
+            with open(path, "rb") as file:
+                file.seek(offset)
+                data = file.read(end - first)
+            if crc32c(data) != crc:
+                self.bad(path, offset, "commit group")
+                continue
+            if first > following:
+                self.bad(path, offset, "positions %d to %d" % (following, first))
+            at = first
+            while at < end:
+                left = ring - at % ring
+                if left < HEADER:
+                    at += left
+                    continue
+                start = at - first
+                if at < following:
+                    length, = struct.unpack_from("<I", data, start)
+                    step = (HEADER + length + 7) // 8 * 8
+                else:
+                    # The group's own sum covers every byte.
+                    limit = min(len(data), start + left)
+                    step = self.one(path, data, start, limit, offset, check=False)
+                if not step:
+                    self.bad(path, offset + start, "record")
+                    break
+                at += step
+            following = end
+
+    def read(self, proofs):
+        sealed, heads = {}, {}
+        folder = os.path.join(self.path, "segments")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        for name in names:
+            match = re.fullmatch(r"w(\d+)-(\d{10})\.seg", name)
+            if not match:
+                continue
+            path = os.path.join(folder, name)
+            found = self.segment(path, proofs)
+            if not found:
+                continue
+            worker, number, first, through, previous, head = found
+            if (worker, number) != (int(match[1]), int(match[2])):
+                self.bad(path, 0, "sealed under another name")
+            if proofs and previous != heads.get(worker, bytes(32)):
+                self.bad(path, 0, "does not follow the chain")
+            heads[worker] = head
+            sealed[worker] = max(sealed.get(worker, 0), through)
+        folder = os.path.join(self.path, "log")
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            if re.fullmatch(r"w\d+", name):
+                self.log(os.path.join(folder, name), sealed.get(int(name[1:]), 0))
+
+    def report(self):
+        for (stream, ordinal), packets in sorted(self.streams.items()):
+            packets.sort(key=lambda one: one[0])
+            digest, before, duplicates = hashlib.sha256(), None, 0
+            numbers, total = [], 0
+            for index, _arrival, packet in packets:
+                if index == before:
+                    duplicates += 1
+                    continue
+                before = index
+                payload = rtp_payload(packet)
+                digest.update(payload)
+                total += len(packet)
+                if self.numbered and len(payload) >= 8:
+                    numbers.append(struct.unpack(">Q", payload[:8])[0])
+            first, last, unique = packets[0][0], packets[-1][0], len(packets) - duplicates
+            description = self.open.get(stream, {})
+            row = {
+                "stream": stream, "ordinal": ordinal, "rs": description.get("rs"),
+                "label": description.get("label"),
+                "ssrc": struct.unpack_from(">I", packets[0][2], 8)[0],
+                "packets": unique, "bytes": total, "first_index": first, "last_index": last,
+                "missing": last - first + 1 - unique, "duplicates": duplicates,
+                "sha256": digest.hexdigest(), "rtcp": self.rtcp.get(stream, 0),
+            }
+            if self.numbered and numbers:
+                row["numbers"] = [min(numbers), max(numbers)]
+                row["numbers_missing"] = max(numbers) - min(numbers) + 1 - len(set(numbers))
+            yield row
+
+
+def rtp_payload(packet):
+    """RFC 3550 section 5.1: payload behind CSRC list and extension, without padding."""
+    at = 12 + 4 * (packet[0] & 15)
+    if packet[0] & 0x10 and len(packet) >= at + 4:
+        at += 4 + 4 * struct.unpack_from(">H", packet, at + 2)[0]
+    end = len(packet)
+    if packet[0] & 0x20 and end > at:
+        end -= packet[-1]
+    return packet[at:max(at, end)]
+
+
+def main():
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    flags = {word for word in sys.argv[1:] if word.startswith("--")}
+    if len(words) != 1 or flags - {"--json", "--numbered", "--proofs"}:
+        print(__doc__, file=sys.stderr)
+        return 2
+    store = Store(words[0], "--numbered" in flags)
+    store.read("--proofs" in flags)
+    for row in store.report():
+        if "--json" in flags:
+            print(json.dumps(row))
+        else:
+            print("stream {stream} ssrc {ssrc:08x} label {label}: {packets} packets, index "
+                  "{first_index}-{last_index}, {missing} missing, {duplicates} twice, sha256 "
+                  "{sha256}".format(**row))
+    for one in store.damaged:
+        print("damaged: {file} at {offset}: {why}".format(**one), file=sys.stderr)
+    return 1 if store.damaged else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
