@@ -1,1 +1,25 @@
-//! See the layer's table of contents.
+//! Control: from SIP requests to recordings. An actor without sockets, files or clocks: signalling
+//! bytes, frames and answers of the journal come in, the same go out.
+//!
+//! Two rules shape it. *Persist before reply*: a 2xx leaves only when the journal is synced. *Never
+//! accept what is not stored*: it leaves only when media has confirmed every stream; a refusal, a
+//! failure or half a second of silence becomes 503 with Retry-After.
+
+mod actor;
+mod admission;
+mod change;
+mod effect;
+mod end;
+mod job;
+mod lines;
+mod recover;
+mod requests;
+mod session;
+mod slots;
+mod start;
+
+#[cfg(test)]
+mod tests;
+
+pub use actor::{Control, Setup};
+pub use effect::{Effect, Grave, Input};

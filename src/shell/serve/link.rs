@@ -98,6 +98,12 @@ impl AsyncLink {
         self.socket.async_io(Interest::WRITABLE, |socket| socket.try_send(&bytes, fds)).await
     }
 
+    /// Sends a frame that was made ready before; it may be tried again when this is cancelled.
+    pub async fn send_envelope(&self, envelope: &Envelope) -> io::Result<()> {
+        let bytes = envelope.emit();
+        self.socket.async_io(Interest::WRITABLE, |socket| socket.try_send(&bytes, &[])).await
+    }
+
     /// Waits for a frame; may be cancelled without losing one. `UnexpectedEof` where the peer has
     /// closed its end.
     pub async fn recv(&self) -> io::Result<Received> {

@@ -1,0 +1,409 @@
+//! The control actor: what it holds, where inputs go, and how jobs end.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+
+use super::admission::{Admission, RETRY_AFTER_S};
+use super::effect::{Effect, Grave, Input};
+use super::job::{ANSWER_MS, Job, Purpose};
+use super::session::{Phase, Session};
+use super::slots::Slots;
+use crate::base::ids::{Generation, RsId, Slot, StreamId};
+use crate::base::ports::Entropy;
+use crate::base::time::{ClockMap, Mono};
+use crate::config::model::Config;
+use crate::plane::handoff::frame::{Envelope, Frame, Notice};
+use crate::proto::sip::{self, DialogId, Endpoint, EndpointConfig, Reply, TxnId};
+use crate::store::event::Origin;
+use crate::store::journal::entry::Entry;
+use crate::store::journal::keybox::KeyBox;
+
+/// What control is made from.
+pub struct Setup {
+    /// The validated configuration.
+    pub config: Config,
+    /// The port pairs that keeper reserved: RTP addresses by slot.
+    pub slots: Vec<(Slot, SocketAddr)>,
+    /// Seals keys for the journal.
+    pub keys: KeyBox,
+    /// Source of keys, salts and ids.
+    pub entropy: Box<dyn Entropy>,
+    /// Seed of tags and branches.
+    pub seed: u64,
+}
+
+/// Control: SIP sessions to recordings.
+pub struct Control {
+    pub(super) config: Config,
+    pub(super) sip: Endpoint,
+    pub(super) slots: Slots,
+    pub(super) sessions: BTreeMap<RsId, Session>,
+    pub(super) dialogs: HashMap<DialogId, RsId>,
+    pub(super) admission: Admission,
+    pub(super) keys: KeyBox,
+    pub(super) entropy: Box<dyn Entropy>,
+    pub(super) now: ClockMap,
+    pub(super) effects: VecDeque<Effect>,
+    /// Next free stream id, and the bound that the journal has reserved.
+    pub(super) stream_ids: (StreamId, StreamId),
+    jobs: BTreeMap<u64, Job>,
+    /// Media request → job.
+    requests: HashMap<u64, u64>,
+    /// Journal token → job.
+    tokens: HashMap<u64, u64>,
+    next: u64,
+    stopping: bool,
+    /// Streams that left a running RS and are being closed.
+    pub(super) closing: Vec<(RsId, Slot, Generation, StreamId)>,
+}
+
+impl Control {
+    /// A control without sessions; [`Self::recover`] comes next.
+    pub fn new(setup: Setup) -> Self {
+        let mut slots = Slots::default();
+        for (slot, address) in setup.slots {
+            slots.add(slot, &[address]);
+        }
+        let admission = Admission {
+            streams_max: setup.config.media.streams_max as usize,
+            ..Admission::default()
+        };
+        Control {
+            sip: Endpoint::new(EndpointConfig {
+                seed: setup.seed,
+                user_agent: concat!("Floortape/", env!("CARGO_PKG_VERSION")).to_owned(),
+                message_bytes_max: setup.config.sip.max_message_bytes,
+                retry_after_s: RETRY_AFTER_S,
+                ..EndpointConfig::default()
+            }),
+            config: setup.config,
+            slots,
+            sessions: BTreeMap::new(),
+            dialogs: HashMap::new(),
+            admission,
+            keys: setup.keys,
+            entropy: setup.entropy,
+            now: ClockMap::default(),
+            effects: VecDeque::new(),
+            stream_ids: (StreamId(1), StreamId(1)),
+            jobs: BTreeMap::new(),
+            requests: HashMap::new(),
+            tokens: HashMap::new(),
+            next: 0,
+            stopping: false,
+            closing: Vec::new(),
+        }
+    }
+
+    /// Takes one input. `now` is when it was seen.
+    pub fn handle(&mut self, now: ClockMap, input: Input<'_>) {
+        self.now = now;
+        match input {
+            Input::Sip(input) => self.sip.handle(now.mono, input),
+            Input::Media(envelope) => self.media_says(envelope),
+            Input::MediaUp => self.media_up(),
+            Input::MediaDown => self.media_down(),
+            Input::Persisted { token, error } => self.persisted(token, error),
+            Input::DiskFree { shortfall } => self.disk_free(shortfall),
+            Input::Keeper(frame) => self.keeper_says(frame),
+        }
+        self.signalling();
+        self.expire();
+        // What just expired was answered: let the answers out.
+        self.signalling();
+        self.report_drained();
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Input::Sip`] with a tick is due.
+    pub fn next_timeout(&self) -> Option<Mono> {
+        let jobs = self.jobs.values().map(|job| job.deadline).min();
+        let endings = self.sessions.values().filter_map(|session| match session.phase {
+            Phase::Ending(at) => Some(at),
+            _ => None,
+        });
+        [self.sip.next_timeout(), jobs, endings.min()].into_iter().flatten().min()
+    }
+
+    /// RSs that are up.
+    pub fn live(&self) -> usize {
+        self.sessions
+            .values()
+            .filter(|session| matches!(session.phase, Phase::Starting | Phase::Live))
+            .count()
+    }
+
+    fn signalling(&mut self) {
+        while let Some(output) = self.sip.poll() {
+            match output {
+                sip::Output::Transmit { target, bytes } => {
+                    self.effects.push_back(Effect::Transmit { target, bytes });
+                }
+                sip::Output::Disconnect { conn } => {
+                    self.effects.push_back(Effect::Disconnect { conn });
+                }
+                sip::Output::Request(request) => self.requested(request),
+                sip::Output::Cancelled { txn } => self.cancelled(txn),
+                sip::Output::AckMissing { dialog } => self.ack_missing(dialog),
+                sip::Output::Response { request, dialog, message } => {
+                    self.responded(request, dialog, &message);
+                }
+                sip::Output::Acked { .. } | sip::Output::RequestFailed { .. } => {}
+            }
+        }
+    }
+
+    fn keeper_says(&mut self, frame: Frame) {
+        match frame {
+            Frame::Drain => self.admission.draining = true,
+            Frame::Stop => {
+                self.admission.draining = true;
+                self.stopping = true;
+                self.end_all("recorder is being stopped");
+            }
+            Frame::Reload { config } => match serde_json::from_str::<Config>(&config) {
+                Ok(config) => {
+                    self.admission.streams_max = config.media.streams_max as usize;
+                    self.config = config;
+                    self.log(Grave::Info, "configuration reloaded".to_owned());
+                }
+                Err(error) => self.log(Grave::Error, format!("configuration not taken: {error}")),
+            },
+            _ => {}
+        }
+    }
+
+    fn report_drained(&mut self) {
+        let waiting = self.stopping || self.admission.draining;
+        if waiting && self.sessions.is_empty() && self.jobs.is_empty() {
+            self.admission.draining = true;
+            if !std::mem::replace(&mut self.admission.drained, true) {
+                self.effects.push_back(Effect::Keeper(Frame::Drained));
+            }
+        }
+    }
+
+    fn disk_free(&mut self, shortfall: Option<String>) {
+        if shortfall.is_some() != self.admission.disk_shortfall.is_some() {
+            match &shortfall {
+                Some(why) => {
+                    self.log(Grave::Error, format!("new recordings are refused: {why}"));
+                }
+                None => self.log(Grave::Info, "the disk has room again".to_owned()),
+            }
+        }
+        self.admission.disk_shortfall = shortfall;
+    }
+
+    fn media_says(&mut self, envelope: Envelope) {
+        let Envelope { id, frame, .. } = envelope;
+        match frame {
+            Frame::Opened { slot, generation, applied } => {
+                self.answered(id, None, Some((slot, generation, applied)));
+            }
+            Frame::Refused { why, .. } => self.answered(id, Some(why.to_string()), None),
+            Frame::Closed { slot, generation, .. } => {
+                self.answered(id, None, None);
+                self.stream_closed(slot, generation);
+            }
+            Frame::Done => self.answered(id, None, None),
+            Frame::Stats(stats) => {
+                for worker in stats {
+                    match worker.disk_error {
+                        Some(error) => self.admission.log_errors.insert(worker.worker, error),
+                        None => self.admission.log_errors.remove(&worker.worker),
+                    };
+                }
+            }
+            Frame::Notice(notice) => self.noticed(notice),
+            _ => {}
+        }
+    }
+
+    fn noticed(&mut self, notice: Notice) {
+        match notice {
+            Notice::Sealed { .. } => self.effects.push_back(Effect::Sealed),
+            Notice::Disk { worker, error: Some(error) } => {
+                self.log(Grave::Error, format!("log of worker {}: {error}", worker.0));
+                self.admission.log_errors.insert(worker, error);
+            }
+            Notice::Disk { worker, error: None } => {
+                self.admission.log_errors.remove(&worker);
+            }
+            Notice::AuthFailing { slot, .. } => {
+                if let Some((rs, label)) = self.of_slot(slot) {
+                    let text = format!("{rs} stream {label}: keys do not match, nothing verifies");
+                    self.log(Grave::Error, text);
+                }
+            }
+            Notice::Source { .. } => {}
+        }
+    }
+
+    fn of_slot(&self, slot: Slot) -> Option<(RsId, String)> {
+        self.sessions.values().find_map(|session| {
+            let stream = session.streams.iter().find(|s| s.description.slot == slot)?;
+            let label = stream.description.label.clone().unwrap_or_default();
+            Some((session.rs, label))
+        })
+    }
+
+    // Jobs.
+
+    pub(super) fn log(&mut self, grave: Grave, text: String) {
+        self.effects.push_back(Effect::Log { grave, text });
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Begins a job; `frames` go to media, `entries` to the journal.
+    pub(super) fn begin(
+        &mut self,
+        purpose: Purpose,
+        rs: RsId,
+        txn: Option<TxnId>,
+        reply: Option<Reply>,
+        frames: Vec<Frame>,
+        entries: Vec<Entry>,
+    ) {
+        let number = self.number();
+        let mut media = HashSet::new();
+        for frame in frames {
+            let id = self.number();
+            media.insert(id);
+            self.requests.insert(id, number);
+            self.effects.push_back(Effect::Media(Envelope { id, fds: 0, frame }));
+        }
+        let journal = (!entries.is_empty()).then(|| self.number());
+        if let Some(token) = journal {
+            self.tokens.insert(token, number);
+            self.effects.push_back(Effect::Persist { token, entries });
+        }
+        let deadline = match purpose {
+            // Nobody waits for it, and giving it up would forget that it is owed.
+            Purpose::Quiet => Mono(u64::MAX),
+            _ => self.now.mono.plus_ms(ANSWER_MS),
+        };
+        let job = Job {
+            purpose,
+            rs,
+            txn,
+            reply,
+            media,
+            journal,
+            deadline,
+            refused: None,
+            applied: Vec::new(),
+            plan: None,
+        };
+        self.jobs.insert(number, job);
+        self.finish_if_ready(number);
+    }
+
+    fn answered(
+        &mut self,
+        id: u64,
+        refused: Option<String>,
+        applied: Option<(Slot, Generation, ClockMap)>,
+    ) {
+        let Some(number) = self.requests.remove(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        job.media.remove(&id);
+        job.refused = job.refused.take().or(refused);
+        job.applied.extend(applied);
+        self.finish_if_ready(number);
+    }
+
+    fn persisted(&mut self, token: u64, error: Option<String>) {
+        if let Some(error) = &error
+            && self.admission.journal_error.is_none()
+        {
+            // F19: media goes on; nothing new is promised.
+            self.log(Grave::Error, format!("journal failed, new recordings are refused: {error}"));
+            self.admission.journal_error = Some(error.clone());
+        }
+        let Some(number) = self.tokens.remove(&token) else { return };
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        job.journal = None;
+        job.refused = job.refused.take().or(error);
+        self.finish_if_ready(number);
+    }
+
+    fn finish_if_ready(&mut self, number: u64) {
+        if self.jobs.get(&number).is_some_and(Job::is_ready)
+            && let Some(job) = self.jobs.remove(&number)
+        {
+            self.finish(job);
+        }
+    }
+
+    fn finish(&mut self, job: Job) {
+        match job.purpose {
+            Purpose::Start => self.finish_start(job),
+            Purpose::Change => self.finish_change(job),
+            Purpose::End => self.finish_end(job),
+            Purpose::Quiet => {}
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.now.mono;
+        let late: Vec<u64> =
+            self.jobs.iter().filter(|(_, job)| job.deadline <= now).map(|(n, _)| *n).collect();
+        for number in late {
+            if let Some(mut job) = self.jobs.remove(&number) {
+                let what = if job.journal.is_some() { "the journal" } else { "media" };
+                job.refused = Some(format!("{what} did not answer within {ANSWER_MS} ms"));
+                self.finish(job);
+            }
+        }
+        let over: Vec<RsId> = self
+            .sessions
+            .values()
+            .filter(|session| matches!(session.phase, Phase::Ending(at) if at <= now))
+            .map(|session| session.rs)
+            .collect();
+        for rs in over {
+            self.close_streams(rs, Origin::Src);
+        }
+    }
+
+    /// The job that an INVITE waits for.
+    pub(super) fn job_of(&mut self, txn: TxnId) -> Option<&mut Job> {
+        self.jobs.values_mut().find(|job| job.txn == Some(txn))
+    }
+
+    /// Ends a job early: its INVITE was cancelled.
+    pub(super) fn refuse_job(&mut self, txn: TxnId, why: &str) {
+        let number = self.jobs.iter().find(|(_, job)| job.txn == Some(txn)).map(|(n, _)| *n);
+        if let Some(number) = number {
+            if let Some(job) = self.jobs.get_mut(&number) {
+                job.refused = Some(why.to_owned());
+            }
+            self.finish_if_ready(number);
+        }
+    }
+
+    /// Whether a job of this RS is still under way.
+    pub(super) fn is_busy(&self, rs: RsId) -> bool {
+        self.jobs.values().any(|job| job.rs == rs && job.txn.is_some())
+    }
+
+    fn media_down(&mut self) {
+        self.admission.media_up = false;
+        self.log(Grave::Warn, "media went away; its successor is being started".to_owned());
+        // Its successor gets everything again; who waited for an answer gets 503 in time.
+        self.requests.clear();
+        for job in self.jobs.values_mut().filter(|job| matches!(job.purpose, Purpose::Quiet)) {
+            job.media.clear();
+        }
+        self.jobs.retain(|_, job| !matches!(job.purpose, Purpose::Quiet) || !job.is_ready());
+    }
+}

@@ -1,0 +1,286 @@
+//! A re-INVITE or UPDATE: streams added, removed, paused, resumed, moved, re-keyed; or metadata
+//! alone. Until media and journal have said yes the old state stands (RFC 3261 §14).
+
+use std::collections::HashMap;
+
+use super::actor::Control;
+use super::effect::Grave;
+use super::job::{Job, Plan, Purpose};
+use super::lines::{Locals, Wanted};
+use super::recover::state;
+use super::session::context;
+use super::start::{metadata_quirks, of_refusal, wanted};
+use crate::base::ids::{Generation, RsId, Slot};
+use crate::base::time::ClockMap;
+use crate::plane::handoff::frame::Frame;
+use crate::proto::session::{self as rs_proto, Body, Negotiated};
+use crate::proto::sip::{IncomingRequest, Reply};
+use crate::store::event::Origin;
+use crate::store::journal::entry::{Entry, StreamOpened};
+
+impl Control {
+    /// A re-INVITE or UPDATE of a running RS.
+    pub(super) fn changed(&mut self, rs: RsId, request: &IncomingRequest) {
+        if self.is_busy(rs) {
+            // RFC 3311 §5.2, RFC 3261 §14.2: one offer at a time.
+            return self.reply(request.txn, Reply::new(500).with("Retry-After", "1"));
+        }
+        let policy = self.policy(request.peer.ip());
+        let body = match Self::body(&request.message, &policy) {
+            Ok(body) => body,
+            Err(refusal) => return self.reply(request.txn, of_refusal(refusal)),
+        };
+        if let Some(refusal) = body.refusal() {
+            return self.reply(request.txn, of_refusal(refusal));
+        }
+        let Some(offer) = &body.offer else { return self.without_offer(rs, request) };
+        let Some(session) = self.sessions.get(&rs) else { return };
+        let negotiated = rs_proto::negotiate(offer, session.negotiated.as_ref(), &policy);
+        self.apply(rs, request, &body, negotiated);
+    }
+
+    /// Metadata alone, or nothing but a refresh. An offerless re-INVITE gets our present SDP as the
+    /// offer: the same lines, none new (RFC 7866 §7.2).
+    fn without_offer(&mut self, rs: RsId, request: &IncomingRequest) {
+        let entries = self.bodies(rs, &request.message);
+        let mut reply = self.with_capabilities(Reply::new(200), request);
+        if request.message.method() == Some("INVITE")
+            && let Some(session) = self.sessions.get(&rs)
+        {
+            reply = reply.with("Content-Type", "application/sdp");
+            reply.body = session.answer_sdp.clone().into_bytes();
+        }
+        self.begin(Purpose::Change, rs, Some(request.txn), Some(reply), Vec::new(), entries);
+    }
+
+    fn apply(&mut self, rs: RsId, request: &IncomingRequest, body: &Body, negotiated: Negotiated) {
+        let wanted = wanted(&negotiated);
+        let Some(session) = self.sessions.get(&rs) else { return };
+        let old: HashMap<u16, StreamOpened> =
+            session.streams.iter().map(|s| (s.description.line, s.clone())).collect();
+        let fresh = wanted.iter().filter(|line| !continues(old.get(&line.line), line)).count();
+        if fresh > 0
+            && let Some(why) = self.admission.obstacle(self.slots.used(), self.slots.free(), fresh)
+        {
+            self.log(Grave::Error, format!("{rs}: change refused: {why}"));
+            let reply = self.unavailable(&why);
+            return self.reply(request.txn, reply);
+        }
+        let (mut plan, locals, mut entries) = self.plan(rs, &wanted, &old, negotiated.lines.len());
+        let frames = self.frames(rs, &plan, &old);
+        self.write_answer(rs, &mut plan, &negotiated, &locals);
+        let mut quirks = negotiated.quirks.clone();
+        quirks.extend(metadata_quirks(body, &negotiated));
+        plan.negotiated = Some(negotiated);
+        let dialog = request.dialog.and_then(|dialog| self.sip.snapshot(dialog));
+        if let Some(dialog) = dialog {
+            let answer_sdp =
+                self.keys.seal(&*self.entropy, plan.answer_sdp.as_bytes(), &context(rs, "answer"));
+            entries.push(Entry::Changed {
+                rs,
+                at: self.now.wall,
+                dialog: state(dialog),
+                streams: plan.streams.clone(),
+                quirks,
+                answer_sdp,
+            });
+        }
+        entries.extend(self.bodies(rs, &request.message));
+        let mut reply = self
+            .with_capabilities(Reply::new(200), request)
+            .with("Content-Type", "application/sdp");
+        reply.body = plan.answer_sdp.clone().into_bytes();
+        self.begin(Purpose::Change, rs, Some(request.txn), Some(reply), frames, entries);
+        if let Some(job) = self.job_of(request.txn) {
+            job.plan = Some(Box::new(plan));
+        } else {
+            // Answered at once: media and journal had nothing to do.
+            self.adopt(rs, plan, &[]);
+        }
+    }
+
+    /// The streams as they are to be.
+    fn plan(
+        &mut self,
+        rs: RsId,
+        wanted: &[Wanted],
+        old: &HashMap<u16, StreamOpened>,
+        lines: usize,
+    ) -> (Plan, Locals, Vec<Entry>) {
+        let mut entries = Vec::new();
+        let mut locals: Locals = (0..lines).map(|_| None).collect();
+        let mut plan = Plan::default();
+        for line in wanted {
+            let known = old.get(&line.line).filter(|known| continues(Some(known), line));
+            // Our port stays, and so our key stays with its suite (RFC 4568 §7.1.4).
+            let kept = known.and_then(|known| {
+                let suite = line.crypto.as_ref()?.1;
+                self.local_key(rs, known).filter(|_| known.description.suite == Some(suite))
+            });
+            let key = match (kept, &line.crypto) {
+                (Some(key), _) => Some(key),
+                (None, Some((_, suite, _))) => Some(self.fresh_key(*suite)),
+                (None, None) => None,
+            };
+            let sealed = match (&line.crypto, &key, known) {
+                (Some(_), Some(_), Some(known)) if self.same_crypto(rs, known, line) => {
+                    known.crypto.clone()
+                }
+                (Some(crypto), Some(key), _) => Some(self.seal_crypto(rs, crypto, key)),
+                _ => None,
+            };
+            let (stream, place) = match known {
+                Some(known) => {
+                    let slot = known.description.slot;
+                    let port = self.slots.port(slot).expect("a stream's slot is in the pool");
+                    (known.description.stream, (slot, known.generation, port))
+                }
+                None => {
+                    let place = self.slots.take().expect("admission counted the free pairs");
+                    plan.opened.push(place.0);
+                    (self.stream_id(&mut entries), place)
+                }
+            };
+            plan.streams.push(line.stream(rs, stream, place, sealed));
+            locals[usize::from(line.line)] = Some((place, key));
+        }
+        let stays = |stream: &&StreamOpened| {
+            !plan.streams.iter().any(|s| s.description.stream == stream.description.stream)
+        };
+        plan.removed = old.values().filter(stays).cloned().collect();
+        (plan, locals, entries)
+    }
+
+    /// What media must do about it.
+    fn frames(&self, rs: RsId, plan: &Plan, old: &HashMap<u16, StreamOpened>) -> Vec<Frame> {
+        let Some(session) = self.sessions.get(&rs) else { return Vec::new() };
+        let mut frames = Vec::new();
+        for stream in &plan.streams {
+            let before = old
+                .get(&stream.description.line)
+                .filter(|before| before.description.stream == stream.description.stream);
+            if before == Some(stream) {
+                continue;
+            }
+            let Some(open) = session.open_frame(&self.keys, stream) else { continue };
+            frames.push(match before {
+                Some(_) => Frame::Update { stream: Box::new(open), by: Origin::Src },
+                None => Frame::Open(Box::new(open)),
+            });
+        }
+        frames
+    }
+
+    /// The answer's text; its version rises only when the text differs (RFC 3264 §8).
+    fn write_answer(&self, rs: RsId, plan: &mut Plan, negotiated: &Negotiated, locals: &Locals) {
+        let Some(session) = self.sessions.get(&rs) else { return };
+        plan.origin = session.origin;
+        plan.answer_sdp = self.answer_text(negotiated, locals, plan.origin);
+        if plan.answer_sdp != session.answer_sdp {
+            plan.origin.1 += 1;
+            plan.answer_sdp = self.answer_text(negotiated, locals, plan.origin);
+        }
+    }
+
+    /// Both have answered, or one has refused.
+    pub(super) fn finish_change(&mut self, job: Job) {
+        let Job { rs, txn, reply, refused, plan, applied, .. } = job;
+        let (Some(txn), Some(reply)) = (txn, reply) else { return };
+        if let Some(why) = refused {
+            self.log(Grave::Error, format!("{rs}: change refused: {why}"));
+            if let Some(plan) = plan {
+                self.undo(rs, *plan);
+            }
+            let refusal = self.unavailable(&why);
+            let reply = if reply.code == 487 { reply } else { refusal };
+            return self.reply(txn, reply);
+        }
+        if let Some(plan) = plan {
+            self.adopt(rs, *plan, &applied);
+        }
+        self.reply(txn, reply);
+    }
+
+    /// The plan is the state from now on.
+    fn adopt(&mut self, rs: RsId, plan: Plan, applied: &[(Slot, Generation, ClockMap)]) {
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        let mut entries = Vec::new();
+        for stream in &plan.streams {
+            let id = stream.description.stream;
+            let before = session.streams.iter().find(|s| s.description.stream == id);
+            let at = applied.iter().find(|(slot, ..)| *slot == stream.description.slot);
+            if let (Some(before), Some((_, _, at))) = (before, at)
+                && before.active != stream.active
+            {
+                entries.push(Entry::Direction {
+                    rs,
+                    stream: id,
+                    at: at.wall,
+                    mono: at.mono,
+                    active: stream.active,
+                    by: Origin::Src,
+                });
+            }
+        }
+        session.streams = plan.streams;
+        session.origin = plan.origin;
+        session.answer_sdp = plan.answer_sdp;
+        session.negotiated = plan.negotiated;
+        if !entries.is_empty() {
+            self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
+        }
+        self.close_removed(rs, plan.removed);
+    }
+
+    /// A refused change: new streams are closed, changed ones are told their old state again.
+    fn undo(&mut self, rs: RsId, plan: Plan) {
+        let (opened, kept): (Vec<_>, Vec<_>) = plan
+            .streams
+            .into_iter()
+            .partition(|stream| plan.opened.contains(&stream.description.slot));
+        self.close_removed(rs, opened);
+        let Some(session) = self.sessions.get(&rs) else { return };
+        let frames: Vec<Frame> = session
+            .streams
+            .iter()
+            .filter(|old| {
+                let same = |new: &&StreamOpened| new.description.stream == old.description.stream;
+                kept.iter().find(same).is_some_and(|new| new != *old)
+            })
+            .filter_map(|old| session.open_frame(&self.keys, old))
+            .map(|open| Frame::Update { stream: Box::new(open), by: Origin::Srs })
+            .collect();
+        let streams = session.streams.clone();
+        let Some(dialog) = session.dialog.and_then(|dialog| self.sip.snapshot(dialog)) else {
+            return;
+        };
+        let answer_sdp =
+            self.keys.seal(&*self.entropy, session.answer_sdp.as_bytes(), &context(rs, "answer"));
+        let entry = Entry::Changed {
+            rs,
+            at: self.now.wall,
+            dialog: state(dialog),
+            streams,
+            quirks: Vec::new(),
+            answer_sdp,
+        };
+        self.begin(Purpose::Quiet, rs, None, None, frames, vec![entry]);
+    }
+
+    fn close_removed(&mut self, rs: RsId, removed: Vec<StreamOpened>) {
+        let mut frames = Vec::new();
+        for stream in removed {
+            let (slot, generation) = (stream.description.slot, stream.generation);
+            self.closing.push((rs, slot, generation, stream.description.stream));
+            frames.push(Frame::Close { slot, generation, by: Origin::Src });
+        }
+        if !frames.is_empty() {
+            self.begin(Purpose::Quiet, rs, None, None, frames, Vec::new());
+        }
+    }
+}
+
+/// Whether the line goes on with the stream it had: same kind of media.
+fn continues(known: Option<&StreamOpened>, line: &Wanted) -> bool {
+    known.is_some_and(|known| known.description.media == line.media)
+}

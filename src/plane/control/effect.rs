@@ -1,0 +1,78 @@
+//! What goes into control and what comes out of it.
+
+use crate::plane::handoff::frame::{Envelope, Frame};
+use crate::proto::sip;
+use crate::store::journal::entry::Entry;
+
+/// Something happened outside.
+pub enum Input<'a> {
+    /// Signalling bytes, a connection's end, or time.
+    Sip(sip::Input<'a>),
+    /// A frame from media.
+    Media(Envelope),
+    /// The link to media is up (again): everything that media must know is said once more.
+    MediaUp,
+    /// The link to media broke.
+    MediaDown,
+    /// A journal job is durable, or failed for good.
+    Persisted {
+        /// Its token.
+        token: u64,
+        /// `None`: durable.
+        error: Option<String>,
+    },
+    /// Free space of the store's disk was looked at.
+    DiskFree {
+        /// `None`: enough; else what is missing, in words.
+        shortfall: Option<String>,
+    },
+    /// A frame from keeper.
+    Keeper(Frame),
+}
+
+/// Something to do outside.
+pub enum Effect {
+    /// Send signalling bytes.
+    Transmit {
+        /// Where.
+        target: sip::Target,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Close a signalling connection.
+    Disconnect {
+        /// Which.
+        conn: sip::ConnId,
+    },
+    /// Send a frame to media.
+    Media(Envelope),
+    /// Make entries durable, then say so.
+    Persist {
+        /// To be handed back.
+        token: u64,
+        /// In order.
+        entries: Vec<Entry>,
+    },
+    /// A segment is in place: the catalogue should take its footer.
+    Sealed,
+    /// Send a frame to keeper.
+    Keeper(Frame),
+    /// Tell the operator.
+    Log {
+        /// How grave.
+        grave: Grave,
+        /// In words, without keys.
+        text: String,
+    },
+}
+
+/// How grave a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grave {
+    /// Business as usual.
+    Info,
+    /// Somebody should look.
+    Warn,
+    /// Something is not being recorded.
+    Error,
+}

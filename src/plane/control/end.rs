@@ -1,0 +1,155 @@
+//! How an RS ends: BYE from the SRC, no ACK, the recorder being stopped.
+
+use super::actor::Control;
+use super::effect::Grave;
+use super::job::{Job, Purpose};
+use super::session::Phase;
+use crate::base::ids::{Generation, RsId, Slot};
+use crate::plane::handoff::frame::Frame;
+use crate::proto::sip::{ClientTxnId, DialogId, IncomingRequest, Reply};
+use crate::store::event::Origin;
+use crate::store::journal::entry::Entry;
+use crate::wire::sip::Message;
+
+/// Packets that were under way when the BYE came are still taken for this long (flows.md, 5: at
+/// most a second).
+const GRACE_MS: u64 = 300;
+
+impl Control {
+    /// BYE in a dialog: journal first, then 200, then the streams close.
+    pub(super) fn bye(&mut self, rs: RsId, request: &IncomingRequest) {
+        let mut entries = self.bodies(rs, &request.message);
+        entries.push(self.ended(rs, Origin::Src, "BYE from the SRC", &request.message));
+        if let Some(session) = self.sessions.get_mut(&rs) {
+            session.phase = Phase::Ending(self.now.mono.plus_ms(GRACE_MS));
+        }
+        let reply = Reply::new(200);
+        self.begin(Purpose::End, rs, Some(request.txn), Some(reply), Vec::new(), entries);
+    }
+
+    fn ended(&self, rs: RsId, by: Origin, reason: &str, message: &Message) -> Entry {
+        Entry::Ended {
+            rs,
+            at: self.now.wall,
+            by,
+            reason: reason.to_owned(),
+            remote_cseq: message.cseq().map_or(0, |cseq| cseq.number),
+        }
+    }
+
+    /// The end is journaled, or cannot be: the BYE is answered all the same, since the RS is over
+    /// whatever we say. A restart then finds it live and silent.
+    pub(super) fn finish_end(&mut self, job: Job) {
+        if let (Some(txn), Some(reply)) = (job.txn, job.reply) {
+            self.sip.respond(self.now.mono, txn, reply);
+        }
+        if let Some(session) = self.sessions.get_mut(&job.rs)
+            && let Some(dialog) = session.dialog.take()
+        {
+            self.dialogs.remove(&dialog);
+            self.sip.close(dialog);
+        }
+        self.log(Grave::Info, format!("{} ended", job.rs));
+    }
+
+    /// Asks media to close all streams of an RS; it is forgotten when all have answered.
+    pub(super) fn close_streams(&mut self, rs: RsId, by: Origin) {
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        session.phase = Phase::Closing;
+        let frames: Vec<Frame> = session
+            .streams
+            .iter()
+            .map(|stream| Frame::Close {
+                slot: stream.description.slot,
+                generation: stream.generation,
+                by,
+            })
+            .collect();
+        if frames.is_empty() {
+            self.sessions.remove(&rs);
+        } else {
+            self.begin(Purpose::Quiet, rs, None, None, frames, Vec::new());
+        }
+    }
+
+    /// Media has closed a stream: its port pair is free again.
+    pub(super) fn stream_closed(&mut self, slot: Slot, generation: Generation) {
+        let found = self.sessions.values_mut().find_map(|session| {
+            let place = session.streams.iter().position(|stream| {
+                stream.description.slot == slot && stream.generation == generation
+            })?;
+            Some((session.rs, session.streams.remove(place).description.stream))
+        });
+        if let Some((rs, stream)) = found {
+            self.free_stream(rs, stream, slot);
+        } else if let Some(place) =
+            self.closing.iter().position(|(_, s, g, _)| *s == slot && *g == generation)
+        {
+            let (rs, _, _, stream) = self.closing.swap_remove(place);
+            self.free_stream(rs, stream, slot);
+        }
+    }
+
+    fn free_stream(&mut self, rs: RsId, stream: crate::base::ids::StreamId, slot: Slot) {
+        self.slots.give_back(slot);
+        let entry = Entry::StreamClosed { rs, stream, slot, at: self.now.wall, by: Origin::Src };
+        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+        let over = self
+            .sessions
+            .get(&rs)
+            .is_some_and(|session| session.phase == Phase::Closing && session.streams.is_empty());
+        if over {
+            self.sessions.remove(&rs);
+        }
+    }
+
+    /// RFC 3261 §13.3.1.4: no ACK to our 200. What came is kept.
+    pub(super) fn ack_missing(&mut self, dialog: DialogId) {
+        if let Some(rs) = self.dialogs.get(&dialog).copied() {
+            self.log(Grave::Warn, format!("{rs}: no ACK came, ending it"));
+            self.end_by_us(rs, "no ACK");
+        }
+    }
+
+    /// Ends every RS: BYE with Reason, streams closed.
+    pub(super) fn end_all(&mut self, why: &str) {
+        let live: Vec<RsId> = self.sessions.keys().copied().collect();
+        for rs in live {
+            self.end_by_us(rs, why);
+        }
+    }
+
+    fn end_by_us(&mut self, rs: RsId, why: &str) {
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        if matches!(session.phase, Phase::Ending(_) | Phase::Closing) {
+            return;
+        }
+        session.phase = Phase::Ending(self.now.mono);
+        if let Some(dialog) = session.dialog.take() {
+            self.dialogs.remove(&dialog);
+            let reason = vec![("Reason".to_owned(), format!("SIP;cause=503;text=\"{why}\""))];
+            self.sip.request(self.now.mono, dialog, "BYE", &reason, &[]);
+        }
+        let entry = Entry::Ended {
+            rs,
+            at: self.now.wall,
+            by: Origin::Srs,
+            reason: why.to_owned(),
+            remote_cseq: 0,
+        };
+        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+    }
+
+    /// An answer to a request of ours. A BYE is over with any final answer.
+    pub(super) fn responded(
+        &mut self,
+        _request: ClientTxnId,
+        dialog: Option<DialogId>,
+        message: &Message,
+    ) {
+        let is_bye = message.cseq().is_some_and(|cseq| cseq.method == "BYE");
+        if let (true, Some(dialog), Some(200..)) = (is_bye, dialog, message.code()) {
+            self.sip.close(dialog);
+        }
+    }
+}

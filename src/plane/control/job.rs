@@ -1,0 +1,71 @@
+//! A job: a request that waits for media's answers and for the journal. Persist before reply, and
+//! reply only what media has confirmed.
+
+use std::collections::HashSet;
+
+use crate::base::ids::{Generation, RsId, Slot};
+use crate::base::time::{ClockMap, Mono};
+use crate::proto::session::Negotiated;
+use crate::proto::sip::{Reply, TxnId};
+use crate::store::journal::entry::StreamOpened;
+
+/// An answer that is not ready after this becomes 503 (design: an INVITE never hangs).
+pub(super) const ANSWER_MS: u64 = 500;
+
+/// What a finished job does.
+pub(super) enum Purpose {
+    /// Answer the INVITE that starts an RS.
+    Start,
+    /// Answer a re-INVITE or UPDATE.
+    Change,
+    /// Answer a BYE.
+    End,
+    /// Nothing is waiting for it: closing streams, metadata of no consequence.
+    Quiet,
+}
+
+/// A request in the making.
+pub(super) struct Job {
+    pub(super) purpose: Purpose,
+    pub(super) rs: RsId,
+    /// The transaction to answer, if any.
+    pub(super) txn: Option<TxnId>,
+    /// The answer when all goes well.
+    pub(super) reply: Option<Reply>,
+    /// Media requests without an answer yet.
+    pub(super) media: HashSet<u64>,
+    /// Journal token without an answer yet.
+    pub(super) journal: Option<u64>,
+    /// When it is given up.
+    pub(super) deadline: Mono,
+    /// Why it cannot be done, once known.
+    pub(super) refused: Option<String>,
+    /// When media applied each request.
+    pub(super) applied: Vec<(Slot, Generation, ClockMap)>,
+    /// What a change makes of the RS.
+    pub(super) plan: Option<Box<Plan>>,
+}
+
+/// The state of an RS after a change.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// All its streams.
+    pub(super) streams: Vec<StreamOpened>,
+    /// Slots that were taken for it.
+    pub(super) opened: Vec<Slot>,
+    /// Streams that end.
+    pub(super) removed: Vec<StreamOpened>,
+    /// The decided offer.
+    pub(super) negotiated: Option<Negotiated>,
+    /// `o=` of the answer.
+    pub(super) origin: (u64, u64),
+    /// The answer.
+    pub(super) answer_sdp: String,
+}
+
+impl Job {
+    /// Whether nothing is missing any more.
+    pub(super) fn is_ready(&self) -> bool {
+        self.refused.is_some() || self.media.is_empty() && self.journal.is_none()
+    }
+}

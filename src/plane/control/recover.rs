@@ -1,0 +1,238 @@
+//! What a restarted control knows: the journal, told again to the SIP endpoint and to media.
+
+use std::collections::BTreeMap;
+
+use super::actor::Control;
+use super::effect::{Effect, Grave};
+use super::job::Purpose;
+use super::session::{Phase, Session, context};
+use crate::base::ids::{RsId, StreamId};
+use crate::base::time::ClockMap;
+use crate::plane::handoff::frame::{Envelope, Frame};
+use crate::proto::sip::{DialogSnapshot, Transport};
+use crate::store::event::Origin;
+use crate::store::journal::entry::{DialogState, Entry, StreamOpened};
+
+/// Stream ids are reserved in the journal by the thousand.
+pub(super) const STREAM_ID_BLOCK: u64 = 1_000;
+
+/// What the journal says of one RS.
+struct Known {
+    session: Session,
+    dialog: DialogState,
+    /// CSeq of its BYE, if it is over.
+    ended: Option<u32>,
+}
+
+impl Control {
+    /// Takes the journal's entries. RSs that were up go on where `same_keeper` says that sockets
+    /// and memory have survived; else they are ended as orphans, because nobody has listened.
+    pub fn recover(&mut self, now: ClockMap, entries: &[Entry], same_keeper: bool) {
+        self.now = now;
+        let mut known: BTreeMap<RsId, Known> = BTreeMap::new();
+        for entry in entries {
+            self.learn(entry, &mut known);
+        }
+        for (rs, known) in known {
+            if known.ended.is_some() && known.session.streams.is_empty() {
+                continue;
+            }
+            self.take_back(rs, known, same_keeper);
+        }
+    }
+
+    fn learn(&mut self, entry: &Entry, known: &mut BTreeMap<RsId, Known>) {
+        match entry {
+            Entry::StreamIds { next } => self.stream_ids = (*next, *next),
+            Entry::Opened { rs, dialog, salt, streams, answer_sdp, .. } => {
+                let unsealed = |sealed, what| self.keys.open(sealed, &context(*rs, what)).ok();
+                let salt = unsealed(salt, "salt").and_then(|salt| salt[..].try_into().ok());
+                let Some(salt) = salt else {
+                    self.log(Grave::Error, format!("{rs}: its salt is sealed by another key"));
+                    return;
+                };
+                let answer = unsealed(answer_sdp, "answer").unwrap_or_default();
+                let answer_sdp = String::from_utf8_lossy(&answer).into_owned();
+                let session = Session {
+                    rs: *rs,
+                    phase: Phase::Live,
+                    dialog: None,
+                    salt,
+                    streams: self.learned(streams),
+                    bodies: 0,
+                    origin: origin(&answer_sdp),
+                    answer_sdp,
+                    negotiated: None,
+                };
+                known.insert(*rs, Known { session, dialog: dialog.clone(), ended: None });
+            }
+            Entry::Changed { rs, dialog, streams, answer_sdp, .. } => {
+                let streams = self.learned(streams);
+                let answer = self.keys.open(answer_sdp, &context(*rs, "answer")).ok();
+                if let Some(known) = known.get_mut(rs) {
+                    known.dialog = dialog.clone();
+                    known.session.streams = streams;
+                    if let Some(answer) = answer {
+                        known.session.answer_sdp = String::from_utf8_lossy(&answer).into_owned();
+                        known.session.origin = origin(&known.session.answer_sdp);
+                    }
+                }
+            }
+            Entry::Body { rs, number, .. } => {
+                if let Some(known) = known.get_mut(rs) {
+                    known.session.bodies = *number;
+                }
+            }
+            Entry::StreamClosed { rs, stream, .. } => {
+                if let Some(known) = known.get_mut(rs) {
+                    known.session.streams.retain(|open| open.description.stream != *stream);
+                }
+            }
+            Entry::Ended { rs, remote_cseq, .. } => {
+                if let Some(known) = known.get_mut(rs) {
+                    known.ended = Some(*remote_cseq);
+                }
+            }
+            Entry::Start { .. } | Entry::Direction { .. } => {}
+        }
+    }
+
+    fn learned(&mut self, streams: &[StreamOpened]) -> Vec<StreamOpened> {
+        for stream in streams {
+            self.slots.learn(stream.description.slot, stream.generation);
+            let next = StreamId(stream.description.stream.0 + 1);
+            if self.stream_ids.0 < next {
+                self.stream_ids = (next, self.stream_ids.1.max(next));
+            }
+        }
+        streams.to_vec()
+    }
+
+    fn take_back(&mut self, rs: RsId, known: Known, same_keeper: bool) {
+        let Known { mut session, dialog, ended } = known;
+        if !same_keeper {
+            if ended.is_none() {
+                let entry = Entry::Ended {
+                    rs,
+                    at: self.now.wall,
+                    by: Origin::Srs,
+                    reason: "orphaned: the recorder was not running".to_owned(),
+                    remote_cseq: 0,
+                };
+                self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+            }
+            for stream in session.streams {
+                let (stream, slot) = (stream.description.stream, stream.description.slot);
+                let entry =
+                    Entry::StreamClosed { rs, stream, slot, at: self.now.wall, by: Origin::Srs };
+                self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+            }
+            return;
+        }
+        session
+            .streams
+            .retain(|stream| self.slots.claim(stream.description.slot, stream.generation));
+        let id = self.sip.restore(snapshot(&dialog));
+        if let Some(cseq) = ended {
+            // A BYE whose 200 was lost comes again (RFC 3261 §17.2.2).
+            self.sip.restore_answer(id, cseq, "BYE", Vec::new());
+            self.sip.close(id);
+            session.phase = Phase::Ending(self.now.mono);
+        } else {
+            session.dialog = Some(id);
+            self.dialogs.insert(id, rs);
+        }
+        self.sessions.insert(rs, session);
+    }
+
+    /// Media is there (again): salts first, then every stream that should be open.
+    pub(super) fn media_up(&mut self) {
+        self.admission.media_up = true;
+        let sessions = self.sessions.values();
+        let salts = sessions.clone().map(|session| (session.rs, session.salt)).collect();
+        let streams = sessions
+            .flat_map(|session| {
+                session.streams.iter().map(|stream| (stream.description.stream, session.rs))
+            })
+            .collect();
+        let salts = Envelope { id: 0, fds: 0, frame: Frame::Salts { salts, streams } };
+        self.effects.push_back(Effect::Media(salts));
+        let mut frames = Vec::new();
+        for session in self.sessions.values() {
+            for stream in &session.streams {
+                let (slot, generation) = (stream.description.slot, stream.generation);
+                match session.phase {
+                    Phase::Starting | Phase::Live | Phase::Ending(_) => {
+                        if let Some(open) = session.open_frame(&self.keys, stream) {
+                            frames.push(Frame::Open(Box::new(open)));
+                        }
+                    }
+                    Phase::Closing => {
+                        frames.push(Frame::Close { slot, generation, by: Origin::Src });
+                    }
+                }
+            }
+        }
+        for (_, slot, generation, _) in &self.closing {
+            frames.push(Frame::Close { slot: *slot, generation: *generation, by: Origin::Src });
+        }
+        self.begin(Purpose::Quiet, RsId::default(), None, None, frames, Vec::new());
+    }
+}
+
+/// Session id and version of an `o=` line (RFC 4566 §5.2).
+fn origin(sdp: &str) -> (u64, u64) {
+    let line = sdp.lines().find_map(|line| line.strip_prefix("o=")).unwrap_or("");
+    let mut fields = line.split(' ').skip(1).map(|field| field.parse().unwrap_or(1));
+    (fields.next().unwrap_or(1), fields.next().unwrap_or(1))
+}
+
+/// The journal's form of a dialog as the endpoint wants it.
+pub(super) fn snapshot(state: &DialogState) -> DialogSnapshot {
+    DialogSnapshot {
+        call_id: state.call_id.clone(),
+        local_tag: state.local_tag.clone(),
+        remote_tag: state.remote_tag.clone(),
+        local_uri: state.local_uri.clone(),
+        remote_uri: state.remote_uri.clone(),
+        remote_target: state.remote_target.clone(),
+        route_set: state.route_set.clone(),
+        local_cseq: state.local_cseq,
+        remote_cseq: state.remote_cseq,
+        transport: if state.transport == "tcp" { Transport::Tcp } else { Transport::Udp },
+        peer: state.peer,
+        local: state.local,
+    }
+}
+
+/// The endpoint's form of a dialog as the journal keeps it.
+pub(super) fn state(snapshot: DialogSnapshot) -> DialogState {
+    DialogState {
+        call_id: snapshot.call_id,
+        local_tag: snapshot.local_tag,
+        remote_tag: snapshot.remote_tag,
+        local_uri: snapshot.local_uri,
+        remote_uri: snapshot.remote_uri,
+        remote_target: snapshot.remote_target,
+        route_set: snapshot.route_set,
+        local_cseq: snapshot.local_cseq,
+        remote_cseq: snapshot.remote_cseq,
+        transport: match snapshot.transport {
+            Transport::Tcp => "tcp".to_owned(),
+            Transport::Udp => "udp".to_owned(),
+        },
+        peer: snapshot.peer,
+        local: snapshot.local,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_of_an_answer_is_found_again() {
+        assert_eq!(origin("v=0\r\no=floortape 77 3 IN IP4 127.0.0.1\r\ns=-\r\n"), (77, 3));
+        assert_eq!(origin(""), (1, 1));
+    }
+}

@@ -1,0 +1,131 @@
+//! Which request goes where, and the answers that need no session.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::actor::Control;
+use super::admission::RETRY_AFTER_S;
+use super::effect::Grave;
+use crate::base::ids::RsId;
+use crate::proto::sip::{IncomingRequest, Reply, Transport, TxnId};
+use crate::store::journal::entry::Entry;
+use crate::wire::multipart::{self, Part};
+use crate::wire::sdes::blank_keys;
+use crate::wire::sip::Message;
+
+/// What we take as bodies: both labels of the metadata type (RFC 9806).
+pub(super) const ACCEPT: &str =
+    "application/sdp, application/rs-metadata+xml, application/rs-metadata, multipart/mixed";
+/// Methods of a dialog with us.
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO";
+
+impl Control {
+    /// A request that the endpoint wants answered.
+    pub(super) fn requested(&mut self, request: IncomingRequest) {
+        let method = request.message.method().unwrap_or("").to_owned();
+        let rs = request.dialog.and_then(|dialog| self.dialogs.get(&dialog).copied());
+        match (&*method, rs) {
+            ("INVITE", None) => self.initial_invite(&request),
+            ("INVITE" | "UPDATE", Some(rs)) => self.changed(rs, &request),
+            ("BYE", Some(rs)) => self.bye(rs, &request),
+            ("OPTIONS", _) => self.options(&request),
+            ("INFO", Some(_)) => self.reply(request.txn, Reply::new(200)),
+            (_, Some(_)) => self.reply(request.txn, Reply::new(501)),
+            ("UPDATE" | "BYE" | "INFO", None) => self.reply(request.txn, Reply::new(481)),
+            _ => self.reply(request.txn, Reply::new(405).with("Allow", ALLOW)),
+        }
+    }
+
+    /// Says what an INVITE would get (RFC 3261 §11.2, rule 9).
+    fn options(&mut self, request: &IncomingRequest) {
+        let reply = match self.admission.obstacle(self.slots.used(), self.slots.free(), 1) {
+            Some(why) => self.unavailable(&why),
+            None => Reply::new(200),
+        };
+        let reply = self.with_capabilities(reply, request);
+        self.reply(request.txn, reply);
+    }
+
+    /// The INVITE was cancelled: no RS (RFC 3261 §9.2).
+    pub(super) fn cancelled(&mut self, txn: TxnId) {
+        if let Some(job) = self.job_of(txn) {
+            job.reply = Some(Reply::new(487));
+            self.refuse_job(txn, "cancelled by the SRC");
+        }
+    }
+
+    pub(super) fn reply(&mut self, txn: TxnId, reply: Reply) {
+        self.sip.respond(self.now.mono, txn, reply);
+    }
+
+    /// 503 with the reason in words; the SRC may try again or elsewhere.
+    pub(super) fn unavailable(&self, why: &str) -> Reply {
+        Reply::new(503)
+            .with("Retry-After", RETRY_AFTER_S.to_string())
+            .with("Warning", format!("399 floortape \"{}\"", why.replace(['"', '\\'], "'")))
+    }
+
+    /// Contact with the feature tag that makes us an SRS (RFC 7866 §6.2), and what we take.
+    pub(super) fn with_capabilities(&self, reply: Reply, request: &IncomingRequest) -> Reply {
+        reply
+            .with("Contact", self.contact(request))
+            .with("Allow", ALLOW)
+            .with("Accept", ACCEPT)
+            .with("Supported", "siprec")
+    }
+
+    /// Our Contact for the dialog of this request.
+    fn contact(&self, request: &IncomingRequest) -> String {
+        let mut address = request.local;
+        if address.ip().is_unspecified() {
+            address.set_ip(self.config.media.address);
+        }
+        let transport = match request.transport {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+        };
+        format!("<sip:floortape@{address}{transport}>;+sip.srs")
+    }
+
+    /// The parts of a body; a bare body is one part.
+    pub(super) fn parts(message: &Message) -> Result<Vec<Part>, multipart::MultipartError> {
+        if message.body.is_empty() {
+            return Ok(Vec::new());
+        }
+        let content_type = message.headers.get("Content-Type").unwrap_or("application/sdp");
+        let mut parts = multipart::parse(content_type, &message.body)?;
+        if let (Some(value), [part]) = (message.headers.get("Content-Disposition"), &mut *parts)
+            && part.disposition.is_none()
+        {
+            part.set_disposition(value);
+        }
+        Ok(parts)
+    }
+
+    /// Journal entries of a message's bodies, keys blanked. Unreadable containers are kept whole.
+    pub(super) fn bodies(&mut self, rs: RsId, message: &Message) -> Vec<Entry> {
+        let parts = Self::parts(message).unwrap_or_else(|fault| {
+            self.log(Grave::Warn, format!("{rs}: body kept as received: {fault}"));
+            let content_type = message.headers.get("Content-Type").unwrap_or("");
+            vec![Part::new(content_type, None, message.body.clone())]
+        });
+        let cseq = message.cseq().map_or(0, |cseq| cseq.number);
+        let (at, method) = (self.now.wall, message.method().unwrap_or("").to_owned());
+        let Some(session) = self.sessions.get_mut(&rs) else { return Vec::new() };
+        let mut entries = Vec::new();
+        for part in parts {
+            session.bodies += 1;
+            entries.push(Entry::Body {
+                rs,
+                number: session.bodies,
+                at,
+                method: method.clone(),
+                cseq,
+                content_type: part.content_type.clone(),
+                disposition: part.disposition.clone().unwrap_or_default(),
+                bytes: STANDARD.encode(blank_keys(&part.body)),
+            });
+        }
+        entries
+    }
+}

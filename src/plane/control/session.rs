@@ -1,0 +1,83 @@
+//! One RS as control holds it, and the frames that tell media about it.
+
+use crate::base::ids::RsId;
+use crate::base::time::Mono;
+use crate::plane::handoff::frame::{Crypto, OpenStream, WireKey};
+use crate::proto::session::Negotiated;
+use crate::proto::sip::DialogId;
+use crate::store::journal::entry::{SealedCrypto, StreamOpened};
+use crate::store::journal::keybox::KeyBox;
+
+/// Where an RS stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its INVITE is not answered yet.
+    Starting,
+    /// Recording, or paused.
+    Live,
+    /// Over; its streams take late packets until the given instant, then close.
+    Ending(Mono),
+    /// Its streams are being closed.
+    Closing,
+}
+
+/// A Recording Session.
+pub(super) struct Session {
+    pub(super) rs: RsId,
+    pub(super) phase: Phase,
+    pub(super) dialog: Option<DialogId>,
+    /// Salt of its leaf hashes.
+    pub(super) salt: [u8; 32],
+    /// Streams that are not closed, in m-line order.
+    pub(super) streams: Vec<StreamOpened>,
+    /// Bodies journaled so far.
+    pub(super) bodies: u32,
+    /// `o=` session id and version of our last answer (RFC 4566 §5.2).
+    pub(super) origin: (u64, u64),
+    /// Our last answer's SDP, with keys.
+    pub(super) answer_sdp: String,
+    /// The last offer, decided; unknown after a restart.
+    pub(super) negotiated: Option<Negotiated>,
+}
+
+/// AAD of everything sealed for an RS, so that no sealed value can be moved to another one.
+pub(super) fn context(rs: RsId, what: &str) -> String {
+    format!("{rs}/{what}")
+}
+
+impl Session {
+    /// Our CNAME in it: random, the same for all its streams (RFC 7022 §4.2).
+    pub(super) fn cname(&self) -> String {
+        format!("{}@floortape.invalid", &self.rs.to_string()[16..])
+    }
+
+    /// The frame that has media record `stream`. `None` where its keys cannot be unsealed, which is
+    /// a journal of another machine.
+    pub(super) fn open_frame(&self, keys: &KeyBox, stream: &StreamOpened) -> Option<OpenStream> {
+        Some(OpenStream {
+            slot: stream.description.slot,
+            generation: stream.generation,
+            description: stream.description.clone(),
+            salt: self.salt,
+            active: stream.active,
+            rtcp_to: stream.rtcp_to,
+            rtcp_mux: stream.rtcp_mux,
+            crypto: match &stream.crypto {
+                Some(crypto) => Some(unseal(keys, self.rs, crypto)?),
+                None => None,
+            },
+            strict: false,
+            cname: self.cname(),
+        })
+    }
+}
+
+fn unseal(keys: &KeyBox, rs: RsId, crypto: &SealedCrypto) -> Option<Crypto> {
+    let remote = keys.open(&crypto.remote, &context(rs, "remote")).ok()?;
+    let local = keys.open(&crypto.local, &context(rs, "local")).ok()?;
+    Some(Crypto {
+        suite: crypto.suite,
+        remote: WireKey::new(&crate::base::secret::MasterKey::new(&remote)?),
+        local: WireKey::new(&crate::base::secret::MasterKey::new(&local)?),
+    })
+}

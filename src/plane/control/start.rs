@@ -1,0 +1,325 @@
+//! The INVITE that starts an RS.
+
+use std::net::IpAddr;
+
+use super::actor::Control;
+use super::effect::Grave;
+use super::job::{Job, Purpose};
+use super::lines::{Locals, Wanted};
+use super::recover::state;
+use super::requests::ALLOW;
+use super::session::{Phase, Session, context};
+use crate::base::ids::RsId;
+use crate::config::model::SrtpPolicy as Configured;
+use crate::plane::handoff::frame::Frame;
+use crate::proto::session::{
+    self as rs_proto, Accepted, AnswerOrigin, Body, FeatureTag, Line, Local, Negotiated, Policy,
+    Recognition, Refusal, Request, SrtpPolicy,
+};
+use crate::proto::sip::{IncomingRequest, Reply, Transport, TxnId};
+use crate::store::event::{Format, Origin};
+use crate::store::journal::entry::{Entry, Signalling, SrcFacts};
+use crate::wire::metadata::{self, Root};
+use crate::wire::multipart;
+use crate::wire::sdes::blank_keys;
+use crate::wire::sip::Message;
+
+/// Option tags that a peer may require of us besides `siprec`.
+const UNDERSTOOD: [&str; 0] = [];
+
+impl Control {
+    /// The rules for a peer.
+    pub(super) fn policy(&self, peer: IpAddr) -> Policy {
+        let rule = self.config.peers.iter().find(|rule| rule.matches == peer.to_canonical());
+        let srtp = rule.and_then(|rule| rule.srtp).unwrap_or(self.config.media.srtp_policy());
+        Policy {
+            strict: rule.and_then(|rule| rule.strict).unwrap_or(self.config.sip.strict),
+            srtp: match srtp {
+                Configured::Require => SrtpPolicy::Require,
+                Configured::Prefer => SrtpPolicy::Prefer,
+                Configured::Allow => SrtpPolicy::Allow,
+            },
+            ..Policy::default()
+        }
+    }
+
+    /// The body of a request, sorted.
+    pub(super) fn body(message: &Message, policy: &Policy) -> Result<Body, Refusal> {
+        if message.body.is_empty() {
+            return Ok(Body::default());
+        }
+        let header = |name| message.headers.get(name).unwrap_or("");
+        Body::read(header("Content-Type"), header("Content-Disposition"), &message.body, policy)
+    }
+
+    /// Judges, reserves, and asks media and journal; the answer comes when both have said yes.
+    pub(super) fn initial_invite(&mut self, request: &IncomingRequest) {
+        let policy = self.policy(request.peer.ip());
+        let (negotiated, quirks) = match judge(&request.message, &policy) {
+            Ok(judged) => judged,
+            Err(refusal) => {
+                self.log(
+                    Grave::Warn,
+                    format!("INVITE from {} refused: {} {}", request.peer, refusal.code, {
+                        let warning = refusal.headers.iter().find(|(name, _)| *name == "Warning");
+                        warning.map_or(refusal.reason, |(_, text)| text)
+                    }),
+                );
+                return self.reply(request.txn, of_refusal(refusal));
+            }
+        };
+        let wanted = wanted(&negotiated);
+        let obstacle = self.admission.obstacle(self.slots.used(), self.slots.free(), wanted.len());
+        if let Some(why) = obstacle {
+            self.log(Grave::Error, format!("INVITE from {} refused: {why}", request.peer));
+            let reply = self.unavailable(&why);
+            return self.reply(request.txn, reply);
+        }
+        self.open_session(request, negotiated, &wanted, quirks);
+    }
+
+    fn open_session(
+        &mut self,
+        request: &IncomingRequest,
+        negotiated: Negotiated,
+        wanted: &[Wanted],
+        quirks: Vec<String>,
+    ) {
+        let Some(dialog) = self.sip.prospective(request.txn) else { return };
+        let rs = self.fresh_rs_id();
+        let mut salt = [0; 32];
+        self.entropy.fill(&mut salt);
+        let mut session = Session {
+            rs,
+            phase: Phase::Starting,
+            dialog: None,
+            salt,
+            streams: Vec::new(),
+            bodies: 0,
+            origin: ((self.now.wall.0 / 1_000_000_000) as u64, 1),
+            answer_sdp: String::new(),
+            negotiated: None,
+        };
+        let mut entries = Vec::new();
+        let mut locals: Locals = negotiated.lines.iter().map(|_| None).collect();
+        for line in wanted {
+            let place = self.slots.take().expect("admission counted the free pairs");
+            let key = line.crypto.as_ref().map(|(_, suite, _)| self.fresh_key(*suite));
+            let sealed = line
+                .crypto
+                .as_ref()
+                .zip(key.as_ref())
+                .map(|(crypto, key)| self.seal_crypto(rs, crypto, key));
+            let stream = self.stream_id(&mut entries);
+            session.streams.push(line.stream(rs, stream, place, sealed));
+            locals[usize::from(line.line)] = Some((place, key));
+        }
+        session.answer_sdp = self.answer_text(&negotiated, &locals, session.origin);
+        session.negotiated = Some(negotiated);
+        let frames = session
+            .streams
+            .iter()
+            .filter_map(|stream| session.open_frame(&self.keys, stream))
+            .map(|open| Frame::Open(Box::new(open)))
+            .collect();
+        let seal = |secret: &[u8], what| self.keys.seal(&*self.entropy, secret, &context(rs, what));
+        entries.push(Entry::Opened {
+            rs,
+            at: self.now.wall,
+            dialog: state(dialog),
+            src: src_facts(request),
+            signalling: signalling(request.transport),
+            quirks,
+            salt: seal(&salt, "salt"),
+            streams: session.streams.clone(),
+            own: false,
+            answer: text(&blank_keys(session.answer_sdp.as_bytes())),
+            answer_sdp: seal(session.answer_sdp.as_bytes(), "answer"),
+        });
+        let reply = self
+            .with_capabilities(Reply::new(200), request)
+            .with("Content-Type", "application/sdp");
+        let reply = Reply { body: session.answer_sdp.clone().into_bytes(), ..reply };
+        self.sessions.insert(rs, session);
+        entries.extend(self.bodies(rs, &request.message));
+        self.begin(Purpose::Start, rs, Some(request.txn), Some(reply), frames, entries);
+    }
+
+    fn fresh_rs_id(&self) -> RsId {
+        let mut random = [0; 10];
+        self.entropy.fill(&mut random);
+        let millis = (self.now.wall.0 / 1_000_000).max(0) as u64;
+        RsId(*uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().as_bytes())
+    }
+
+    /// The answer's text with our ports and keys.
+    pub(super) fn answer_text(
+        &self,
+        negotiated: &Negotiated,
+        locals: &Locals,
+        origin: (u64, u64),
+    ) -> String {
+        let locals: Vec<Option<Local<'_>>> = locals
+            .iter()
+            .map(|local| {
+                let ((_, _, address), key) = local.as_ref()?;
+                Some(Local { port: address.port(), key: key.as_ref(), address: None })
+            })
+            .collect();
+        let (session_id, version) = origin;
+        let address = self.config.media.address;
+        rs_proto::emit_answer(negotiated, &locals, &AnswerOrigin { session_id, version, address })
+    }
+
+    /// Both have answered, or one has refused.
+    pub(super) fn finish_start(&mut self, job: Job) {
+        let Job { rs, txn, reply, refused, .. } = job;
+        let (Some(txn), Some(reply)) = (txn, reply) else { return };
+        if let Some(why) = refused {
+            return self.give_up_start(rs, txn, reply, &why);
+        }
+        let dialog = self.sip.respond(self.now.mono, txn, reply);
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        session.phase = Phase::Live;
+        session.dialog = dialog;
+        let streams = session.streams.len();
+        if let Some(dialog) = dialog {
+            self.dialogs.insert(dialog, rs);
+        }
+        self.log(Grave::Info, format!("{rs} recording, {streams} streams"));
+    }
+
+    /// No 2xx has left: what was opened is closed, and the journal says that nothing was promised.
+    fn give_up_start(&mut self, rs: RsId, txn: TxnId, reply: Reply, why: &str) {
+        self.log(Grave::Error, format!("{rs} not started: {why}"));
+        let cancelled = reply.code == 487;
+        let reply = if cancelled { reply } else { self.unavailable(why) };
+        self.reply(txn, reply);
+        let entry = Entry::Ended {
+            rs,
+            at: self.now.wall,
+            by: if cancelled { Origin::Src } else { Origin::Srs },
+            reason: format!("not started: {why}"),
+            remote_cseq: 0,
+        };
+        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+        self.close_streams(rs, Origin::Srs);
+    }
+}
+
+/// Recognition and negotiation: the decided offer and what was odd, or the refusal.
+fn judge(message: &Message, policy: &Policy) -> Result<(Negotiated, Vec<String>), Refusal> {
+    let body = Control::body(message, policy)?;
+    let require: Vec<&str> = message.headers.list("Require").collect();
+    let supported: Vec<&str> = message.headers.list("Supported").collect();
+    let contact = message.headers.get("Contact").unwrap_or("");
+    let request = Request {
+        require: &require,
+        supported: &supported,
+        understood: &UNDERSTOOD,
+        src: FeatureTag::in_contact(contact, "src"),
+    };
+    let mut quirks = match rs_proto::recognise(&request, &body, policy) {
+        Recognition::Rs { quirks } => quirks,
+        Recognition::Refuse(refusal) => return Err(refusal),
+    };
+    let offer = body.offer.as_ref().expect("recognition wants an offer");
+    let negotiated = rs_proto::negotiate(offer, None, policy);
+    if negotiated.accepted().next().is_none() {
+        return Err(rs_proto::not_acceptable(&negotiated));
+    }
+    quirks.extend(negotiated.quirks.iter().cloned());
+    quirks.extend(refused_lines(&negotiated));
+    quirks.extend(metadata_quirks(&body, &negotiated));
+    Ok((negotiated, quirks))
+}
+
+/// Lines that are not recorded, in words.
+fn refused_lines(negotiated: &Negotiated) -> impl Iterator<Item = String> + '_ {
+    negotiated.lines.iter().filter_map(|line| {
+        let why = line.refused()?;
+        Some(format!("m-line {} is not recorded: {why}", line.index + 1))
+    })
+}
+
+/// What is odd about the metadata, and where it contradicts the SDP (F57). Never a reason to refuse.
+pub(super) fn metadata_quirks(body: &Body, negotiated: &Negotiated) -> Vec<String> {
+    let Some(part) = body.metadata() else { return Vec::new() };
+    let content_type = part.header("Content-Type").unwrap_or("");
+    let charset = multipart::parameter(content_type, "charset");
+    match metadata::parse(&part.body, charset.as_deref()) {
+        Err(fault) => vec![format!("metadata unreadable: {fault}")],
+        Ok(Root::SnapshotRequest { .. }) => {
+            vec!["an SRC asks for a snapshot, which only an SRS may".to_owned()]
+        }
+        Ok(Root::Recording(document)) => {
+            let lines = negotiated.lines.iter().map(|line| (line.index, line.label.as_deref()));
+            let mut quirks = rs_proto::attribute(&document, lines).contradictions;
+            quirks.extend(document.quirks);
+            quirks
+        }
+    }
+}
+
+/// The lines that are to be recorded.
+pub(super) fn wanted(negotiated: &Negotiated) -> Vec<Wanted> {
+    negotiated.accepted().map(|(line, accepted)| want(line, accepted)).collect()
+}
+
+fn want(line: &Line, accepted: &Accepted) -> Wanted {
+    let known = |format: &&crate::wire::sdp::Format| {
+        !accepted.formats.iter().any(|taken| taken.payload_type == format.payload_type)
+    };
+    // The ones taken first; the rest so that an SRC which sends another one is still understood.
+    let formats = accepted.formats.iter().chain(accepted.offered.iter().filter(known));
+    Wanted {
+        line: line.index,
+        label: line.label.clone(),
+        media: line.kind.to_ascii_lowercase(),
+        transport: line.transport.clone(),
+        formats: formats
+            .map(|format| Format {
+                payload_type: format.payload_type,
+                codec: format.codec.clone(),
+                clock_rate: format.clock_rate,
+                channels: format.channels,
+                fmtp: format.fmtp.clone(),
+            })
+            .collect(),
+        active: accepted.active,
+        remote: accepted.remote_rtp,
+        rtcp_to: accepted.remote_rtcp,
+        rtcp_mux: accepted.rtcp_mux,
+        crypto: accepted
+            .crypto
+            .as_ref()
+            .map(|chosen| (chosen.tag, chosen.suite, chosen.remote.duplicate())),
+    }
+}
+
+/// A refusal as an answer.
+pub(super) fn of_refusal(refusal: Refusal) -> Reply {
+    let reply =
+        Reply { code: refusal.code, reason: Some(refusal.reason.to_owned()), ..Reply::default() };
+    let reply =
+        refusal.headers.into_iter().fold(reply, |reply, (name, value)| reply.with(name, value));
+    reply.with("Allow", ALLOW)
+}
+
+fn src_facts(request: &IncomingRequest) -> SrcFacts {
+    let headers = &request.message.headers;
+    let identity = request.message.from().map(|from| from.uri).unwrap_or_default();
+    let agent = headers.get("User-Agent").or_else(|| headers.get("Server")).unwrap_or("");
+    SrcFacts { address: Some(request.peer), identity, user_agent: agent.to_owned() }
+}
+
+fn signalling(transport: Transport) -> Signalling {
+    match transport {
+        Transport::Udp => Signalling::Udp,
+        Transport::Tcp => Signalling::Tcp,
+    }
+}
+
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

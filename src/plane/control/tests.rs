@@ -1,0 +1,383 @@
+//! Control as a black box: datagrams, frames and journal answers in; what leaves is judged.
+
+use std::net::SocketAddr;
+
+use super::{Control, Effect, Input, Setup};
+use crate::base::ids::{Generation, Position, Slot};
+use crate::base::ports::Entropy;
+use crate::base::prng::Prng;
+use crate::base::time::{ClockMap, Mono, Wall};
+use crate::config::model::Config;
+use crate::plane::handoff::frame::{Envelope, Frame, Refusal};
+use crate::proto::sip;
+use crate::store::journal::entry::Entry;
+use crate::store::journal::keybox::KeyBox;
+use crate::wire::sip::{Message, parse_datagram};
+
+struct Seeded(std::cell::RefCell<Prng>);
+
+impl Entropy for Seeded {
+    fn fill(&self, out: &mut [u8]) {
+        self.0.borrow_mut().fill(out);
+    }
+}
+
+const PEER: &str = "192.0.2.10:5060";
+const LOCAL: &str = "127.0.0.1:5060";
+
+/// Control between a scripted SRC, a scripted media and a scripted journal.
+struct Bench {
+    control: Control,
+    now: Mono,
+    sent: Vec<Message>,
+    media: Vec<Envelope>,
+    jobs: Vec<(u64, Vec<Entry>)>,
+    journal: Vec<Entry>,
+    keeper: Vec<Frame>,
+}
+
+impl Bench {
+    fn new(streams_max: u32, seed: u64) -> Self {
+        let mut config = Config::default();
+        config.media.streams_max = streams_max;
+        let slots = (0..8)
+            .map(|n| (Slot(n), SocketAddr::from(([127, 0, 0, 1], 20_000 + 2 * n as u16))))
+            .collect();
+        let control = Control::new(Setup {
+            config,
+            slots,
+            keys: KeyBox::new(&[7; 32]).expect("32 bytes"),
+            entropy: Box::new(Seeded(Prng::new(seed).into())),
+            seed,
+        });
+        let (sent, media, jobs) = (Vec::new(), Vec::new(), Vec::new());
+        let (journal, keeper) = (Vec::new(), Vec::new());
+        Bench { control, now: Mono(1_000_000_000), sent, media, jobs, journal, keeper }
+    }
+
+    fn up(streams_max: u32) -> Self {
+        let mut bench = Bench::new(streams_max, 1);
+        bench.input(Input::MediaUp);
+        bench.media.clear();
+        bench
+    }
+
+    fn clock(&self) -> ClockMap {
+        ClockMap { mono: self.now, wall: Wall(self.now.0 as i64) }
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.control.handle(self.clock(), input);
+        while let Some(effect) = self.control.poll() {
+            match effect {
+                Effect::Transmit { bytes, .. } => {
+                    self.sent.push(parse_datagram(&bytes).expect("we send whole messages"));
+                }
+                Effect::Media(envelope) => self.media.push(envelope),
+                Effect::Persist { token, entries } => self.jobs.push((token, entries)),
+                Effect::Keeper(frame) => self.keeper.push(frame),
+                Effect::Disconnect { .. } | Effect::Sealed | Effect::Log { .. } => {}
+            }
+        }
+    }
+
+    fn datagram(&mut self, text: &str) {
+        let peer = PEER.parse().expect("an address");
+        let local = LOCAL.parse().expect("an address");
+        self.input(Input::Sip(sip::Input::Datagram { local, peer, bytes: text.as_bytes() }));
+    }
+
+    fn tick(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+        self.input(Input::Sip(sip::Input::Tick));
+    }
+
+    /// Media says yes to everything it was asked.
+    fn media_agrees(&mut self) {
+        let applied = self.clock();
+        for Envelope { id, frame, .. } in std::mem::take(&mut self.media) {
+            let answer = match frame {
+                Frame::Open(open) => {
+                    Frame::Opened { slot: open.slot, generation: open.generation, applied }
+                }
+                Frame::Update { stream, .. } => {
+                    Frame::Opened { slot: stream.slot, generation: stream.generation, applied }
+                }
+                Frame::Close { slot, generation, .. } => {
+                    Frame::Closed { slot, generation, applied, through: Position(0) }
+                }
+                _ => Frame::Done,
+            };
+            self.input(Input::Media(Envelope { id, fds: 0, frame: answer }));
+        }
+    }
+
+    /// The journal makes everything durable.
+    fn journal_syncs(&mut self) {
+        while !self.jobs.is_empty() {
+            let (token, entries) = self.jobs.remove(0);
+            self.journal.extend(entries);
+            self.input(Input::Persisted { token, error: None });
+        }
+    }
+
+    fn codes(&self) -> Vec<u16> {
+        self.sent.iter().filter_map(Message::code).collect()
+    }
+
+    fn last(&self) -> &Message {
+        self.sent.last().expect("something was sent")
+    }
+
+    /// A running RS with one line.
+    fn started() -> Self {
+        let mut bench = Bench::up(4);
+        bench.datagram(&invite("call-1", 1, "", "sendonly", 1));
+        bench.media_agrees();
+        bench.journal_syncs();
+        assert_eq!(bench.codes(), [100, 200]);
+        let tag = bench.last().to().and_then(|to| to.tag().map(str::to_owned)).expect("a tag");
+        bench.datagram(&request("ACK", "call-1", 1, &tag, ""));
+        bench
+    }
+
+    fn tag(&self) -> String {
+        let answer = self.sent.iter().find(|message| message.code() == Some(200));
+        answer.and_then(|m| m.to()?.tag().map(str::to_owned)).expect("a 200 was sent")
+    }
+}
+
+fn request(method: &str, call: &str, cseq: u32, tag: &str, body: &str) -> String {
+    let to = if tag.is_empty() { String::new() } else { format!(";tag={tag}") };
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    format!(
+        "{method} sip:srs@127.0.0.1 SIP/2.0\r\n\
+         Via: SIP/2.0/UDP {PEER};branch=z9hG4bK-{call}-{method}-{cseq}\r\n\
+         From: <sip:src@192.0.2.10>;tag=src\r\nTo: <sip:srs@127.0.0.1>{to}\r\n\
+         Call-ID: {call}\r\nCSeq: {cseq} {method}\r\nMax-Forwards: 70\r\n\
+         Contact: <sip:src@{PEER}>;+sip.src\r\nRequire: siprec\r\n{kind}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn sdp(direction: &str, version: u32) -> String {
+    format!(
+        "v=0\r\no=src 1 {version} IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
+         m=audio 4000 RTP/AVP 0\r\na={direction}\r\na=label:96\r\n"
+    )
+}
+
+fn invite(call: &str, cseq: u32, tag: &str, direction: &str, version: u32) -> String {
+    request("INVITE", call, cseq, tag, &sdp(direction, version))
+}
+
+#[test]
+fn answer_waits_for_media_and_journal() {
+    let mut bench = Bench::up(4);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    assert_eq!(bench.codes(), [100]);
+    assert!(matches!(bench.media[..], [Envelope { frame: Frame::Open(_), .. }]));
+    bench.media_agrees();
+    assert_eq!(bench.codes(), [100], "the journal has not synced");
+    bench.journal_syncs();
+    assert_eq!(bench.codes(), [100, 200]);
+    let answer = bench.last();
+    assert!(answer.headers.get("Contact").is_some_and(|contact| contact.ends_with(">;+sip.srs")));
+    let text = String::from_utf8_lossy(&answer.body);
+    assert!(text.contains("m=audio 20000 RTP/AVP 0"), "{text}");
+    assert!(text.contains("a=label:96") && text.contains("a=recvonly"), "{text}");
+    assert!(bench.journal.iter().any(|entry| matches!(entry, Entry::Opened { .. })));
+}
+
+#[test]
+fn a_refusal_of_media_becomes_503_and_closes_what_was_opened() {
+    let mut bench = Bench::up(4);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    bench.journal_syncs();
+    let Envelope { id, frame: Frame::Open(open), .. } = bench.media.remove(0) else {
+        panic!("expected Open")
+    };
+    let (slot, generation, why) = (open.slot, open.generation, Refusal::RingLag);
+    bench.input(Input::Media(Envelope {
+        id,
+        fds: 0,
+        frame: Frame::Refused { slot, generation, why },
+    }));
+    assert_eq!(bench.codes(), [100, 503]);
+    assert!(bench.last().headers.get("Retry-After").is_some());
+    assert!(matches!(bench.media[..], [Envelope { frame: Frame::Close { .. }, .. }]));
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert_eq!(bench.control.live(), 0);
+    assert!(bench.journal.iter().any(|entry| matches!(entry, Entry::Ended { .. })));
+    assert!(bench.journal.iter().any(|entry| matches!(entry, Entry::StreamClosed { .. })));
+}
+
+#[test]
+fn a_failed_journal_refuses_this_and_every_later_invite() {
+    let mut bench = Bench::up(4);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    bench.media_agrees();
+    let token = bench.jobs.remove(0).0;
+    bench.input(Input::Persisted { token, error: Some("EIO".to_owned()) });
+    bench.datagram(&invite("b", 1, "", "sendonly", 1));
+    assert_eq!(bench.codes(), [100, 503, 100, 503]);
+}
+
+#[test]
+fn silence_of_media_becomes_503_after_half_a_second() {
+    let mut bench = Bench::up(4);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    bench.journal_syncs();
+    bench.tick(499);
+    assert!(!bench.codes().contains(&503));
+    bench.tick(1);
+    assert_eq!(bench.codes(), [100, 503]);
+}
+
+#[test]
+fn no_stream_more_than_configured_is_taken_and_options_says_so() {
+    let mut bench = Bench::up(1);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    bench.media_agrees();
+    bench.journal_syncs();
+    bench.datagram(&invite("b", 1, "", "sendonly", 1));
+    bench.datagram(&request("OPTIONS", "o", 1, "", ""));
+    assert_eq!(bench.codes(), [100, 200, 100, 503, 503]);
+}
+
+#[test]
+fn before_media_is_up_nothing_is_promised() {
+    let mut bench = Bench::new(4, 1);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    assert_eq!(bench.codes(), [100, 503]);
+    bench.input(Input::MediaUp);
+    bench.datagram(&request("OPTIONS", "o", 1, "", ""));
+    let last = bench.last();
+    assert_eq!(last.code(), Some(200));
+    assert!(last.headers.get("Accept").is_some_and(|accept| accept.contains("rs-metadata+xml")));
+}
+
+#[test]
+fn a_cancelled_invite_leaves_no_rs() {
+    let mut bench = Bench::up(4);
+    let text = invite("a", 1, "", "sendonly", 1);
+    bench.datagram(&text);
+    bench.datagram(&text.replace("INVITE", "CANCEL").replace("-CANCEL-", "-INVITE-"));
+    assert!(bench.codes().contains(&487), "{:?}", bench.codes());
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert_eq!(bench.control.live(), 0);
+    assert!(!bench.codes().iter().any(|code| *code == 200 && bench.last().body.len() > 9));
+}
+
+#[test]
+fn the_end_is_journaled_before_bye_is_answered() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    bench.datagram(&request("BYE", "call-1", 2, &tag, ""));
+    assert_eq!(bench.codes(), [100, 200], "persist before reply");
+    bench.journal_syncs();
+    assert_eq!(bench.codes(), [100, 200, 200]);
+    assert!(bench.media.is_empty(), "late packets are still taken");
+    bench.tick(300);
+    assert!(matches!(bench.media[..], [Envelope { frame: Frame::Close { .. }, .. }]));
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert!(matches!(bench.journal.last(), Some(Entry::StreamClosed { .. })));
+}
+
+#[test]
+fn a_restarted_control_opens_its_streams_again_and_answers_the_bye() {
+    let before = Bench::started();
+    let tag = before.tag();
+    let mut after = Bench::new(4, 2);
+    after.control.recover(after.clock(), &before.journal, true);
+    after.input(Input::MediaUp);
+    let opens = after.media.iter().filter(|envelope| matches!(envelope.frame, Frame::Open(_)));
+    assert_eq!(opens.count(), 1);
+    assert!(matches!(after.media[0].frame, Frame::Salts { .. }), "salts come first");
+    after.media_agrees();
+    after.datagram(&request("BYE", "call-1", 2, &tag, ""));
+    after.journal_syncs();
+    assert_eq!(after.codes(), [200]);
+    let next = after.control.slots.take().map(|(slot, generation, _)| (slot, generation));
+    assert_ne!(next, Some((Slot(0), Generation(1))), "its slot is in use until it is closed");
+}
+
+#[test]
+fn under_a_new_keeper_a_live_rs_is_an_orphan() {
+    let before = Bench::started();
+    let mut after = Bench::new(4, 2);
+    after.control.recover(after.clock(), &before.journal, false);
+    after.input(Input::MediaUp);
+    after.journal_syncs();
+    assert!(after.journal.iter().any(
+        |entry| matches!(entry, Entry::Ended { reason, .. } if reason.starts_with("orphaned"))
+    ));
+    assert_eq!(after.control.live(), 0);
+}
+
+#[test]
+fn a_pause_reaches_media_before_its_200_and_the_journal_keeps_the_instant() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    bench.datagram(&invite("call-1", 2, &tag, "inactive", 2));
+    let [Envelope { frame: Frame::Update { stream, .. }, .. }] = &bench.media[..] else {
+        panic!("expected one Update")
+    };
+    assert!(!stream.active);
+    bench.journal_syncs();
+    assert!(!bench.codes()[2..].contains(&200), "media has not confirmed");
+    bench.media_agrees();
+    bench.journal_syncs();
+    let text = String::from_utf8_lossy(&bench.last().body).into_owned();
+    assert!(text.contains("a=inactive"), "{text}");
+    assert!(
+        bench.journal.iter().any(|entry| matches!(entry, Entry::Direction { active: false, .. }))
+    );
+}
+
+#[test]
+fn a_removed_line_is_closed_and_its_slot_returns() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    let gone = sdp("sendonly", 2).replace("m=audio 4000", "m=audio 0");
+    bench.datagram(&request("INVITE", "call-1", 2, &tag, &gone));
+    bench.journal_syncs();
+    assert_eq!(bench.last().code(), Some(200));
+    assert!(String::from_utf8_lossy(&bench.last().body).contains("m=audio 0 "));
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert!(bench.journal.iter().any(|entry| matches!(entry, Entry::StreamClosed { .. })));
+    assert_eq!(bench.control.slots.used(), 0);
+}
+
+#[test]
+fn a_drain_refuses_the_new_and_reports_when_the_last_has_ended() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    bench.input(Input::Keeper(Frame::Drain));
+    bench.datagram(&invite("b", 1, "", "sendonly", 1));
+    assert_eq!(bench.last().code(), Some(503));
+    assert!(bench.keeper.is_empty());
+    bench.datagram(&request("BYE", "call-1", 2, &tag, ""));
+    bench.journal_syncs();
+    bench.tick(300);
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert!(matches!(bench.keeper[..], [Frame::Drained]));
+}
+
+#[test]
+fn a_stop_says_bye_with_a_reason() {
+    let mut bench = Bench::started();
+    bench.input(Input::Keeper(Frame::Stop));
+    let bye = bench.sent.iter().find(|message| message.method() == Some("BYE")).expect("a BYE");
+    assert!(bye.headers.get("Reason").is_some_and(|reason| reason.contains("stopped")));
+    bench.tick(1);
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert!(matches!(bench.keeper[..], [Frame::Drained]));
+}

@@ -1,0 +1,271 @@
+//! The signalling sockets: bytes in, bytes out, nothing understood here.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use crate::base::limits::SIP_MESSAGE_BYTES_MAX;
+
+/// Something came in from the network.
+pub(super) enum Arrival {
+    /// A datagram.
+    Datagram {
+        /// The listener that took it.
+        local: SocketAddr,
+        /// Who sent it.
+        peer: SocketAddr,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A connection, accepted or dialled.
+    Connected {
+        /// Its number.
+        conn: u64,
+        /// Our end.
+        local: SocketAddr,
+        /// Their end.
+        peer: SocketAddr,
+        /// Where to write.
+        writer: OwnedWriteHalf,
+    },
+    /// Bytes of a connection.
+    Stream {
+        /// Its number.
+        conn: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A connection ended.
+    Closed {
+        /// Its number.
+        conn: u64,
+    },
+    /// A connection of our own could not be opened.
+    Unreachable {
+        /// Where to.
+        peer: SocketAddr,
+    },
+}
+
+/// Datagrams and reads that may wait for control; then the kernel's queues hold back the peers.
+const ARRIVALS_MAX: usize = 4_096;
+/// Messages that may wait for a slow connection before it is given up.
+const WRITES_MAX: usize = 256;
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 8_192;
+/// Receive buffer of a UDP listener: a second of 1,000 INVITE/s with 3 KB each.
+const UDP_BUFFER_BYTES: usize = 4 << 20;
+
+/// Numbers of connections that we opened are above this.
+const DIALLED_FIRST: u64 = 1 << 62;
+
+/// The listeners and connections.
+pub(super) struct Net {
+    udp: Vec<(SocketAddr, Arc<UdpSocket>)>,
+    writers: HashMap<u64, Sender<Vec<u8>>>,
+    arrivals: Sender<Arrival>,
+    /// Connections being opened, and what is to be sent when they are.
+    dialling: HashMap<SocketAddr, Vec<Vec<u8>>>,
+    dialled: u64,
+}
+
+impl Net {
+    /// Binds everything that `udp` and `tcp` name. Must run inside the runtime.
+    ///
+    /// `own`: what a listener on every address calls itself, since messages carry its address.
+    pub(super) fn open(
+        udp: &[SocketAddr],
+        tcp: &[SocketAddr],
+        own: IpAddr,
+    ) -> std::io::Result<(Self, Receiver<Arrival>)> {
+        let (arrivals, receiver) = mpsc::channel(ARRIVALS_MAX);
+        let mut net = Net {
+            udp: Vec::new(),
+            writers: HashMap::new(),
+            arrivals,
+            dialling: HashMap::new(),
+            dialled: DIALLED_FIRST,
+        };
+        for address in udp {
+            let socket = Arc::new(bind_udp(*address).map_err(named("UDP", *address))?);
+            let mut local = socket.local_addr()?;
+            if local.ip().is_unspecified() {
+                local.set_ip(own);
+            }
+            net.udp.push((local, Arc::clone(&socket)));
+            tokio::spawn(read_udp(socket, local, net.arrivals.clone()));
+        }
+        for (number, address) in tcp.iter().enumerate() {
+            let listener = bind_tcp(*address).map_err(named("TCP", *address))?;
+            tokio::spawn(accept(listener, (number as u64) << 48, net.arrivals.clone()));
+        }
+        Ok((net, receiver))
+    }
+
+    /// Takes a new connection's writing half; what was waiting for it is sent.
+    pub(super) fn connected(
+        &mut self,
+        conn: u64,
+        peer: SocketAddr,
+        writer: OwnedWriteHalf,
+    ) -> bool {
+        if self.writers.len() >= CONNECTIONS_MAX {
+            return false;
+        }
+        let (sender, receiver) = mpsc::channel(WRITES_MAX);
+        self.writers.insert(conn, sender);
+        tokio::spawn(write(writer, receiver));
+        if conn > DIALLED_FIRST {
+            for bytes in self.dialling.remove(&peer).unwrap_or_default() {
+                self.write(conn, bytes);
+            }
+        }
+        true
+    }
+
+    /// Forgets what was to be sent to a peer that cannot be reached.
+    pub(super) fn unreachable(&mut self, peer: SocketAddr) {
+        self.dialling.remove(&peer);
+    }
+
+    /// Forgets a connection; its writer ends when what was queued is written.
+    pub(super) fn close(&mut self, conn: u64) {
+        self.writers.remove(&conn);
+    }
+
+    /// Queues bytes for a connection. False: it is gone, or too slow and now given up.
+    pub(super) fn write(&mut self, conn: u64, bytes: Vec<u8>) -> bool {
+        let Some(writer) = self.writers.get(&conn) else { return false };
+        if writer.try_send(bytes).is_ok() {
+            return true;
+        }
+        self.writers.remove(&conn);
+        false
+    }
+
+    /// Sends a datagram from the listener at `local`, or from the first of the same family. A full
+    /// socket loses it, as any network may; SIP sends again.
+    pub(super) fn send(&self, local: SocketAddr, peer: SocketAddr, bytes: &[u8]) {
+        let fits = |address: &SocketAddr| address.is_ipv4() == peer.is_ipv4();
+        let socket = self
+            .udp
+            .iter()
+            .find(|(address, _)| fits(address) && address.port() == local.port())
+            .or_else(|| self.udp.iter().find(|(address, _)| fits(address)));
+        if let Some((_, socket)) = socket {
+            let _ = socket.try_send_to(bytes, peer);
+        }
+    }
+
+    /// Opens a connection to `peer` and sends `bytes` over it; it arrives as
+    /// [`Arrival::Connected`] or [`Arrival::Unreachable`].
+    pub(super) fn dial(&mut self, peer: SocketAddr, bytes: Vec<u8>) {
+        if let Some(waiting) = self.dialling.get_mut(&peer) {
+            if waiting.len() < WRITES_MAX {
+                waiting.push(bytes);
+            }
+            return;
+        }
+        self.dialling.insert(peer, vec![bytes]);
+        self.dialled += 1;
+        let (conn, arrivals) = (self.dialled, self.arrivals.clone());
+        tokio::spawn(async move {
+            match TcpStream::connect(peer).await {
+                Ok(stream) => serve(stream, conn, peer, arrivals).await,
+                Err(_) => drop(arrivals.send(Arrival::Unreachable { peer }).await),
+            }
+        });
+    }
+}
+
+fn named(
+    transport: &'static str,
+    address: SocketAddr,
+) -> impl Fn(std::io::Error) -> std::io::Error {
+    move |error| std::io::Error::new(error.kind(), format!("{transport} {address}: {error}"))
+}
+
+fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restarted control takes its port again while old connections are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1_024)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn read_udp(socket: Arc<UdpSocket>, local: SocketAddr, arrivals: Sender<Arrival>) {
+    let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX];
+    loop {
+        // An ICMP error of an earlier send shows up here; the socket lives on.
+        let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
+        let bytes = buffer[..length].to_vec();
+        if arrivals.send(Arrival::Datagram { local, peer, bytes }).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, first: u64, arrivals: Sender<Arrival>) {
+    let mut conn = first;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                conn += 1;
+                tokio::spawn(serve(stream, conn, peer, arrivals.clone()));
+            }
+            // Out of descriptors: wait for some to return instead of spinning.
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, conn: u64, peer: SocketAddr, arrivals: Sender<Arrival>) {
+    let Ok(local) = stream.local_addr() else { return };
+    let _ = stream.set_nodelay(true);
+    let (reader, writer) = stream.into_split();
+    if arrivals.send(Arrival::Connected { conn, local, peer, writer }).await.is_ok() {
+        read_tcp(reader, conn, &arrivals).await;
+        let _ = arrivals.send(Arrival::Closed { conn }).await;
+    }
+}
+
+async fn read_tcp(mut reader: OwnedReadHalf, conn: u64, arrivals: &Sender<Arrival>) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(length) = reader.read(&mut buffer).await {
+        let bytes = buffer[..length].to_vec();
+        if length == 0 || arrivals.send(Arrival::Stream { conn, bytes }).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(mut writer: OwnedWriteHalf, mut queue: Receiver<Vec<u8>>) {
+    while let Some(bytes) = queue.recv().await {
+        if writer.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    let _ = writer.shutdown().await;
+}

@@ -1,0 +1,308 @@
+//! The loop: wait for something, hand it to the actor, do what the actor says.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc as channel;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::base::ports::{Clock, Entropy};
+use crate::base::time::Mono;
+use crate::config::model::Config;
+use crate::config::reserve_shortfall;
+use crate::host::clock::SystemClock;
+use crate::host::disk::HostDisk;
+use crate::host::entropy::SystemEntropy;
+use crate::host::{affinity, facts, keyfile, volume};
+use crate::plane::control::{Control, Effect, Grave, Input, Setup};
+use crate::plane::handoff::frame::{Envelope, Frame};
+use crate::proto::sip;
+use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::control::catalogue::{self, Change};
+use crate::shell::serve::control::journal::{self, Done, Job};
+use crate::shell::serve::control::net::{Arrival, Net};
+use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
+use crate::store::journal::entry::Entry;
+use crate::store::journal::file::Journal;
+use crate::store::journal::keybox::KeyBox;
+
+/// How often the disk's free space is looked at.
+const DISK_LOOK: Duration = Duration::from_secs(5);
+/// Frames that may wait for media's link; far above what one burst of INVITEs makes.
+const FRAMES_MAX: usize = 65_536;
+
+/// Runs the role until keeper stops it or is gone.
+pub fn run(start: Start) -> Result<Exit, Failure> {
+    role(start)?;
+    Ok(Exit::Yes)
+}
+
+fn role(start: Start) -> io::Result<()> {
+    if let Ok(cores) = affinity::parse(&start.config.cpu.control)
+        && !cores.is_empty()
+    {
+        affinity::pin(&cores)?;
+    }
+    let store = start.config.store.dir.clone();
+    let entropy = SystemEntropy;
+    let keys = KeyBox::new(&keyfile::load_or_make(&store, &entropy)?).map_err(io::Error::other)?;
+    let folder = start.config.journal_dir();
+    std::fs::create_dir_all(&folder)?;
+    let (mut journal, replay) = Journal::open(HostDisk, &folder).map_err(io::Error::other)?;
+    for damage in &replay.damage {
+        tracing::warn!(
+            "journal {}: bytes {} to {} are no entries",
+            damage.file,
+            damage.from,
+            damage.to
+        );
+    }
+    let now = SystemClock.map();
+    let volume = volume::read(&store).map_err(io::Error::other)?.id;
+    journal
+        .append(&Entry::Start { version: 1, volume, at: now.wall })
+        .and_then(|()| journal.sync())
+        .map_err(io::Error::other)?;
+    let mut seed = [0; 8];
+    entropy.fill(&mut seed);
+    let mut control = Control::new(Setup {
+        config: start.config.clone(),
+        slots: start.slots.iter().map(|slot| (slot.slot, slot.address)).collect(),
+        keys,
+        entropy: Box::new(entropy),
+        seed: u64::from_le_bytes(seed),
+    });
+    control.recover(now, &replay.entries, start.successor || start.start > 1);
+    let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
+    let (jobs, received) = channel::channel();
+    let (done, finished) = mpsc::unbounded_channel();
+    let writer = std::thread::Builder::new().name("journal".into()).spawn({
+        let changes = changes.clone();
+        move || journal::run(journal, &received, &done, &changes)
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let mut role = Role::new(start, control, store, jobs, changes)?;
+        role.serve(finished).await
+    });
+    // The senders went with the role: both threads end when their queues are empty.
+    let _ = writer.join();
+    let _ = catalogue.join();
+    result
+}
+
+struct Role {
+    control: Control,
+    config: Config,
+    store: PathBuf,
+    keeper: AsyncLink,
+    media: Option<AsyncLink>,
+    /// Frames that media's link had no room for, in order.
+    waiting: VecDeque<Envelope>,
+    net: Net,
+    arrivals: mpsc::Receiver<Arrival>,
+    jobs: channel::Sender<Job>,
+    changes: channel::Sender<Change>,
+    _lock: std::os::fd::OwnedFd,
+}
+
+/// What woke the loop.
+enum Wake {
+    Arrival(Arrival),
+    Keeper(io::Result<Received>),
+    Media(io::Result<Received>),
+    MediaSent(io::Result<()>),
+    Persisted(Done),
+    Time,
+    Disk,
+}
+
+impl Role {
+    fn new(
+        start: Start,
+        control: Control,
+        store: PathBuf,
+        jobs: channel::Sender<Job>,
+        changes: channel::Sender<Change>,
+    ) -> io::Result<Self> {
+        let sip = &start.config.sip;
+        let (net, arrivals) = Net::open(&sip.udp, &sip.tcp, start.config.media.address)?;
+        Ok(Role {
+            control,
+            config: start.config,
+            store,
+            keeper: start.keeper.into_async()?,
+            media: start.peer.map(Link::into_async).transpose()?,
+            waiting: VecDeque::new(),
+            net,
+            arrivals,
+            jobs,
+            changes,
+            _lock: start.lock,
+        })
+    }
+
+    async fn serve(&mut self, mut finished: mpsc::UnboundedReceiver<Done>) -> io::Result<()> {
+        let mut look = tokio::time::interval(DISK_LOOK);
+        if self.media.is_some() {
+            self.tell(Input::MediaUp).await?;
+        }
+        self.keeper.send(0, Frame::Ready, &[]).await?;
+        loop {
+            let deadline = until(self.control.next_timeout());
+            let media = &self.media;
+            let front = self.waiting.front_mut();
+            let wake = tokio::select! {
+                biased;
+                frame = self.keeper.recv() => Wake::Keeper(frame),
+                frame = receive(media) => Wake::Media(frame),
+                sent = pass_on(media, front) => Wake::MediaSent(sent),
+                Some(done) = finished.recv() => Wake::Persisted(done),
+                () = tokio::time::sleep(deadline) => Wake::Time,
+                _ = look.tick() => Wake::Disk,
+                Some(arrival) = self.arrivals.recv() => Wake::Arrival(arrival),
+            };
+            match wake {
+                Wake::Keeper(Err(_)) => return Ok(()),
+                Wake::Keeper(Ok(received)) => self.keeper_says(received).await?,
+                Wake::Media(Ok(received)) => {
+                    let envelope = Envelope { id: received.id, fds: 0, frame: received.frame };
+                    self.tell(Input::Media(envelope)).await?;
+                }
+                Wake::MediaSent(Ok(())) => drop(self.waiting.pop_front()),
+                Wake::Media(Err(_)) | Wake::MediaSent(Err(_)) => {
+                    self.media = None;
+                    self.waiting.clear();
+                    self.tell(Input::MediaDown).await?;
+                }
+                Wake::Persisted(Done { token, error }) => {
+                    self.tell(Input::Persisted { token, error }).await?;
+                }
+                Wake::Time => self.tell(Input::Sip(sip::Input::Tick)).await?,
+                Wake::Disk => {
+                    let shortfall = self.disk_shortfall();
+                    self.tell(Input::DiskFree { shortfall }).await?;
+                }
+                Wake::Arrival(arrival) => self.arrived(arrival).await?,
+            }
+        }
+    }
+
+    fn disk_shortfall(&self) -> Option<String> {
+        match facts::disk_free_bytes(Path::new(&self.store)) {
+            Ok(free) => reserve_shortfall(&self.config, free),
+            Err(error) => Some(format!("its free space cannot be read: {error}")),
+        }
+    }
+
+    async fn keeper_says(&mut self, received: Received) -> io::Result<()> {
+        match received.frame {
+            Frame::Link => {
+                if let Some(link) = link::one(received.fds)? {
+                    self.media = Some(link.into_async()?);
+                    self.waiting.clear();
+                    self.tell(Input::MediaUp).await?;
+                }
+                Ok(())
+            }
+            Frame::Reload { config } => {
+                if let Ok(config) = serde_json::from_str::<Config>(&config) {
+                    self.config = config;
+                }
+                self.tell(Input::Keeper(Frame::Reload { config })).await
+            }
+            frame => self.tell(Input::Keeper(frame)).await,
+        }
+    }
+
+    async fn arrived(&mut self, arrival: Arrival) -> io::Result<()> {
+        match arrival {
+            Arrival::Datagram { local, peer, bytes } => {
+                self.tell(Input::Sip(sip::Input::Datagram { local, peer, bytes: &bytes })).await
+            }
+            Arrival::Connected { conn, local, peer, writer } => {
+                if !self.net.connected(conn, peer, writer) {
+                    return Ok(());
+                }
+                let conn = sip::ConnId(conn);
+                self.tell(Input::Sip(sip::Input::Connected { conn, local, peer })).await
+            }
+            Arrival::Stream { conn, bytes } => {
+                let conn = sip::ConnId(conn);
+                self.tell(Input::Sip(sip::Input::Stream { conn, bytes: &bytes })).await
+            }
+            Arrival::Unreachable { peer } => {
+                self.net.unreachable(peer);
+                self.tell(Input::Sip(sip::Input::Unreachable { peer })).await
+            }
+            Arrival::Closed { conn } => {
+                self.net.close(conn);
+                self.tell(Input::Sip(sip::Input::Closed { conn: sip::ConnId(conn) })).await
+            }
+        }
+    }
+
+    /// Hands the actor one input and does all that it then wants.
+    async fn tell(&mut self, input: Input<'_>) -> io::Result<()> {
+        self.control.handle(SystemClock.map(), input);
+        while let Some(effect) = self.control.poll() {
+            self.act(effect).await?;
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, effect: Effect) -> io::Result<()> {
+        match effect {
+            Effect::Transmit { target, bytes } => self.transmit(target, bytes),
+            Effect::Disconnect { conn } => self.net.close(conn.0),
+            Effect::Media(envelope) => {
+                // Above the bound media is not reading at all; keeper will replace it, and the new
+                // link begins with everything that still holds.
+                if self.waiting.len() < FRAMES_MAX {
+                    self.waiting.push_back(envelope);
+                }
+            }
+            Effect::Persist { token, entries } => {
+                let _ = self.jobs.send(Job { token, entries });
+            }
+            Effect::Sealed => drop(self.changes.send(Change::Sealed)),
+            Effect::Keeper(frame) => self.keeper.send(0, frame, &[]).await?,
+            Effect::Log { grave: Grave::Info, text } => tracing::info!("{text}"),
+            Effect::Log { grave: Grave::Warn, text } => tracing::warn!("{text}"),
+            Effect::Log { grave: Grave::Error, text } => tracing::error!("{text}"),
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self, target: sip::Target, bytes: Vec<u8>) {
+        match target {
+            sip::Target::Udp { local, peer } => self.net.send(local, peer, &bytes),
+            sip::Target::Stream { conn, .. } => drop(self.net.write(conn.0, bytes)),
+            sip::Target::Dial { peer, .. } => self.net.dial(peer, bytes),
+        }
+    }
+}
+
+fn until(deadline: Option<Mono>) -> Duration {
+    match deadline {
+        Some(deadline) => Duration::from_nanos(deadline.since(SystemClock.mono())),
+        None => Duration::from_secs(3_600),
+    }
+}
+
+async fn receive(link: &Option<AsyncLink>) -> io::Result<Received> {
+    match link {
+        Some(link) => link.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends the first waiting frame; never ready while there is none or no link.
+async fn pass_on(link: &Option<AsyncLink>, front: Option<&mut Envelope>) -> io::Result<()> {
+    match (link, front) {
+        (Some(link), Some(envelope)) => link.send_envelope(envelope).await,
+        _ => std::future::pending().await,
+    }
+}
