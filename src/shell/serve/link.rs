@@ -58,6 +58,12 @@ impl Link {
         self.socket.try_send(&emit(id, frame, fds), fds)
     }
 
+    /// As [`Self::try_send`] without descriptors; gives the frame back where it did not leave.
+    pub fn try_send_or_return(&self, id: u64, frame: Frame) -> Result<(), (Frame, io::Error)> {
+        let envelope = Envelope { id, fds: 0, frame };
+        self.socket.try_send(&envelope.emit(), &[]).map_err(|error| (envelope.frame, error))
+    }
+
     /// Waits for a frame. `UnexpectedEof` where the peer has closed its end.
     pub fn recv(&mut self) -> io::Result<Received> {
         parse(self.socket.recv(&mut self.buffer))

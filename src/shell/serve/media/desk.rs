@@ -1,0 +1,493 @@
+//! The command thread: takes frames from keeper and control, passes them to the workers and spools
+//! that they are for, sends answers, figures and RTCP. It waits for links only, never for a queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::outbox::Outbox;
+use super::receiver::Receiver;
+use super::spooler::{Request, Spooler, Ties};
+use crate::base::counter::Counter;
+use crate::base::ids::{Generation, Position, Slot, StreamId, WorkerId};
+use crate::base::ports::{Clock, Entropy, Region};
+use crate::base::time::Mono;
+use crate::config::model::Config;
+use crate::host::clock::SystemClock;
+use crate::host::disk::HostDisk;
+use crate::host::entropy::SystemEntropy;
+use crate::host::mapped::Mapped;
+use crate::host::{drops, facts, signing, socket, volume};
+use crate::plane::handoff::frame::{Envelope, Frame, Refusal, WorkerStats};
+use crate::plane::handoff::layout::{
+    self, AT_COUNTERS, AT_DURABLE, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
+};
+use crate::plane::handoff::queues::{HostSample, Queues};
+use crate::plane::handoff::slot::{OPEN, SlotView};
+use crate::plane::reporter::{Reporter, WorkerState};
+use crate::plane::spool::{Output, Spool, SpoolConfig};
+use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::link::{self, Link, Received, SlotPorts, Start, WorkerMemory};
+use crate::store::evidence::{Salt, SigningKey};
+use crate::store::log;
+
+/// How long an answer may lie in a worker's queue while control waits for it.
+const ANSWER_MS: u64 = 1;
+/// The same with nothing asked: only notices can be late.
+const IDLE_MS: u64 = 20;
+/// Reports are looked at twenty times a second.
+const REPORT_MS: u64 = 50;
+/// Figures and samples.
+const SECOND_MS: u64 = 1_000;
+/// Request ids carry the number of control's link above these bits, so that an answer meant for a
+/// dead control never reaches its successor.
+const ID_BITS: u32 = 48;
+
+/// One worker with its spool.
+struct Seat {
+    worker: WorkerId,
+    geometry: Geometry,
+    state: Mapped,
+    sockets: Arc<[OwnedFd]>,
+    queues: Queues,
+    running: Arc<AtomicBool>,
+    receiver: JoinHandle<io::Result<()>>,
+    ties: Ties,
+    spooler: JoinHandle<()>,
+    /// Ids of `Seal` requests that this spool has yet to answer, oldest first.
+    seals: VecDeque<u64>,
+}
+
+struct Desk {
+    config: Config,
+    keeper: Link,
+    control: Option<Link>,
+    epoch: u64,
+    outbox: Outbox,
+    seats: Vec<Seat>,
+    stop_workers: Arc<AtomicBool>,
+    reporter: Reporter,
+    /// Requests that workers have not answered yet.
+    asked: u64,
+    /// Spools yet to answer, by id of the `Seal` request.
+    sealing: HashMap<u64, usize>,
+    disk_full: bool,
+    ready: bool,
+}
+
+/// Runs the role until keeper stops it or is gone.
+pub fn run(start: Start) -> Result<Exit, Failure> {
+    let Start { keeper, config, successor, lock, workers, slots, peer, .. } = start;
+    // Held to the end, see `Start`.
+    let _lock = lock;
+    let key = Arc::new(signing::load(&config.store.dir)?);
+    let id = volume::read(&config.store.dir)?.id;
+    let volume = uuid::Uuid::parse_str(&id)?.into_bytes();
+    let stop_workers = Arc::new(AtomicBool::new(false));
+    let slot_count = slots.len() as u32;
+    let mut sockets = by_worker(slots, workers.len());
+    let mut seats = Vec::new();
+    for memory in workers {
+        let pairs = std::mem::take(&mut sockets[usize::from(memory.worker.0)]);
+        seats.push(seat(memory, pairs, &config, successor, &key, volume, &stop_workers)?);
+    }
+    let mut seed = [0; 8];
+    SystemEntropy.fill(&mut seed);
+    let mut desk = Desk {
+        reporter: Reporter::new(u64::from_le_bytes(seed), slot_count),
+        config,
+        keeper,
+        control: peer,
+        epoch: 1,
+        outbox: Outbox::default(),
+        seats,
+        stop_workers,
+        asked: 0,
+        sealing: HashMap::new(),
+        disk_full: false,
+        ready: false,
+    };
+    desk.work()?;
+    desk.end()?;
+    Ok(Exit::Yes)
+}
+
+/// Sockets and their ports of each worker: slot n belongs to worker n mod workers.
+fn by_worker(slots: Vec<SlotPorts>, workers: usize) -> Vec<(Vec<OwnedFd>, Vec<u16>)> {
+    let mut all: Vec<(Vec<OwnedFd>, Vec<u16>)> = (0..workers).map(|_| Default::default()).collect();
+    for SlotPorts { slot, address, sockets } in slots {
+        if let Some((rtp, rtcp)) = sockets {
+            let (fds, ports) = &mut all[slot.0 as usize % workers];
+            fds.extend([rtp, rtcp]);
+            ports.extend([address.port(), address.port() + 1]);
+        }
+    }
+    all
+}
+
+/// Brings one worker's memory and files together and starts its two threads.
+fn seat(
+    memory: WorkerMemory,
+    (sockets, ports): (Vec<OwnedFd>, Vec<u16>),
+    config: &Config,
+    successor: bool,
+    key: &Arc<SigningKey>,
+    volume: [u8; 16],
+    stop: &Arc<AtomicBool>,
+) -> Result<Seat, Failure> {
+    let WorkerMemory { worker, geometry, state: state_fd, buffers, ring } = memory;
+    let map_state = || Mapped::map(state_fd.as_fd(), geometry.state_bytes());
+    let state = map_state()?;
+    if state.load(AT_MAGIC) != MAGIC {
+        let first = log::next_position(&HostDisk, &config.store.dir, worker)?;
+        layout::initialise(&state, worker.0, &geometry, first.0);
+    }
+    let spool = Spool::open(
+        SpoolConfig::new(&config.store, worker, volume),
+        Mapped::map(ring.as_fd(), geometry.ring_bytes as usize)?,
+        map_state()?,
+        HostDisk,
+        Arc::clone(key),
+        SystemClock.map(),
+    )?;
+    let ties = Ties::default();
+    let spooler = Spooler {
+        worker,
+        geometry,
+        state: map_state()?,
+        spool,
+        core: config.spool_core(worker),
+        ties: ties.clone(),
+    };
+    let sockets: Arc<[OwnedFd]> = sockets.into();
+    let queues = Queues::default();
+    let running = Arc::new(AtomicBool::new(false));
+    let receiver = Receiver {
+        worker,
+        workers: config.worker_count(),
+        geometry,
+        state: state_fd.try_clone()?,
+        buffers,
+        ring,
+        sockets: Arc::clone(&sockets),
+        ports,
+        engine: config.media.engine,
+        core: config.worker_core(worker),
+        successor,
+        queues: queues.clone(),
+        stop: Arc::clone(stop),
+        running: Arc::clone(&running),
+    };
+    Ok(Seat {
+        worker,
+        geometry,
+        state,
+        sockets,
+        queues,
+        running,
+        receiver: receiver.spawn()?,
+        ties,
+        spooler: spooler.spawn()?,
+        seals: VecDeque::new(),
+    })
+}
+
+impl Desk {
+    /// Works until told to stop.
+    fn work(&mut self) -> Result<(), Failure> {
+        let now = SystemClock.mono();
+        let (mut report_at, mut second_at) = (now, now);
+        loop {
+            self.wait()?;
+            if self.hear_keeper()? {
+                return Ok(());
+            }
+            self.hear_control();
+            self.collect();
+            if self.seats.iter().any(|seat| seat.receiver.is_finished()) {
+                // The engine or the memory failed: end, so that keeper starts the next one.
+                self.end()?;
+                return Err(Failure::new(Exit::Io, "a worker ended unasked"));
+            }
+            if !self.ready && self.seats.iter().all(|seat| seat.running.load(Ordering::Acquire)) {
+                self.ready = true;
+                self.keeper.send(0, Frame::Ready, &[])?;
+            }
+            let now = SystemClock.mono();
+            if now >= report_at {
+                report_at = now.plus_ms(REPORT_MS);
+                self.report(now);
+            }
+            if now >= second_at {
+                second_at = now.plus_ms(SECOND_MS);
+                self.each_second(now);
+            }
+            if let Some(control) = &self.control
+                && self.outbox.flush(control).is_err()
+            {
+                self.drop_control();
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = vec![PollFd::new(&self.keeper, PollFlags::IN)];
+        if let Some(control) = &self.control {
+            let room = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            fds.push(PollFd::new(control, PollFlags::IN | room));
+        }
+        let ms = if self.asked > 0 || !self.ready { ANSWER_MS } else { IDLE_MS };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: ms as i64 * 1_000_000 };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes keeper's frames; true: end. A keeper that is gone holds nothing for a successor of
+    /// ours, so its end is ours.
+    fn hear_keeper(&mut self) -> Result<bool, Failure> {
+        loop {
+            match self.keeper.try_recv() {
+                Ok(Received { frame: Frame::Stop, .. }) => return Ok(true),
+                Ok(Received { frame: Frame::Link, fds, .. }) => {
+                    self.drop_control();
+                    self.control = link::one(fds)?;
+                }
+                Ok(Received { frame: Frame::Reload { config }, .. }) => {
+                    self.config = serde_json::from_str(&config)?;
+                }
+                Ok(_) => tracing::warn!("keeper sent a frame that is not for media"),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Control is gone; what was meant for it is not for its successor, which asks again.
+    fn drop_control(&mut self) {
+        self.control = None;
+        self.epoch += 1;
+        self.outbox.clear();
+        self.sealing.clear();
+    }
+
+    fn hear_control(&mut self) {
+        loop {
+            let Some(control) = &mut self.control else { return };
+            match control.try_recv() {
+                Ok(Received { id, frame, .. }) => self.request(id, frame),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::UnexpectedEof {
+                        tracing::error!("control: {error}");
+                    }
+                    return self.drop_control();
+                }
+            }
+        }
+    }
+
+    /// Passes one request on, or refuses it at once.
+    fn request(&mut self, id: u64, frame: Frame) {
+        let (slot, generation) = match &frame {
+            Frame::Open(stream) => (stream.slot, stream.generation),
+            Frame::Update { stream, .. } => (stream.slot, stream.generation),
+            Frame::Close { slot, generation, .. } => (*slot, *generation),
+            Frame::Note { slot, .. } => (*slot, Generation(0)),
+            Frame::Salts { .. } => return self.salts(id, frame),
+            Frame::Seal => return self.seal(id),
+            _ => return tracing::warn!("control sent a frame that is not for media"),
+        };
+        let place = slot.0 as usize % self.seats.len().max(1);
+        let refusal = self.refusal(place, slot, &frame);
+        let refused = match (refusal, self.seats.get(place)) {
+            (Some(why), _) => Some(why),
+            (None, None) => Some(Refusal::NoSlot),
+            (None, Some(seat)) => {
+                let tagged = self.epoch << ID_BITS | id;
+                let envelope = Envelope { id: tagged, fds: 0, frame };
+                seat.queues.commands.push(envelope).err().map(|_| Refusal::QueueFull)
+            }
+        };
+        match refused {
+            Some(why) => self.outbox.push(id, Frame::Refused { slot, generation, why }),
+            None => self.asked += 1,
+        }
+    }
+
+    /// Why `frame` cannot be passed on, if so. A stream that is being recorded already is never
+    /// refused for want of disk. The salt of a new stream goes to its spool first.
+    fn refusal(&self, place: usize, slot: Slot, frame: &Frame) -> Option<Refusal> {
+        let Frame::Open(stream) = frame else { return None };
+        let seat = self.seats.get(place)?;
+        if !self.ready {
+            return Some(Refusal::NotReady);
+        }
+        let local = slot.0 / self.seats.len() as u32;
+        if local >= seat.geometry.slot_count {
+            return Some(Refusal::NoSlot);
+        }
+        let view = SlotView::new(&seat.state, &seat.geometry, local);
+        let running = view.has(OPEN) && view.generation() == stream.generation;
+        let failed = seat.ties.figures.lock().is_ok_and(|figures| figures.error.is_some());
+        if !running && (failed || self.disk_full) {
+            return Some(Refusal::Disk);
+        }
+        let salts = Request::Salts(vec![(stream.description.stream, stream.salt)]);
+        seat.ties.requests.push(salts).err().map(|_| Refusal::QueueFull)
+    }
+
+    fn salts(&mut self, id: u64, frame: Frame) {
+        let Frame::Salts { salts, streams } = frame else { return };
+        let by_rs: HashMap<_, _> = salts.into_iter().collect();
+        let salts: Vec<(StreamId, Salt)> = streams
+            .into_iter()
+            .filter_map(|(stream, rs)| by_rs.get(&rs).map(|salt| (stream, *salt)))
+            .collect();
+        for seat in &self.seats {
+            if seat.ties.requests.push(Request::Salts(salts.clone())).is_err() {
+                tracing::error!("spool {} takes no requests", seat.worker.0);
+            }
+        }
+        self.outbox.push(id, Frame::Done);
+    }
+
+    fn seal(&mut self, id: u64) {
+        let tagged = self.epoch << ID_BITS | id;
+        for seat in &mut self.seats {
+            if seat.ties.requests.push(Request::Seal).is_ok() {
+                seat.seals.push_back(tagged);
+                *self.sealing.entry(tagged).or_default() += 1;
+            }
+        }
+    }
+
+    /// Takes what workers and spools have to say.
+    fn collect(&mut self) {
+        for seat in &mut self.seats {
+            while let Some(Envelope { id, frame, .. }) = seat.queues.answers.pop() {
+                if id == 0 {
+                    self.outbox.push(0, frame);
+                    continue;
+                }
+                self.asked = self.asked.saturating_sub(1);
+                if id >> ID_BITS == self.epoch {
+                    self.outbox.push(id & ((1 << ID_BITS) - 1), frame);
+                }
+            }
+            while let Some(output) = seat.ties.outputs.pop() {
+                match output {
+                    Output::Notice(notice) => self.outbox.push(0, Frame::Notice(notice)),
+                    Output::SealDone => {
+                        let Some(id) = seat.seals.pop_front() else { continue };
+                        let Some(left) = self.sealing.get_mut(&id) else { continue };
+                        *left -= 1;
+                        if *left == 0 {
+                            self.sealing.remove(&id);
+                            self.outbox.push(id & ((1 << ID_BITS) - 1), Frame::Done);
+                        }
+                    }
+                }
+            }
+        }
+        if self.control.is_none() {
+            self.outbox.clear();
+        }
+    }
+
+    /// Sends the RTCP that is due, each report from the announced port (RFC 7866 §8.1.8).
+    fn report(&mut self, now: Mono) {
+        let states: Vec<_> = self
+            .seats
+            .iter()
+            .map(|seat| WorkerState { state: &seat.state, geometry: &seat.geometry })
+            .collect();
+        for transmit in self.reporter.turn(now, &states) {
+            let workers = self.seats.len() as u32;
+            let seat = &self.seats[(transmit.slot.0 % workers) as usize];
+            let place = (transmit.slot.0 / workers) as usize * 2 + usize::from(!transmit.mux);
+            let Some(fd) = seat.sockets.get(place) else { continue };
+            // A report that cannot leave is lost like one on the network; the next one follows.
+            if let Err(error) = socket::send_to(fd.as_fd(), &transmit.bytes, transmit.to) {
+                tracing::debug!("RTCP to {}: {error}", transmit.to);
+            }
+        }
+    }
+
+    fn each_second(&mut self, now: Mono) {
+        let sample = HostSample { at: now, drops: drops::read() };
+        for seat in &self.seats {
+            // A worker that has not taken the last eight samples gets a longer span.
+            let _ = seat.queues.host.push(sample);
+        }
+        // F11: asked of the disk, not remembered, because others fill it as well.
+        if let Ok(free) = facts::disk_free_bytes(&self.config.store.dir) {
+            let full = free < self.config.reserve_bytes();
+            if full != self.disk_full {
+                tracing::warn!("disk: {} MiB free, new streams {}", free >> 20, {
+                    if full { "are refused" } else { "are taken again" }
+                });
+            }
+            self.disk_full = full;
+        }
+        let stats = self.seats.iter().map(Seat::stats).collect();
+        self.outbox.push(0, Frame::Stats(stats));
+    }
+
+    /// Ends the threads: workers commit what has arrived, then spools make all durable.
+    fn end(&mut self) -> io::Result<()> {
+        self.stop_workers.store(true, Ordering::Release);
+        let mut result = Ok(());
+        let seats: Vec<_> = self.seats.drain(..).collect();
+        let mut spoolers = Vec::new();
+        for seat in seats {
+            match seat.receiver.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => result = Err(error),
+                Err(_) => result = Err(io::Error::other("a worker's thread panicked")),
+            }
+            seat.ties.stop.store(true, Ordering::Release);
+            seat.spooler.thread().unpark();
+            spoolers.push((seat.spooler, seat.ties));
+        }
+        for (spooler, ties) in spoolers {
+            while !spooler.is_finished() {
+                // Nobody listens any more; a full queue must not hold the spool up.
+                while ties.outputs.pop().is_some() {}
+                std::thread::park_timeout(std::time::Duration::from_millis(1));
+            }
+            if spooler.join().is_err() {
+                result = Err(io::Error::other("a spool's thread panicked"));
+            }
+        }
+        result
+    }
+}
+
+impl Seat {
+    fn stats(&self) -> WorkerStats {
+        let figures = self.ties.figures.lock().map(|figures| figures.clone()).unwrap_or_default();
+        let (engine, engine_reason) = self.queues.gauge.engine();
+        let counter = |counter: Counter| self.state.load(AT_COUNTERS + counter as usize * 8);
+        WorkerStats {
+            worker: self.worker,
+            counters: Counter::ALL.into_iter().map(counter).collect(),
+            tail: Position(self.state.load(AT_TAIL)),
+            durable: Position(self.state.load(AT_DURABLE)),
+            sealed: Position(self.state.load(AT_SEALED)),
+            ring_bytes: self.geometry.ring_bytes,
+            engine,
+            engine_reason,
+            captured_ns: self.queues.gauge.captured_ns(),
+            durable_ns: figures.durable_ns,
+            disk_error: figures.error,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The media role: receives and stores. One command thread ([`desk`]) owns every send and both
+//! links; each worker has a pinned thread that receives ([`receiver`]) and one that writes to disk
+//! ([`spooler`]). The threads meet in bounded queues; nobody waits for a full one.
+
+mod desk;
+mod outbox;
+mod receiver;
+mod spooler;
+
+pub use desk::run;
