@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{check, serve, src};
+use super::{check, export, ls, rebuild, serve, show, src, verify};
 use crate::shell::exit::{Exit, Failure};
 
 /// Floortape, a SIPREC Session Recording Server.
@@ -21,6 +21,11 @@ enum Verb {
     Serve(serve::Args),
     Check(check::Args),
     Src(src::Args),
+    Ls(ls::Args),
+    Show(show::Args),
+    Export(export::Args),
+    Verify(verify::Args),
+    Rebuild(rebuild::Args),
 }
 
 impl Verb {
@@ -29,6 +34,11 @@ impl Verb {
             Verb::Serve(args) => serve::run(args),
             Verb::Check(args) => check::run(args),
             Verb::Src(args) => src::run(args),
+            Verb::Ls(args) => ls::run(args),
+            Verb::Show(args) => show::run(args),
+            Verb::Export(args) => export::run(args),
+            Verb::Verify(args) => verify::run(args),
+            Verb::Rebuild(args) => rebuild::run(args),
         }
     }
 }

@@ -4,6 +4,18 @@
 pub mod check;
 pub mod demo;
 mod demo_report;
+pub mod export;
 pub mod line;
+pub mod ls;
+pub mod rebuild;
 pub mod serve;
+pub mod show;
 pub mod src;
+pub mod store;
+mod table;
+pub mod verify;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,8 @@ impl WavHeader {
         fmt.extend_from_slice(&(self.frame_bytes() as u16).to_le_bytes());
         fmt.extend_from_slice(&16_u16.to_le_bytes());
         let mut out = Vec::new();
-        match u32::try_from(data + 36) {
+        // The longer header must fit a RIFF size too, so that either form can be chosen beforehand.
+        match u32::try_from(data + 72).map(|riff| riff - 36) {
             Ok(riff) => {
                 out.extend_from_slice(b"RIFF");
                 out.extend_from_slice(&riff.to_le_bytes());
@@ -64,6 +65,22 @@ impl WavHeader {
     }
 }
 
+impl WavHeader {
+    /// The same in exactly `bytes`, which is the length of either header: a short file in the
+    /// longer one has a `JUNK` chunk where `ds64` would stand (EBU Tech 3306 §3).
+    pub fn emit_in(&self, bytes: usize) -> Vec<u8> {
+        let mut out = self.emit();
+        assert!(bytes == out.len() || bytes == out.len() + 36, "room for no header");
+        if bytes > out.len() {
+            let mut junk = b"JUNK\x1c\0\0\0".to_vec();
+            junk.resize(36, 0);
+            out.splice(12..12, junk);
+            out[4..8].copy_from_slice(&((self.data_bytes() + 72) as u32).to_le_bytes());
+        }
+        out
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_first_byte_too_many_makes_it_rf64() {
-        let frames = (u64::from(u32::MAX) - 36) / 2;
+        let frames = (u64::from(u32::MAX) - 72) / 2;
         let header = |frames| WavHeader { channels: 1, rate: 8_000, frames };
         assert!(header(frames).emit().starts_with(b"RIFF"));
         let bytes = header(frames + 1).emit();
@@ -87,5 +104,11 @@ mod tests {
         assert_eq!(bytes.len(), 80);
         assert_eq!(&bytes[20..28], &((frames + 1) * 2 + 72).to_le_bytes());
         assert_eq!(&bytes[28..36], &((frames + 1) * 2).to_le_bytes());
+        let padded = header(5).emit_in(80);
+        assert_eq!(
+            (padded.len(), &padded[12..16], &padded[48..52]),
+            (80, &b"JUNK"[..], &b"fmt "[..])
+        );
+        assert_eq!(&padded[4..8], &82_u32.to_le_bytes());
     }
 }

@@ -1,0 +1,12 @@
+//! `floortape export`: a recording as files that need no store: audio or packets, who and what, and
+//! the proof.
+
+mod mixed;
+mod packets;
+mod proof;
+mod track;
+mod verb;
+mod wave;
+
+pub(in crate::shell::cmd) use verb::files;
+pub use verb::{Args, run};

@@ -1,0 +1,98 @@
+//! Packets as files: pcapng or rtpdump.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::base::time::Wall;
+use crate::store::event::StreamDescription;
+use crate::store::export::{pcapng, rtpdump};
+
+/// Form of a packet file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Pcapng,
+    Rtpdump,
+}
+
+/// A packet file; made when its first packet comes, or at the end.
+pub(super) struct Packets {
+    path: PathBuf,
+    form: Form,
+    out: Option<(BufWriter<File>, Wall)>,
+}
+
+/// Who sent a packet to whom.
+#[derive(Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) source: SocketAddr,
+    pub(super) target: SocketAddr,
+}
+
+impl Ends {
+    /// Of a stream: where the SRC said it sends from, and our port. RTCP that is not multiplexed
+    /// has the next port on both sides (RFC 3550 §11).
+    pub(super) fn of(
+        stream: &StreamDescription,
+        from: Option<SocketAddr>,
+        local: IpAddr,
+        rtcp_port: bool,
+    ) -> Ends {
+        let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut source = from.or(stream.remote).unwrap_or(unknown);
+        let mut target = SocketAddr::new(local, stream.port);
+        if rtcp_port {
+            source.set_port(source.port().saturating_add(1));
+            target.set_port(target.port().saturating_add(1));
+        }
+        Ends { source, target }
+    }
+}
+
+impl Packets {
+    pub(super) fn new(dir: &Path, stem: &str, form: Form) -> Packets {
+        let extension = if form == Form::Pcapng { "pcapng" } else { "rtpdump" };
+        Packets { path: dir.join(format!("{stem}.{extension}")), form, out: None }
+    }
+
+    pub(super) fn put(
+        &mut self,
+        arrival: Wall,
+        ends: Ends,
+        payload: &[u8],
+        rtcp: bool,
+    ) -> io::Result<()> {
+        let form = self.form;
+        let (out, first) = self.open(arrival, ends.source)?;
+        let bytes = match form {
+            Form::Pcapng => pcapng::packet(arrival.0, ends.source, ends.target, payload),
+            Form::Rtpdump => {
+                let since_ms = (arrival.0 - first.0).max(0) / 1_000_000;
+                rtpdump::packet(since_ms as u32, payload, rtcp)
+            }
+        };
+        out.write_all(&bytes)
+    }
+
+    fn open(
+        &mut self,
+        first: Wall,
+        source: SocketAddr,
+    ) -> io::Result<&mut (BufWriter<File>, Wall)> {
+        if self.out.is_none() {
+            let mut out = BufWriter::new(File::create_new(&self.path)?);
+            out.write_all(&match self.form {
+                Form::Pcapng => pcapng::head(),
+                Form::Rtpdump => rtpdump::head(first.0, source),
+            })?;
+            self.out = Some((out, first));
+        }
+        Ok(self.out.as_mut().expect("opened above"))
+    }
+
+    /// Ends the file; makes an empty one where nothing came.
+    pub(super) fn finish(mut self, start: Wall) -> io::Result<()> {
+        self.open(start, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?.0.flush()
+    }
+}

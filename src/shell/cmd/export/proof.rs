@@ -1,0 +1,96 @@
+//! The stored records that an export carries, each run with its way to a signed chain head.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use crate::base::ids::SourceId;
+use crate::base::time::Wall;
+use crate::host::disk::HostDisk;
+use crate::shell::exit::Failure;
+use crate::store::archive::{Archive, Seen};
+use crate::store::export::manifest::RecordsEntry;
+use crate::store::segment::SegmentName;
+
+/// The file that holds the records.
+pub(super) const RECORDS: &str = "proof/records";
+
+/// Gathers records on the way.
+pub(super) struct Gathered {
+    out: BufWriter<File>,
+    at: u64,
+    sealed: Vec<(SegmentName, RecordsEntry)>,
+    /// Records that are in a log only: they come mixed, so each source is gathered in memory (at
+    /// most a ring's worth).
+    unsealed: BTreeMap<SourceId, (Vec<u8>, Wall, Wall)>,
+    failed: Option<std::io::Error>,
+}
+
+impl Gathered {
+    pub(super) fn create(dir: &Path) -> std::io::Result<Gathered> {
+        std::fs::create_dir(dir.join("proof"))?;
+        let out = BufWriter::new(File::create_new(dir.join(RECORDS))?);
+        Ok(Gathered { out, at: 0, sealed: Vec::new(), unsealed: BTreeMap::new(), failed: None })
+    }
+
+    pub(super) fn record(&mut self, seen: &Seen<'_>) {
+        let (source, raw, wall) = (seen.record.meta.source, seen.record.raw, seen.wall());
+        let Some(segment) = seen.place.segment else {
+            let (bytes, from, to) =
+                self.unsealed.entry(source).or_insert_with(|| (Vec::new(), wall, wall));
+            bytes.extend_from_slice(raw);
+            (*from, *to) = ((*from).min(wall), (*to).max(wall));
+            return;
+        };
+        match self.sealed.last_mut() {
+            Some((known, entry)) if *known == segment && entry.source == source => {
+                entry.bytes += raw.len() as u64;
+                entry.from = entry.from.min(wall);
+                entry.to = entry.to.max(wall);
+            }
+            _ => self.sealed.push((segment, entry(source, self.at, raw.len(), (wall, wall)))),
+        }
+        self.write(raw);
+    }
+
+    fn write(&mut self, raw: &[u8]) {
+        if self.failed.is_none() {
+            self.failed = self.out.write_all(raw).err();
+        }
+        self.at += raw.len() as u64;
+    }
+
+    /// The runs with their proofs.
+    pub(super) fn finish(
+        mut self,
+        archive: &Archive<HostDisk>,
+    ) -> Result<Vec<RecordsEntry>, Failure> {
+        let mut entries = Vec::new();
+        for (segment, mut entry) in std::mem::take(&mut self.sealed) {
+            entry.proof = Some(archive.proof(segment, entry.source)?);
+            entries.push(entry);
+        }
+        for (source, (bytes, from, to)) in std::mem::take(&mut self.unsealed) {
+            entries.push(entry(source, self.at, bytes.len(), (from, to)));
+            self.write(&bytes);
+        }
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
+        self.out.flush()?;
+        Ok(entries)
+    }
+}
+
+fn entry(source: SourceId, offset: u64, bytes: usize, span: (Wall, Wall)) -> RecordsEntry {
+    RecordsEntry {
+        path: RECORDS.to_owned(),
+        offset,
+        bytes: bytes as u64,
+        source,
+        from: span.0,
+        to: span.1,
+        proof: None,
+    }
+}

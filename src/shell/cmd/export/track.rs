@@ -1,0 +1,285 @@
+//! One stream of an export: its records in, its files out.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use super::packets::{Ends, Form, Packets};
+use super::wave::{Finished, Wave};
+use crate::base::time::Wall;
+use crate::store::archive::Seen;
+use crate::store::event::{Event, StreamDescription};
+use crate::store::export::g711::Codec;
+use crate::store::export::placement::Placement;
+use crate::store::record::{FLAG_RTCP_PORT, RecordKind};
+use crate::wire::rtp;
+
+/// Packets held until the earliest sample is known: reordering at the start of a stream reaches no
+/// further.
+const HELD: usize = 64;
+/// Slack behind the recording's own length, seconds: clocks of SRCs run ahead.
+const SLACK_S: u64 = 600;
+
+/// What part of the recording is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Range {
+    pub(super) from: Option<Wall>,
+    pub(super) to: Option<Wall>,
+}
+
+impl Range {
+    fn holds(&self, at: Wall) -> bool {
+        self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at < to)
+    }
+}
+
+/// What every track needs to know.
+#[derive(Clone, Copy)]
+pub(super) struct Frame<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) range: Range,
+    pub(super) local: IpAddr,
+    /// Start and end of the recording.
+    pub(super) span: (Wall, Wall),
+}
+
+/// A stream being exported.
+pub(super) struct Track<'a> {
+    frame: Frame<'a>,
+    description: &'a StreamDescription,
+    audio: Option<Audio>,
+    packets: Packets,
+    /// Every packet goes to the packet file, not only those without a decoder.
+    all_packets: bool,
+    packets_used: bool,
+    senders: BTreeMap<u16, SocketAddr>,
+}
+
+/// A finished WAV and where it starts.
+pub(super) struct Heard {
+    pub(super) wave: Finished,
+    /// Wall time of its first sample; `None`: it holds none.
+    pub(super) start: Option<Wall>,
+}
+
+impl<'a> Track<'a> {
+    /// `form`: packets are wanted in it; `None`: audio, and packets only of what has no decoder.
+    pub(super) fn new(
+        frame: Frame<'a>,
+        description: &'a StreamDescription,
+        stem: &str,
+        form: Option<Form>,
+    ) -> io::Result<Track<'a>> {
+        let decoded = description.formats.iter().find_map(|format| {
+            let codec = Codec::from_name(&format.codec)?;
+            Some((codec, format.clock_rate, format.channels.max(1)))
+        });
+        let audio = match (form, decoded) {
+            (None, Some((_, rate, channels))) => Some(Audio::create(&frame, stem, rate, channels)?),
+            _ => None,
+        };
+        Ok(Track {
+            frame,
+            description,
+            all_packets: audio.is_none(),
+            packets_used: audio.is_none(),
+            audio,
+            packets: Packets::new(frame.dir, stem, form.unwrap_or(Form::Pcapng)),
+            senders: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn record(&mut self, seen: &Seen<'_>) -> io::Result<()> {
+        let meta = &seen.record.meta;
+        match meta.kind {
+            RecordKind::Rtp => self.rtp(seen),
+            RecordKind::Rtcp if self.all_packets => self.put(seen, true),
+            RecordKind::Event => {
+                if let Ok(Event::Source { ordinal, from, .. }) =
+                    Event::from_payload(seen.record.payload)
+                {
+                    self.senders.insert(ordinal, from);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn rtp(&mut self, seen: &Seen<'_>) -> io::Result<()> {
+        if self.all_packets {
+            return self.put(seen, false);
+        }
+        let Ok(header) = rtp::Header::parse(seen.record.payload) else { return Ok(()) };
+        let Ok(payload) = header.payload() else { return Ok(()) };
+        let Some(audio) = &mut self.audio else { return Ok(()) };
+        match encoding(self.description, header.payload_type()) {
+            Encoding::Pcm(codec, rate, channels)
+                if (rate, u16::from(channels)) == (audio.rate, audio.channels) =>
+            {
+                let mut samples = Vec::with_capacity(payload.len());
+                codec.decode(payload, &mut samples);
+                let ordinal = seen.record.meta.source.ordinal();
+                audio.packet(ordinal, header.timestamp(), seen.wall(), samples)
+            }
+            // RFC 3389 comfort noise and RFC 4733 events are silence.
+            Encoding::Silence => Ok(()),
+            _ => {
+                self.packets_used = true;
+                self.put(seen, false)
+            }
+        }
+    }
+
+    fn put(&mut self, seen: &Seen<'_>, rtcp: bool) -> io::Result<()> {
+        if !self.frame.range.holds(seen.wall()) {
+            return Ok(());
+        }
+        let meta = &seen.record.meta;
+        let from = self.senders.get(&meta.source.ordinal()).copied();
+        let rtcp_port = rtcp && meta.flags & FLAG_RTCP_PORT != 0;
+        let ends = Ends::of(self.description, from, self.frame.local, rtcp_port);
+        self.packets.put(seen.wall(), ends, seen.record.payload, rtcp)
+    }
+
+    pub(super) fn finish(self) -> io::Result<Option<Heard>> {
+        if self.packets_used {
+            self.packets.finish(self.frame.span.0)?;
+        }
+        self.audio.map(Audio::finish).transpose()
+    }
+}
+
+enum Encoding {
+    Pcm(Codec, u32, u8),
+    Silence,
+    Other,
+}
+
+fn encoding(stream: &StreamDescription, payload_type: u8) -> Encoding {
+    let Some(format) = stream.formats.iter().find(|format| format.payload_type == payload_type)
+    else {
+        // RFC 3551 table 4: static types that need no rtpmap.
+        return match payload_type {
+            0 => Encoding::Pcm(Codec::Pcmu, 8_000, 1),
+            8 => Encoding::Pcm(Codec::Pcma, 8_000, 1),
+            13 => Encoding::Silence,
+            _ => Encoding::Other,
+        };
+    };
+    match Codec::from_name(&format.codec) {
+        Some(codec) => Encoding::Pcm(codec, format.clock_rate, format.channels.max(1)),
+        None if ["CN", "telephone-event"]
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(&format.codec)) =>
+        {
+            Encoding::Silence
+        }
+        None => Encoding::Other,
+    }
+}
+
+/// The WAV of one stream.
+struct Audio {
+    wave: Wave,
+    rate: u32,
+    channels: u16,
+    range: Range,
+    frames_max: u64,
+    placement: Placement,
+    held: Vec<(i64, Vec<i16>)>,
+    /// Position of the earliest sample and its arrival, once known.
+    base: Option<(i64, Wall)>,
+}
+
+impl Audio {
+    fn create(frame: &Frame<'_>, stem: &str, rate: u32, channels: u8) -> io::Result<Audio> {
+        let (start, end) = (
+            frame.range.from.unwrap_or(frame.span.0).min(frame.span.0),
+            frame.range.to.unwrap_or(frame.span.1).max(frame.span.1),
+        );
+        let seconds = ((end.0 - start.0).max(0) / 1_000_000_000) as u64;
+        let frames_max = (seconds + SLACK_S) * u64::from(rate);
+        let path = frame.dir.join(format!("{stem}.wav"));
+        Ok(Audio {
+            wave: Wave::create(&path, rate, u16::from(channels), frames_max)?,
+            rate,
+            channels: u16::from(channels),
+            range: frame.range,
+            frames_max,
+            placement: Placement::new(rate),
+            held: Vec::new(),
+            base: None,
+        })
+    }
+
+    fn packet(
+        &mut self,
+        ordinal: u16,
+        timestamp: u32,
+        arrival: Wall,
+        samples: Vec<i16>,
+    ) -> io::Result<()> {
+        let frames = (samples.len() / usize::from(self.channels)) as u32;
+        let position = self.placement.place(ordinal, timestamp, arrival, frames);
+        if self.base.is_some() {
+            return self.put(position, &samples);
+        }
+        self.held.push((position, samples));
+        if self.held.len() >= HELD { self.release() } else { Ok(()) }
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        self.base = self.placement.first();
+        for (position, samples) in std::mem::take(&mut self.held) {
+            self.put(position, &samples)?;
+        }
+        Ok(())
+    }
+
+    /// Frame of the file at which `position` lies; negative: before its start.
+    fn frame(&self, position: i64) -> i64 {
+        let Some((base, arrival)) = self.base else { return 0 };
+        position - base + self.range.from.map_or(0, |from| self.ticks(arrival.0 - from.0))
+    }
+
+    fn ticks(&self, ns: i64) -> i64 {
+        let scaled = i128::from(ns) * i128::from(self.rate);
+        (scaled + 500_000_000).div_euclid(1_000_000_000) as i64
+    }
+
+    fn put(&mut self, position: i64, samples: &[i16]) -> io::Result<()> {
+        let channels = i64::from(self.channels);
+        let first = self.frame(position);
+        let end = first + samples.len() as i64 / channels;
+        let limit = self.frames();
+        let from = first.max(0);
+        let to = end.min(limit.unwrap_or(self.frames_max) as i64);
+        if from >= to {
+            return Ok(());
+        }
+        let slice = ((from - first) * channels) as usize..((to - first) * channels) as usize;
+        self.wave.put(from as u64, &samples[slice])
+    }
+
+    /// Frames of the file, where the range decides them.
+    fn frames(&self) -> Option<u64> {
+        let to = self.range.to?;
+        let from = self.range.from.or(self.base.map(|(_, arrival)| arrival));
+        Some(from.map_or(0, |from| self.ticks(to.0 - from.0).max(0) as u64))
+    }
+
+    fn finish(mut self) -> io::Result<Heard> {
+        if self.base.is_none() {
+            self.release()?;
+        }
+        let frames = self.frames().unwrap_or_else(|| {
+            let (first, _) = self.base.unwrap_or_default();
+            let end = self.frame(first + self.placement.frames() as i64).max(0) as u64;
+            if self.base.is_some() { end.min(self.frames_max) } else { 0 }
+        });
+        let start = self.range.from.or(self.base.map(|(_, arrival)| arrival));
+        Ok(Heard { wave: self.wave.finish(frames)?, start })
+    }
+}

@@ -1,0 +1,224 @@
+//! The verb: what is asked for, in which order the files are made.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::mixed;
+use super::packets::Form;
+use super::proof::Gathered;
+use super::track::{Frame, Heard, Range, Track};
+use crate::base::ids::StreamId;
+use crate::base::ports::Clock;
+use crate::base::time::Wall;
+use crate::host::clock::SystemClock;
+use crate::shell::cmd::store::{StoreArgs, named, salt};
+use crate::shell::exit::{Exit, Failure};
+use crate::store::catalog::RsEntry;
+use crate::store::evidence::Digest;
+use crate::store::export::manifest::{self, Content, FileEntry, Manifest, hex};
+use crate::store::export::name::Names;
+
+/// Export a recording: audio or packets, metadata, ledger and proof, verifiable offline.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Recording id
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Folder to write to; made, or there and empty
+    #[arg(short = 'o', value_name = "DIR")]
+    out: PathBuf,
+    /// From this instant on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    from: Option<Wall>,
+    /// Up to this instant (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    to: Option<Wall>,
+    /// What the streams become
+    #[arg(long, value_enum, default_value = "wav")]
+    format: Format,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Output format.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// One WAV per stream, and a mix; packets where there is no decoder
+    Wav,
+    /// rtpdump, as rtpplay reads it
+    Rtp,
+    /// pcapng with decrypted RTP and RTCP
+    Pcapng,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from >= to
+    {
+        return Err(Failure::new(Exit::Usage, "--from must lie before --to"));
+    }
+    let store = args.store.find()?;
+    let library = store.library()?;
+    let rs = named(&library, &args.id, &store.dir)?;
+    let keys = store.keys()?;
+    let salt = salt(&keys, rs).ok_or_else(|| {
+        Failure::new(Exit::Io, "the machine key does not open this recording's salt")
+    })?;
+    let signing = store.signing_key()?;
+    make_empty(&args.out)?;
+
+    let now = SystemClock.map().wall;
+    let frame = Frame {
+        dir: &args.out,
+        range: Range { from: args.from, to: args.to },
+        local: rs.dialog.local.ip(),
+        span: (rs.start, rs.end.unwrap_or(now)),
+    };
+    let form = match args.format {
+        Format::Wav => None,
+        Format::Rtp => Some(Form::Rtpdump),
+        Format::Pcapng => Some(Form::Pcapng),
+    };
+    let mut tracks = tracks(rs, frame, form)?;
+    let mut gathered = Gathered::create(&args.out)?;
+    let mut failed: Option<io::Error> = None;
+    let mut reading = library.read_with(&[rs], &mut |seen| {
+        let stream = seen.record.meta.source.stream();
+        if let Some((_, track)) = tracks.get_mut(&stream) {
+            gathered.record(seen);
+            if failed.is_none() {
+                failed = track.record(seen).err();
+            }
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let mut in_order: Vec<_> = tracks.into_values().collect();
+    in_order.sort_by_key(|(place, _)| *place);
+    let mut heard: Vec<Heard> = Vec::new();
+    for (_, track) in in_order {
+        heard.extend(track.finish()?);
+    }
+    if form.is_none() {
+        mixed::write(&args.out.join("mixed.wav"), &heard)?;
+    }
+    let recording = reading.recordings.pop().expect("one was asked for");
+    let mut json = serde_json::to_vec_pretty(&recording)?;
+    json.push(b'\n');
+    fs::write(args.out.join("recording.json"), json)?;
+    metadata(rs, &args.out)?;
+
+    let records = gathered.finish(&library.archive)?;
+    let content = Content {
+        version: manifest::VERSION,
+        software: concat!("floortape ", env!("CARGO_PKG_VERSION")).to_owned(),
+        recording: rs.id,
+        created: now,
+        from: args.from,
+        to: args.to,
+        files: files(&args.out)?,
+        salt: hex(&salt),
+        records,
+        public_key: hex(&signing.public_key()),
+    };
+    fs::write(args.out.join(manifest::FILE), Manifest::sign(content, &signing).emit())?;
+    let mut out = io::stdout().lock();
+    for file in files(&args.out)? {
+        writeln!(out, "{:>12}  {}", file.bytes, args.out.join(&file.path).display())?;
+    }
+    for damage in &reading.damaged {
+        eprintln!(
+            "floortape: {} at {}: {} bytes not exported: {}",
+            damage.path.display(),
+            damage.offset,
+            damage.bytes,
+            damage.why
+        );
+    }
+    Ok(if reading.damaged.is_empty() { Exit::Yes } else { Exit::No })
+}
+
+/// The tracks by stream, with their place in the order of m-lines.
+fn tracks<'a>(
+    rs: &'a RsEntry,
+    frame: Frame<'a>,
+    form: Option<Form>,
+) -> io::Result<BTreeMap<StreamId, (usize, Track<'a>)>> {
+    let mut streams: Vec<_> = rs.streams.values().map(|entry| &entry.description).collect();
+    streams.sort_by_key(|description| (description.line, description.stream));
+    let mut names = Names::default();
+    let mut tracks = BTreeMap::new();
+    for (place, description) in streams.into_iter().enumerate() {
+        let stem = names.stem(description.label.as_deref(), description.line);
+        let track = Track::new(frame, description, &stem, form)?;
+        tracks.insert(description.stream, (place, track));
+    }
+    Ok(tracks)
+}
+
+fn make_empty(dir: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(dir)?;
+    if fs::read_dir(dir)?.next().is_some() {
+        return Err(Failure::new(Exit::Usage, format!("{} is not empty", dir.display())));
+    }
+    Ok(())
+}
+
+fn metadata(rs: &RsEntry, dir: &Path) -> io::Result<()> {
+    let bodies: Vec<_> = rs.bodies.values().filter(|body| body.is_metadata()).collect();
+    if !bodies.is_empty() {
+        fs::create_dir(dir.join("metadata"))?;
+    }
+    for (number, body) in bodies.iter().enumerate() {
+        fs::write(dir.join("metadata").join(format!("{:03}.xml", number + 1)), &body.bytes)?;
+    }
+    Ok(())
+}
+
+/// All files below `dir`, sorted by path, with their hashes. Anything but files and folders is an
+/// error: a link could point anywhere.
+pub(in crate::shell::cmd) fn files(dir: &Path) -> io::Result<Vec<FileEntry>> {
+    let mut entries = Vec::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(dir.join(&folder))? {
+            let entry = entry?;
+            let name = entry.file_name().into_string().map_err(|name| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("unexpected name {name:?}"))
+            })?;
+            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() {
+                let (bytes, sha256) = hash(&entry.path())?;
+                entries.push(FileEntry { path, bytes, sha256 });
+            } else {
+                let why = format!("{path} is neither file nor folder");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+    }
+    entries.sort_by(|left, right| left.path.cmp(&right.path));
+    Ok(entries)
+}
+
+fn hash(path: &Path) -> io::Result<(u64, String)> {
+    let mut file = fs::File::open(path)?;
+    let mut digest = Digest::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((bytes, hex(&digest.finish()))),
+            count => {
+                digest.update(&buffer[..count]);
+                bytes += count as u64;
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `floortape ls`: the recordings of a store.
+
+use std::io::Write;
+
+use super::store::StoreArgs;
+use super::table::{plain, table};
+use crate::shell::exit::{Exit, Failure};
+use crate::store::catalog::model::{Recording, SealState, State, Verdict};
+
+/// List recordings, oldest first.
+#[derive(clap::Args)]
+pub struct Args {
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Only those whose recording session is up
+    #[arg(long)]
+    live: bool,
+    /// The recorder's own test calls, too
+    #[arg(long)]
+    own: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let library = args.store.find()?.library()?;
+    let recordings = library
+        .recordings(|rs| (args.own || !rs.own) && (!args.live || rs.state == State::Live))?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        for recording in &recordings {
+            serde_json::to_writer(&mut out, recording)?;
+            out.write_all(b"\n")?;
+        }
+        return Ok(Exit::Yes);
+    }
+    let head = ["ID", "START", "LENGTH", "STATE", "STREAMS", "VERDICT", "SEAL", "SRC"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(recordings.iter().map(row));
+    out.write_all(table(&rows).as_bytes())?;
+    Ok(Exit::Yes)
+}
+
+fn row(recording: &Recording) -> Vec<String> {
+    let through = recording.end.or(recording.durable_through).unwrap_or(recording.start);
+    let seconds = (through.0 - recording.start.0).max(0) / 1_000_000_000;
+    let start = recording.start.to_string();
+    vec![
+        recording.id.to_string(),
+        format!("{} {}", &start[..10], &start[11..19]),
+        format!("{}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60),
+        word(&recording.state),
+        recording.streams.len().to_string(),
+        recording
+            .streams
+            .iter()
+            .map(|stream| stream.verdict)
+            .max_by_key(|verdict| match verdict {
+                Verdict::Complete => 0,
+                Verdict::Continuous => 1,
+                Verdict::Empty => 2,
+                Verdict::Gaps => 3,
+            })
+            .map(|verdict| word(&verdict))
+            .unwrap_or_else(|| "-".to_owned()),
+        if recording.seal.state == SealState::Sealed { "sealed" } else { "open" }.to_owned(),
+        plain(&recording.src.identity),
+    ]
+}
+
+/// The word by which JSON names a plain variant.
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => "?".to_owned(),
+    }
+}

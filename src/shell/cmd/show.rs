@@ -1,0 +1,174 @@
+//! `floortape show`: one recording, or all parts of one Communication Session.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use super::ls::word;
+use super::store::{StoreArgs, named};
+use super::table::{plain, table};
+use crate::shell::exit::{Exit, Failure};
+use crate::store::catalog::model::{Recording, Source, Stream};
+
+/// Show a recording: who, what, and the ledger of every stream.
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub struct Args {
+    /// Recording id
+    #[arg(group = "which", value_name = "ID")]
+    id: Option<String>,
+    /// All recordings that hold a part of this Communication Session
+    #[arg(long, group = "which", value_name = "SESSION_ID")]
+    session: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let store = args.store.find()?;
+    let library = store.library()?;
+    let recordings = match (&args.id, &args.session) {
+        (Some(id), _) => {
+            let id = named(&library, id, &store.dir)?.id;
+            library.recording(id)?.into_iter().collect()
+        }
+        (None, Some(session)) => {
+            let holds = |recording: &Recording| {
+                recording.sessions.iter().any(|known| known.session_id == *session)
+            };
+            let mut parts = library.recordings(|_| true)?;
+            parts.retain(holds);
+            parts
+        }
+        (None, None) => Vec::new(),
+    };
+    if recordings.is_empty() {
+        return Err(Failure::new(Exit::NotFound, "nothing recorded under that name"));
+    }
+    let mut out = std::io::stdout().lock();
+    for recording in &recordings {
+        if args.json {
+            serde_json::to_writer(&mut out, recording)?;
+            out.write_all(b"\n")?;
+        } else {
+            out.write_all(text(recording).as_bytes())?;
+        }
+    }
+    Ok(Exit::Yes)
+}
+
+fn text(recording: &Recording) -> String {
+    let time = |time: Option<_>| {
+        time.map_or_else(|| "-".to_owned(), |time: crate::base::time::Wall| time.to_string())
+    };
+    let rows = [
+        ("recording", recording.id.to_string()),
+        ("state", word(&recording.state)),
+        ("start", recording.start.to_string()),
+        ("end", time(recording.end)),
+        ("call-id", plain(&recording.call_id)),
+        ("src", plain(&format!("{} at {}", recording.src.identity, recording.src.address))),
+        ("agent", plain(&recording.src.user_agent)),
+        (
+            "security",
+            format!(
+                "signalling {}, media {}",
+                word(&recording.security.signalling),
+                word(&recording.security.media)
+            ),
+        ),
+        ("durable", time(recording.durable_through)),
+        (
+            "seal",
+            format!(
+                "{} {}",
+                word(&recording.seal.state),
+                recording.seal.head.as_deref().unwrap_or("")
+            ),
+        ),
+    ];
+    let rows = rows.map(|(name, value)| vec![name.to_owned(), value]);
+    let mut out = table(&rows);
+    for quirk in &recording.quirks {
+        let _ = writeln!(out, "quirk      {}", plain(quirk));
+    }
+    for session in &recording.sessions {
+        let _ = writeln!(out, "session    {}", plain(&session.session_id));
+    }
+    for participant in &recording.participants {
+        for name in &participant.names {
+            let _ = writeln!(
+                out,
+                "party      {} {}",
+                plain(&name.aor),
+                plain(name.name.as_deref().unwrap_or(""))
+            );
+        }
+    }
+    recording.streams.iter().for_each(|stream| stream_text(&mut out, stream));
+    out
+}
+
+fn stream_text(out: &mut String, stream: &Stream) {
+    let _ = writeln!(
+        out,
+        "\nstream {}: {} {}/{} {}, {}, {}, {:.3} s unproven",
+        plain(&stream.label),
+        stream.media,
+        plain(&stream.codec),
+        stream.clock_rate,
+        stream.suite.as_deref().unwrap_or("in the clear"),
+        word(&stream.state),
+        word(&stream.verdict),
+        stream.unproven_s,
+    );
+    let head = ["SSRC", "FIRST", "LAST", "PACKETS", "SENT", "LOST", "UNEXPLAINED", "AGAIN"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(stream.sources.iter().map(source_row));
+    if rows.len() > 1 {
+        out.push_str(&table(&rows));
+    }
+    for source in &stream.sources {
+        for gap in &source.gaps {
+            let cause = gap.cause.map_or("unexplained", |cause| cause.label());
+            let _ = writeln!(
+                out,
+                "  gap {:08x}: {} to {} ({} packets), {} to {}: {cause}",
+                source.ssrc,
+                gap.first,
+                gap.last,
+                gap.last - gap.first + 1,
+                gap.from,
+                gap.to
+            );
+        }
+    }
+    for pause in &stream.pauses {
+        let to = pause.to.map_or_else(|| "now".to_owned(), |to| to.to_string());
+        let _ = writeln!(out, "  paused {} to {to} by {}", pause.from, pause.cause);
+    }
+    for digit in &stream.dtmf {
+        let _ = writeln!(out, "  digit {} at {} for {} ms", digit.digit, digit.at, digit.ms);
+    }
+    for (label, count) in &stream.drops {
+        let _ = writeln!(out, "  not recorded: {count} {label}");
+    }
+}
+
+fn source_row(source: &Source) -> Vec<String> {
+    let lost: Vec<String> =
+        source.lost.iter().map(|(cause, count)| format!("{count} {}", cause.label())).collect();
+    vec![
+        format!("{:08x}", source.ssrc),
+        source.first_index.to_string(),
+        source.last_index.to_string(),
+        source.packets.to_string(),
+        source.rtcp_sent.map_or_else(|| "-".to_owned(), |sent| sent.to_string()),
+        if lost.is_empty() { "0".to_owned() } else { lost.join(", ") },
+        source.unexplained.to_string(),
+        source.duplicates.to_string(),
+    ]
+}

@@ -1,0 +1,112 @@
+//! Which store a reading verb works on, and how it is opened.
+
+use std::path::{Path, PathBuf};
+
+use crate::host::disk::HostDisk;
+use crate::host::{keyfile, signing, sqlite};
+use crate::shell::cmd::check::ConfigArgs;
+use crate::shell::exit::{Exit, Failure};
+use crate::store::catalog::{Index, Library, RsEntry};
+use crate::store::evidence::{PublicKey, Salt, SigningKey};
+use crate::store::journal::KeyBox;
+use crate::store::journal::keybox::salt_context;
+
+/// Where recordings are read from.
+#[derive(clap::Args, Clone)]
+pub struct StoreArgs {
+    /// Store folder [default: that of the configuration, else ./floortape-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// A store on this machine.
+pub(crate) struct Store {
+    pub(crate) dir: PathBuf,
+    journal: PathBuf,
+}
+
+impl StoreArgs {
+    /// Finds the store; it must exist.
+    pub(crate) fn find(&self) -> Result<Store, Failure> {
+        let (dir, journal) = match &self.store {
+            Some(dir) => (dir.clone(), None),
+            None => {
+                let store = self.config.load()?.store;
+                (store.dir, store.journal_dir)
+            }
+        };
+        let journal = journal.unwrap_or_else(|| dir.join("journal"));
+        if !dir.is_dir() {
+            return Err(Failure::new(Exit::NotFound, format!("no store at {}", dir.display())));
+        }
+        Ok(Store { dir, journal })
+    }
+}
+
+impl Store {
+    /// Opens it for reading, by way of the catalogue where there is one.
+    pub(crate) fn library(&self) -> Result<Library<HostDisk>, Failure> {
+        let index = sqlite::open_read(&self.dir).map(|index| Box::new(index) as Box<dyn Index>);
+        self.open(index)
+    }
+
+    /// Opens it by journal and records alone: proof does not trust an index.
+    pub(crate) fn bare_library(&self) -> Result<Library<HostDisk>, Failure> {
+        self.open(None)
+    }
+
+    fn open(&self, index: Option<Box<dyn Index>>) -> Result<Library<HostDisk>, Failure> {
+        let library = Library::open(HostDisk, &self.dir, &self.journal, index)?;
+        for damage in &library.damage {
+            // A torn tail is what a running server or a power cut leaves; nobody was promised it.
+            if damage.middle {
+                eprintln!(
+                    "floortape: journal {} is damaged from byte {} to {}",
+                    damage.file, damage.from, damage.to
+                );
+            }
+        }
+        Ok(library)
+    }
+
+    /// The key that signed the segments, to sign what leaves the store.
+    pub(crate) fn signing_key(&self) -> Result<SigningKey, Failure> {
+        signing::load(&self.dir).map_err(|error| {
+            Failure::new(Exit::Io, format!("{}: {error}", signing::path(&self.dir).display()))
+        })
+    }
+
+    /// The public half of that key; `None` where there is none, or it cannot be read.
+    pub(crate) fn public_key(&self) -> Option<PublicKey> {
+        signing::load(&self.dir).ok().map(|key| key.public_key())
+    }
+
+    /// The machine key at work.
+    pub(crate) fn keys(&self) -> Result<KeyBox, Failure> {
+        let key = keyfile::load(&self.dir).map_err(|error| {
+            Failure::new(Exit::Io, format!("{}: {error}", keyfile::path(&self.dir).display()))
+        })?;
+        Ok(KeyBox::new(&key)?)
+    }
+}
+
+/// The leaf salt of a recording.
+pub(crate) fn salt(keys: &KeyBox, rs: &RsEntry) -> Option<Salt> {
+    keys.open(&rs.salt, &salt_context(rs.id)).ok()?.as_slice().try_into().ok()
+}
+
+/// The recording that `text` names.
+pub(crate) fn named<'a>(
+    library: &'a Library<HostDisk>,
+    text: &str,
+    store: &Path,
+) -> Result<&'a RsEntry, Failure> {
+    let missing = || {
+        let why = format!("no recording {text} in {}", store.display());
+        Failure::new(Exit::NotFound, why)
+    };
+    let id = text.parse().map_err(|_| missing())?;
+    library.journalled.recordings.get(&id).ok_or_else(missing)
+}

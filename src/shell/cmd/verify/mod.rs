@@ -1,0 +1,8 @@
+//! `floortape verify`: whether every byte is what was sealed, and whether every loss is explained.
+
+mod folder;
+mod held;
+mod report;
+mod verb;
+
+pub use verb::{Args, run};

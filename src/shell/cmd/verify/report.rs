@@ -1,0 +1,112 @@
+//! What checking one recording came to.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::base::counter::Cause;
+use crate::base::time::Wall;
+use crate::store::catalog::model::Recording;
+
+/// One line of `--json`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) id: String,
+    pub(super) integrity: Integrity,
+    /// No packet is missing.
+    pub(super) complete: bool,
+    pub(super) unexplained: u64,
+    pub(super) lost: BTreeMap<Cause, u64>,
+    pub(super) damaged: Vec<Damaged>,
+    /// What is wrong beyond single streams.
+    pub(super) faults: Vec<String>,
+    /// How far a signature vouches for it.
+    pub(super) proven: String,
+}
+
+/// Whether all bytes passed their proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Integrity {
+    Ok,
+    Bad,
+}
+
+/// Records that failed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct Damaged {
+    pub(super) label: String,
+    pub(super) ssrc: Option<u32>,
+    pub(super) from: Option<Wall>,
+    pub(super) to: Option<Wall>,
+    pub(super) why: String,
+}
+
+impl Report {
+    /// By the ledger of `recording`; nothing is known to be damaged yet.
+    pub(super) fn of(recording: &Recording) -> Report {
+        let mut report = Report {
+            id: recording.id.to_string(),
+            integrity: Integrity::Ok,
+            complete: true,
+            unexplained: 0,
+            lost: BTreeMap::new(),
+            damaged: Vec::new(),
+            faults: Vec::new(),
+            proven: String::new(),
+        };
+        for source in recording.streams.iter().flat_map(|stream| &stream.sources) {
+            report.unexplained += source.unexplained;
+            for (cause, count) in &source.lost {
+                *report.lost.entry(*cause).or_default() += count;
+            }
+        }
+        report.complete = report.unexplained == 0 && report.lost.is_empty();
+        report
+    }
+
+    /// Closes the account: anything damaged or at fault makes it bad.
+    pub(super) fn settle(&mut self) {
+        self.damaged.sort();
+        self.damaged.dedup();
+        self.faults.dedup();
+        if !self.damaged.is_empty() || !self.faults.is_empty() {
+            self.integrity = Integrity::Bad;
+            self.complete = false;
+        }
+    }
+
+    /// Whether the answer is yes.
+    pub(super) fn is_good(&self, complete: bool) -> bool {
+        self.integrity == Integrity::Ok && self.unexplained == 0 && (!complete || self.complete)
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let lost: Vec<String> =
+            self.lost.iter().map(|(cause, count)| format!("{count} {}", cause.label())).collect();
+        let mut out = format!(
+            "{}  {}  lost {}  unexplained {}  {}\n",
+            self.id,
+            if self.integrity == Integrity::Ok { "ok " } else { "BAD" },
+            if lost.is_empty() { "0".to_owned() } else { lost.join(", ") },
+            self.unexplained,
+            self.proven,
+        );
+        let time = |at: Option<Wall>| at.map_or_else(|| "?".to_owned(), |at| at.to_string());
+        for damage in &self.damaged {
+            let ssrc = damage.ssrc.map_or_else(|| "?".to_owned(), |ssrc| format!("{ssrc:08x}"));
+            out.push_str(&format!(
+                "  stream {} {ssrc}: {} to {}: {}\n",
+                super::super::table::plain(&damage.label),
+                time(damage.from),
+                time(damage.to),
+                damage.why
+            ));
+        }
+        for fault in &self.faults {
+            out.push_str(&format!("  {fault}\n"));
+        }
+        out
+    }
+}

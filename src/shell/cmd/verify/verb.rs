@@ -1,0 +1,70 @@
+//! The verb.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::{folder, held};
+use crate::shell::cmd::store::{StoreArgs, named};
+use crate::shell::exit::{Exit, Failure};
+use crate::store::export::manifest;
+
+/// Verify recordings, or an exported folder: every byte against its proof, every loss against its
+/// evidence.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Recording id, or folder written by `export`
+    #[arg(value_name = "ID|DIR", conflicts_with = "all")]
+    what: Option<String>,
+    /// The whole store (also where nothing is named)
+    #[arg(long)]
+    all: bool,
+    /// Any loss is a failure, an explained one too
+    #[arg(long)]
+    complete: bool,
+    /// One JSON object a recording
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let reports = match &args.what {
+        Some(what) if is_folder(what) => {
+            let key = match &args.store.store {
+                Some(_) => args.store.find()?.public_key(),
+                None => None,
+            };
+            vec![folder::check(Path::new(what), key)?]
+        }
+        Some(id) => {
+            let store = args.store.find()?;
+            let library = store.bare_library()?;
+            let rs = named(&library, id, &store.dir)?;
+            held::check(&store, &library, &[rs], false)?
+        }
+        None => {
+            let store = args.store.find()?;
+            let library = store.bare_library()?;
+            let all: Vec<_> = library.journalled.recordings.values().collect();
+            held::check(&store, &library, &all, true)?
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    for report in &reports {
+        if args.json {
+            serde_json::to_writer(&mut out, report)?;
+            out.write_all(b"\n")?;
+        } else {
+            out.write_all(report.text().as_bytes())?;
+        }
+    }
+    let good = reports.iter().all(|report| report.is_good(args.complete));
+    Ok(if good { Exit::Yes } else { Exit::No })
+}
+
+fn is_folder(what: &str) -> bool {
+    let path = PathBuf::from(what);
+    path.is_dir() && (what.contains('/') || path.join(manifest::FILE).exists() || what == ".")
+}
