@@ -19,6 +19,8 @@ struct Content {
     synced: Vec<u8>,
     /// Blocks written since the last sync.
     dirty: Vec<usize>,
+    /// A write or sync failed: that is final, nobody may touch it again (F12).
+    failed: bool,
 }
 
 #[derive(Default)]
@@ -86,7 +88,8 @@ impl TestDisk {
 
     /// Puts a file there, durable.
     pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
-        let content = Content { synced: bytes.clone(), bytes, dirty: Vec::new() };
+        let synced = bytes.clone();
+        let content = Content { bytes, synced, dirty: Vec::new(), failed: false };
         self.0.borrow_mut().files.insert(path.to_owned(), Rc::new(RefCell::new(content)));
     }
 
@@ -157,6 +160,8 @@ impl DiskFile for TestFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let failed = self.disk.operation();
         let mut content = self.content.borrow_mut();
+        assert!(!content.failed, "written again after a failure");
+        content.failed = failed.is_err();
         // A failed write leaves half of itself.
         let count = if failed.is_err() { bytes.len() / 2 } else { bytes.len() };
         let (start, end) = (offset as usize, offset as usize + count);
@@ -179,10 +184,12 @@ impl DiskFile for TestFile {
     fn sync(&mut self) -> io::Result<()> {
         let failed = self.disk.operation();
         let mut content = self.content.borrow_mut();
+        assert!(!content.failed, "synced again after a failure");
+        content.failed = failed.is_err();
         // After a failed sync Linux marks the pages clean all the same: a later one says yes and
         // writes nothing.
         if failed.is_ok() {
-            let Content { bytes, synced, dirty } = &mut *content;
+            let Content { bytes, synced, dirty, .. } = &mut *content;
             synced.resize(bytes.len(), 0);
             for block in dirty.iter() {
                 let end = (block * BLOCK + BLOCK).min(bytes.len());

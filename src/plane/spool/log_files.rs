@@ -281,7 +281,14 @@ impl<D: Disk + Clone> LogFiles<D> {
         let left = self.file_bytes - preparing.zeroed;
         let count = left.min(ZERO_BYTES as u64);
         let zeros = &self.zeros.bytes()[..count as usize];
-        if count == 0 || preparing.file.write_at(preparing.zeroed, zeros).is_err() {
+        if count == 0 {
+            return false;
+        }
+        if preparing.file.write_at(preparing.zeroed, zeros).is_err() {
+            // Final for this file too; it holds nothing yet.
+            if let Some(failed) = self.preparing.take() {
+                let _ = self.disk.remove(&failed.path);
+            }
             return false;
         }
         preparing.zeroed += count;
