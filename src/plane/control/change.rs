@@ -8,7 +8,6 @@ use super::effect::Grave;
 use super::job::{Job, Plan, Purpose};
 use super::lines::{Locals, Wanted};
 use super::recover::state;
-use super::session::context;
 use super::start::{metadata_quirks, of_refusal, wanted};
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::ClockMap;
@@ -17,6 +16,7 @@ use crate::proto::session::{self as rs_proto, Body, Negotiated};
 use crate::proto::sip::{IncomingRequest, Reply};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{Entry, StreamOpened};
+use crate::store::journal::keybox::answer_context;
 
 impl Control {
     /// A re-INVITE or UPDATE of a running RS.
@@ -75,7 +75,7 @@ impl Control {
         let dialog = request.dialog.and_then(|dialog| self.sip.snapshot(dialog));
         if let Some(dialog) = dialog {
             let answer_sdp =
-                self.keys.seal(&*self.entropy, plan.answer_sdp.as_bytes(), &context(rs, "answer"));
+                self.keys.seal(&*self.entropy, plan.answer_sdp.as_bytes(), &answer_context(rs));
             entries.push(Entry::Changed {
                 rs,
                 at: self.now.wall,
@@ -122,13 +122,6 @@ impl Control {
                 (None, Some((_, suite, _))) => Some(self.fresh_key(*suite)),
                 (None, None) => None,
             };
-            let sealed = match (&line.crypto, &key, known) {
-                (Some(_), Some(_), Some(known)) if self.same_crypto(rs, known, line) => {
-                    known.crypto.clone()
-                }
-                (Some(crypto), Some(key), _) => Some(self.seal_crypto(rs, crypto, key)),
-                _ => None,
-            };
             let (stream, place) = match known {
                 Some(known) => {
                     let slot = known.description.slot;
@@ -140,6 +133,13 @@ impl Control {
                     plan.opened.push(place.0);
                     (self.stream_id(&mut entries), place)
                 }
+            };
+            let sealed = match (&line.crypto, &key, known) {
+                (Some(_), Some(_), Some(known)) if self.same_crypto(rs, known, line) => {
+                    known.crypto.clone()
+                }
+                (Some(crypto), Some(key), _) => Some(self.seal_crypto((rs, stream), crypto, key)),
+                _ => None,
             };
             plan.streams.push(line.stream(rs, stream, place, sealed));
             locals[usize::from(line.line)] = Some((place, key));
@@ -255,7 +255,7 @@ impl Control {
             return;
         };
         let answer_sdp =
-            self.keys.seal(&*self.entropy, session.answer_sdp.as_bytes(), &context(rs, "answer"));
+            self.keys.seal(&*self.entropy, session.answer_sdp.as_bytes(), &answer_context(rs));
         let entry = Entry::Changed {
             rs,
             at: self.now.wall,

@@ -6,12 +6,12 @@ use zeroize::Zeroizing;
 
 use super::actor::Control;
 use super::recover::STREAM_ID_BLOCK;
-use super::session::context;
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::store::event::{Format, StreamDescription};
 use crate::store::journal::entry::{Entry, SealedCrypto, StreamOpened};
+use crate::store::journal::keybox::{local_key_context, remote_key_context};
 
 /// An m-line that is to be recorded, as negotiated.
 pub(super) struct Wanted {
@@ -59,26 +59,26 @@ impl Control {
     /// Seals the keys of a line. `local` is ours.
     pub(super) fn seal_crypto(
         &self,
-        rs: RsId,
+        (rs, stream): (RsId, StreamId),
         crypto: &(u32, Suite, MasterKey),
         local: &MasterKey,
     ) -> SealedCrypto {
         let (tag, suite, remote) = crypto;
-        let seal = |key: &MasterKey, what| {
-            self.keys.seal(&*self.entropy, key.expose(), &context(rs, what))
-        };
+        let seal =
+            |key: &MasterKey, context: &str| self.keys.seal(&*self.entropy, key.expose(), context);
         SealedCrypto {
             suite: *suite,
             tag: *tag,
-            remote: seal(remote, "remote"),
-            local: seal(local, "local"),
+            remote: seal(remote, &remote_key_context(rs, stream)),
+            local: seal(local, &local_key_context(rs, stream)),
         }
     }
 
     /// The key of ours that a stream uses.
     pub(super) fn local_key(&self, rs: RsId, stream: &StreamOpened) -> Option<MasterKey> {
         let sealed = &stream.crypto.as_ref()?.local;
-        MasterKey::new(&self.keys.open(sealed, &context(rs, "local")).ok()?)
+        let context = local_key_context(rs, stream.description.stream);
+        MasterKey::new(&self.keys.open(sealed, &context).ok()?)
     }
 
     /// Whether the SRC's key and suite of a stream are still those of the line.
@@ -86,7 +86,8 @@ impl Control {
         match (&stream.crypto, &wanted.crypto) {
             (None, None) => true,
             (Some(sealed), Some((tag, suite, key))) => {
-                let known = self.keys.open(&sealed.remote, &context(rs, "remote"));
+                let context = remote_key_context(rs, stream.description.stream);
+                let known = self.keys.open(&sealed.remote, &context);
                 sealed.suite == *suite
                     && sealed.tag == *tag
                     && known.is_ok_and(|known| known[..] == *key.expose())

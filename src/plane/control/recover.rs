@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::actor::Control;
 use super::effect::{Effect, Grave};
 use super::job::Purpose;
-use super::session::{Phase, Session, context};
+use super::session::{Phase, Session};
 use crate::base::ids::{RsId, StreamId};
 use crate::base::time::ClockMap;
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::proto::sip::{DialogSnapshot, Transport};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{DialogState, Entry, StreamOpened};
+use crate::store::journal::keybox::{answer_context, salt_context};
 
 /// Stream ids are reserved in the journal by the thousand.
 pub(super) const STREAM_ID_BLOCK: u64 = 1_000;
@@ -45,13 +46,14 @@ impl Control {
         match entry {
             Entry::StreamIds { next } => self.stream_ids = (*next, *next),
             Entry::Opened { rs, dialog, salt, streams, answer_sdp, .. } => {
-                let unsealed = |sealed, what| self.keys.open(sealed, &context(*rs, what)).ok();
-                let salt = unsealed(salt, "salt").and_then(|salt| salt[..].try_into().ok());
+                let unsealed = |sealed, context: &str| self.keys.open(sealed, context).ok();
+                let salt =
+                    unsealed(salt, &salt_context(*rs)).and_then(|salt| salt[..].try_into().ok());
                 let Some(salt) = salt else {
                     self.log(Grave::Error, format!("{rs}: its salt is sealed by another key"));
                     return;
                 };
-                let answer = unsealed(answer_sdp, "answer").unwrap_or_default();
+                let answer = unsealed(answer_sdp, &answer_context(*rs)).unwrap_or_default();
                 let answer_sdp = String::from_utf8_lossy(&answer).into_owned();
                 let session = Session {
                     rs: *rs,
@@ -68,7 +70,7 @@ impl Control {
             }
             Entry::Changed { rs, dialog, streams, answer_sdp, .. } => {
                 let streams = self.learned(streams);
-                let answer = self.keys.open(answer_sdp, &context(*rs, "answer")).ok();
+                let answer = self.keys.open(answer_sdp, &answer_context(*rs)).ok();
                 if let Some(known) = known.get_mut(rs) {
                     known.dialog = dialog.clone();
                     known.session.streams = streams;

@@ -1,12 +1,13 @@
 //! One RS as control holds it, and the frames that tell media about it.
 
-use crate::base::ids::RsId;
+use crate::base::ids::{RsId, StreamId};
+use crate::base::secret::MasterKey;
 use crate::base::time::Mono;
 use crate::plane::handoff::frame::{Crypto, OpenStream, WireKey};
 use crate::proto::session::Negotiated;
 use crate::proto::sip::DialogId;
 use crate::store::journal::entry::{SealedCrypto, StreamOpened};
-use crate::store::journal::keybox::KeyBox;
+use crate::store::journal::keybox::{KeyBox, local_key_context, remote_key_context};
 
 /// Where an RS stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +41,6 @@ pub(super) struct Session {
     pub(super) negotiated: Option<Negotiated>,
 }
 
-/// AAD of everything sealed for an RS, so that no sealed value can be moved to another one.
-pub(super) fn context(rs: RsId, what: &str) -> String {
-    format!("{rs}/{what}")
-}
-
 impl Session {
     /// Our CNAME in it: random, the same for all its streams (RFC 7022 §4.2).
     pub(super) fn cname(&self) -> String {
@@ -63,7 +59,7 @@ impl Session {
             rtcp_to: stream.rtcp_to,
             rtcp_mux: stream.rtcp_mux,
             crypto: match &stream.crypto {
-                Some(crypto) => Some(unseal(keys, self.rs, crypto)?),
+                Some(crypto) => Some(unseal(keys, self.rs, stream.description.stream, crypto)?),
                 None => None,
             },
             strict: false,
@@ -72,12 +68,12 @@ impl Session {
     }
 }
 
-fn unseal(keys: &KeyBox, rs: RsId, crypto: &SealedCrypto) -> Option<Crypto> {
-    let remote = keys.open(&crypto.remote, &context(rs, "remote")).ok()?;
-    let local = keys.open(&crypto.local, &context(rs, "local")).ok()?;
+fn unseal(keys: &KeyBox, rs: RsId, stream: StreamId, crypto: &SealedCrypto) -> Option<Crypto> {
+    let remote = keys.open(&crypto.remote, &remote_key_context(rs, stream)).ok()?;
+    let local = keys.open(&crypto.local, &local_key_context(rs, stream)).ok()?;
     Some(Crypto {
         suite: crypto.suite,
-        remote: WireKey::new(&crate::base::secret::MasterKey::new(&remote)?),
-        local: WireKey::new(&crate::base::secret::MasterKey::new(&local)?),
+        remote: WireKey::new(&MasterKey::new(&remote)?),
+        local: WireKey::new(&MasterKey::new(&local)?),
     })
 }

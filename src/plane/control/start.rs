@@ -8,7 +8,7 @@ use super::job::{Job, Purpose};
 use super::lines::{Locals, Wanted};
 use super::recover::state;
 use super::requests::ALLOW;
-use super::session::{Phase, Session, context};
+use super::session::{Phase, Session};
 use crate::base::ids::RsId;
 use crate::config::model::SrtpPolicy as Configured;
 use crate::plane::handoff::frame::Frame;
@@ -19,6 +19,7 @@ use crate::proto::session::{
 use crate::proto::sip::{IncomingRequest, Reply, Transport, TxnId};
 use crate::store::event::{Format, Origin};
 use crate::store::journal::entry::{Entry, Signalling, SrcFacts};
+use crate::store::journal::keybox::{answer_context, salt_context};
 use crate::wire::metadata::{self, Root};
 use crate::wire::multipart;
 use crate::wire::sdes::blank_keys;
@@ -104,13 +105,13 @@ impl Control {
         let mut locals: Locals = negotiated.lines.iter().map(|_| None).collect();
         for line in wanted {
             let place = self.slots.take().expect("admission counted the free pairs");
+            let stream = self.stream_id(&mut entries);
             let key = line.crypto.as_ref().map(|(_, suite, _)| self.fresh_key(*suite));
             let sealed = line
                 .crypto
                 .as_ref()
                 .zip(key.as_ref())
-                .map(|(crypto, key)| self.seal_crypto(rs, crypto, key));
-            let stream = self.stream_id(&mut entries);
+                .map(|(crypto, key)| self.seal_crypto((rs, stream), crypto, key));
             session.streams.push(line.stream(rs, stream, place, sealed));
             locals[usize::from(line.line)] = Some((place, key));
         }
@@ -122,7 +123,7 @@ impl Control {
             .filter_map(|stream| session.open_frame(&self.keys, stream))
             .map(|open| Frame::Open(Box::new(open)))
             .collect();
-        let seal = |secret: &[u8], what| self.keys.seal(&*self.entropy, secret, &context(rs, what));
+        let seal = |secret: &[u8], context: &str| self.keys.seal(&*self.entropy, secret, context);
         entries.push(Entry::Opened {
             rs,
             at: self.now.wall,
@@ -130,11 +131,11 @@ impl Control {
             src: src_facts(request),
             signalling: signalling(request.transport),
             quirks,
-            salt: seal(&salt, "salt"),
+            salt: seal(&salt, &salt_context(rs)),
             streams: session.streams.clone(),
             own: false,
             answer: text(&blank_keys(session.answer_sdp.as_bytes())),
-            answer_sdp: seal(session.answer_sdp.as_bytes(), "answer"),
+            answer_sdp: seal(session.answer_sdp.as_bytes(), &answer_context(rs)),
         });
         let reply = self
             .with_capabilities(Reply::new(200), request)
