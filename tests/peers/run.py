@@ -101,13 +101,14 @@ class Bench:
         return [json.loads(line) for line in out.splitlines() if line.strip()]
 
     def recording(self, call_id, timeout=20):
-        """The ended recording of that Call-ID (or whose Call-ID begins with it)."""
+        """The ended and durable recording whose Call-ID is or begins with that."""
         end, last = time.monotonic() + timeout, None
         while time.monotonic() < end:
             for recording in self.recordings():
                 if recording["call_id"].startswith(call_id):
                     last = recording
-                    if recording["state"] == "ended":
+                    durable = recording["durable_through"] or ""
+                    if recording["state"] == "ended" and durable >= (recording["end"] or "~"):
                         return recording
             time.sleep(0.2)
         return last
