@@ -156,3 +156,21 @@ fn numbered_packets_come_as_the_seed_says_and_dropped_ones_count_as_sent() {
         }
     }
 }
+
+#[test]
+fn demo_finds_its_own_loss_and_leaves_a_recording_that_verifies() {
+    let folder = std::env::temp_dir().join(format!("floortape-cli-{}", std::process::id()));
+    let keep = folder.display().to_string();
+    let begun = Instant::now();
+    let output = floortape(&["demo", "--keep", &keep]);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(code(&output), 0, "{shown}{}", talk(&output));
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(!shown.contains('\x1b'), "colours on a pipe");
+    for name in ["1.wav", "2.wav", "mixed.wav", "recording.json", "manifest.json"] {
+        assert!(folder.join("recording").join(name).is_file(), "{name} is missing");
+    }
+    // The same folder is not written over.
+    assert_eq!(code(&floortape(&["demo", "--keep", &keep])), 2);
+    std::fs::remove_dir_all(&folder).expect("ours to remove");
+}

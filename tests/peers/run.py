@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True
 import audio
 import capture
 import srtcp
-from siprec import Line, Src
+from siprec import Answer, Line, Src
 
 HERE = pathlib.Path(__file__).resolve().parent
 SERVER = "127.0.0.1"
@@ -248,13 +248,27 @@ def sipp(bench, name, transport, address, port):
                 "-mp", str(port), "-t",
                 {"udp": "u1", "tcp": "t1"}[transport], "-m", "1", "-nostdin", "-timeout", "40s",
                 "-timeout_error", "-cid_str", f"{name}-%u@peers", "-trace_err", "-error_file",
-                str(bench.folder / f"{name}.err")], 60, cwd=bench.folder)
+                str(bench.folder / f"{name}.err"), "-trace_msg", "-message_file",
+                str(bench.folder / f"{name}.msg")], 60, cwd=bench.folder)
+    answer = sipp_answer(bench.folder / f"{name}.msg")
+    for place, media in enumerate(answer.media() if answer else []):
+        bench.lines.append((name, address, Line(media["label"], port + 2 * place), media))
     errors = bench.folder / f"{name}.err"
     detail = errors.read_text(errors="replace")[-600:] if errors.exists() else done.stdout[-600:]
     if not check(name, "INVITE and BYE answered 200", done.returncode == 0, detail):
         return
     judge(bench, name, bench.recording(name), "desk-1", octets,
           {"signalling": transport, "media": "rtp"}, stream_count=2)
+
+
+def sipp_answer(path):
+    """The 200 to INVITE in SIPp's message log."""
+    text = path.read_text(errors="replace").replace("\r\n", "\n") if path.exists() else ""
+    for message in text.split("SIP/2.0 200")[1:]:
+        head, _, body = message.partition("\n\n")
+        if "m=audio" in body.split("-----")[0]:
+            return Answer("SIP/2.0 200" + head.replace("\n", "\r\n") + "\r\n\r\n" + body.split("-----")[0])
+    return None
 
 
 def call(bench, name, address, port, suite, key):

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{check, export, ls, rebuild, serve, show, src, verify};
+use super::{check, demo, export, ls, rebuild, serve, show, src, verify};
 use crate::shell::exit::{Exit, Failure};
 
 /// Floortape, a SIPREC Session Recording Server.
@@ -18,6 +18,7 @@ struct Line {
 /// One variant per verb; its help is the doc comment of the verb's `Args`.
 #[derive(Subcommand)]
 enum Verb {
+    Demo(demo::Args),
     Serve(serve::Args),
     Check(check::Args),
     Src(src::Args),
@@ -31,6 +32,7 @@ enum Verb {
 impl Verb {
     fn run(self) -> Result<Exit, Failure> {
         match self {
+            Verb::Demo(args) => demo::run(args),
             Verb::Serve(args) => serve::run(args),
             Verb::Check(args) => check::run(args),
             Verb::Src(args) => src::run(args),
