@@ -392,6 +392,11 @@ def tamper(bench, name, address, port):
     check(name, "ffmpeg sent it", done.returncode == 0 and count["flipped"] > 10, done.stdout[-300:])
     stream = end(bench, name, src, octets, suite)
     if stream:
+        # The counters of a stream are written when it closes, which is after the end of the RS.
+        until = time.monotonic() + 5
+        while not stream.get("drops") and time.monotonic() < until:
+            time.sleep(0.1)
+            stream = bench.recording(src.call_id)["streams"][0]
         drops = stream.get("drops", {})
         check(name, "flipped packets dropped and counted",
               drops.get("auth_failed") == count["flipped"], f"{drops} against {count}")
