@@ -137,6 +137,11 @@ impl Control {
             .count()
     }
 
+    /// Whether keeper's stop is carried out: every RS has ended and the journal knows.
+    pub fn is_over(&self) -> bool {
+        self.stopping && self.sessions.is_empty() && self.jobs.is_empty()
+    }
+
     fn signalling(&mut self) {
         while let Some(output) = self.sip.poll() {
             match output {

@@ -30,6 +30,8 @@ use crate::store::journal::keybox::KeyBox;
 
 /// How often the disk's free space is looked at.
 const DISK_LOOK: Duration = Duration::from_secs(5);
+/// Time for the writers of connections to send what was queued.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// Frames that may wait for media's link; far above what one burst of INVITEs makes.
 const FRAMES_MAX: usize = 65_536;
 
@@ -186,6 +188,11 @@ impl Role {
                     self.tell(Input::DiskFree { shortfall }).await?;
                 }
                 Wake::Arrival(arrival) => self.arrived(arrival).await?,
+            }
+            if self.control.is_over() {
+                // The last BYEs are on their way to the connections' writers.
+                tokio::time::sleep(LAST_WORDS).await;
+                return Ok(());
             }
         }
     }
