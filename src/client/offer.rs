@@ -93,7 +93,7 @@ pub fn invite_body(call: &Call, address: IpAddr, at: &str) -> (String, Vec<u8>) 
     let xml = Part::new(
         "application/rs-metadata+xml",
         Some("recording-session"),
-        metadata::complete(call, at).into_bytes(),
+        metadata::complete(call, at),
     );
     emit(&[sdp, xml], &format!("ft-{}", &call.group.hex()[..16]))
 }

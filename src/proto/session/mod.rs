@@ -1,8 +1,8 @@
 //! The SIPREC side of a dialog, as values: is this INVITE a Recording Session (`recognise`), which
-//! m-lines are taken and how (`negotiate`), what does the answer say (`answer`), who is heard on
-//! which line (`attribution`), and what an SRC offers (`offer`).
+//! m-lines are taken and how (`negotiate`), what does the answer say (`answer`), and who is heard on
+//! which line (`attribution`). What an SRC offers is the client role's.
 //!
-//! Called by control (and by the client role) on its own thread. Nothing here knows a clock, a
+//! Called by control on its own thread. Nothing here knows a clock, a
 //! socket or a dialog; SIP values come in as plain text.
 //!
 //! ```
@@ -31,7 +31,6 @@ mod body;
 mod change;
 mod line;
 mod negotiate;
-mod offer;
 mod policy;
 mod recognise;
 
@@ -41,7 +40,6 @@ pub use body::{Body, METADATA_TYPE, METADATA_TYPE_OLD};
 pub use change::LineChange;
 pub use line::{Accepted, Chosen, Decision, Line, WhyRefused};
 pub use negotiate::{Negotiated, negotiate};
-pub use offer::{AnsweredLine, OfferLine, emit_offer, read_answer};
 pub use policy::{Policy, SrtpPolicy};
 pub use recognise::{FeatureTag, Recognition, Refusal, Request, not_acceptable, recognise};
 

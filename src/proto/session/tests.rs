@@ -5,7 +5,7 @@ use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::wire::metadata::{self, Root};
 use crate::wire::sdes::CryptoLine;
-use crate::wire::sdp::{Description, Direction, Format};
+use crate::wire::sdp::Description;
 
 const HEAD: &str = "s=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n";
 
@@ -363,37 +363,6 @@ fn new_keys_new_ports_and_both_are_told_apart() {
     assert!(stale.quirks.iter().any(|quirk| quirk.contains("without a new key")));
     let other = reoffer(&first, &secure(5004, Suite::AeadAes128Gcm, 2), 2);
     assert_eq!(other.lines[0].changes, [LineChange::SuiteChanged]);
-}
-
-#[test]
-fn an_offer_of_ours_is_recognised_and_its_answer_reads_back() {
-    let suite = Suite::AeadAes128Gcm;
-    let (src_key, srs_key) = (key(1, suite), key(2, suite));
-    let formats = [Format::without_map(8, "audio")];
-    let offered = [(suite, &src_key)];
-    let line = |crypto| OfferLine {
-        kind: "audio",
-        port: 5004,
-        formats: &formats,
-        label: "1",
-        direction: Direction::SendOnly,
-        crypto,
-        rtcp_mux: false,
-        address: None,
-    };
-    let lines = [line(&offered[..]), line(&[])];
-    let origin = AnswerOrigin { address: "2001:db8::10".parse().expect("an address"), ..ORIGIN };
-    let text = emit_offer(&lines, &origin);
-    let offer = Description::parse(text.as_bytes()).expect("our own");
-    let negotiated = negotiate(&offer, None, &Policy::default());
-    let locals = [Some(Local { port: 20_000, key: Some(&srs_key), address: None }), None];
-    let answer = emit_answer(&negotiated, &locals, &ORIGIN);
-    let answer = Description::parse(answer.as_bytes()).expect("our own");
-    let taken = read_answer(&lines, &answer);
-    let first = taken[0].as_ref().expect("taken");
-    assert!(first.crypto.as_ref().expect("srtp").remote.same(&srs_key) && first.active);
-    assert_eq!(first.rtcp.to_string(), "192.0.2.20:20001");
-    assert!(taken[1].is_none());
 }
 
 #[test]

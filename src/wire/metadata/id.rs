@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 ///
 /// Two ids are equal when both decode from base64 to the same 16 octets (white space inside does not
 /// count: the schema's base64Binary collapses it), else when their texts are equal, case included.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Id {
     text: String,
     octets: Option<[u8; 16]>,

@@ -41,7 +41,7 @@ pub struct Extension {
 }
 
 /// Communication Session Group (§6.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     /// `group_id`
     pub id: Id,
@@ -65,7 +65,7 @@ pub struct Reason {
 }
 
 /// Communication Session (§6.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Session {
     /// `session_id`
     pub id: Id,
@@ -95,7 +95,7 @@ pub struct Name {
 }
 
 /// Participant (§6.5).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Participant {
     /// `participant_id`
     pub id: Id,
@@ -106,7 +106,7 @@ pub struct Participant {
 }
 
 /// Media Stream (§6.7).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stream {
     /// `stream_id`
     pub id: Id,
@@ -119,7 +119,7 @@ pub struct Stream {
 }
 
 /// CS-RS association (§6.4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionRecording {
     /// The CS.
     pub session: Id,
@@ -132,7 +132,7 @@ pub struct SessionRecording {
 }
 
 /// Participant-CS association (§6.6).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParticipantSession {
     /// Who.
     pub participant: Id,
@@ -150,7 +150,7 @@ pub struct ParticipantSession {
 
 /// Participant-Stream association (§6.8): the whole set of streams sent and received. Several for one
 /// participant are to be united.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParticipantStream {
     /// Who.
     pub participant: Id,
