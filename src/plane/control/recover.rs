@@ -58,6 +58,7 @@ impl Control {
                 let session = Session {
                     rs: *rs,
                     phase: Phase::Live,
+                    strict: self.policy(dialog.peer.ip()).strict,
                     dialog: None,
                     salt,
                     streams: self.learned(streams),

@@ -26,6 +26,8 @@ pub(super) enum Phase {
 pub(super) struct Session {
     pub(super) rs: RsId,
     pub(super) phase: Phase,
+    /// Plain RTP is taken from the signalled address only.
+    pub(super) strict: bool,
     pub(super) dialog: Option<DialogId>,
     /// Salt of its leaf hashes.
     pub(super) salt: [u8; 32],
@@ -62,7 +64,7 @@ impl Session {
                 Some(crypto) => Some(unseal(keys, self.rs, stream.description.stream, crypto)?),
                 None => None,
             },
-            strict: false,
+            strict: self.strict,
             cname: self.cname(),
         })
     }

@@ -93,6 +93,7 @@ impl Control {
         let mut session = Session {
             rs,
             phase: Phase::Starting,
+            strict: self.policy(request.peer.ip()).strict,
             dialog: None,
             salt,
             streams: Vec::new(),

@@ -118,9 +118,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             Kind::Rtp if packet.rtcp_port => return Counter::Malformed,
             kind => kind,
         };
-        // What arrived before the direction changed is judged by the direction before (F60).
+        // What arrived before the direction changed is judged by the direction before (F60). A pause
+        // is of media: reports go on and prove that nothing was sent (RFC 3264 §5.1).
         let active = (control & ACTIVE != 0) == (packet.arrival.0 >= slot.word(SINCE));
-        if !active {
+        if !active && kind == Kind::Rtp {
             return Counter::Paused;
         }
         let plain = matches!(self.protection[packet.slot as usize], Protection::Plain);

@@ -119,6 +119,8 @@ fn f60_a_packet_is_stored_if_it_arrived_before_the_pause() {
     ask(&mut machine, &mut worker, Frame::Update { stream: paused, by: Origin::Src });
     machine.network.borrow_mut().push_back(waiting);
     machine.send(REMOTE, RTP_PORTS[1], rtp(1, 2));
+    // An empty receiver report: reports go on while media is paused.
+    machine.send(REMOTE, RTP_PORTS[1], vec![0x80, 201, 0, 1, 0, 0, 0, 1]);
     worker.turn().expect("model");
     machine.pass_ns(1_000_000);
     let resumed = stream(1, 1, None);
@@ -133,6 +135,7 @@ fn f60_a_packet_is_stored_if_it_arrived_before_the_pause() {
         .collect();
     assert_eq!(kept, [1, 3]);
     assert_eq!(counted(&machine, Counter::Paused), 1);
+    assert_eq!(counted(&machine, Counter::RtcpRecorded), 1);
     let events = events(&machine);
     let pauses = events.iter().filter(|event| matches!(event, Event::Pause { by: Origin::Src }));
     let resumes = events.iter().filter(|event| matches!(event, Event::Resume { .. }));
