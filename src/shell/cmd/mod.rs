@@ -1,5 +1,5 @@
 //! One file per verb. A verb is a module here with `Args` (clap) and
-//! `run(Args) -> Result<Exit, Failure>`, and two lines in [`line`]: a variant and an arm.
+//! `run(Args) -> Result<Exit, Failure>`, and two lines in [`mod@line`]: a variant and an arm.
 
 pub mod check;
 pub mod demo;
