@@ -191,7 +191,11 @@ pub struct Start {
 
 /// Takes what keeper gives a child, up to `Go`. Call it first in a role.
 pub fn start() -> io::Result<Start> {
-    let mut keeper = Link::from_fd(process::inherited_link()?)?;
+    start_on(Link::from_fd(process::inherited_link()?)?)
+}
+
+/// The same over a link in hand: a role in a thread is handed its start by the very same frames.
+pub fn start_on(mut keeper: Link) -> io::Result<Start> {
     let Received { frame: Frame::Setup { config, start, successor }, mut fds, .. } =
         keeper.recv()?
     else {

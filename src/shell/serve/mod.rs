@@ -8,3 +8,6 @@ pub mod link;
 pub mod media;
 pub mod notify;
 pub mod role;
+
+#[cfg(test)]
+mod threads;
