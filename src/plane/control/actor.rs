@@ -12,11 +12,14 @@ use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::ports::Entropy;
 use crate::base::time::{ClockMap, Mono};
 use crate::config::model::Config;
-use crate::plane::handoff::frame::{Envelope, Frame, Notice};
+use crate::plane::handoff::frame::{Envelope, Frame, Notice, Refusal};
 use crate::proto::sip::{self, DialogId, Endpoint, EndpointConfig, Reply, TxnId};
 use crate::store::event::Origin;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::keybox::KeyBox;
+
+/// When a close that media had no room for is asked again.
+const CLOSE_AGAIN_MS: u64 = 1_000;
 
 /// What control is made from.
 pub struct Setup {
@@ -49,6 +52,10 @@ pub struct Control {
     jobs: BTreeMap<u64, Job>,
     /// Media request → job.
     requests: HashMap<u64, u64>,
+    /// Closes that media has not answered, by request.
+    closes: HashMap<u64, (Slot, Generation, Origin)>,
+    /// Closes that media had no room for, and when to ask again.
+    again: Vec<(Mono, (Slot, Generation, Origin))>,
     /// Journal token → job.
     tokens: HashMap<u64, u64>,
     next: u64,
@@ -88,6 +95,8 @@ impl Control {
             stream_ids: (StreamId(1), StreamId(1)),
             jobs: BTreeMap::new(),
             requests: HashMap::new(),
+            closes: HashMap::new(),
+            again: Vec::new(),
             tokens: HashMap::new(),
             next: 0,
             stopping: false,
@@ -126,7 +135,8 @@ impl Control {
             Phase::Ending(at) => Some(at),
             _ => None,
         });
-        [self.sip.next_timeout(), jobs, endings.min()].into_iter().flatten().min()
+        let again = self.again.iter().map(|(at, _)| *at).min();
+        [self.sip.next_timeout(), jobs, endings.min(), again].into_iter().flatten().min()
     }
 
     /// RSs that are up.
@@ -157,7 +167,8 @@ impl Control {
                 sip::Output::Response { request, dialog, message } => {
                     self.responded(request, dialog, &message);
                 }
-                sip::Output::Acked { .. } | sip::Output::RequestFailed { .. } => {}
+                sip::Output::RequestFailed { dialog, .. } => self.unanswered(dialog),
+                sip::Output::Acked { .. } => {}
             }
         }
     }
@@ -210,8 +221,12 @@ impl Control {
             Frame::Opened { slot, generation, applied } => {
                 self.answered(id, None, Some((slot, generation, applied)));
             }
-            Frame::Refused { why, .. } => self.answered(id, Some(why.to_string()), None),
+            Frame::Refused { why, .. } => {
+                self.close_refused(id, &why);
+                self.answered(id, Some(why.to_string()), None);
+            }
             Frame::Closed { slot, generation, .. } => {
+                self.closes.remove(&id);
                 self.answered(id, None, None);
                 self.stream_closed(slot, generation);
             }
@@ -284,6 +299,9 @@ impl Control {
             let id = self.number();
             media.insert(id);
             self.requests.insert(id, number);
+            if let Frame::Close { slot, generation, by } = &frame {
+                self.closes.insert(id, (*slot, *generation, *by));
+            }
             self.effects.push_back(Effect::Media(Envelope { id, fds: 0, frame }));
         }
         let journal = (!entries.is_empty()).then(|| self.number());
@@ -378,6 +396,31 @@ impl Control {
         for rs in over {
             self.close_streams(rs, Origin::Src);
         }
+        let due = self.again.extract_if(.., |(at, _)| *at <= now);
+        let due: Vec<Frame> =
+            due.map(|(_, (slot, generation, by))| Frame::Close { slot, generation, by }).collect();
+        if !due.is_empty() {
+            self.begin(Purpose::Quiet, RsId::default(), None, None, due, Vec::new());
+        }
+    }
+
+    /// A slot returns only when media has let go of it. What media does not know of it has let go
+    /// of, or never held (its open was refused); a full ring or queue is asked again.
+    fn close_refused(&mut self, id: u64, why: &Refusal) {
+        let Some(close) = self.closes.remove(&id) else { return };
+        match why {
+            Refusal::Stale | Refusal::NoSlot => self.stream_closed(close.0, close.1),
+            _ => self.again.push((self.now.mono.plus_ms(CLOSE_AGAIN_MS), close)),
+        }
+    }
+
+    /// Ends the job that would start `rs`, if there is one.
+    pub(super) fn refuse_start(&mut self, rs: RsId, why: &str) {
+        let starts = |job: &Job| job.rs == rs && matches!(job.purpose, Purpose::Start);
+        let txn = self.jobs.values().find(|job| starts(job)).and_then(|job| job.txn);
+        if let Some(txn) = txn {
+            self.refuse_job(txn, why);
+        }
     }
 
     /// The job that an INVITE waits for.
@@ -396,6 +439,12 @@ impl Control {
         }
     }
 
+    /// Jobs under way.
+    #[cfg(test)]
+    pub(super) fn job_count(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Whether a job of this RS is still under way.
     pub(super) fn is_busy(&self, rs: RsId) -> bool {
         self.jobs.values().any(|job| job.rs == rs && job.txn.is_some())
@@ -404,8 +453,15 @@ impl Control {
     fn media_down(&mut self) {
         self.admission.media_up = false;
         self.log(Grave::Warn, "media went away; its successor is being started".to_owned());
-        // Its successor gets everything again; who waited for an answer gets 503 in time.
+        self.forget_asked();
+    }
+
+    /// The link to media is another one: its successor gets everything again; who waited for an
+    /// answer gets 503 in time.
+    pub(super) fn forget_asked(&mut self) {
         self.requests.clear();
+        self.closes.clear();
+        self.again.clear();
         for job in self.jobs.values_mut().filter(|job| matches!(job.purpose, Purpose::Quiet)) {
             job.media.clear();
         }

@@ -8,6 +8,7 @@ use super::effect::Grave;
 use super::job::{Job, Plan, Purpose};
 use super::lines::{Locals, Wanted};
 use super::recover::state;
+use super::session::Phase;
 use super::start::{metadata_quirks, of_refusal, wanted};
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::ClockMap;
@@ -186,6 +187,19 @@ impl Control {
     pub(super) fn finish_change(&mut self, job: Job) {
         let Job { rs, txn, reply, refused, plan, applied, .. } = job;
         let (Some(txn), Some(reply)) = (txn, reply) else { return };
+        let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Live);
+        if !live {
+            // It ended meanwhile, and what it had is being closed; what was to be added is not
+            // part of it.
+            let opened = plan.map(|plan| (plan.opened, plan.streams));
+            let opened = opened.into_iter().flat_map(|(opened, mut streams)| {
+                streams.retain(|stream| opened.contains(&stream.description.slot));
+                streams
+            });
+            let opened = opened.collect();
+            self.close_removed(rs, opened);
+            return self.reply(txn, Reply::new(481));
+        }
         if let Some(why) = refused {
             self.log(Grave::Error, format!("{rs}: change refused: {why}"));
             if let Some(plan) = plan {

@@ -22,6 +22,11 @@ impl Control {
         entries.push(self.ended(rs, Origin::Src, "BYE from the SRC", &request.message));
         if let Some(session) = self.sessions.get_mut(&rs) {
             session.phase = Phase::Ending(self.now.mono.plus_ms(GRACE_MS));
+            // Nothing else is taken in it; the endpoint forgets it with the 200.
+            session.dialog = None;
+            if let Some(dialog) = request.dialog {
+                self.dialogs.remove(&dialog);
+            }
         }
         let reply = Reply::new(200);
         self.begin(Purpose::End, rs, Some(request.txn), Some(reply), Vec::new(), entries);
@@ -42,12 +47,6 @@ impl Control {
     pub(super) fn finish_end(&mut self, job: Job) {
         if let (Some(txn), Some(reply)) = (job.txn, job.reply) {
             self.sip.respond(self.now.mono, txn, reply);
-        }
-        if let Some(session) = self.sessions.get_mut(&job.rs)
-            && let Some(dialog) = session.dialog.take()
-        {
-            self.dialogs.remove(&dialog);
-            self.sip.close(dialog);
         }
         self.log(Grave::Info, format!("{} ended", job.rs));
     }
@@ -121,8 +120,11 @@ impl Control {
 
     fn end_by_us(&mut self, rs: RsId, why: &str) {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
-        if matches!(session.phase, Phase::Ending(_) | Phase::Closing) {
-            return;
+        match session.phase {
+            Phase::Ending(_) | Phase::Closing => return,
+            // Nothing is promised yet: its INVITE gets 503.
+            Phase::Starting => return self.refuse_start(rs, why),
+            Phase::Live => {}
         }
         session.phase = Phase::Ending(self.now.mono);
         if let Some(dialog) = session.dialog.take() {
@@ -138,6 +140,13 @@ impl Control {
             remote_cseq: 0,
         };
         self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+    }
+
+    /// No answer to a request of ours, which can only be a BYE: its dialog is over all the same.
+    pub(super) fn unanswered(&mut self, dialog: Option<DialogId>) {
+        if let Some(dialog) = dialog.filter(|dialog| !self.dialogs.contains_key(dialog)) {
+            self.sip.close(dialog);
+        }
     }
 
     /// An answer to a request of ours. A BYE is over with any final answer.

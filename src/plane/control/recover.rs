@@ -7,9 +7,9 @@ use super::effect::{Effect, Grave};
 use super::job::Purpose;
 use super::session::{Phase, Session};
 use crate::base::ids::{RsId, StreamId};
-use crate::base::time::ClockMap;
+use crate::base::time::{ClockMap, Wall};
 use crate::plane::handoff::frame::{Envelope, Frame};
-use crate::proto::sip::{DialogSnapshot, Transport};
+use crate::proto::sip::{DialogId, DialogSnapshot, Reply, Transport};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{DialogState, Entry, StreamOpened};
 use crate::store::journal::keybox::{answer_context, salt_context};
@@ -17,12 +17,17 @@ use crate::store::journal::keybox::{answer_context, salt_context};
 /// Stream ids are reserved in the journal by the thousand.
 pub(super) const STREAM_ID_BLOCK: u64 = 1_000;
 
+/// For this long a request may be repeated (64·T1, RFC 3261 §17.1.2.2).
+const REPEATS_NS: i64 = 32_000_000_000;
+
 /// What the journal says of one RS.
 struct Known {
     session: Session,
     dialog: DialogState,
-    /// CSeq of its BYE, if it is over.
-    ended: Option<u32>,
+    /// Streams that have left it and may still be open in media.
+    leaving: Vec<StreamOpened>,
+    /// CSeq of its BYE and when it came, if it is over.
+    ended: Option<(u32, Wall)>,
 }
 
 impl Control {
@@ -35,10 +40,11 @@ impl Control {
             self.learn(entry, &mut known);
         }
         for (rs, known) in known {
-            if known.ended.is_some() && known.session.streams.is_empty() {
-                continue;
+            let quiet = known.session.streams.is_empty() && known.leaving.is_empty();
+            let old = |(_, at): (u32, Wall)| now.wall.0 - at.0 > REPEATS_NS;
+            if !(quiet && known.ended.is_some_and(old)) {
+                self.take_back(rs, known, same_keeper);
             }
-            self.take_back(rs, known, same_keeper);
         }
     }
 
@@ -67,13 +73,19 @@ impl Control {
                     answer_sdp,
                     negotiated: None,
                 };
-                known.insert(*rs, Known { session, dialog: dialog.clone(), ended: None });
+                let (dialog, leaving) = (dialog.clone(), Vec::new());
+                known.insert(*rs, Known { session, dialog, leaving, ended: None });
             }
             Entry::Changed { rs, dialog, streams, answer_sdp, .. } => {
                 let streams = self.learned(streams);
                 let answer = self.keys.open(answer_sdp, &answer_context(*rs)).ok();
                 if let Some(known) = known.get_mut(rs) {
                     known.dialog = dialog.clone();
+                    let stays = |gone: &StreamOpened| {
+                        !streams.iter().any(|s| s.description.stream == gone.description.stream)
+                    };
+                    let before = std::mem::take(&mut known.session.streams);
+                    known.leaving.extend(before.into_iter().filter(stays));
                     known.session.streams = streams;
                     if let Some(answer) = answer {
                         known.session.answer_sdp = String::from_utf8_lossy(&answer).into_owned();
@@ -89,11 +101,12 @@ impl Control {
             Entry::StreamClosed { rs, stream, .. } => {
                 if let Some(known) = known.get_mut(rs) {
                     known.session.streams.retain(|open| open.description.stream != *stream);
+                    known.leaving.retain(|open| open.description.stream != *stream);
                 }
             }
-            Entry::Ended { rs, remote_cseq, .. } => {
+            Entry::Ended { rs, remote_cseq, at, .. } => {
                 if let Some(known) = known.get_mut(rs) {
-                    known.ended = Some(*remote_cseq);
+                    known.ended = Some((*remote_cseq, *at));
                 }
             }
             Entry::Start { .. } | Entry::Direction { .. } => {}
@@ -112,7 +125,7 @@ impl Control {
     }
 
     fn take_back(&mut self, rs: RsId, known: Known, same_keeper: bool) {
-        let Known { mut session, dialog, ended } = known;
+        let Known { mut session, dialog, leaving, ended } = known;
         if !same_keeper {
             if ended.is_none() {
                 let entry = Entry::Ended {
@@ -124,7 +137,7 @@ impl Control {
                 };
                 self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
             }
-            for stream in session.streams {
+            for stream in session.streams.into_iter().chain(leaving) {
                 let (stream, slot) = (stream.description.stream, stream.description.slot);
                 let entry =
                     Entry::StreamClosed { rs, stream, slot, at: self.now.wall, by: Origin::Srs };
@@ -135,21 +148,46 @@ impl Control {
         session
             .streams
             .retain(|stream| self.slots.claim(stream.description.slot, stream.generation));
+        for stream in leaving {
+            let (slot, generation) = (stream.description.slot, stream.generation);
+            if self.slots.claim(slot, generation) {
+                self.closing.push((rs, slot, generation, stream.description.stream));
+            }
+        }
         let id = self.sip.restore(snapshot(&dialog));
-        if let Some(cseq) = ended {
+        if let Some((cseq, _)) = ended {
             // A BYE whose 200 was lost comes again (RFC 3261 §17.2.2).
-            self.sip.restore_answer(id, cseq, "BYE", Vec::new());
+            self.sip.restore_answer(id, cseq, "BYE", Reply::new(200));
             self.sip.close(id);
+            if session.streams.is_empty() {
+                return;
+            }
             session.phase = Phase::Ending(self.now.mono);
         } else {
+            self.restore_answer(id, &dialog, &session.answer_sdp);
             session.dialog = Some(id);
             self.dialogs.insert(id, rs);
         }
         self.sessions.insert(rs, session);
     }
 
+    /// An INVITE whose 200 was lost comes again, and is no second RS (F59). A number is used once
+    /// in a dialog, so that the method need not be known.
+    fn restore_answer(&mut self, id: DialogId, dialog: &DialogState, sdp: &str) {
+        let transport = snapshot(dialog).transport;
+        let mut reply = self
+            .capable(Reply::new(200), dialog.local, transport)
+            .with("Content-Type", "application/sdp");
+        sdp.as_bytes().clone_into(&mut reply.body);
+        for method in ["INVITE", "UPDATE"] {
+            self.sip.restore_answer(id, dialog.remote_cseq, method, reply.clone());
+        }
+    }
+
     /// Media is there (again): salts first, then every stream that should be open.
     pub(super) fn media_up(&mut self) {
+        // Also what was asked while no link was there.
+        self.forget_asked();
         self.admission.media_up = true;
         let sessions = self.sessions.values();
         let salts = sessions.clone().map(|session| (session.rs, session.salt)).collect();

@@ -1,5 +1,7 @@
 //! Which request goes where, and the answers that need no session.
 
+use std::net::SocketAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -25,10 +27,12 @@ impl Control {
         let method = request.message.method().unwrap_or("").to_owned();
         let rs = request.dialog.and_then(|dialog| self.dialogs.get(&dialog).copied());
         match (&*method, rs) {
+            // A dialog whose RS we have ended is over, whatever the SRC still sends in it.
+            ("OPTIONS", _) => self.options(&request),
+            (_, None) if request.dialog.is_some() => self.reply(request.txn, Reply::new(481)),
             ("INVITE", None) => self.initial_invite(&request),
             ("INVITE" | "UPDATE", Some(rs)) => self.changed(rs, &request),
             ("BYE", Some(rs)) => self.bye(rs, &request),
-            ("OPTIONS", _) => self.options(&request),
             ("INFO", Some(_)) => self.reply(request.txn, Reply::new(200)),
             (_, Some(_)) => self.reply(request.txn, Reply::new(501)),
             ("UPDATE" | "BYE" | "INFO", None) => self.reply(request.txn, Reply::new(481)),
@@ -67,20 +71,25 @@ impl Control {
 
     /// Contact with the feature tag that makes us an SRS (RFC 7866 §6.2), and what we take.
     pub(super) fn with_capabilities(&self, reply: Reply, request: &IncomingRequest) -> Reply {
+        self.capable(reply, request.local, request.transport)
+    }
+
+    /// The same for a dialog that came by `local` and `transport`.
+    pub(super) fn capable(&self, reply: Reply, local: SocketAddr, transport: Transport) -> Reply {
         reply
-            .with("Contact", self.contact(request))
+            .with("Contact", self.contact(local, transport))
             .with("Allow", ALLOW)
             .with("Accept", ACCEPT)
             .with("Supported", "siprec")
     }
 
-    /// Our Contact for the dialog of this request.
-    fn contact(&self, request: &IncomingRequest) -> String {
-        let mut address = request.local;
+    /// Our Contact for a dialog.
+    fn contact(&self, local: SocketAddr, transport: Transport) -> String {
+        let mut address = local;
         if address.ip().is_unspecified() {
             address.set_ip(self.config.media.address);
         }
-        let transport = match request.transport {
+        let transport = match transport {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",
         };

@@ -121,6 +121,63 @@ impl Bench {
         }
     }
 
+    /// Everything gets its answer, then the grace time of a BYE passes, twice.
+    fn settles(&mut self) {
+        for _ in 0..2 {
+            while !(self.media.is_empty() && self.jobs.is_empty()) {
+                self.media_agrees();
+                self.journal_syncs();
+            }
+            self.tick(1_000);
+        }
+        while !(self.media.is_empty() && self.jobs.is_empty()) {
+            self.media_agrees();
+            self.journal_syncs();
+        }
+    }
+
+    /// Our tags in the answers to a call.
+    fn tags_of(&self, call: &str) -> Vec<String> {
+        let accepted = |message: &&Message| {
+            message.code() == Some(200)
+                && message.call_id() == Some(call)
+                && !message.body.is_empty()
+        };
+        let mut tags: Vec<String> = self
+            .sent
+            .iter()
+            .filter(accepted)
+            .filter_map(|message| message.to()?.tag().map(str::to_owned))
+            .collect();
+        tags.dedup();
+        tags
+    }
+
+    fn tag_of(&self, call: &str) -> String {
+        self.tags_of(call).pop().unwrap_or_default()
+    }
+
+    fn nothing_is_left(&self) {
+        assert_eq!(self.control.slots.used(), 0, "slots");
+        assert_eq!(self.control.job_count(), 0, "jobs");
+        assert!(self.control.sessions.is_empty() && self.control.closing.is_empty());
+        assert!(self.control.dialogs.is_empty());
+    }
+
+    /// Media refuses everything that it was asked.
+    fn media_refuses(&mut self, why: Refusal) {
+        for Envelope { id, frame, .. } in std::mem::take(&mut self.media) {
+            let (slot, generation) = match frame {
+                Frame::Open(open) => (open.slot, open.generation),
+                Frame::Update { stream, .. } => (stream.slot, stream.generation),
+                Frame::Close { slot, generation, .. } => (slot, generation),
+                _ => continue,
+            };
+            let frame = Frame::Refused { slot, generation, why };
+            self.input(Input::Media(Envelope { id, fds: 0, frame }));
+        }
+    }
+
     fn codes(&self) -> Vec<u16> {
         self.sent.iter().filter_map(Message::code).collect()
     }
@@ -380,4 +437,207 @@ fn a_stop_says_bye_with_a_reason() {
     bench.media_agrees();
     bench.journal_syncs();
     assert!(matches!(bench.keeper[..], [Frame::Drained]));
+}
+
+#[test]
+fn a_stream_that_media_never_took_gives_its_slot_back() {
+    let mut bench = Bench::up(4);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    bench.media_refuses(Refusal::Disk);
+    // Media does not know this use of the slot.
+    bench.media_refuses(Refusal::Stale);
+    bench.settles();
+    assert_eq!(bench.codes()[..2], [100, 503]);
+    bench.nothing_is_left();
+}
+
+#[test]
+fn a_close_that_media_had_no_room_for_is_asked_again() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    bench.datagram(&request("BYE", "call-1", 2, &tag, ""));
+    bench.journal_syncs();
+    bench.tick(300);
+    bench.media_refuses(Refusal::RingLag);
+    assert_eq!(bench.control.slots.used(), 1, "media still has it");
+    bench.settles();
+    bench.nothing_is_left();
+}
+
+#[test]
+fn what_was_asked_while_media_was_away_is_not_waited_for() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    bench.input(Input::MediaDown);
+    bench.datagram(&request("BYE", "call-1", 2, &tag, ""));
+    bench.journal_syncs();
+    bench.tick(300);
+    // No link: the close is lost.
+    bench.media.clear();
+    bench.input(Input::MediaUp);
+    bench.settles();
+    bench.nothing_is_left();
+}
+
+#[test]
+fn a_stop_refuses_the_invite_that_is_not_answered_yet() {
+    let mut bench = Bench::up(4);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    bench.input(Input::Keeper(Frame::Stop));
+    assert_eq!(bench.codes(), [100, 503]);
+    bench.settles();
+    assert!(!bench.codes().contains(&200));
+    bench.nothing_is_left();
+    assert!(matches!(bench.keeper[..], [Frame::Drained]));
+}
+
+#[test]
+fn a_bye_that_overtakes_a_change_closes_what_the_change_opened() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    let two = sdp("sendonly", 2) + "m=audio 4002 RTP/AVP 0\r\na=sendonly\r\na=label:97\r\n";
+    bench.datagram(&request("INVITE", "call-1", 2, &tag, &two));
+    let open = bench.media.pop().expect("an Open");
+    assert!(matches!(open.frame, Frame::Open(_)));
+    bench.datagram(&request("BYE", "call-1", 3, &tag, ""));
+    bench.journal_syncs();
+    bench.tick(300);
+    bench.media_agrees();
+    bench.journal_syncs();
+    bench.media.push(open);
+    bench.settles();
+    assert!(bench.codes().contains(&487), "{:?}", bench.codes());
+    bench.nothing_is_left();
+}
+
+#[test]
+fn an_rs_without_ack_ends_by_bye_and_leaves_nothing_even_if_nobody_answers() {
+    let mut bench = Bench::up(4);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    bench.media_agrees();
+    bench.journal_syncs();
+    let tag = bench.tag();
+    bench.tick(32_001);
+    assert!(bench.sent.iter().any(|message| message.method() == Some("BYE")));
+    // The SRC was only slow: what it now says in that dialog is no new RS.
+    bench.datagram(&invite("a", 2, &tag, "sendonly", 2));
+    assert_eq!(bench.last().code(), Some(481));
+    bench.settles();
+    bench.nothing_is_left();
+    bench.tick(40_000);
+    bench.datagram(&request("BYE", "a", 3, &tag, ""));
+    assert_eq!(bench.last().code(), Some(481), "the endpoint has forgotten the dialog");
+    assert_eq!(bench.control.sip.transactions(), 0);
+}
+
+#[test]
+fn f59_an_invite_whose_200_was_lost_makes_no_second_rs_after_a_restart() {
+    let before = Bench::started();
+    let tag = before.tag();
+    let mut after = Bench::new(4, 2);
+    after.control.recover(after.clock(), &before.journal, true);
+    after.input(Input::MediaUp);
+    after.media_agrees();
+    after.datagram(&invite("call-1", 1, "", "sendonly", 1));
+    assert_eq!(after.control.live(), 1);
+    let answer = after.last();
+    let first = before.sent.iter().find(|message| message.code() == Some(200)).expect("its 200");
+    assert_eq!(answer.to().and_then(|to| to.tag().map(str::to_owned)), Some(tag));
+    assert_eq!((answer.code(), &answer.body), (Some(200), &first.body));
+    for name in ["Contact", "Allow", "Accept", "Supported", "Content-Type"] {
+        assert_eq!(answer.headers.get(name), first.headers.get(name), "{name}");
+    }
+}
+
+#[test]
+fn a_bye_whose_200_was_lost_is_answered_after_a_restart_when_all_is_closed() {
+    let mut before = Bench::started();
+    let tag = before.tag();
+    let bye = request("BYE", "call-1", 2, &tag, "");
+    before.datagram(&bye);
+    before.settles();
+    before.nothing_is_left();
+    let mut after = Bench::new(4, 2);
+    after.now = before.now;
+    after.control.recover(after.clock(), &before.journal, true);
+    after.datagram(&bye);
+    assert_eq!(after.codes(), [200]);
+    after.nothing_is_left();
+}
+
+#[test]
+fn a_stream_that_was_leaving_when_control_died_is_closed_by_its_successor() {
+    let mut before = Bench::started();
+    let tag = before.tag();
+    let gone = sdp("sendonly", 2).replace("m=audio 4000", "m=audio 0");
+    before.datagram(&request("INVITE", "call-1", 2, &tag, &gone));
+    before.journal_syncs();
+    let mut after = Bench::new(4, 2);
+    after.control.recover(after.clock(), &before.journal, true);
+    assert_eq!(after.control.slots.used(), 1, "media still has it");
+    after.input(Input::MediaUp);
+    assert!(after.media.iter().any(|asked| matches!(asked.frame, Frame::Close { .. })));
+    after.settles();
+    assert_eq!(after.control.slots.used(), 0);
+}
+
+/// Random calls, answers, refusals, silences and restarts of media: when all calls have ended and
+/// media answers again, nothing is left.
+#[test]
+fn whatever_happens_all_slots_return_and_no_job_is_left() {
+    for seed in 0..300 {
+        let mut prng = Prng::new(seed);
+        let mut bench = Bench::up(4);
+        let mut cseq = 1;
+        for step in 0..60 {
+            cseq += 1;
+            let call = format!("c{}", prng.below(4));
+            let tag = bench.tag_of(&call);
+            match prng.below(12) {
+                0 | 1 => bench.datagram(&invite(&call, cseq, "", "sendonly", 1)),
+                2 if !tag.is_empty() => {
+                    bench.datagram(&request("BYE", &call, cseq, &tag, ""));
+                }
+                3 if !tag.is_empty() => {
+                    let more = "m=audio 4002 RTP/AVP 0\r\na=sendonly\r\na=label:97\r\n";
+                    let text = sdp(["sendonly", "inactive"][prng.below(2) as usize], step);
+                    let text = if prng.below(2) == 0 { text } else { text + more };
+                    bench.datagram(&request("INVITE", &call, cseq, &tag, &text));
+                }
+                4 => {
+                    let text = invite(&call, cseq, "", "sendonly", 1);
+                    bench.datagram(&text);
+                    bench.datagram(
+                        &text.replace("INVITE", "CANCEL").replace("-CANCEL-", "-INVITE-"),
+                    );
+                }
+                5 => bench.media_refuses(Refusal::RingLag),
+                6 => bench.media_refuses(Refusal::Stale),
+                7 | 8 => bench.media_agrees(),
+                9 => bench.journal_syncs(),
+                10 => bench.tick(1 + prng.below(400)),
+                _ if prng.below(4) == 0 => {
+                    bench.input(Input::MediaDown);
+                    bench.media.clear();
+                    bench.input(Input::MediaUp);
+                }
+                _ => bench.datagram(&request("ACK", &call, cseq - 1, &tag, "")),
+            }
+        }
+        bench.settles();
+        // Those without ACK end by themselves, the others by this.
+        bench.tick(33_000);
+        bench.settles();
+        for number in 0..4 {
+            let call = format!("c{number}");
+            for tag in bench.tags_of(&call) {
+                cseq += 1;
+                bench.datagram(&request("BYE", &call, cseq, &tag, ""));
+            }
+        }
+        bench.settles();
+        bench.tick(33_000);
+        bench.settles();
+        bench.nothing_is_left();
+    }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::client::ClientTxn;
 use super::dialog::{Dialog, DialogSnapshot};
-use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, TxnId};
+use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, Reply, TxnId};
 use super::server::{Due, ServerTxn, request_key};
 use super::target::{ConnId, Hop, Target, Transport};
 use super::timer::{Owner, Timers};
@@ -39,8 +39,8 @@ pub struct Endpoint {
     pub(super) client_keys: HashMap<String, ClientTxnId>,
     pub(super) dialogs: BTreeMap<DialogId, Dialog>,
     pub(super) dialog_keys: HashMap<(String, String, String), DialogId>,
-    /// Answers given before a restart, by request.
-    pub(super) answers: HashMap<String, Vec<u8>>,
+    /// Answers given before a restart, by request: our tag and the rest.
+    pub(super) answers: HashMap<String, (String, Reply)>,
     answer_order: VecDeque<String>,
     pub(super) timers: Timers,
     last_id: u64,
@@ -121,13 +121,13 @@ impl Endpoint {
     }
 
     /// Remembers the answer to a request of before the restart, so that its retransmission gets it
-    /// again. `bytes`: the whole response; empty: a plain 200 made from the retransmission (BYE).
-    /// It outlives [`close`](Self::close).
-    pub fn restore_answer(&mut self, dialog: DialogId, cseq: u32, method: &str, bytes: Vec<u8>) {
+    /// again, under the same tag. It outlives [`close`](Self::close).
+    pub fn restore_answer(&mut self, dialog: DialogId, cseq: u32, method: &str, reply: Reply) {
         let Some(dialog) = self.dialogs.get(&dialog) else { return };
         let snapshot = &dialog.snapshot;
         let key = request_key(&snapshot.call_id, &snapshot.remote_tag, cseq, method);
-        if self.answers.insert(key.clone(), bytes).is_none() {
+        let answer = (snapshot.local_tag.clone(), reply);
+        if self.answers.insert(key.clone(), answer).is_none() {
             self.answer_order.push_back(key);
         }
         if self.answer_order.len() > SIP_ANSWERS_MAX

@@ -55,8 +55,8 @@ impl Endpoint {
             return self.receive_again(hop, txn);
         }
         let merge = merge_key(&message);
-        if let Some(bytes) = self.answers.get(&merge).cloned() {
-            return self.answer_as_before(hop, &message, &via, bytes);
+        if let Some((tag, reply)) = self.answers.get(&merge).cloned() {
+            return self.answer_plainly(hop, &message, &reply, &tag);
         }
         if method == "CANCEL" {
             return self.receive_cancel(hop, message, &via);
@@ -184,14 +184,6 @@ impl Endpoint {
         }
     }
 
-    fn answer_as_before(&mut self, hop: Hop, message: &Message, via: &Via, bytes: Vec<u8>) {
-        if bytes.is_empty() {
-            return self.refuse(hop, message, 200, &[]);
-        }
-        let target = hop.reply_to(Some(via), self.is_alive(&hop));
-        self.transmit(target, bytes);
-    }
-
     fn receive_cancel(&mut self, hop: Hop, message: Message, via: &Via) {
         // RFC 3261 §9.2: matched as if the method were that of the request to cancel.
         let key = match_key(&message, via, "INVITE");
@@ -203,7 +195,7 @@ impl Endpoint {
         let first = invite.state == State::Proceeding && !invite.cancelled;
         invite.cancelled = true;
         let tag = invite.tag.clone();
-        self.answer_plainly(hop, &message, 200, &tag, &[]);
+        self.answer_plainly(hop, &message, &Reply::new(200), &tag);
         if first {
             self.out.push_back(Output::Cancelled { txn });
         }
@@ -256,21 +248,16 @@ impl Endpoint {
         for byte in top.bytes().chain(message.call_id().unwrap_or("").bytes()) {
             tag = (tag ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        self.answer_plainly(hop, message, code, &format!("{tag:016x}"), headers);
+        let reply = Reply { headers: headers.to_vec(), ..Reply::new(code) };
+        self.answer_plainly(hop, message, &reply, &format!("{tag:016x}"));
     }
 
-    fn answer_plainly(
-        &mut self,
-        hop: Hop,
-        message: &Message,
-        code: u16,
-        tag: &str,
-        headers: &[(String, String)],
-    ) {
+    fn answer_plainly(&mut self, hop: Hop, message: &Message, reply: &Reply, tag: &str) {
         let echo = Echo { request: message, source: hop.peer, to_tag: Some(tag) };
-        let mut headers = headers.to_vec();
+        let mut headers = reply.headers.clone();
         headers.push(("Server".to_owned(), self.config.user_agent.clone()));
-        let bytes = print_response(echo, code, None, &headers, &[]);
+        let reason = reply.reason.as_deref();
+        let bytes = print_response(echo, reply.code, reason, &headers, &reply.body);
         let target = hop.reply_to(message.via().as_ref(), self.is_alive(&hop));
         self.transmit(target, bytes);
     }

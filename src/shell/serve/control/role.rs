@@ -272,7 +272,10 @@ impl Role {
                 }
             }
             Effect::Persist { token, entries } => {
-                let _ = self.jobs.send(Job { token, entries });
+                // Without its thread nothing can be promised any more: the next control begins
+                // with what is durable.
+                let gone = |_| io::Error::other("the journal's thread has ended");
+                self.jobs.send(Job { token, entries }).map_err(gone)?;
             }
             Effect::Sealed => drop(self.changes.send(Change::Sealed)),
             Effect::Keeper(frame) => self.keeper.send(0, frame, &[]).await?,
