@@ -279,9 +279,12 @@ fn parse_part(bytes: &[u8]) -> Result<Part, MultipartError> {
         }
         let text = String::from_utf8_lossy(line);
         if line[0] == b' ' || line[0] == b'\t' {
-            if let Some((_, value)) = headers.last_mut() {
-                value.push(' ');
-                value.push_str(text.trim());
+            let text = text.trim();
+            if let Some((_, value)) = headers.last_mut().filter(|_| !text.is_empty()) {
+                if !value.is_empty() {
+                    value.push(' ');
+                }
+                value.push_str(text);
             }
         } else if let Some((name, value)) = text.split_once(':') {
             if headers.len() == PART_HEADERS_MAX {
@@ -328,6 +331,13 @@ mod tests {
     fn types(content_type: &str, body: &[u8]) -> Vec<String> {
         let parts = parse(content_type, body).expect("a multipart");
         parts.into_iter().map(|part| part.content_type).collect()
+    }
+
+    #[test]
+    fn folds_that_hold_nothing_add_nothing() {
+        let body = b"--foobar\r\nX-A:\r\n one\r\n \t \r\n two\r\n \r\n\r\n--foobar--";
+        let parts = parse(TYPE, body).expect("a multipart");
+        assert_eq!(parts[0].header("X-A"), Some("one two"));
     }
 
     #[test]
