@@ -1,6 +1,7 @@
 //! Writes documents in the schema's order (RFC 7865 §9).
 
 use quick_xml::Writer;
+use quick_xml::escape::escape;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
 use super::NAMESPACE;
@@ -131,7 +132,9 @@ impl Xml {
     }
 
     fn text(&mut self, text: &str) {
-        self.event(Event::Text(BytesText::new(&clean(text))));
+        // A carriage return that stands as it is would be read as a line feed (XML 1.0 §2.11).
+        let text = escape(clean(text)).replace('\r', "&#13;");
+        self.event(Event::Text(BytesText::from_escaped(text)));
     }
 
     fn leaf(&mut self, name: &str, text: &str) {
@@ -157,7 +160,32 @@ impl Xml {
     }
 }
 
-/// XML 1.0 has no place for most control characters.
+/// What XML 1.0 can hold of a text (§2.2, Char).
 fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r')).collect()
+    let is_char = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    text.chars().filter(is_char).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Id, Participant, Root, Stream, parse};
+    use super::*;
+
+    #[test]
+    fn every_character_that_xml_can_hold_comes_back() {
+        let text = "a\t\n\r\u{7f}\u{85}<&>\"']]>\u{fffd}\u{10ffff}z";
+        let mut document = Document::default();
+        let stream =
+            Stream { id: Id::new(text), label: Some(text.to_owned()), ..Stream::default() };
+        document.streams.push(stream);
+        let odd =
+            Participant { id: Id::new("\u{1}x\u{fffe}\u{ffff}y\0"), ..Participant::default() };
+        document.participants.push(odd);
+        let Ok(Root::Recording(again)) = parse(&emit(&document), None) else {
+            panic!("expected a recording");
+        };
+        assert_eq!(again.streams[0].id.as_str(), text);
+        assert_eq!(again.streams[0].label.as_deref(), Some(text));
+        assert_eq!(again.participants[0].id.as_str(), "xy");
+    }
 }
