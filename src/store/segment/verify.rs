@@ -79,7 +79,8 @@ pub fn verify_segment<F: DiskFile>(
         if streams.is_some_and(|wanted| !wanted.contains(&stream)) {
             continue;
         }
-        report.bytes_read += row.bytes;
+        // What a row claims may be more than any file holds.
+        report.bytes_read = report.bytes_read.saturating_add(row.bytes);
         let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
         let why = match read_extent(file, row.offset, row.bytes) {
             Ok(extent) if extent.header.source != row.source => Some("another source's".to_owned()),
@@ -167,7 +168,7 @@ fn check_frame<F: DiskFile>(file: &F, footer: &Footer, report: &mut SegmentRepor
             break;
         }
         before = Some(row.source);
-        at += row.bytes;
+        at = at.saturating_add(row.bytes);
     }
     let pad_at = trailer.fences_at + trailer.fences * 8;
     let pad_end = trailer.file_bytes - TRAILER_BYTES as u64;
