@@ -1,0 +1,352 @@
+//! The corpus, made by the product's own writers from the messages in `tests/corpus`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use floortape::base::ids::{
+    Generation, Index, Position, RsId, Seq, Slot, SourceId, Ssrc, StreamId, WorkerId,
+};
+use floortape::base::secret::MasterKey;
+use floortape::base::suite::Suite;
+use floortape::base::time::{ClockMap, Mono, Wall};
+use floortape::plane::handoff::frame::{
+    Crypto, Envelope, Frame, Notice, OpenStream, Refusal, WireKey, WorkerStats,
+};
+use floortape::proto::srtp::Context;
+use floortape::store::event::{Event, Format, Origin, StreamDescription};
+use floortape::store::evidence::{Salt, SigningKey};
+use floortape::store::journal::{entry::Entry, frame};
+use floortape::store::log::{
+    BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, crc32c, group_span,
+};
+use floortape::store::record::{self, RecordKind, RecordMeta, record_bytes};
+use floortape::store::segment::{Emitter, SegmentFacts, Span};
+use floortape::wire::rtcp::{ReportBlock, SenderInfo, Writer};
+use floortape::wire::rtp::Fields;
+use floortape::wire::sdes::CryptoLine;
+use floortape::wire::{multipart, sip};
+
+use crate::targets::MASTER;
+
+/// Salt of every stream in the segments.
+pub const SALT: Salt = [3; 32];
+const CLOCK: ClockMap = ClockMap { mono: Mono(1_000), wall: Wall(1_700_000_000_000_000_000) };
+const RING_BYTES: u64 = 1 << 20;
+
+/// Who signs the segments.
+pub fn signing_key() -> SigningKey {
+    SigningKey::from_seed(&[7; 32])
+}
+
+/// Target, file name and bytes of each input.
+pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
+    let mut out = Vec::new();
+    let mut add = |target, name: &str, bytes| out.push((target, name.to_owned(), bytes));
+    signalling(&mut add);
+    media(&mut add);
+    frames(&mut add);
+    store(&mut add);
+    out
+}
+
+type Add<'a> = dyn FnMut(&'static str, &str, Vec<u8>) + 'a;
+
+fn signalling(add: &mut Add<'_>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let entries = fs::read_dir(folder).expect("the messages");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "sip"));
+    paths.sort();
+    let mut streams: Vec<Vec<u8>> = vec![b"\r\n\r\n".to_vec(); 4];
+    for (place, path) in paths.iter().enumerate() {
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        let bytes = fs::read(path).expect("readable");
+        streams[place % 4].extend_from_slice(&bytes);
+        streams[place % 4].extend_from_slice(b"\r\n\r\n\n");
+        let Ok(message) = sip::parse_datagram(&bytes) else { continue };
+        let content_type = message.headers.get("Content-Type").unwrap_or_default();
+        for part in multipart::parse(content_type, &message.body).unwrap_or_default() {
+            match part.content_type.as_str() {
+                "application/sdp" => add("sdp", &name, part.body),
+                "application/rs-metadata+xml" => add("metadata", &name, part.body),
+                _ => {}
+            }
+        }
+        let body = [content_type.as_bytes(), b"\n", &message.body].concat();
+        add("multipart", &name, body);
+        add("sip_headers", &name, bytes);
+    }
+    for (place, stream) in streams.into_iter().enumerate() {
+        add("sip_framing", &format!("stream-{place}"), stream);
+    }
+    let nested = b"multipart/mixed;boundary=a\n--a\r\nContent-Type: multipart/related; \
+        boundary=\"b c\"\r\n\r\n--b c\r\n\r\nx\r\n--b c--\r\n--a\r\nX-Long: one\r\n two\r\n\r\ny\r\n--a--";
+    add("multipart", "nested", nested.to_vec());
+    for suite in Suite::ALL {
+        let master = MasterKey::new(&MASTER[..suite.master_bytes()]).expect("its length");
+        let line = CryptoLine::emit(1, suite, &master);
+        let lines = format!(
+            "a=crypto:{line}\na=crypto:{line}|2^20|1:4\n{line}|17:2;{} KDR=3 WSH=128 -X=1\n\
+             {line} UNENCRYPTED_SRTCP FEC_ORDER=SRTP_FEC",
+            line.rsplit(' ').next().expect("the key").to_owned() + "|18:2"
+        );
+        add("crypto", suite.name(), lines.into_bytes());
+    }
+    let sets = [
+        ("numbers", "media.streams_max=500\nmedia.ports=\"20000-20999\"\nmedia.workers=2"),
+        ("odd", "no equals\n=\na.b.c=1\nmedia.streams_max=\"x\"\nmedia={}\nsip.listen=[\"udp:1\"]"),
+    ];
+    sets.iter().for_each(|(name, text)| add("config", name, text.as_bytes().to_vec()));
+}
+
+fn media(add: &mut Add<'_>) {
+    let packet = |seq: u16, payload: &[u8]| {
+        let fields = Fields {
+            marker: seq == 1,
+            payload_type: 8,
+            seq: Seq(seq),
+            timestamp: 160,
+            ssrc: Ssrc(0xcafe),
+        };
+        [&fields.emit()[..], payload].concat()
+    };
+    let plain = packet(1, &[0xd5; 40]);
+    let mut full = packet(2, &[0, 0, 0, 9, 0xbe, 0xde, 0, 1, 9, 9, 9, 9, 1, 2, 3, 4, 0, 0, 3]);
+    full[0] |= 0x31;
+    let info = SenderInfo { ntp: 1 << 40, rtp: 160, packets: 50, octets: 8_000 };
+    let block = ReportBlock { ssrc: Ssrc(5), cumulative_lost: -3, ..ReportBlock::default() };
+    let mut out = [0; 256];
+    let mut writer = Writer::new(&mut out);
+    writer.sender_report(Ssrc(0xcafe), &info, &[block, block]).expect("room");
+    writer.cname(Ssrc(0xcafe), "desk@example.com").expect("room");
+    writer.bye(Ssrc(0xcafe)).expect("room");
+    let length = writer.length();
+    let report = out[..length].to_vec();
+    let mut writer = Writer::new(&mut out);
+    writer.receiver_report(Ssrc(9), &[block]).expect("room");
+    let length = writer.length();
+    let receiver = out[..length].to_vec();
+    for suite in Suite::ALL {
+        let master = MasterKey::new(&MASTER[..suite.master_bytes()]).expect("its length");
+        let context = Context::new(suite, &master).expect("its length");
+        let mut out = [0; 512];
+        let total = context.protect_rtp(&full, Index(0), &mut out).expect("room");
+        add("srtp", &format!("{}-rtp", suite.name()), out[..total].to_vec());
+        let total = context.protect_rtcp(&report, 3, &mut out).expect("room");
+        add("srtp", &format!("{}-rtcp", suite.name()), out[..total].to_vec());
+    }
+    add("srtp", "plain", full.clone());
+    add("rtp", "plain", plain);
+    add("rtp", "full", full);
+    add("rtcp", "sender", report);
+    add("rtcp", "receiver", receiver);
+}
+
+fn description() -> StreamDescription {
+    StreamDescription {
+        stream: StreamId(9),
+        rs: RsId([4; 16]),
+        line: 0,
+        label: Some("1".to_owned()),
+        media: "audio".to_owned(),
+        formats: vec![Format {
+            payload_type: 8,
+            codec: "PCMA".to_owned(),
+            clock_rate: 8_000,
+            channels: 1,
+            fmtp: None,
+        }],
+        suite: Some(Suite::AeadAes128Gcm),
+        transport: "RTP/SAVP".to_owned(),
+        slot: Slot(2),
+        port: 20_004,
+        remote: Some(peer()),
+    }
+}
+
+fn peer() -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::new(192, 0, 2, 10).into(), 5_004)
+}
+
+fn frames(add: &mut Add<'_>) {
+    let (slot, generation) = (Slot(2), Generation(1));
+    let master = MasterKey::new(&MASTER[..28]).expect("a suite's length");
+    let key = || WireKey::new(&master);
+    let open = OpenStream {
+        slot,
+        generation,
+        description: description(),
+        salt: SALT,
+        active: true,
+        rtcp_to: Some(peer()),
+        rtcp_mux: true,
+        crypto: Some(Crypto { suite: Suite::AeadAes128Gcm, remote: key(), local: key() }),
+        strict: false,
+        cname: "ours".to_owned(),
+    };
+    let stats = WorkerStats {
+        counters: vec![1, 2, 300],
+        engine: "io_uring".to_owned(),
+        disk_error: Some("full".to_owned()),
+        ..WorkerStats::default()
+    };
+    let all = [
+        ("open", Frame::Open(Box::new(open))),
+        ("stats", Frame::Stats(vec![stats])),
+        ("slots", Frame::Slots { first: slot, ports: vec![peer(); 3] }),
+        ("refused", Frame::Refused { slot, generation, why: Refusal::RingLag }),
+        (
+            "salts",
+            Frame::Salts {
+                salts: vec![(RsId([4; 16]), SALT)],
+                streams: vec![(StreamId(9), RsId([4; 16]))],
+            },
+        ),
+        ("source", Frame::Notice(Notice::Source { slot, generation, ssrc: Ssrc(5), from: peer() })),
+    ];
+    for (name, frame) in all {
+        add("handoff", name, Envelope { id: 7, fds: 2, frame }.emit());
+    }
+}
+
+/// Records as a ring would hold them: the recorder's own clock, a stream that opens, two packets.
+fn records() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut push = |kind, source: SourceId, index: u64, payload: &[u8]| {
+        let meta = RecordMeta {
+            kind,
+            flags: 1,
+            generation: 1,
+            source,
+            index: Index(index),
+            arrival: Mono(2_000 + index),
+        };
+        let start = out.len();
+        out.resize(start + record_bytes(payload.len()), 0);
+        record::write(&meta, payload, &mut out[start..]);
+    };
+    let own = SourceId::new(StreamId::host(WorkerId(1)), 0);
+    let stream = |ordinal| SourceId::new(StreamId(9), ordinal);
+    push(RecordKind::Event, own, 0, &Event::Clock { map: CLOCK }.to_payload());
+    let open = Event::Open { description: description() };
+    push(RecordKind::Event, stream(0), 0, &open.to_payload());
+    push(RecordKind::Rtp, stream(1), 65_535, &[0x80; 52]);
+    let drops = BTreeMap::from([("replayed".to_owned(), 1)]);
+    let close = Event::Close { by: Origin::Src, drops, socket_drops: 0 };
+    push(RecordKind::Rtp, stream(1), 65_536, &[0x81; 40]);
+    push(RecordKind::Pad, SourceId(0), 0, &[0; 20]);
+    push(RecordKind::Event, stream(0), 0, &close.to_payload());
+    out
+}
+
+fn store(add: &mut Add<'_>) {
+    let records = records();
+    let groups = |count: u64, skip: u64| {
+        let mut image = vec![0; BLOCK_BYTES];
+        FileHeader {
+            worker: WorkerId(1),
+            volume: [6; 16],
+            file_sequence: 3,
+            first: Position(0),
+            ring_bytes: RING_BYTES,
+            file_bytes: BLOCK_BYTES as u64 * 4,
+        }
+        .emit(&mut image);
+        let mut previous = [0; 32];
+        for number in 0..count {
+            let header = GroupHeader {
+                worker: WorkerId(1),
+                file_sequence: 3,
+                group_sequence: number + 1,
+                incarnation: 1,
+                first: Position((number + skip * number) * records.len() as u64),
+                bytes: records.len() as u64,
+                clock: CLOCK,
+                previous,
+                ring_bytes: RING_BYTES,
+                payload_crc: crc32c(&records),
+            };
+            let start = image.len();
+            image.resize(start + group_span(header.bytes) as usize, 0);
+            previous = header.emit(&mut image[start..]);
+            let payload = start + GROUP_HEADER_BYTES;
+            image[payload..payload + records.len()].copy_from_slice(&records);
+        }
+        image
+    };
+    add("log", "one", groups(1, 0));
+    add("log", "two", groups(2, 0));
+    add("log", "hole", groups(2, 1));
+    add("segment", "sealed", segment(&records, 1));
+    let mut endless = segment(&records, 1);
+    let row = endless.windows(8).rposition(|word| word == 128_u64.to_le_bytes());
+    let row = row.expect("the first row's offset");
+    endless[row + 8..row + 16].fill(0xff);
+    add("segment", "endless-row", endless);
+    add("segment", "next", segment(&records, 2));
+    let start = Entry::Start { version: 1, volume: "v".to_owned(), at: CLOCK.wall };
+    let rs = RsId([4; 16]);
+    let body = Entry::Body {
+        rs,
+        number: 1,
+        at: CLOCK.wall,
+        method: "INVITE".to_owned(),
+        cseq: 1,
+        content_type: "application/sdp".to_owned(),
+        disposition: String::new(),
+        bytes: "dj0wDQo=".to_owned(),
+    };
+    let direction = Entry::Direction {
+        rs,
+        stream: StreamId(9),
+        at: CLOCK.wall,
+        mono: CLOCK.mono,
+        active: false,
+        by: Origin::Src,
+    };
+    let ended = Entry::Ended {
+        rs,
+        at: CLOCK.wall,
+        by: Origin::Srs,
+        reason: "bye".to_owned(),
+        remote_cseq: 2,
+    };
+    let ids = Entry::StreamIds { next: StreamId(10) };
+    let mut out = Vec::new();
+    for entry in [&start, &ids, &body, &direction, &ended] {
+        assert!(frame::write(entry, &mut out));
+    }
+    add("journal", "torn", out[..out.len() - 5].to_vec());
+    add("journal", "whole", out);
+}
+
+fn segment(records: &[u8], number: u64) -> Vec<u8> {
+    let mut span = Span::new(Position(0));
+    let mut at = 0;
+    while let Ok(record) = record::read(&records[at..]) {
+        if record.meta.kind != RecordKind::Pad {
+            span.add(Position(at as u64), &record);
+        }
+        at += record.raw.len();
+    }
+    span.through = Position(at as u64);
+    let facts = SegmentFacts {
+        worker: WorkerId(1),
+        volume: [6; 16],
+        number,
+        created: CLOCK.wall,
+        previous: [1; 32],
+    };
+    let mut emitter = Emitter::new(facts, span, |_| Some(SALT)).expect("all salts are known");
+    let mut out = vec![0; emitter.file_bytes() as usize];
+    let mut copy = |at: Position, out: &mut [u8]| {
+        let at = at.0 as usize;
+        out.copy_from_slice(&records[at..at + out.len()]);
+        Ok(())
+    };
+    let filled = emitter.fill(&mut out, &signing_key(), &mut copy).expect("memory");
+    assert_eq!(filled, out.len());
+    out
+}

@@ -1,0 +1,26 @@
+//! What our own processes and operators hand us: hand-over frames, configuration.
+
+use floortape::config::load;
+use floortape::plane::handoff::frame::Envelope;
+
+/// A frame written again reads the same.
+pub fn handoff(data: &[u8]) {
+    let Ok(first) = Envelope::parse(data) else { return };
+    let bytes = first.emit();
+    let second = Envelope::parse(&bytes).expect("our own frame");
+    assert_eq!((second.id, second.fds), (first.id, first.fds));
+    assert_eq!(second.emit(), bytes);
+}
+
+/// Each line is a `--set`. Faults say what and why; without one there is a configuration.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let sets: Vec<String> = text.lines().take(16).map(str::to_owned).collect();
+    let Err(faults) = load(None, &sets) else { return };
+    assert!(!faults.is_empty(), "refused without a reason");
+    for fault in faults {
+        assert!(!fault.why.is_empty() && !fault.fix.is_empty(), "{fault:?}");
+        assert!(fault.place.as_ref().is_none_or(|place| place.line > 0 && place.column > 0));
+        assert!(!fault.to_string().is_empty());
+    }
+}

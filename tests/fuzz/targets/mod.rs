@@ -1,0 +1,17 @@
+//! What is fuzzed: one plain function per parser, over the product's public API. Each takes any
+//! bytes and asserts what must hold of them: that what was read and written again reads the same,
+//! that lengths lie within the input, that limits hold. `tests/fuzz.rs` runs them over the corpus
+//! and its mutants, `tests/fuzz/cargo-fuzz` under libFuzzer.
+
+mod body;
+mod disk;
+mod link;
+mod media;
+mod sip;
+mod store;
+
+pub use body::{crypto, metadata, multipart, sdp};
+pub use link::{config, handoff};
+pub use media::{MASTER, rtcp, rtp, srtp};
+pub use sip::{sip_framing, sip_headers};
+pub use store::{is_proven, journal, log, segment};

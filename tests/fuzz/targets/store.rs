@@ -1,0 +1,238 @@
+//! Files of a store. Each image is read as it is and once more with its sums put right, so that
+//! mutants get past the checksums to what the fields say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use floortape::base::ids::{Position, StreamId, WorkerId};
+use floortape::store::event::Event;
+use floortape::store::evidence::{PublicKey, Salt};
+use floortape::store::journal::{Replay, file::replay_file, frame};
+use floortape::store::log::{
+    self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Piece, Step, Walk, crc32c, replay, scan_worker,
+};
+use floortape::store::record::{self, HEADER_BYTES, RecordKind};
+use floortape::store::segment::{
+    ROW_BYTES, TRAILER_BYTES, find_rows, footer_hash, read_extent, read_footer, read_trailer,
+    verify_segment,
+};
+
+use super::disk::{Image, ImageFile};
+
+/// Longer images only cost time.
+const IMAGE_BYTES_MAX: usize = 1 << 20;
+
+/// A log gives each position at most once and in order, doubts included.
+pub fn log(data: &[u8]) {
+    if data.len() <= IMAGE_BYTES_MAX {
+        read_log(data.to_vec());
+        read_log(sealed_log(data));
+    }
+}
+
+fn read_log(image: Vec<u8>) {
+    let (store, worker) = (Path::new("store"), WorkerId(1));
+    let file_bytes = image.len() as u64;
+    let path: PathBuf = logs::folder(store, worker).join("a.log");
+    let disk = Image(BTreeMap::from([(path, image)]));
+    assert_eq!(logs::workers(&disk, store).expect("memory"), [worker]);
+    let scans = scan_worker(&disk, store, worker, u64::MAX).expect("memory");
+    let mut groups: Vec<_> = scans.into_iter().flat_map(|scan| scan.groups).collect();
+    let mut end = 0;
+    for found in &groups {
+        assert!(found.offset >= end && found.offset < file_bytes, "groups overlap");
+        end = found.offset + GROUP_HEADER_BYTES as u64 + found.header.bytes;
+    }
+    let mut at = Position(0);
+    let until = Position(u64::MAX);
+    let through = replay(&disk, &mut groups, Position(0), until, &mut |_, piece| match piece {
+        Piece::Doubt(doubt) => {
+            assert!(doubt.from == at && doubt.from < doubt.to, "{doubt:?}");
+        }
+        Piece::Group { found, payload, from } => {
+            assert!(from == at && from < found.header.end());
+            assert_eq!(payload.len() as u64, found.header.bytes);
+            walk(payload, found.header.first, found.header.ring_bytes);
+            at = found.header.end();
+        }
+    });
+    assert_eq!(through, at);
+    logs::next_position(&disk, store, worker).expect("memory");
+}
+
+fn walk(payload: &[u8], first: Position, ring_bytes: u64) {
+    let mut at = first.0;
+    for step in Walk::new(payload, first, ring_bytes) {
+        let (from, bytes) = match step {
+            Step::Record { at, record } => {
+                assert!(record.meta.kind != RecordKind::Pad);
+                let mut again = vec![0; record.raw.len()];
+                record::write(&record.meta, record.payload, &mut again);
+                let covered = HEADER_BYTES + record.payload.len();
+                assert_eq!(again[..covered], record.raw[..covered]);
+                event(record.payload);
+                (at.0, record.raw.len() as u64)
+            }
+            Step::Damaged { at, bytes } => (at.0, bytes),
+        };
+        assert!(from >= at && bytes > 0, "steps overlap at {at}");
+        at = from + bytes;
+    }
+    assert!(at <= first.0 + payload.len() as u64, "a step behind the payload");
+}
+
+fn event(payload: &[u8]) {
+    if let Ok(event) = Event::from_payload(payload) {
+        let again = Event::from_payload(&event.to_payload()).expect("our own event");
+        assert_eq!(again, event);
+    }
+}
+
+fn sealed_log(data: &[u8]) -> Vec<u8> {
+    let mut image = data.to_vec();
+    seal(&mut image, 0, 64);
+    for at in (BLOCK_BYTES..image.len()).step_by(BLOCK_BYTES) {
+        let start = at + GROUP_HEADER_BYTES;
+        if let Some(bytes) = word(&image, at + 48)
+            && let Some(payload) = start.checked_add(bytes).and_then(|end| image.get(start..end))
+        {
+            let sum = crc32c(payload).to_le_bytes();
+            image[at + 112..at + 116].copy_from_slice(&sum);
+        }
+        seal(&mut image, at, 124);
+    }
+    image
+}
+
+/// Whether every byte of a segment is proven under `key`.
+pub fn is_proven(data: &[u8], salt: Salt, key: &PublicKey) -> bool {
+    let file = ImageFile(data.to_vec());
+    verify_segment(&file, None, &mut |_| Some(salt), Some(key)).is_good()
+}
+
+/// A segment's parts lie within it, whatever its fields say.
+pub fn segment(data: &[u8]) {
+    if data.len() <= IMAGE_BYTES_MAX {
+        read_segment(data.to_vec(), false);
+        read_segment(sealed_segment(data), true);
+    }
+}
+
+fn read_segment(image: Vec<u8>, sealed: bool) {
+    let file = ImageFile(image);
+    let file_bytes = file.0.len() as u64;
+    let report = verify_segment(&file, None, &mut |_| None, None);
+    assert!(report.trailer.is_some() || !report.is_good(), "good without a trailer");
+    let Ok(trailer) = read_trailer(&file) else { return };
+    assert!(trailer.rows_at <= trailer.clocks_at && trailer.clocks_at <= trailer.fences_at);
+    assert!(trailer.fences_at + trailer.fences * 8 + TRAILER_BYTES as u64 <= file_bytes);
+    let Ok(footer) = read_footer(&file, trailer.clone()) else { return };
+    assert_eq!(footer.rows.len() as u64, trailer.rows);
+    assert_eq!(footer.clocks.len() as u64, trailer.clocks);
+    let streams: BTreeSet<StreamId> = footer.rows.iter().map(|row| row.source.stream()).collect();
+    let (rows, bytes) = find_rows(&file, &trailer, &streams).expect("rows that were just read");
+    assert!(bytes <= file_bytes && rows.len() <= footer.rows.len());
+    if !sealed {
+        assert_eq!(rows, footer.rows);
+    }
+    for row in &footer.rows {
+        let Ok(extent) = read_extent(&file, row.offset, row.bytes) else { continue };
+        assert!(row.offset + row.bytes <= file_bytes);
+        assert_eq!(extent.records.len() as u64, extent.header.bytes);
+        walk(&extent.records, Position(0), u64::MAX);
+    }
+}
+
+fn sealed_segment(data: &[u8]) -> Vec<u8> {
+    let mut image = data.to_vec();
+    let Some(trailer) = image.len().checked_sub(TRAILER_BYTES) else { return image };
+    let field = |image: &[u8], offset| word(image, trailer + offset);
+    let (Some(rows_at), Some(rows), Some(fences_at), Some(fences)) =
+        (field(&image, 64), field(&image, 72), field(&image, 96), field(&image, 104))
+    else {
+        return image;
+    };
+    for row in 0..rows.min(trailer / ROW_BYTES) {
+        let Some(at) = rows_at.checked_add(row * ROW_BYTES) else { break };
+        if let (Some(offset), Some(bytes)) = (word(&image, at + 8), word(&image, at + 16)) {
+            if let Some(end) = offset.checked_add(bytes)
+                && let Some(records) = image.get(offset.saturating_add(128)..end)
+            {
+                let sum = crc32c(records).to_le_bytes();
+                image[offset + 116..offset + 120].copy_from_slice(&sum);
+            }
+            seal(&mut image, offset, 124);
+        }
+        seal(&mut image, at, 124);
+    }
+    let end = fences.checked_mul(8).and_then(|bytes| bytes.checked_add(fences_at));
+    if let Some(footer) = end.and_then(|end| image.get(rows_at..end)) {
+        let hash = footer_hash(footer);
+        image[trailer + 312..trailer + 344].copy_from_slice(&hash);
+    }
+    let file_bytes = (image.len() as u64).to_le_bytes();
+    image[trailer + 304..trailer + 312].copy_from_slice(&file_bytes);
+    seal(&mut image, trailer, 508);
+    image
+}
+
+/// Entries and damage cover the file, each byte once; entries written again are the same entries.
+pub fn journal(data: &[u8]) {
+    if data.len() <= IMAGE_BYTES_MAX {
+        read_journal(data);
+        read_journal(&sealed_journal(data));
+    }
+}
+
+fn read_journal(image: &[u8]) {
+    let mut found = Replay::default();
+    replay_file("00000001.journal", image, &mut found);
+    let mut end = 0;
+    for (place, damage) in found.damage.iter().enumerate() {
+        assert!(end <= damage.from && damage.from < damage.to, "{damage:?}");
+        assert!(damage.to <= image.len() as u64);
+        assert_eq!(damage.middle, damage.to < image.len() as u64, "{damage:?}");
+        assert!(damage.middle || place + 1 == found.damage.len());
+        end = damage.to;
+    }
+    let damaged: u64 = found.damage.iter().map(|damage| damage.to - damage.from).sum();
+    assert_eq!(found.entries.is_empty(), damaged == image.len() as u64);
+    let mut written = Vec::new();
+    for entry in &found.entries {
+        assert!(frame::write(entry, &mut written) || image.len() > frame::BODY_BYTES_MAX / 8);
+    }
+    let mut again = Replay::default();
+    replay_file("00000001.journal", &written, &mut again);
+    assert_eq!(again.entries, found.entries);
+    assert!(again.damage.is_empty());
+}
+
+fn sealed_journal(data: &[u8]) -> Vec<u8> {
+    let mut image = data.to_vec();
+    let mut at = 0;
+    while let Some(four) = image.get(at..at + 4) {
+        let length = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+        let end = at + frame::HEAD_BYTES + length as usize;
+        let Some(body) = image.get(at + frame::HEAD_BYTES..end) else { break };
+        let sum = crc32c(&[&length.to_le_bytes()[..], body].concat()).to_le_bytes();
+        image[at + 4..at + 8].copy_from_slice(&sum);
+        at = end;
+    }
+    image
+}
+
+fn word(image: &[u8], at: usize) -> Option<usize> {
+    let bytes = image.get(at..at.checked_add(8)?)?;
+    usize::try_from(u64::from_le_bytes(bytes.try_into().ok()?)).ok()
+}
+
+/// Puts the CRC-32C at `start + sum_at` over the bytes between right, where they are there.
+fn seal(image: &mut [u8], start: usize, sum_at: usize) {
+    let place = start.checked_add(sum_at).and_then(|at| Some((at, at.checked_add(4)?)));
+    if let Some((at, end)) = place
+        && end <= image.len()
+    {
+        let sum = crc32c(&image[start..at]).to_le_bytes();
+        image[at..end].copy_from_slice(&sum);
+    }
+}
