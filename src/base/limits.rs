@@ -17,8 +17,18 @@ pub const SIP_CONNECTIONS_MAX: usize = 4_096;
 pub const SDP_MEDIA_MAX: usize = 32;
 /// Lines of one SDP body: 32 sections of some 60 lines.
 pub const SDP_LINES_MAX: usize = 2_048;
+/// Bytes of messages that are not whole yet, over all connections: 128 of the largest.
+pub const SIP_STREAMS_BYTES_MAX: usize = 128 * SIP_STREAM_MESSAGE_BYTES_MAX;
+/// Label of a stream as it is kept beside its media; real ones are numbers or some 30 characters.
+pub const LABEL_BYTES_MAX: usize = 256;
+/// Codec name and `fmtp` of a format, the same; H.264 parameter sets take some 200 bytes.
+pub const FORMAT_TEXT_BYTES_MAX: usize = 1_024;
+/// Formats of a stream, the same: 32 × 2 × 1,024 bytes and a label fit a frame.
+pub const STREAM_FORMATS_MAX: usize = 32;
 /// Parts in one multipart body, nested ones included.
 pub const MULTIPART_PARTS_MAX: usize = 16;
+/// RSs or streams in one frame of salts: 1,000 × 48 + 1,000 × 26 bytes fit a frame.
+pub const FRAME_SALTS_MAX: usize = 1_000;
 /// Nesting of multipart in multipart.
 pub const MULTIPART_DEPTH_MAX: usize = 4;
 /// F54: limits against hostile XML.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::admission::{Admission, RETRY_AFTER_S};
-use super::effect::{Effect, Grave, Input};
+use super::effect::{Effect, Grave, Input, NotDurable};
 use super::job::{ANSWER_MS, Job, Purpose};
 use super::session::{Phase, Session};
 use super::slots::Slots;
@@ -344,8 +344,8 @@ impl Control {
         self.finish_if_ready(number);
     }
 
-    fn persisted(&mut self, token: u64, error: Option<String>) {
-        if let Some(error) = &error
+    fn persisted(&mut self, token: u64, error: Option<NotDurable>) {
+        if let Some(NotDurable::Journal(error)) = &error
             && self.admission.journal_error.is_none()
         {
             // F19: media goes on; nothing new is promised.
@@ -355,7 +355,8 @@ impl Control {
         let Some(number) = self.tokens.remove(&token) else { return };
         let Some(job) = self.jobs.get_mut(&number) else { return };
         job.journal = None;
-        job.refused = job.refused.take().or(error);
+        let why = error.map(|(NotDurable::Entries(why) | NotDurable::Journal(why))| why);
+        job.refused = job.refused.take().or(why);
         self.finish_if_ready(number);
     }
 

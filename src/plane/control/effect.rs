@@ -19,7 +19,7 @@ pub enum Input<'a> {
         /// Its token.
         token: u64,
         /// `None`: durable.
-        error: Option<String>,
+        error: Option<NotDurable>,
     },
     /// Free space of the store's disk was looked at.
     DiskFree {
@@ -28,6 +28,15 @@ pub enum Input<'a> {
     },
     /// A frame from keeper.
     Keeper(Frame),
+}
+
+/// Why entries are not durable, in words.
+#[derive(Clone, Debug)]
+pub enum NotDurable {
+    /// These entries cannot be kept; others can.
+    Entries(String),
+    /// The journal takes nothing any more (F19).
+    Journal(String),
 }
 
 /// Something to do outside.

@@ -22,4 +22,4 @@ mod start;
 mod tests;
 
 pub use actor::{Control, Setup};
-pub use effect::{Effect, Grave, Input};
+pub use effect::{Effect, Grave, Input, NotDurable};

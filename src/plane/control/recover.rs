@@ -7,6 +7,7 @@ use super::effect::{Effect, Grave};
 use super::job::Purpose;
 use super::session::{Phase, Session};
 use crate::base::ids::{RsId, StreamId};
+use crate::base::limits::FRAME_SALTS_MAX;
 use crate::base::time::{ClockMap, Wall};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::proto::sip::{DialogId, DialogSnapshot, Reply, Transport};
@@ -190,14 +191,16 @@ impl Control {
         self.forget_asked();
         self.admission.media_up = true;
         let sessions = self.sessions.values();
-        let salts = sessions.clone().map(|session| (session.rs, session.salt)).collect();
-        let streams = sessions
-            .flat_map(|session| {
-                session.streams.iter().map(|stream| (stream.description.stream, session.rs))
-            })
+        let salted: Vec<_> = sessions
+            .flat_map(|session| session.streams.iter().map(move |stream| (session, stream)))
             .collect();
-        let salts = Envelope { id: 0, fds: 0, frame: Frame::Salts { salts, streams } };
-        self.effects.push_back(Effect::Media(salts));
+        for some in salted.chunks(FRAME_SALTS_MAX) {
+            let mut salts: Vec<_> = some.iter().map(|(of, _)| (of.rs, of.salt)).collect();
+            salts.dedup();
+            let streams = some.iter().map(|(of, s)| (s.description.stream, of.rs)).collect();
+            let salts = Envelope { id: 0, fds: 0, frame: Frame::Salts { salts, streams } };
+            self.effects.push_back(Effect::Media(salts));
+        }
         let mut frames = Vec::new();
         for session in self.sessions.values() {
             for stream in &session.streams {

@@ -10,6 +10,7 @@ use super::recover::state;
 use super::requests::ALLOW;
 use super::session::{Phase, Session};
 use crate::base::ids::RsId;
+use crate::base::limits::{FORMAT_TEXT_BYTES_MAX, LABEL_BYTES_MAX, STREAM_FORMATS_MAX};
 use crate::config::model::SrtpPolicy as Configured;
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{
@@ -274,18 +275,22 @@ fn want(line: &Line, accepted: &Accepted) -> Wanted {
     };
     // The ones taken first; the rest so that an SRC which sends another one is still understood.
     let formats = accepted.formats.iter().chain(accepted.offered.iter().filter(known));
+    // What an SRC writes at any length stays in the journal as it came; beside the media it is
+    // bounded, since one frame carries it there.
+    let fits = |text: &&str| text.len() <= FORMAT_TEXT_BYTES_MAX;
     Wanted {
         line: line.index,
-        label: line.label.clone(),
-        media: line.kind.to_ascii_lowercase(),
-        transport: line.transport.clone(),
+        label: line.label.as_deref().map(|label| head(label, LABEL_BYTES_MAX)),
+        media: head(&line.kind.to_ascii_lowercase(), LABEL_BYTES_MAX),
+        transport: head(&line.transport, LABEL_BYTES_MAX),
         formats: formats
+            .take(STREAM_FORMATS_MAX)
             .map(|format| Format {
                 payload_type: format.payload_type,
-                codec: format.codec.clone(),
+                codec: head(&format.codec, FORMAT_TEXT_BYTES_MAX),
                 clock_rate: format.clock_rate,
                 channels: format.channels,
-                fmtp: format.fmtp.clone(),
+                fmtp: format.fmtp.as_deref().filter(fits).map(str::to_owned),
             })
             .collect(),
         active: accepted.active,
@@ -297,6 +302,11 @@ fn want(line: &Line, accepted: &Accepted) -> Wanted {
             .as_ref()
             .map(|chosen| (chosen.tag, chosen.suite, chosen.remote.duplicate())),
     }
+}
+
+/// The beginning of a text, at most `max` bytes.
+fn head(text: &str, max: usize) -> String {
+    text[..text.floor_char_boundary(max)].to_owned()
 }
 
 /// A refusal as an answer.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Control, Effect, Input, Setup};
+use super::{Control, Effect, Input, NotDurable, Setup};
 use crate::base::ids::{Generation, Position, Slot};
 use crate::base::ports::Entropy;
 use crate::base::prng::Prng;
@@ -277,7 +277,7 @@ fn a_failed_journal_refuses_this_and_every_later_invite() {
     bench.datagram(&invite("a", 1, "", "sendonly", 1));
     bench.media_agrees();
     let token = bench.jobs.remove(0).0;
-    bench.input(Input::Persisted { token, error: Some("EIO".to_owned()) });
+    bench.input(Input::Persisted { token, error: Some(NotDurable::Journal("EIO".to_owned())) });
     bench.datagram(&invite("b", 1, "", "sendonly", 1));
     assert_eq!(bench.codes(), [100, 503, 100, 503]);
 }
@@ -640,4 +640,77 @@ fn whatever_happens_all_slots_return_and_no_job_is_left() {
         bench.settles();
         bench.nothing_is_left();
     }
+}
+
+#[test]
+fn entries_that_cannot_be_kept_refuse_their_invite_and_no_other() {
+    let mut bench = Bench::up(4);
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    bench.media_agrees();
+    let token = bench.jobs.remove(0).0;
+    let error = Some(NotDurable::Entries("too long".to_owned()));
+    bench.input(Input::Persisted { token, error });
+    assert_eq!(bench.codes(), [100, 503]);
+    bench.settles();
+    bench.datagram(&invite("b", 1, "", "sendonly", 1));
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert_eq!(bench.last().code(), Some(200));
+}
+
+#[test]
+fn whatever_an_src_writes_a_frame_to_media_stays_small_and_labels_are_echoed_whole() {
+    let mut bench = Bench::up(4);
+    let label = "\u{e9}".repeat(20_000);
+    let types: Vec<String> = (96..128).map(|number| number.to_string()).collect();
+    let mut text = sdp("sendonly", 1)
+        .replace("AVP 0", &format!("AVP 0 {}", types.join(" ")))
+        .replace("label:96", &format!("label:{label}"));
+    for number in &types {
+        text += &format!(
+            "a=rtpmap:{number} {}/8000\r\na=fmtp:{number} {}\r\n",
+            "c".repeat(5_000),
+            "f".repeat(5_000)
+        );
+    }
+    let (local, peer) = (LOCAL.parse().expect("address"), PEER.parse().expect("address"));
+    let conn = sip::ConnId(1);
+    bench.input(Input::Sip(sip::Input::Connected { conn, local, peer }));
+    let bytes = request("INVITE", "a", 1, "", &text).replace("/UDP", "/TCP").into_bytes();
+    bench.input(Input::Sip(sip::Input::Stream { conn, bytes: &bytes }));
+    let frame = bench.media.iter().map(|envelope| envelope.emit().len()).max();
+    assert!(frame.is_some_and(|bytes| bytes < crate::base::limits::FRAME_BYTES_MAX), "{frame:?}");
+    bench.media_agrees();
+    bench.journal_syncs();
+    let answer = String::from_utf8_lossy(&bench.last().body).into_owned();
+    assert!(answer.contains(&format!("a=label:{label}\r\n")));
+}
+
+#[test]
+fn salts_of_many_recordings_fit_their_frames() {
+    let before = Bench::started();
+    let mut entries = Vec::new();
+    for number in 0..4_000 {
+        for entry in &before.journal {
+            let mut entry = entry.clone();
+            if let Entry::Opened { rs, dialog, salt, streams, .. } = &mut entry {
+                let keys = KeyBox::new(&[7; 32]).expect("32 bytes");
+                let own = crate::base::ids::RsId(u128::to_be_bytes(number));
+                let context = crate::store::journal::keybox::salt_context(own);
+                *salt = keys.seal(&Seeded(Prng::new(1).into()), &[5; 32], &context);
+                (*rs, dialog.call_id) = (own, number.to_string());
+                streams[0].description.slot = Slot(number as u32);
+                entries.push(entry);
+            }
+        }
+    }
+    let mut after = Bench::new(4, 2);
+    let ports: Vec<SocketAddr> =
+        (0..4_000).map(|n| SocketAddr::from(([127, 0, 0, 1], 20_000 + 2 * n))).collect();
+    after.control.slots.add(Slot(0), &ports);
+    after.control.recover(after.clock(), &entries, true);
+    assert_eq!(after.control.slots.used(), 4_000);
+    after.input(Input::MediaUp);
+    let frame = after.media.iter().map(|envelope| envelope.emit().len()).max();
+    assert!(frame.is_some_and(|bytes| bytes < crate::base::limits::FRAME_BYTES_MAX), "{frame:?}");
 }

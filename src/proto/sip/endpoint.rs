@@ -1,7 +1,7 @@
 //! The endpoint: its state, its inputs and its clock. Requests are taken in `receive`, answered in
 //! `respond`; our own are made in `send`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::client::ClientTxn;
@@ -10,7 +10,7 @@ use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output
 use super::server::{Due, ServerTxn, request_key};
 use super::target::{ConnId, Hop, Target, Transport};
 use super::timer::{Owner, Timers};
-use crate::base::limits::{SIP_ANSWERS_MAX, SIP_CONNECTIONS_MAX};
+use crate::base::limits::{SIP_ANSWERS_MAX, SIP_CONNECTIONS_MAX, SIP_STREAMS_BYTES_MAX};
 use crate::base::prng::Prng;
 use crate::base::time::Mono;
 use crate::wire::sip::{Frame, Message, SipError, SipFault, StreamFramer, parse_datagram};
@@ -19,6 +19,8 @@ use crate::wire::sip::{Frame, Message, SipError, SipFault, StreamFramer, parse_d
 #[derive(Debug)]
 pub(super) struct Connection {
     framer: StreamFramer,
+    /// When bytes last came.
+    heard: Mono,
     local: SocketAddr,
     peer: SocketAddr,
 }
@@ -32,6 +34,8 @@ pub struct Endpoint {
     pub(super) prng: Prng,
     pub(super) out: VecDeque<Output>,
     pub(super) conns: HashMap<ConnId, Connection>,
+    /// Bytes in all framers.
+    waiting: usize,
     pub(super) servers: HashMap<TxnId, ServerTxn>,
     pub(super) server_keys: HashMap<String, TxnId>,
     pub(super) merges: HashMap<String, TxnId>,
@@ -54,6 +58,7 @@ impl Endpoint {
             config,
             out: VecDeque::new(),
             conns: HashMap::new(),
+            waiting: 0,
             servers: HashMap::new(),
             server_keys: HashMap::new(),
             merges: HashMap::new(),
@@ -79,7 +84,7 @@ impl Endpoint {
                     Err(error) => self.receive_broken(hop, &error),
                 }
             }
-            Input::Connected { conn, local, peer } => self.connected(conn, local, peer),
+            Input::Connected { conn, local, peer } => self.connected(now, conn, local, peer),
             Input::Stream { conn, bytes } => self.receive_stream(now, conn, bytes),
             Input::Closed { conn } => self.closed(conn),
             Input::Unreachable { peer } => {
@@ -194,13 +199,29 @@ impl Endpoint {
         }
     }
 
-    fn connected(&mut self, conn: ConnId, local: SocketAddr, peer: SocketAddr) {
+    /// The connection that gives way to others: none that a dialog uses (rule 6 of the failure
+    /// catalogue: nothing grows on behalf of a stranger), of the rest the one with the highest rank.
+    fn stranger<K: Ord>(&self, rank: impl Fn(&Connection) -> K) -> Option<ConnId> {
+        let used: HashSet<ConnId> =
+            self.dialogs.values().filter_map(|dialog| dialog.conn).collect();
+        let strangers = self.conns.iter().filter(|(conn, _)| !used.contains(conn));
+        strangers.max_by_key(|(_, connection)| rank(connection)).map(|(conn, _)| *conn)
+    }
+
+    fn drop_connection(&mut self, conn: ConnId) {
+        self.out.push_back(Output::Disconnect { conn });
+        self.closed(conn);
+    }
+
+    fn connected(&mut self, now: Mono, conn: ConnId, local: SocketAddr, peer: SocketAddr) {
         if self.conns.len() >= SIP_CONNECTIONS_MAX {
-            self.out.push_back(Output::Disconnect { conn });
-            return;
+            match self.stranger(|connection| std::cmp::Reverse(connection.heard)) {
+                Some(oldest) => self.drop_connection(oldest),
+                None => return self.out.push_back(Output::Disconnect { conn }),
+            }
         }
         let framer = StreamFramer::new(self.config.message_bytes_max);
-        self.conns.insert(conn, Connection { framer, local, peer });
+        self.conns.insert(conn, Connection { framer, heard: now, local, peer });
         // What was dialled for goes on over the new connection.
         for client in self.clients.values_mut() {
             if matches!(client.target, Target::Dial { peer: to, .. } if to == peer) {
@@ -216,9 +237,17 @@ impl Endpoint {
     fn receive_stream(&mut self, now: Mono, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.conns.get_mut(&conn) else { return };
         let hop = Hop { local: connection.local, peer: connection.peer, conn: Some(conn) };
+        let before = connection.framer.waiting();
+        connection.heard = now;
         connection.framer.push(bytes);
+        self.waiting += connection.framer.waiting() - before;
+        if self.waiting > SIP_STREAMS_BYTES_MAX
+            && let Some(largest) = self.stranger(|connection| connection.framer.waiting())
+        {
+            self.drop_connection(largest);
+        }
         // Handling a message may end the connection, so it is looked up each time.
-        while let Some(frame) = self.conns.get_mut(&conn).and_then(|conn| conn.framer.pull()) {
+        while let Some(frame) = self.pull(conn) {
             match frame {
                 Frame::Message(message) => self.receive(now, hop, message),
                 Frame::KeepAlive => {
@@ -229,17 +258,29 @@ impl Endpoint {
                 Frame::Broken(error) => self.receive_broken(hop, &error),
                 Frame::Lost(error) => {
                     self.receive_broken(hop, &error);
-                    self.out.push_back(Output::Disconnect { conn });
-                    self.closed(conn);
+                    self.drop_connection(conn);
                 }
             }
         }
     }
 
+    /// Bytes of messages that are not whole yet.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    fn pull(&mut self, conn: ConnId) -> Option<Frame> {
+        let framer = &mut self.conns.get_mut(&conn)?.framer;
+        let before = framer.waiting();
+        let frame = framer.pull();
+        self.waiting -= before - framer.waiting();
+        frame
+    }
+
     fn closed(&mut self, conn: ConnId) {
-        if self.conns.remove(&conn).is_none() {
-            return;
-        }
+        let Some(gone) = self.conns.remove(&conn) else { return };
+        self.waiting -= gone.framer.waiting();
         for dialog in self.dialogs.values_mut().filter(|dialog| dialog.conn == Some(conn)) {
             dialog.conn = None;
         }

@@ -176,3 +176,46 @@ fn connections_beyond_the_bound_are_closed() {
     }
     assert!(matches!(bench.drain()[..], [Output::Disconnect { .. }]));
 }
+
+#[test]
+fn a_full_house_drops_the_stranger_that_was_silent_longest() {
+    let mut bench = Bench::new();
+    bench.connect(0);
+    let outputs = bench.tcp(0, &request("INVITE", 1, "a", "", ""));
+    bench.respond(txn(&outputs), Reply::new(200));
+    for conn in 1..=crate::base::limits::SIP_CONNECTIONS_MAX as u64 {
+        bench.now_ms += 1;
+        bench.connect(conn);
+    }
+    // The first one carries a dialog, so the second gives way.
+    let dropped = |outputs: &[Output]| {
+        let gone = |output: &Output| match output {
+            Output::Disconnect { conn } => Some(*conn),
+            _ => None,
+        };
+        outputs.iter().filter_map(gone).collect::<Vec<_>>()
+    };
+    assert_eq!(dropped(&bench.drain()), [ConnId(1)]);
+}
+
+#[test]
+fn half_messages_of_strangers_are_bounded_together() {
+    let mut bench = Bench::new();
+    bench.connect(0);
+    let outputs = bench.tcp(0, &request("INVITE", 1, "a", "", ""));
+    bench.respond(txn(&outputs), Reply::new(200));
+    let max = crate::base::limits::SIP_STREAM_MESSAGE_BYTES_MAX;
+    let half = format!("BYE sip:a@b SIP/2.0\r\nContent-Length: {}\r\n\r\n", max - 100);
+    let half = half + &"x".repeat(max - 200);
+    let mut gone = 0;
+    for conn in 1..200 {
+        bench.connect(conn);
+        let outputs = bench.tcp(conn, &half);
+        gone += outputs.iter().filter(|o| matches!(o, Output::Disconnect { .. })).count();
+    }
+    assert_eq!(gone, 199 - 128);
+    for conn in 0..200 {
+        bench.endpoint.handle(at(0), Input::Closed { conn: ConnId(conn) });
+    }
+    assert_eq!(bench.endpoint.waiting(), 0);
+}

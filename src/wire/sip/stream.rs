@@ -42,6 +42,11 @@ impl StreamFramer {
         }
     }
 
+    /// Bytes that wait for the rest of their message.
+    pub fn waiting(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The next frame, `None` where more bytes are needed.
     pub fn pull(&mut self) -> Option<Frame> {
         if self.lost {

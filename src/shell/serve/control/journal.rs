@@ -7,9 +7,10 @@ use std::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::base::ports::Disk;
+use crate::plane::control::NotDurable;
 use crate::shell::serve::control::catalogue::Change;
 use crate::store::journal::entry::Entry;
-use crate::store::journal::file::Journal;
+use crate::store::journal::file::{Journal, JournalError};
 
 /// Entries that must be durable before `token` is answered.
 pub(super) struct Job {
@@ -23,8 +24,8 @@ pub(super) struct Job {
 pub(super) struct Done {
     /// The job's token.
     pub(super) token: u64,
-    /// `None`: durable; else what went wrong, in words.
-    pub(super) error: Option<String>,
+    /// `None`: durable.
+    pub(super) error: Option<NotDurable>,
 }
 
 /// Jobs taken into one sync. 1,000 INVITE/s × 10 ms of fdatasync = 10; room for a slow disk.
@@ -49,9 +50,12 @@ pub(super) fn run<D: Disk>(
         for (job, written) in group.into_iter().zip(written) {
             let error = written.err().or(match &synced {
                 Ok(()) => None,
-                Err(_) => Some(crate::store::journal::file::JournalError::Failed),
+                Err(_) => Some(JournalError::Failed),
             });
-            let error = error.map(|fault| fault.to_string());
+            let error = error.map(|fault| match fault {
+                JournalError::TooLong => NotDurable::Entries(fault.to_string()),
+                _ => NotDurable::Journal(fault.to_string()),
+            });
             if error.is_none() {
                 for entry in job.entries {
                     // The catalogue is rebuildable: a thread that is gone costs no recording.

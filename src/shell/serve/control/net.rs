@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::base::limits::SIP_MESSAGE_BYTES_MAX;
 
@@ -33,6 +35,8 @@ pub(super) enum Arrival {
         peer: SocketAddr,
         /// Where to write.
         writer: OwnedWriteHalf,
+        /// Reading ends when this is dropped.
+        reading: oneshot::Sender<()>,
     },
     /// Bytes of a connection.
     Stream {
@@ -57,6 +61,8 @@ pub(super) enum Arrival {
 const ARRIVALS_MAX: usize = 4_096;
 /// Messages that may wait for a slow connection before it is given up.
 const WRITES_MAX: usize = 256;
+/// A peer that takes nothing for so long (64·T1) is gone.
+const WRITE_TIME: std::time::Duration = std::time::Duration::from_secs(32);
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 8_192;
 /// Receive buffer of a UDP listener: a second of 1,000 INVITE/s with 3 KB each.
@@ -68,7 +74,9 @@ const DIALLED_FIRST: u64 = 1 << 62;
 /// The listeners and connections.
 pub(super) struct Net {
     udp: Vec<(SocketAddr, Arc<UdpSocket>)>,
-    writers: HashMap<u64, Sender<Vec<u8>>>,
+    /// Queue of the writer, and what keeps the reader going: a connection that we have done with
+    /// must not hold its descriptor until the peer has, too.
+    writers: HashMap<u64, (Sender<Vec<u8>>, oneshot::Sender<()>)>,
     arrivals: Sender<Arrival>,
     /// Connections being opened, and what is to be sent when they are.
     dialling: HashMap<SocketAddr, Vec<Vec<u8>>>,
@@ -114,12 +122,13 @@ impl Net {
         conn: u64,
         peer: SocketAddr,
         writer: OwnedWriteHalf,
+        reading: oneshot::Sender<()>,
     ) -> bool {
         if self.writers.len() >= CONNECTIONS_MAX {
             return false;
         }
         let (sender, receiver) = mpsc::channel(WRITES_MAX);
-        self.writers.insert(conn, sender);
+        self.writers.insert(conn, (sender, reading));
         tokio::spawn(write(writer, receiver));
         if conn > DIALLED_FIRST {
             for bytes in self.dialling.remove(&peer).unwrap_or_default() {
@@ -141,7 +150,7 @@ impl Net {
 
     /// Queues bytes for a connection. False: it is gone, or too slow and now given up.
     pub(super) fn write(&mut self, conn: u64, bytes: Vec<u8>) -> bool {
-        let Some(writer) = self.writers.get(&conn) else { return false };
+        let Some((writer, _)) = self.writers.get(&conn) else { return false };
         if writer.try_send(bytes).is_ok() {
             return true;
         }
@@ -245,8 +254,12 @@ async fn serve(stream: TcpStream, conn: u64, peer: SocketAddr, arrivals: Sender<
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
-    if arrivals.send(Arrival::Connected { conn, local, peer, writer }).await.is_ok() {
-        read_tcp(reader, conn, &arrivals).await;
+    let (reading, done) = oneshot::channel();
+    if arrivals.send(Arrival::Connected { conn, local, peer, writer, reading }).await.is_ok() {
+        tokio::select! {
+            _ = done => {}
+            () = read_tcp(reader, conn, &arrivals) => {}
+        }
         let _ = arrivals.send(Arrival::Closed { conn }).await;
     }
 }
@@ -263,7 +276,7 @@ async fn read_tcp(mut reader: OwnedReadHalf, conn: u64, arrivals: &Sender<Arriva
 
 async fn write(mut writer: OwnedWriteHalf, mut queue: Receiver<Vec<u8>>) {
     while let Some(bytes) = queue.recv().await {
-        if writer.write_all(&bytes).await.is_err() {
+        if !matches!(timeout(WRITE_TIME, writer.write_all(&bytes)).await, Ok(Ok(()))) {
             return;
         }
     }

@@ -174,7 +174,12 @@ impl Role {
                     self.tell(Input::Media(envelope)).await?;
                 }
                 Wake::MediaSent(Ok(())) => drop(self.waiting.pop_front()),
-                Wake::Media(Err(_)) | Wake::MediaSent(Err(_)) => {
+                Wake::Media(Err(error)) | Wake::MediaSent(Err(error)) => {
+                    // Anything else than its end would leave both alive without a link, for ever:
+                    // a new control gets a new one.
+                    if !is_end(&error) {
+                        return Err(error);
+                    }
                     self.media = None;
                     self.waiting.clear();
                     self.tell(Input::MediaDown).await?;
@@ -229,8 +234,8 @@ impl Role {
             Arrival::Datagram { local, peer, bytes } => {
                 self.tell(Input::Sip(sip::Input::Datagram { local, peer, bytes: &bytes })).await
             }
-            Arrival::Connected { conn, local, peer, writer } => {
-                if !self.net.connected(conn, peer, writer) {
+            Arrival::Connected { conn, local, peer, writer, reading } => {
+                if !self.net.connected(conn, peer, writer, reading) {
                     return Ok(());
                 }
                 let conn = sip::ConnId(conn);
@@ -293,6 +298,12 @@ impl Role {
             sip::Target::Dial { peer, .. } => self.net.dial(peer, bytes),
         }
     }
+}
+
+/// Whether the other end of a link is gone.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
+    [BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof].contains(&error.kind())
 }
 
 fn until(deadline: Option<Mono>) -> Duration {
