@@ -111,10 +111,15 @@ impl<'t> Document<'t> {
     /// Takes the values of one TOML text.
     fn add(&mut self, source: usize) {
         let (root, errors) = DeTable::parse_recoverable(&self.sources[source].1);
+        let is_broken = !errors.is_empty();
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let fix = "mend the TOML: lists are [\"a\", \"b\"], texts stand in quotes";
             self.fault(source, &span, "", error.message().to_owned(), fix.to_owned());
+        }
+        // What was read of a broken text says nothing about what was meant.
+        if is_broken {
+            return;
         }
         for (name, value) in root.into_inner() {
             self.table(source, name.get_ref(), &name.span(), value);

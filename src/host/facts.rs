@@ -2,6 +2,7 @@
 //! changed are our own limits.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -88,6 +89,11 @@ pub fn direct_writes_permitted(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a socket can be bound to `ip` here; tried on a port that the kernel picks.
+pub fn address_is_ours(ip: IpAddr) -> io::Result<()> {
+    std::net::UdpSocket::bind((ip, 0)).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +105,9 @@ mod tests {
         assert!(!machine.cores.is_empty());
         assert!(machine.descriptors_max >= 64);
         assert!(disk_free_bytes(Path::new("./not/there/yet")).expect("statvfs of /") > 0);
+        assert!(address_is_ours(IpAddr::from([127, 0, 0, 1])).is_ok());
+        // TEST-NET-1 (RFC 5737) is nobody's.
+        assert!(address_is_ours(IpAddr::from([192, 0, 2, 9])).is_err());
         assert_eq!(existing_folder(Path::new("/nowhere/at/all")), Path::new("/"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::model::{Config, Engine};
@@ -55,8 +56,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         });
     let faulty = shortfall.is_some();
     writeln!(out, "disk           {}", shortfall.unwrap_or_else(|| "ok".to_owned()))?;
+    let foreign = addresses(&mut out, &config)?;
     let forbidden = environment(&mut out, &config)?;
-    Ok(if faulty || forbidden { Exit::Config } else { Exit::Yes })
+    Ok(if faulty || foreign || forbidden { Exit::Config } else { Exit::Yes })
 }
 
 /// What the configuration asks for, in one line.
@@ -69,6 +71,29 @@ fn summary(config: &Config) -> String {
         config.ring_bytes() >> 20,
         config.segment_bytes() >> 20
     )
+}
+
+/// Whether every address to listen on is this machine's. Returns whether one is not.
+fn addresses(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
+    let listed = |key, list: &[SocketAddr]| {
+        list.iter().map(|address| (key, address.ip())).collect::<Vec<(&str, IpAddr)>>()
+    };
+    let mut named = listed("sip.udp", &config.sip.udp);
+    named.extend(listed("sip.tcp", &config.sip.tcp));
+    named.push(("media.address", config.media.address));
+    let mut foreign = Vec::new();
+    for (key, ip) in named {
+        if let Err(error) = facts::address_is_ours(ip) {
+            foreign.push(format!("{key}: {ip} cannot be bound ({error})"));
+        }
+    }
+    if foreign.is_empty() {
+        writeln!(out, "addresses      ok")?;
+    }
+    for text in &foreign {
+        writeln!(out, "addresses      {text}; `ip -brief address` lists what this machine has")?;
+    }
+    Ok(!foreign.is_empty())
 }
 
 /// One line per permission. Returns whether something is missing that the configuration requires;

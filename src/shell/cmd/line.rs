@@ -59,10 +59,21 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) if closed_pipe(&failure.error) => Exit::Yes.into(),
         Err(failure) => {
-            eprintln!("floortape: {:#}", failure.error);
+            eprintln!("floortape: {}", told(&failure.error));
             failure.exit.into()
         }
     }
+}
+
+/// An error and its causes, without those that the text before them tells already.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Whether our reader went away (`floortape ls | head`): that ends the output, and is no failure.
@@ -79,6 +90,15 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let both = anyhow::Error::new(denied()).context("journal: permission denied");
+        assert_eq!(told(&both), "journal: permission denied");
+        let apart = anyhow::Error::new(denied()).context("journal");
+        assert_eq!(told(&apart), "journal: permission denied");
+    }
 
     #[test]
     fn the_command_line_is_consistent_and_every_verb_has_help() {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::show::name;
 use super::store::StoreArgs;
 use super::table::{plain, table};
 use crate::shell::exit::{Exit, Failure};
@@ -36,7 +37,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Yes);
     }
-    let head = ["ID", "START", "LENGTH", "STATE", "STREAMS", "VERDICT", "SEAL", "SRC"];
+    let head = ["ID", "START", "LENGTH", "STATE", "STREAMS", "VERDICT", "SEAL", "WHO"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(recordings.iter().map(row));
     out.write_all(table(&rows).as_bytes())?;
@@ -66,8 +67,16 @@ fn row(recording: &Recording) -> Vec<String> {
             .map(|verdict| word(&verdict))
             .unwrap_or_else(|| "-".to_owned()),
         if recording.seal.state == SealState::Sealed { "sealed" } else { "open" }.to_owned(),
-        plain(&recording.src.identity),
+        who(recording),
     ]
+}
+
+/// The parties, or the client where its metadata names none.
+fn who(recording: &Recording) -> String {
+    if recording.participants.is_empty() {
+        return plain(&recording.src.identity);
+    }
+    recording.participants.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// The word by which JSON names a plain variant.

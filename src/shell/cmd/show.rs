@@ -7,7 +7,7 @@ use super::ls::word;
 use super::store::{StoreArgs, named};
 use super::table::{plain, table};
 use crate::shell::exit::{Exit, Failure};
-use crate::store::catalog::model::{Recording, Source, Stream};
+use crate::store::catalog::model::{Participant, Recording, Source, Stream};
 
 /// Show a recording: who, what, and the ledger of every stream.
 #[derive(clap::Args)]
@@ -49,11 +49,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::NotFound, "nothing recorded under that name"));
     }
     let mut out = std::io::stdout().lock();
-    for recording in &recordings {
+    for (number, recording) in recordings.iter().enumerate() {
         if args.json {
             serde_json::to_writer(&mut out, recording)?;
             out.write_all(b"\n")?;
         } else {
+            if number > 0 {
+                out.write_all(b"\n")?;
+            }
             out.write_all(text(recording).as_bytes())?;
         }
     }
@@ -108,15 +111,38 @@ fn text(recording: &Recording) -> String {
             );
         }
     }
-    recording.streams.iter().for_each(|stream| stream_text(&mut out, stream));
+    let who = |ids: &[String]| {
+        let known =
+            |id: &&String| recording.participants.iter().find(|known| known.participant_id == **id);
+        let names: Vec<String> = ids.iter().filter_map(|id| known(&id)).map(name).collect();
+        names.join(", ")
+    };
+    for stream in &recording.streams {
+        let (from, to) = (who(&stream.participants.send), who(&stream.participants.recv));
+        stream_text(&mut out, stream, &from, &to);
+    }
     out
 }
 
-fn stream_text(out: &mut String, stream: &Stream) {
+/// What to call a participant: the name, else the AoR, else the id.
+pub(crate) fn name(participant: &Participant) -> String {
+    let first = participant.names.first();
+    let name = first.and_then(|known| known.name.as_deref().filter(|name| !name.is_empty()));
+    let aor = first.map(|known| known.aor.as_str());
+    plain(name.or(aor).unwrap_or(&participant.participant_id))
+}
+
+fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
+    let _ = write!(out, "\nstream {}", plain(&stream.label));
+    if !from.is_empty() {
+        let _ = write!(out, ", {from} speaking");
+    }
+    if !to.is_empty() {
+        let _ = write!(out, ", heard by {to}");
+    }
     let _ = writeln!(
         out,
-        "\nstream {}: {} {}/{} {}, {}, {}, {:.3} s unproven",
-        plain(&stream.label),
+        ": {} {}/{} {}, {}, {}, {:.3} s unproven",
         stream.media,
         plain(&stream.codec),
         stream.clock_rate,

@@ -1,5 +1,6 @@
 //! Which store a reading verb works on, and how it is opened.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::host::disk::HostDisk;
@@ -10,6 +11,7 @@ use crate::store::catalog::{Index, Library, RsEntry};
 use crate::store::evidence::{PublicKey, Salt, SigningKey};
 use crate::store::journal::KeyBox;
 use crate::store::journal::keybox::salt_context;
+use crate::store::segment::SegmentName;
 
 /// Where recordings are read from.
 #[derive(clap::Args, Clone)]
@@ -55,6 +57,15 @@ impl Store {
     /// Opens it by journal and records alone: proof does not trust an index.
     pub(crate) fn bare_library(&self) -> Result<Library<HostDisk>, Failure> {
         self.open(None)
+    }
+
+    /// The segments that the catalogue has seen; none where there is no catalogue.
+    pub(crate) fn indexed_segments(&self) -> BTreeSet<SegmentName> {
+        sqlite::open_read(&self.dir)
+            .and_then(|index| index.segments().ok())
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     fn open(&self, index: Option<Box<dyn Index>>) -> Result<Library<HostDisk>, Failure> {

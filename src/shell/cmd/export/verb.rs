@@ -161,8 +161,9 @@ fn tracks<'a>(
 }
 
 fn make_empty(dir: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(dir)?;
-    if fs::read_dir(dir)?.next().is_some() {
+    let named = |error: io::Error| Failure::new(Exit::Io, format!("{}: {error}", dir.display()));
+    fs::create_dir_all(dir).map_err(named)?;
+    if fs::read_dir(dir).map_err(named)?.next().is_some() {
         return Err(Failure::new(Exit::Usage, format!("{} is not empty", dir.display())));
     }
     Ok(())

@@ -1,8 +1,11 @@
-//! Recordings in a store, checked against segments, chain and ledger. The index is not asked.
+//! Recordings in a store, checked against segments, chain and ledger. The index vouches for nothing
+//! here; it may only accuse, of a segment that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::report::{Damaged, Report};
+use super::touched::Touched;
 use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
 use crate::host::disk::HostDisk;
@@ -12,7 +15,15 @@ use crate::store::catalog::library::Reading;
 use crate::store::catalog::model::SealState;
 use crate::store::catalog::{Library, RsEntry};
 use crate::store::evidence::{PublicKey, Salt};
-use crate::store::segment::{SegmentReport, clock_at};
+use crate::store::segment::{SegmentName, SegmentReport, clock_at};
+
+/// What checking a store came to.
+pub(super) struct Checked {
+    /// One per recording.
+    pub(super) reports: Vec<Report>,
+    /// What is wrong where no recording that was asked for can have been.
+    pub(super) elsewhere: Vec<String>,
+}
 
 /// Checks `wanted`. `whole`: every byte of every segment, also what belongs to nobody.
 pub(super) fn check(
@@ -20,7 +31,9 @@ pub(super) fn check(
     library: &Library<HostDisk>,
     wanted: &[&RsEntry],
     whole: bool,
-) -> Result<Vec<Report>, Failure> {
+) -> Result<Checked, Failure> {
+    // Listed before the folder is: what the index knows was there by then.
+    let indexed = store.indexed_segments();
     let reading = library.read(wanted)?;
     let mut reports: BTreeMap<RsId, Report> =
         reading.recordings.iter().map(|recording| (recording.id, Report::of(recording))).collect();
@@ -31,31 +44,52 @@ pub(super) fn check(
 
     unreadable(&names, &mut reports);
     let key = store.public_key();
-    chains(library, key.as_ref(), &mut reports)?;
+    let segments = library.archive.segments()?;
+    let mut faults = chain_faults(library, key.as_ref())?;
+    let gone = indexed.iter().filter(|name| !segments.contains(name));
+    faults.extend(gone.map(|name| (*name, "is in the catalogue and not in the store".to_owned())));
     let streams: BTreeSet<StreamId> = owners.keys().copied().collect();
-    let mut last = 0;
-    for name in library.archive.segments()? {
+    for name in &segments {
         let report = library.archive.verify_segment(
-            name,
+            *name,
             (!whole).then_some(&streams),
             &mut |stream| salts.get(&stream).copied(),
             key.as_ref(),
         )?;
-        last = last.max(report.trailer.as_ref().map_or(0, |trailer| trailer.number));
-        for fault in &report.faults {
-            all(&mut reports, &format!("segment {}: {fault}", name.file()));
+        faults.extend(report.faults.iter().map(|fault| (*name, fault.clone())));
+        damaged(library, *name, &report, &names, &mut reports);
+    }
+    let touched = Touched::of(library, &segments, wanted);
+    let mut elsewhere = Vec::new();
+    for (name, why) in faults {
+        let text = format!("segment {}: {why}", name.file());
+        let owners = touched.by(name);
+        for id in &owners {
+            reports.entry(*id).and_modify(|report| report.faults.push(text.clone()));
         }
-        damaged(library, name, &report, &names, &mut reports);
+        if owners.is_empty() {
+            elsewhere.push(text);
+        }
     }
-    let mut reports: Vec<Report> = reports.into_values().collect();
-    for report in &mut reports {
-        report.proven = match last {
-            0 => "no checkpoint yet".to_owned(),
-            last => format!("proven up to checkpoint {last}"),
-        };
-        report.settle();
+    for recording in &reading.recordings {
+        if let Some(report) = reports.get_mut(&recording.id) {
+            let sealed = recording.seal.state == SealState::Sealed;
+            report.proven = proven(touched.last_checkpoint(recording.id), sealed);
+            report.settle();
+        }
     }
-    Ok(reports)
+    Ok(Checked { reports: reports.into_values().collect(), elsewhere })
+}
+
+/// How far signed segments vouch for a recording, in words.
+fn proven(checkpoint: Option<u64>, sealed: bool) -> String {
+    match (checkpoint, sealed) {
+        (None, _) => "no checkpoint yet".to_owned(),
+        (Some(number), true) => format!("proven up to checkpoint {number}"),
+        (Some(number), false) => {
+            format!("proven up to checkpoint {number}, what came later is not sealed yet")
+        }
+    }
 }
 
 struct Labels<'a> {
@@ -109,13 +143,12 @@ fn salts(store: &Store, wanted: &[&RsEntry]) -> Result<BTreeMap<StreamId, Salt>,
     Ok(salts)
 }
 
-fn all(reports: &mut BTreeMap<RsId, Report>, fault: &str) {
-    reports.values_mut().for_each(|report| report.faults.push(fault.to_owned()));
-}
-
 /// What the reader skipped. Segments are checked in full later; here the logs count.
 fn unreadable(names: &Labels<'_>, reports: &mut BTreeMap<RsId, Report>) {
-    for damage in &names.reading.damaged {
+    let in_segment = |path: &Path| {
+        path.file_name().and_then(|name| SegmentName::parse(name.to_str()?)).is_some()
+    };
+    for damage in names.reading.damaged.iter().filter(|damage| !in_segment(&damage.path)) {
         match damage.source.and_then(|source| names.damaged(source, None, damage.why.clone())) {
             Some((owner, damaged)) => {
                 if let Some(report) = reports.get_mut(&owner) {
@@ -140,22 +173,21 @@ fn unreadable(names: &Labels<'_>, reports: &mut BTreeMap<RsId, Report>) {
     }
 }
 
-fn chains(
+fn chain_faults(
     library: &Library<HostDisk>,
     key: Option<&PublicKey>,
-    reports: &mut BTreeMap<RsId, Report>,
-) -> Result<(), Failure> {
+) -> Result<Vec<(SegmentName, String)>, Failure> {
+    let mut faults = Vec::new();
     for worker in library.archive.workers()? {
-        for fault in library.archive.verify_chain(worker, key)?.faults {
-            all(reports, &format!("chain at {}: {}", fault.segment.file(), fault.why));
-        }
+        let report = library.archive.verify_chain(worker, key)?;
+        faults.extend(report.faults.into_iter().map(|fault| (fault.segment, fault.why)));
     }
-    Ok(())
+    Ok(faults)
 }
 
 fn damaged(
     library: &Library<HostDisk>,
-    name: crate::store::segment::SegmentName,
+    name: SegmentName,
     report: &SegmentReport,
     names: &Labels<'_>,
     reports: &mut BTreeMap<RsId, Report>,

@@ -3,6 +3,10 @@
 mod folder;
 mod held;
 mod report;
+mod touched;
 mod verb;
 
 pub use verb::{Args, run};
+
+#[cfg(test)]
+mod tests;

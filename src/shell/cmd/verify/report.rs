@@ -73,6 +73,7 @@ impl Report {
         if !self.damaged.is_empty() || !self.faults.is_empty() {
             self.integrity = Integrity::Bad;
             self.complete = false;
+            self.proven = "not proven".to_owned();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::held::Checked;
 use super::{folder, held};
 use crate::shell::cmd::store::{StoreArgs, named};
 use crate::shell::exit::{Exit, Failure};
@@ -30,19 +31,22 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let reports = match &args.what {
+    let Checked { reports, elsewhere } = match &args.what {
         Some(what) if is_folder(what) => {
             let key = match &args.store.store {
                 Some(_) => args.store.find()?.public_key(),
                 None => None,
             };
-            vec![folder::check(Path::new(what), key)?]
+            let report = folder::check(Path::new(what), key)?;
+            Checked { reports: vec![report], elsewhere: Vec::new() }
         }
         Some(id) => {
             let store = args.store.find()?;
             let library = store.bare_library()?;
             let rs = named(&library, id, &store.dir)?;
-            held::check(&store, &library, &[rs], false)?
+            let checked = held::check(&store, &library, &[rs], false)?;
+            // The store as a whole was not asked about.
+            Checked { elsewhere: Vec::new(), ..checked }
         }
         None => {
             let store = args.store.find()?;
@@ -60,7 +64,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             out.write_all(report.text().as_bytes())?;
         }
     }
-    let good = reports.iter().all(|report| report.is_good(args.complete));
+    for fault in &elsewhere {
+        eprintln!("floortape: {fault}");
+    }
+    if reports.is_empty() && elsewhere.is_empty() {
+        eprintln!("floortape: the store holds no recording yet");
+    }
+    let good = elsewhere.is_empty() && reports.iter().all(|report| report.is_good(args.complete));
     Ok(if good { Exit::Yes } else { Exit::No })
 }
 

@@ -1,0 +1,103 @@
+//! What `verify` says about a store, beyond its exit code.
+
+use clap::Parser;
+
+use super::held::{self, Checked};
+use super::report::Integrity;
+use super::touched::Touched;
+use crate::base::ids::RsId;
+use crate::base::time::Wall;
+use crate::shell::cmd::fixture::{Fixture, RS};
+use crate::shell::cmd::rebuild;
+use crate::shell::cmd::store::{Store, StoreArgs};
+use crate::store::segment::SegmentName;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+#[derive(Parser)]
+struct Rebuild {
+    #[command(flatten)]
+    args: rebuild::Args,
+}
+
+fn words(fixture: &Fixture) -> [String; 3] {
+    ["floortape".to_owned(), "--store".to_owned(), fixture.store().display().to_string()]
+}
+
+fn store(fixture: &Fixture) -> Store {
+    Line::parse_from(words(fixture)).store.find().expect("the fixture's store")
+}
+
+fn check(fixture: &Fixture) -> Checked {
+    let store = store(fixture);
+    let library = store.bare_library().expect("readable");
+    let all: Vec<_> = library.journalled.recordings.values().collect();
+    held::check(&store, &library, &all, true).expect("checked")
+}
+
+fn flip(fixture: &Fixture, at: usize) {
+    let mut bytes = std::fs::read(fixture.segment()).expect("there");
+    bytes[at] ^= 1;
+    std::fs::write(fixture.segment(), bytes).expect("ours");
+}
+
+#[test]
+fn a_sound_recording_is_proven_up_to_its_own_checkpoint() {
+    let checked = check(&Fixture::new("sound"));
+    assert_eq!(checked.reports[0].integrity, Integrity::Ok);
+    assert_eq!(checked.reports[0].proven, "proven up to checkpoint 1");
+    assert!(checked.elsewhere.is_empty());
+}
+
+#[test]
+fn damaged_records_are_told_once_with_their_time() {
+    let fixture = Fixture::new("once");
+    let half = std::fs::metadata(fixture.segment()).expect("there").len() as usize / 2;
+    flip(&fixture, half);
+    let report = &check(&fixture).reports[0];
+    assert_eq!((report.integrity, &*report.proven), (Integrity::Bad, "not proven"));
+    let [damaged] = &report.damaged[..] else { panic!("one extent: {:?}", report.damaged) };
+    assert!(damaged.from.is_some() && damaged.from <= damaged.to);
+    assert!(damaged.ssrc.is_some() && !damaged.label.is_empty());
+}
+
+#[test]
+fn a_segment_that_the_catalogue_knows_is_missed() {
+    let fixture = Fixture::new("gone");
+    rebuild::run(Rebuild::parse_from(words(&fixture)).args).expect("rebuilt");
+    std::fs::remove_file(fixture.segment()).expect("there");
+    let report = &check(&fixture).reports[0];
+    assert_eq!(report.integrity, Integrity::Bad);
+    assert!(report.faults.iter().any(|fault| fault.contains("not in the store")));
+}
+
+#[test]
+fn a_fault_of_a_segment_touches_those_with_records_in_it() {
+    let fixture = Fixture::new("touch");
+    let store = store(&fixture);
+    let library = store.bare_library().expect("readable");
+    let mine = library.journalled.recordings[&RS].clone();
+    let mut other = mine.clone();
+    other.id = RsId([7; 16]);
+    other.streams.clear();
+    let wanted = [&mine, &other];
+    let segments = library.archive.segments().expect("listed");
+    let [name] = segments[..] else { panic!("one segment") };
+    let touched = Touched::of(&library, &segments, &wanted);
+    assert_eq!(touched.by(name), [RS].into());
+    assert_eq!((touched.last_checkpoint(RS), touched.last_checkpoint(other.id)), (Some(1), None));
+    // A lost one held what came after this one: nothing of whoever had ended by then.
+    let lost = SegmentName { number: 2, ..name };
+    other.start = Wall(mine.end.expect("ended").0 + 60_000_000_000);
+    other.end = None;
+    let wanted = [&mine, &other];
+    assert_eq!(Touched::of(&library, &segments, &wanted).by(lost), [other.id].into());
+    // What cannot be read may have held anybody's.
+    flip(&fixture, std::fs::metadata(fixture.segment()).expect("there").len() as usize - 9);
+    let touched = Touched::of(&library, &segments, &wanted);
+    assert_eq!(touched.by(name), [mine.id, other.id].into());
+}
