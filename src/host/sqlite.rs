@@ -34,24 +34,41 @@ pub fn open_read(store: &Path) -> Option<Catalogue> {
     (version(&connection).ok()? == schema::VERSION).then_some(Catalogue(connection))
 }
 
-/// Opens the catalogue for writing; makes it, or makes it anew where another version wrote it.
+/// Opens the catalogue for writing; makes it, or makes it anew where another version wrote it or
+/// where it is damaged: nothing is in it that journal and segments do not have.
 pub fn open_write(store: &Path) -> Result<Catalogue, IndexError> {
-    let mut connection = Connection::open(path(store)).map_err(engine)?;
-    connection.busy_timeout(BUSY).map_err(engine)?;
+    open(store)
+        .or_else(|error| {
+            use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+            if !matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)) {
+                return Err(error);
+            }
+            for end in ["", "-wal", "-shm"] {
+                let mut file = path(store).into_os_string();
+                file.push(end);
+                // What cannot be removed shows itself in the second attempt.
+                let _ = std::fs::remove_file(file);
+            }
+            open(store)
+        })
+        .map_err(engine)
+}
+
+fn open(store: &Path) -> rusqlite::Result<Catalogue> {
+    let mut connection = Connection::open(path(store))?;
+    connection.busy_timeout(BUSY)?;
     // NORMAL: a power cut may lose the last transactions, never the file; they are made again.
-    connection
-        .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
-        )
-        .map_err(engine)?;
-    let found = version(&connection).map_err(engine)?;
-    let make = connection.transaction().map_err(engine)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
+    )?;
+    let found = version(&connection)?;
+    let make = connection.transaction()?;
     if found != schema::VERSION {
-        make.execute_batch(schema::DROP).map_err(engine)?;
+        make.execute_batch(schema::DROP)?;
     }
-    make.execute_batch(schema::CREATE).map_err(engine)?;
-    make.pragma_update(None, "user_version", schema::VERSION).map_err(engine)?;
-    make.commit().map_err(engine)?;
+    make.execute_batch(schema::CREATE)?;
+    make.pragma_update(None, "user_version", schema::VERSION)?;
+    make.commit()?;
     Ok(Catalogue(connection))
 }
 
@@ -228,5 +245,20 @@ impl Index for Catalogue {
             }
         }
         put.commit().map_err(engine)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_database_is_made_anew() {
+        let store = std::env::temp_dir().join(format!("floortape-sqlite-{}", std::process::id()));
+        std::fs::create_dir_all(&store).expect("a temp folder");
+        std::fs::write(path(&store), [0xa5; 8_192]).expect("ours");
+        open_write(&store).expect("made anew").clear().expect("a whole database");
+        assert!(open_read(&store).is_some());
+        std::fs::remove_dir_all(&store).expect("ours");
     }
 }
