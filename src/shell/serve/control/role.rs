@@ -107,6 +107,9 @@ struct Role {
     arrivals: mpsc::Receiver<Arrival>,
     jobs: channel::Sender<Job>,
     changes: channel::Sender<Change>,
+    /// Keeper wants the end, and the actor has no RS left.
+    stopping: bool,
+    drained: bool,
     _lock: std::os::fd::OwnedFd,
 }
 
@@ -142,6 +145,8 @@ impl Role {
             arrivals,
             jobs,
             changes,
+            stopping: false,
+            drained: false,
             _lock: start.lock,
         })
     }
@@ -194,6 +199,10 @@ impl Role {
                 }
                 Wake::Arrival(arrival) => self.arrived(arrival).await?,
             }
+            // `Stop` means: exit. The end of every RS is in the journal by now.
+            if self.stopping && self.drained {
+                return Ok(());
+            }
             if self.control.is_over() {
                 // The last BYEs are on their way to the connections' writers.
                 tokio::time::sleep(LAST_WORDS).await;
@@ -210,6 +219,7 @@ impl Role {
     }
 
     async fn keeper_says(&mut self, received: Received) -> io::Result<()> {
+        self.stopping |= matches!(received.frame, Frame::Stop);
         match received.frame {
             Frame::Link => {
                 if let Some(link) = link::one(received.fds)? {
@@ -283,7 +293,10 @@ impl Role {
                 self.jobs.send(Job { token, entries }).map_err(gone)?;
             }
             Effect::Sealed => drop(self.changes.send(Change::Sealed)),
-            Effect::Keeper(frame) => self.keeper.send(0, frame, &[]).await?,
+            Effect::Keeper(frame) => {
+                self.drained |= matches!(frame, Frame::Drained);
+                self.keeper.send(0, frame, &[]).await?;
+            }
             Effect::Log { grave: Grave::Info, text } => tracing::info!("{text}"),
             Effect::Log { grave: Grave::Warn, text } => tracing::warn!("{text}"),
             Effect::Log { grave: Grave::Error, text } => tracing::error!("{text}"),
