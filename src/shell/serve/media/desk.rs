@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::health::{Health, Now};
 use super::outbox::Outbox;
 use super::receiver::Receiver;
 use super::spooler::{Request, Spooler, Ties};
@@ -28,7 +29,7 @@ use crate::plane::handoff::layout::{
     self, AT_COUNTERS, AT_DURABLE, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
 };
 use crate::plane::handoff::queues::{HostSample, Queues};
-use crate::plane::handoff::slot::{OPEN, SlotView};
+use crate::plane::handoff::slot::{OPEN, SOCKET_DROPS, SlotView};
 use crate::plane::reporter::{Reporter, WorkerState};
 use crate::plane::spool::{Output, Spool, SpoolConfig};
 use crate::shell::exit::{Exit, Failure};
@@ -78,6 +79,7 @@ struct Desk {
     sealing: HashMap<u64, usize>,
     disk_full: bool,
     ready: bool,
+    health: Health,
 }
 
 /// Runs the role until keeper stops it or is gone.
@@ -98,7 +100,9 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
     }
     let mut seed = [0; 8];
     SystemEntropy.fill(&mut seed);
+    let stats: Vec<_> = seats.iter().map(Seat::stats).collect();
     let mut desk = Desk {
+        health: Health::new(SystemClock.mono(), &stats),
         reporter: Reporter::new(u64::from_le_bytes(seed), slot_count),
         config,
         keeper,
@@ -205,6 +209,8 @@ impl Desk {
         loop {
             self.wait()?;
             if self.hear_keeper()? {
+                let stats: Vec<_> = self.seats.iter().map(Seat::stats).collect();
+                tracing::info!("{}", self.health.line_now(SystemClock.mono(), &stats, self.now()));
                 return Ok(());
             }
             self.hear_control();
@@ -437,8 +443,25 @@ impl Desk {
             }
             self.disk_full = full;
         }
-        let stats = self.seats.iter().map(Seat::stats).collect();
+        let stats: Vec<_> = self.seats.iter().map(Seat::stats).collect();
+        if let Some(line) = self.health.line(now, &stats, self.now()) {
+            tracing::info!("{line}");
+        }
         self.outbox.push(0, Frame::Stats(stats));
+    }
+
+    fn now(&self) -> Now {
+        let mut now = Now::default();
+        for seat in &self.seats {
+            for number in 0..seat.geometry.slot_count {
+                let slot = SlotView::new(&seat.state, &seat.geometry, number);
+                if slot.has(OPEN) {
+                    now.streams += 1;
+                    now.socket_drops += slot.word(SOCKET_DROPS);
+                }
+            }
+        }
+        now
     }
 
     /// Ends the threads: workers commit what has arrived, then spools make all durable.

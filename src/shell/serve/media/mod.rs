@@ -3,6 +3,7 @@
 //! ([`spooler`]). The threads meet in bounded queues; nobody waits for a full one.
 
 mod desk;
+mod health;
 mod outbox;
 mod receiver;
 mod spooler;
