@@ -3,11 +3,13 @@
 per stream and SSRC: packets, first and last index, missing, duplicates, SHA-256 over the payloads in
 order of index. Shares no code with the writer; needs only Python's standard library.
 
-  checker.py STORE [--json] [--numbered] [--proofs]
+  checker.py STORE [--json] [--numbered] [--proofs] [--sent=FILE]
 
+--sent=FILE what `floortape src call --numbered --json` printed: compares by SSRC, says in one line
+            what is missing, twice, unequal or foreign, and fails if anything is
 --numbered  also read the first 8 payload bytes behind the RTP header as a big-endian packet number
 --proofs    also check leaf-independent proofs: footer hash, Merkle root, chain head, chain order
-Exit code: 0 all sums right, 1 something is damaged, 2 usage.
+Exit code: 0 all sums right (and all as sent), 1 something is not, 2 usage.
 """
 import hashlib
 import json
@@ -273,15 +275,46 @@ def rtp_payload(packet):
     return packet[at:max(at, end)]
 
 
+def compare(rows, sent):
+    """What differs between the rows and what the sender says; every stream has one source."""
+    sent = {stream["ssrc"]: stream for stream in sent["streams"]}
+    found = {"streams": 0, "packets": 0, "missing": 0, "twice": 0, "unequal": 0, "foreign": 0}
+    for row in rows:
+        stream = sent.pop(row["ssrc"], None)
+        if stream is None:
+            found["foreign"] += 1
+            continue
+        wanted = stream["sent"] - stream["left_out"] - stream["unsent"]
+        found["streams"] += 1
+        found["packets"] += row["packets"]
+        found["missing"] += max(0, wanted - row["packets"])
+        found["twice"] += row["duplicates"] + max(0, row["packets"] - wanted)
+        found["unequal"] += row["sha256"] != stream["sha256"]
+    for stream in sent.values():
+        found["missing"] += stream["sent"] - stream["left_out"] - stream["unsent"]
+        found["unequal"] += 1
+    return found
+
+
 def main():
     words = [word for word in sys.argv[1:] if not word.startswith("--")]
     flags = {word for word in sys.argv[1:] if word.startswith("--")}
+    sent = [flag[len("--sent="):] for flag in flags if flag.startswith("--sent=")]
+    flags -= {"--sent=" + file for file in sent}
     if len(words) != 1 or flags - {"--json", "--numbered", "--proofs"}:
         print(__doc__, file=sys.stderr)
         return 2
     store = Store(words[0], "--numbered" in flags)
     store.read("--proofs" in flags)
-    for row in store.report():
+    rows = list(store.report())
+    differs = False
+    if sent:
+        with open(sent[0], encoding="utf-8") as file:
+            found = compare(rows, json.load(file))
+        differs = any(found[what] for what in ("missing", "twice", "unequal", "foreign"))
+        print(json.dumps(found))
+        rows = []
+    for row in rows:
         if "--json" in flags:
             print(json.dumps(row))
         else:
@@ -290,7 +323,7 @@ def main():
                   "{sha256}".format(**row))
     for one in store.damaged:
         print("damaged: {file} at {offset}: {why}".format(**one), file=sys.stderr)
-    return 1 if store.damaged else 0
+    return 1 if store.damaged or differs else 0
 
 
 if __name__ == "__main__":

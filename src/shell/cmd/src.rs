@@ -10,10 +10,13 @@ use serde_json::json;
 
 use crate::base::suite::Suite;
 use crate::client::g711::Law;
+use crate::client::media::{PAYLOAD_BYTES, numbered};
 use crate::client::{Drops, wav};
-use crate::shell::client::load::{self, LoadError, Outcome, Plan};
+use crate::shell::client::load::{self, LoadError, Outcome, Plan, Sent};
 use crate::shell::client::signalling::Target;
 use crate::shell::exit::{Exit, Failure};
+use crate::store::evidence::Digest;
+use crate::store::export::manifest::hex;
 
 /// Play the recording client: call a recorder and send it streams.
 #[derive(clap::Args)]
@@ -188,11 +191,26 @@ fn report(outcome: &Outcome, plan: &Plan) -> serde_json::Value {
                 "first_timestamp": stream.origin.media,
                 "reports_heard": stream.reports_heard,
                 "reported_lost": stream.heard_lost,
+                "sha256": plan.numbered.then(|| payload_hash(plan, stream)),
             })
         })
         .collect();
     let sent: u64 = outcome.streams.iter().map(|stream| stream.sent).sum();
     json!({ "sent": sent, "seed": plan.seed, "streams": streams })
+}
+
+/// SHA-256 over the payloads of the numbered packets that were sent, in order: made again from seed
+/// and number, as any checker can.
+fn payload_hash(plan: &Plan, stream: &Sent) -> String {
+    let seed = plan.seed ^ u64::from(stream.origin.ssrc.0);
+    let left_out = if stream.left_out > 0 { plan.drops } else { Drops::default() };
+    let mut hash = Digest::new();
+    let mut payload = [0; PAYLOAD_BYTES];
+    for number in (0..stream.sent).filter(|number| !left_out.contains(*number)) {
+        numbered(seed, number, &mut payload);
+        hash.update(&payload);
+    }
+    hex(&hash.finish())
 }
 
 fn table(out: &mut impl Write, outcome: &Outcome) -> std::io::Result<()> {
