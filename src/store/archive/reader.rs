@@ -216,18 +216,8 @@ impl<D: Disk> Archive<D> {
 
     /// What an export needs to prove the records of `source` in segment `name`.
     pub fn proof(&self, name: SegmentName, source: SourceId) -> Result<Proof, ArchiveError> {
-        let footer = self.rows(name)?;
-        let place = footer.rows.binary_search_by_key(&source, |row| row.source);
-        let place =
-            place.map_err(|_| ArchiveError::NoSource { file: name.file(), source_id: source })?;
-        let leaves: Vec<_> = footer.rows.iter().map(|row| row.leaf).collect();
-        Ok(Proof {
-            source,
-            place: place as u64,
-            path: path(&leaves, place),
-            fields: footer.trailer.chain_fields(),
-            signature: footer.trailer.signature,
-        })
+        let no_source = || ArchiveError::NoSource { file: name.file(), source_id: source };
+        prove(&self.rows(name)?, source).ok_or_else(no_source)
     }
 
     /// See [`segment::verify_segment`].
@@ -430,6 +420,20 @@ impl<D: Disk> Archive<D> {
         }
         Ok(())
     }
+}
+
+/// The proof of one source of a segment; `None` where the segment does not hold it. Whoever proves
+/// several sources reads the footer once: a path needs the leaves of all.
+pub fn prove(footer: &Footer, source: SourceId) -> Option<Proof> {
+    let place = footer.rows.binary_search_by_key(&source, |row| row.source).ok()?;
+    let leaves: Vec<_> = footer.rows.iter().map(|row| row.leaf).collect();
+    Some(Proof {
+        source,
+        place: place as u64,
+        path: path(&leaves, place),
+        fields: footer.trailer.chain_fields(),
+        signature: footer.trailer.signature,
+    })
 }
 
 fn show_unsealed(one: Unsealed, visitor: &mut dyn FnMut(Seen<'_>), visit: &mut Visit) {
