@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
+use crate::store::catalog::RsEntry;
 use crate::store::catalog::index::{ExtentRow, Index, IndexError};
 use crate::store::catalog::model::Recording;
 use crate::store::catalog::schema;
@@ -115,6 +116,19 @@ impl Index for Catalogue {
         .transpose()
     }
 
+    fn settled_entry(&self, id: RsId) -> Result<Option<RsEntry>, IndexError> {
+        let bytes: Option<Vec<u8>> = self
+            .0
+            .query_row(schema::SETTLED_ENTRY, [id.to_string()], |row| row.get(0))
+            .optional()
+            .map_err(engine)?;
+        bytes
+            .map(|bytes| {
+                postcard::from_bytes(&bytes).map_err(|error| unreadable("recordings", error))
+            })
+            .transpose()
+    }
+
     fn settled_ids(&self) -> Result<BTreeSet<RsId>, IndexError> {
         let mut query = self.0.prepare_cached(schema::SETTLED_IDS).map_err(engine)?;
         let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(engine)?;
@@ -196,8 +210,15 @@ impl Index for Catalogue {
         put.commit().map_err(engine)
     }
 
-    fn put_recording(&mut self, recording: &Recording, settled: bool) -> Result<(), IndexError> {
+    fn put_recording(
+        &mut self,
+        recording: &Recording,
+        entry: &RsEntry,
+        settled: bool,
+    ) -> Result<(), IndexError> {
         let id = recording.id.to_string();
+        let entry =
+            postcard::to_allocvec(entry).map_err(|error| unreadable("recordings", error))?;
         let json =
             serde_json::to_string(recording).map_err(|error| unreadable("recordings", error))?;
         let put = self.0.transaction().map_err(engine)?;
@@ -214,7 +235,8 @@ impl Index for Catalogue {
                 recording.src.identity,
                 recording.own,
                 settled,
-                json
+                json,
+                entry
             ],
         )
         .map_err(engine)?;

@@ -69,17 +69,7 @@ impl Store {
     }
 
     fn open(&self, index: Option<Box<dyn Index>>) -> Result<Library<HostDisk>, Failure> {
-        let library = Library::open(HostDisk, &self.dir, &self.journal, index)?;
-        for damage in &library.damage {
-            // A torn tail is what a running server or a power cut leaves; nobody was promised it.
-            if damage.middle {
-                eprintln!(
-                    "floortape: journal {} is damaged from byte {} to {}",
-                    damage.file, damage.from, damage.to
-                );
-            }
-        }
-        Ok(library)
+        Ok(Library::open(HostDisk, &self.dir, &self.journal, index)?)
     }
 
     /// The key that signed the segments, to sign what leaves the store.
@@ -108,16 +98,27 @@ pub(crate) fn salt(keys: &KeyBox, rs: &RsEntry) -> Option<Salt> {
     keys.open(&rs.salt, &salt_context(rs.id)).ok()?.as_slice().try_into().ok()
 }
 
+/// Tells which parts of the journal could not be read. A torn tail is what a running server or a
+/// power cut leaves; nobody was promised it.
+pub(crate) fn tell_damage(library: &Library<HostDisk>) {
+    for damage in library.damage().iter().filter(|damage| damage.middle) {
+        let (file, from, to) = (&damage.file, damage.from, damage.to);
+        eprintln!("floortape: journal {file} is damaged from byte {from} to {to}");
+    }
+}
+
 /// The recording that `text` names.
-pub(crate) fn named<'a>(
-    library: &'a Library<HostDisk>,
+pub(crate) fn named(
+    library: &Library<HostDisk>,
     text: &str,
     store: &Path,
-) -> Result<&'a RsEntry, Failure> {
+) -> Result<RsEntry, Failure> {
     let missing = || {
         let why = format!("no recording {text} in {}", store.display());
         Failure::new(Exit::NotFound, why)
     };
     let id = text.parse().map_err(|_| missing())?;
-    library.journalled.recordings.get(&id).ok_or_else(missing)
+    let entry = library.entry(id)?;
+    tell_damage(library);
+    entry.ok_or_else(missing)
 }

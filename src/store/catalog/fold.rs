@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 
 use super::model::State;
 use crate::base::ids::{RsId, StreamId};
@@ -29,7 +30,7 @@ pub struct Journalled {
 }
 
 /// One RS.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RsEntry {
     /// Its id.
     pub id: RsId,
@@ -58,7 +59,7 @@ pub struct RsEntry {
 }
 
 /// One stream, as journalled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamEntry {
     /// What it is now.
     pub description: StreamDescription,
@@ -69,7 +70,7 @@ pub struct StreamEntry {
 }
 
 /// One body of a SIP request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     /// When it arrived.
     pub at: Wall,

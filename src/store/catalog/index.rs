@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::fold::RsEntry;
 use super::model::Recording;
 use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
@@ -44,6 +45,8 @@ pub struct ExtentRow {
 pub trait Index {
     /// A recording that will not change any more, if it is kept.
     fn settled(&self, id: RsId) -> Result<Option<Recording>, IndexError>;
+    /// What the journal said of a settled recording: saves reading the journal for one of many.
+    fn settled_entry(&self, id: RsId) -> Result<Option<RsEntry>, IndexError>;
     /// Ids of all settled recordings.
     fn settled_ids(&self) -> Result<BTreeSet<RsId>, IndexError>;
     /// Segments whose extents are all kept.
@@ -61,5 +64,10 @@ pub trait Index {
         extents: &[ExtentRow],
     ) -> Result<(), IndexError>;
     /// Keeps a recording; `settled`: ended and sealed.
-    fn put_recording(&mut self, recording: &Recording, settled: bool) -> Result<(), IndexError>;
+    fn put_recording(
+        &mut self,
+        recording: &Recording,
+        entry: &RsEntry,
+        settled: bool,
+    ) -> Result<(), IndexError>;
 }

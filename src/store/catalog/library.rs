@@ -1,7 +1,8 @@
 //! A store as its readers see it: journal, archive and, where there is one, the index.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::fold::{Journalled, RsEntry};
 use super::index::{ExtentRow, Index, IndexError};
@@ -29,13 +30,14 @@ pub enum LibraryError {
 }
 
 /// A store, for reading.
-pub struct Library<D: Disk> {
+pub struct Library<D: Disk + Clone> {
     /// Records.
     pub archive: Archive<D>,
-    /// What the journal says.
-    pub journalled: Journalled,
-    /// What of the journal cannot be read.
-    pub damage: Vec<Damage>,
+    disk: D,
+    journal_dir: PathBuf,
+    /// What the journal says, and what of it cannot be read: read when first asked for, because one
+    /// settled recording of many needs none of it.
+    journal: OnceCell<(Journalled, Vec<Damage>)>,
     index: Option<Box<dyn Index>>,
     through: Option<Wall>,
     workers: BTreeSet<WorkerId>,
@@ -52,7 +54,7 @@ pub struct Reading {
     pub ssrcs: BTreeMap<SourceId, u32>,
 }
 
-impl<D: Disk> Library<D> {
+impl<D: Disk + Clone> Library<D> {
     /// Opens the store in `store` with its journal in `journal_dir`. `index`: if there is one.
     pub fn open(
         disk: D,
@@ -60,14 +62,40 @@ impl<D: Disk> Library<D> {
         journal_dir: &Path,
         index: Option<Box<dyn Index>>,
     ) -> Result<Self, LibraryError> {
-        let replay = journal::read(&disk, journal_dir)?;
-        let archive = Archive::open(disk, store);
+        let archive = Archive::open(disk.clone(), store);
         let watermarks = archive.watermarks()?;
         let workers = watermarks.iter().map(|mark| mark.worker).collect();
         // What every worker has made durable.
         let through = watermarks.iter().filter_map(|mark| mark.durable_through).min();
-        let journalled = Journalled::of(&replay.entries);
-        Ok(Library { archive, journalled, damage: replay.damage, index, through, workers })
+        let journal_dir = journal_dir.to_owned();
+        let journal = OnceCell::new();
+        Ok(Library { archive, disk, journal_dir, journal, index, through, workers })
+    }
+
+    /// What the journal says of all recordings.
+    pub fn journalled(&self) -> Result<&Journalled, LibraryError> {
+        if self.journal.get().is_none() {
+            let replay = journal::read(&self.disk, &self.journal_dir)?;
+            let journalled = Journalled::of(&replay.entries);
+            // Nobody else can have set it: the cell is not shared between threads.
+            let _ = self.journal.set((journalled, replay.damage));
+        }
+        Ok(&self.journal.get().expect("set above").0)
+    }
+
+    /// What of the journal could not be read, as far as it was read.
+    pub fn damage(&self) -> &[Damage] {
+        self.journal.get().map_or(&[], |(_, damage)| damage)
+    }
+
+    /// What the journal says of one recording; from the index where it is settled.
+    pub fn entry(&self, id: RsId) -> Result<Option<RsEntry>, LibraryError> {
+        if let Some(index) = &self.index
+            && let Some(entry) = index.settled_entry(id)?
+        {
+            return Ok(Some(entry));
+        }
+        Ok(self.journalled()?.recordings.get(&id).cloned())
     }
 
     /// One recording as it stands; `None` where there is none of that id.
@@ -75,7 +103,7 @@ impl<D: Disk> Library<D> {
         if let Some(settled) = self.settled(id)? {
             return Ok(Some(settled));
         }
-        let Some(rs) = self.journalled.recordings.get(&id) else { return Ok(None) };
+        let Some(rs) = self.journalled()?.recordings.get(&id) else { return Ok(None) };
         Ok(self.read(&[rs])?.recordings.pop())
     }
 
@@ -86,7 +114,7 @@ impl<D: Disk> Library<D> {
     ) -> Result<Vec<Recording>, LibraryError> {
         let mut recordings = Vec::new();
         let mut open = Vec::new();
-        for rs in self.journalled.recordings.values().filter(|rs| wanted(rs)) {
+        for rs in self.journalled()?.recordings.values().filter(|rs| wanted(rs)) {
             match self.settled(rs.id)? {
                 Some(settled) => recordings.push(settled),
                 None => open.push(rs),
@@ -98,10 +126,9 @@ impl<D: Disk> Library<D> {
     }
 
     fn settled(&self, id: RsId) -> Result<Option<Recording>, LibraryError> {
-        // The journal decides what exists: an index of another store answers nothing.
         match &self.index {
-            Some(index) if self.journalled.recordings.contains_key(&id) => Ok(index.settled(id)?),
-            _ => Ok(None),
+            Some(index) => Ok(index.settled(id)?),
+            None => Ok(None),
         }
     }
 
@@ -188,11 +215,11 @@ impl<D: Disk> Library<D> {
         }
         let settled = index.settled_ids()?;
         let open: Vec<&RsEntry> =
-            self.journalled.recordings.values().filter(|rs| !settled.contains(&rs.id)).collect();
+            self.journalled()?.recordings.values().filter(|rs| !settled.contains(&rs.id)).collect();
         let reading = self.read(&open)?;
-        for recording in &reading.recordings {
+        for (recording, entry) in reading.recordings.iter().zip(&open) {
             let sealed = recording.seal.state == super::model::SealState::Sealed;
-            index.put_recording(recording, sealed && reading.damaged.is_empty())?;
+            index.put_recording(recording, entry, sealed && reading.damaged.is_empty())?;
         }
         Ok((segments, reading.recordings.len()))
     }

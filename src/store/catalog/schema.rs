@@ -1,14 +1,15 @@
 //! The SQL text of the catalogue. Times are wall nanoseconds; ids of recordings are their text.
 
 /// Version of the tables: another one is dropped and built anew.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// Makes the tables.
 pub const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS recordings (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER,
     call_id TEXT NOT NULL, src_address TEXT NOT NULL, src_identity TEXT NOT NULL,
-    own INTEGER NOT NULL, settled INTEGER NOT NULL, json TEXT NOT NULL);
+    own INTEGER NOT NULL, settled INTEGER NOT NULL, json TEXT NOT NULL,
+    entry BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS recordings_start ON recordings (start);
 CREATE INDEX IF NOT EXISTS recordings_call ON recordings (call_id);
 CREATE TABLE IF NOT EXISTS streams (
@@ -42,6 +43,8 @@ DROP TABLE IF EXISTS recordings; DROP TABLE IF EXISTS extents; DROP TABLE IF EXI
 
 /// A recording by id, if settled.
 pub const SETTLED: &str = "SELECT json FROM recordings WHERE id = ?1 AND settled = 1";
+/// What the journal said of it, as postcard of `fold::RsEntry`.
+pub const SETTLED_ENTRY: &str = "SELECT entry FROM recordings WHERE id = ?1 AND settled = 1";
 /// All settled ids.
 pub const SETTLED_IDS: &str = "SELECT id FROM recordings WHERE settled = 1";
 /// All segments.
@@ -60,7 +63,7 @@ pub const PUT_EXTENT: &str =
 pub const DELETE_RECORDING: &str = "DELETE FROM recordings WHERE id = ?1";
 /// One recording.
 pub const PUT_RECORDING: &str =
-    "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 /// One stream.
 pub const PUT_STREAM: &str = "INSERT OR REPLACE INTO streams VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 /// One Communication Session.

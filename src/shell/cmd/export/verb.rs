@@ -62,7 +62,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let store = args.store.find()?;
     let library = store.library()?;
-    let rs = named(&library, &args.id, &store.dir)?;
+    let rs = &named(&library, &args.id, &store.dir)?;
     let keys = store.keys()?;
     let salt = salt(&keys, rs).ok_or_else(|| {
         Failure::new(Exit::Io, "the machine key does not open this recording's salt")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::held::Checked;
 use super::{folder, held};
-use crate::shell::cmd::store::{StoreArgs, named};
+use crate::shell::cmd::store::{StoreArgs, named, tell_damage};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::export::manifest;
 
@@ -44,14 +44,15 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             let store = args.store.find()?;
             let library = store.bare_library()?;
             let rs = named(&library, id, &store.dir)?;
-            let checked = held::check(&store, &library, &[rs], false)?;
+            let checked = held::check(&store, &library, &[&rs], false)?;
             // The store as a whole was not asked about.
             Checked { elsewhere: Vec::new(), ..checked }
         }
         None => {
             let store = args.store.find()?;
             let library = store.bare_library()?;
-            let all: Vec<_> = library.journalled.recordings.values().collect();
+            let all: Vec<_> = library.journalled()?.recordings.values().collect();
+            tell_damage(&library);
             held::check(&store, &library, &all, true)?
         }
     };
