@@ -97,7 +97,7 @@ class Store:
         worker, = struct.unpack_from("<H", tail, 12)
         number, first, through, created = struct.unpack_from("<QQQq", tail, 32)
         rows_at, rows, clocks_at, clocks, fences_at, fences = struct.unpack_from("<6Q", tail, 64)
-        footer = data[rows_at:fences_at + fences * 8]
+        footer = data[rows_at:fences_at + fences * 40]
         if sha(footer) != tail[312:344]:
             self.bad(path, rows_at, "footer")
             return None

@@ -28,8 +28,15 @@ fn f75_check_says_one_line_about_each_limit() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = stdout(&output);
     let first: Vec<_> = said.lines().filter_map(|line| line.split("  ").next()).collect();
-    let expected =
-        ["configuration", "disk", "io_uring", "locked memory", "descriptors", "direct writes"];
+    let expected = [
+        "configuration",
+        "disk",
+        "addresses",
+        "io_uring",
+        "locked memory",
+        "descriptors",
+        "direct writes",
+    ];
     assert_eq!(first, expected, "{said}");
     assert!(output.stderr.is_empty(), "nothing to complain about: {}", stderr(&output));
 }

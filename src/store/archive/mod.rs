@@ -7,6 +7,4 @@ mod unsealed;
 
 pub use check::{ChainFault, ChainReport, check_chain};
 pub use meter::Meter;
-pub use reader::{
-    Archive, ArchiveError, Damaged, Hint, Hints, Place, Seen, Visit, Watermark, prove,
-};
+pub use reader::{Archive, ArchiveError, Damaged, Hint, Hints, Place, Seen, Visit, Watermark};

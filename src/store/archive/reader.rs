@@ -10,12 +10,12 @@ use super::unsealed::{self, Unsealed};
 use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
-use crate::store::evidence::{Proof, PublicKey, Salt, path};
+use crate::store::evidence::{Proof, PublicKey, Salt};
 use crate::store::log::{self, LogError};
 use crate::store::record::{self, Record};
 use crate::store::segment::{
     self, EXTENT_HEADER_BYTES, Extent, Footer, Row, SegmentError, SegmentName, SegmentReport,
-    Trailer, clock_at, find_rows, read_extent, read_footer, read_trailer,
+    Trailer, clock_at, find_path, find_rows, read_extent, read_footer, read_trailer,
 };
 
 /// How often a read starts over because segments were sealed under it. Seals are seconds apart.
@@ -216,8 +216,18 @@ impl<D: Disk> Archive<D> {
 
     /// What an export needs to prove the records of `source` in segment `name`.
     pub fn proof(&self, name: SegmentName, source: SourceId) -> Result<Proof, ArchiveError> {
-        let no_source = || ArchiveError::NoSource { file: name.file(), source_id: source };
-        prove(&self.rows(name)?, source).ok_or_else(no_source)
+        let missing = || ArchiveError::NoSource { file: name.file(), source_id: source };
+        let file = self.file(name)?;
+        let trailer = read_trailer(&file).map_err(self.fault(name))?;
+        let found = find_path(&file, &trailer, source).map_err(self.fault(name))?;
+        let (place, path) = found.ok_or_else(missing)?;
+        Ok(Proof {
+            source,
+            place: place as u64,
+            path,
+            fields: trailer.chain_fields(),
+            signature: trailer.signature,
+        })
     }
 
     /// See [`segment::verify_segment`].
@@ -420,20 +430,6 @@ impl<D: Disk> Archive<D> {
         }
         Ok(())
     }
-}
-
-/// The proof of one source of a segment; `None` where the segment does not hold it. Whoever proves
-/// several sources reads the footer once: a path needs the leaves of all.
-pub fn prove(footer: &Footer, source: SourceId) -> Option<Proof> {
-    let place = footer.rows.binary_search_by_key(&source, |row| row.source).ok()?;
-    let leaves: Vec<_> = footer.rows.iter().map(|row| row.leaf).collect();
-    Some(Proof {
-        source,
-        place: place as u64,
-        path: path(&leaves, place),
-        fields: footer.trailer.chain_fields(),
-        signature: footer.trailer.signature,
-    })
 }
 
 fn show_unsealed(one: Unsealed, visitor: &mut dyn FnMut(Seen<'_>), visit: &mut Visit) {

@@ -3,7 +3,8 @@
 
 use super::extent::{EXTENT_HEADER_BYTES, ExtentHeader};
 use super::footer::{
-    CLOCK_BYTES, FENCE_ROWS, ROW_BYTES, Row, TRAILER_BYTES, Trailer, emit_clock, footer_hash,
+    CLOCK_BYTES, FENCE_BYTES, FENCE_ROWS, ROW_BYTES, Row, TRAILER_BYTES, Trailer, emit_clock,
+    footer_hash,
 };
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::span::{SourceSpan, Span};
@@ -99,7 +100,7 @@ impl Emitter {
         let rows_at = SEGMENT_HEADER_BYTES as u64 + extents_bytes;
         let footer_bytes = sources.len() * ROW_BYTES
             + span.clocks.len() * CLOCK_BYTES
-            + sources.len().div_ceil(FENCE_ROWS) * 8;
+            + sources.len().div_ceil(FENCE_ROWS) * FENCE_BYTES;
         let file_bytes =
             (rows_at + (footer_bytes + TRAILER_BYTES) as u64).next_multiple_of(BLOCK_BYTES as u64);
         let mut emitter = Emitter {
@@ -308,9 +309,11 @@ impl Emitter {
         let clocks_at = self.rows_at + footer.len() as u64;
         self.clocks.iter().for_each(|map| footer.extend_from_slice(&emit_clock(map)));
         let fences_at = self.rows_at + footer.len() as u64;
-        let fences = self.rows.iter().step_by(FENCE_ROWS);
-        fences.for_each(|row| footer.extend_from_slice(&row.source.0.to_le_bytes()));
         let leaves: Vec<Hash> = self.rows.iter().map(|row| row.leaf).collect();
+        for (rows, leaves) in self.rows.chunks(FENCE_ROWS).zip(leaves.chunks(FENCE_ROWS)) {
+            footer.extend_from_slice(&rows[0].source.0.to_le_bytes());
+            footer.extend_from_slice(&root(leaves));
+        }
         let mut trailer = Trailer {
             worker: self.facts.worker,
             volume: self.facts.volume,

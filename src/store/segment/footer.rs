@@ -21,7 +21,8 @@
 //!         120     4  zero                                       112    32  Merkle root
 //!         124     4  CRC-32C of 0..124                          144    32  chain head before
 //! clock map: 8 monotonic ns, 8 wall ns                          176    32  chain head
-//! fence: 8, source of rows 0, 64, 128, …                        208    64  Ed25519 of the head
+//! fence: 8 source of row 0, 64, 128, …; 32 Merkle root of the   208    64  Ed25519 of the head
+//!        leaves of its up to 64 rows (a subtree of RFC 6962's)
 //!                                                               272    32  public key
 //!                                                               304     8  bytes of the file
 //!                                                               312    32  SHA-256 of the footer
@@ -44,7 +45,9 @@ pub const TRAILER_MAGIC: [u8; 8] = *b"FTSEGEND";
 pub const TRAILER_BYTES: usize = 512;
 /// Bytes of a row.
 pub const ROW_BYTES: usize = 128;
-/// Rows from one fence to the next.
+/// Bytes of a fence: the source of its first row, the Merkle root of its rows' leaves.
+pub const FENCE_BYTES: usize = 40;
+/// Rows from one fence to the next: a power of two, so that its rows are a subtree.
 pub const FENCE_ROWS: usize = 64;
 /// Bytes of a clock map.
 pub(super) const CLOCK_BYTES: usize = 16;
@@ -314,7 +317,7 @@ impl Trailer {
             && wire.file_bytes.get() == file_bytes
             && part(&wire.rows_at, &wire.rows, ROW_BYTES)? == wire.clocks_at.get()
             && part(&wire.clocks_at, &wire.clocks, CLOCK_BYTES)? == wire.fences_at.get()
-            && part(&wire.fences_at, &wire.fences, 8)? <= end
+            && part(&wire.fences_at, &wire.fences, FENCE_BYTES)? <= end
             && wire.fences.get() == wire.rows.get().div_ceil(FENCE_ROWS as u64);
         valid.then(|| Trailer {
             worker: WorkerId(wire.worker.get()),

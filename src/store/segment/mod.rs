@@ -18,15 +18,16 @@ mod verify;
 pub use emit::{EmitError, Emitter, SegmentFacts};
 pub use extent::{EXTENT_HEADER_BYTES, EXTENT_MAGIC, ExtentHeader};
 pub use footer::{
-    FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, TRAILER_MAGIC, Trailer, footer_hash,
+    FENCE_BYTES, FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, TRAILER_MAGIC, Trailer,
+    footer_hash,
 };
 pub use header::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 pub use name::{SegmentName, folder, last_segment, list, sealed_through};
-pub(crate) use read::read_clocks;
 pub use read::{
     Extent, RECORD_BYTES_PER_EXTENT_MAX, SegmentError, clock_at, find_rows, read_extent,
     read_footer, read_trailer,
 };
+pub(crate) use read::{find_path, read_clocks};
 pub use span::{Run, SourceSpan, Span};
 pub use verify::{Damage, SegmentReport, verify_segment};
 

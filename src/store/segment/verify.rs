@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::footer::{Footer, TRAILER_BYTES, Trailer};
+use super::footer::{FENCE_BYTES, Footer, TRAILER_BYTES, Trailer};
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::read::{SegmentError, read_extent, read_footer, read_trailer};
 use crate::base::ids::{Index, SourceId, StreamId};
@@ -170,7 +170,7 @@ fn check_frame<F: DiskFile>(file: &F, footer: &Footer, report: &mut SegmentRepor
         before = Some(row.source);
         at = at.saturating_add(row.bytes);
     }
-    let pad_at = trailer.fences_at + trailer.fences * 8;
+    let pad_at = trailer.fences_at + trailer.fences * FENCE_BYTES as u64;
     let pad_end = trailer.file_bytes - TRAILER_BYTES as u64;
     let mut pad = vec![0; (pad_end - pad_at).min(1 << 16) as usize];
     let whole = pad.len() as u64 == pad_end - pad_at;

@@ -125,7 +125,7 @@ fn read_segment(image: Vec<u8>, sealed: bool) {
     assert!(report.trailer.is_some() || !report.is_good(), "good without a trailer");
     let Ok(trailer) = read_trailer(&file) else { return };
     assert!(trailer.rows_at <= trailer.clocks_at && trailer.clocks_at <= trailer.fences_at);
-    assert!(trailer.fences_at + trailer.fences * 8 + TRAILER_BYTES as u64 <= file_bytes);
+    assert!(trailer.fences_at + trailer.fences * 40 + TRAILER_BYTES as u64 <= file_bytes);
     let Ok(footer) = read_footer(&file, trailer.clone()) else { return };
     assert_eq!(footer.rows.len() as u64, trailer.rows);
     assert_eq!(footer.clocks.len() as u64, trailer.clocks);
@@ -165,7 +165,7 @@ fn sealed_segment(data: &[u8]) -> Vec<u8> {
         }
         seal(&mut image, at, 124);
     }
-    let end = fences.checked_mul(8).and_then(|bytes| bytes.checked_add(fences_at));
+    let end = fences.checked_mul(40).and_then(|bytes| bytes.checked_add(fences_at));
     if let Some(footer) = end.and_then(|end| image.get(rows_at..end)) {
         let hash = footer_hash(footer);
         image[trailer + 312..trailer + 344].copy_from_slice(&hash);

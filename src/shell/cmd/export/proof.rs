@@ -9,9 +9,9 @@ use crate::base::ids::SourceId;
 use crate::base::time::Wall;
 use crate::host::disk::HostDisk;
 use crate::shell::exit::Failure;
-use crate::store::archive::{Archive, ArchiveError, Seen, prove};
+use crate::store::archive::{Archive, Seen};
 use crate::store::export::manifest::RecordsEntry;
-use crate::store::segment::{Footer, SegmentName};
+use crate::store::segment::SegmentName;
 
 /// The file that holds the records.
 pub(super) const RECORDS: &str = "proof/records";
@@ -67,16 +67,8 @@ impl Gathered {
         archive: &Archive<HostDisk>,
     ) -> Result<Vec<RecordsEntry>, Failure> {
         let mut entries = Vec::new();
-        // Runs come segment by segment: one footer serves all sources of a segment.
-        let mut footer: Option<(SegmentName, Footer)> = None;
         for (segment, mut entry) in std::mem::take(&mut self.sealed) {
-            let footer = match &mut footer {
-                Some((known, footer)) if *known == segment => footer,
-                other => &mut other.insert((segment, archive.rows(segment)?)).1,
-            };
-            let no_source =
-                || ArchiveError::NoSource { file: segment.file(), source_id: entry.source };
-            entry.proof = Some(prove(footer, entry.source).ok_or_else(no_source)?);
+            entry.proof = Some(archive.proof(segment, entry.source)?);
             entries.push(entry);
         }
         for (source, (bytes, from, to)) in std::mem::take(&mut self.unsealed) {

@@ -35,7 +35,7 @@ fn store(fixture: &Fixture) -> Store {
 fn check(fixture: &Fixture) -> Checked {
     let store = store(fixture);
     let library = store.bare_library().expect("readable");
-    let all: Vec<_> = library.journalled.recordings.values().collect();
+    let all: Vec<_> = library.journalled().expect("readable").recordings.values().collect();
     held::check(&store, &library, &all, true).expect("checked")
 }
 
@@ -80,7 +80,7 @@ fn a_fault_of_a_segment_touches_those_with_records_in_it() {
     let fixture = Fixture::new("touch");
     let store = store(&fixture);
     let library = store.bare_library().expect("readable");
-    let mine = library.journalled.recordings[&RS].clone();
+    let mine = library.journalled().expect("readable").recordings[&RS].clone();
     let mut other = mine.clone();
     other.id = RsId([7; 16]);
     other.streams.clear();
