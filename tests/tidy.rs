@@ -283,6 +283,31 @@ fn direct_dependencies_are_pinned() {
     report(&faults);
 }
 
+/// Fault points exist only where the feature `faults` asks for them; it must be asked for by name.
+#[test]
+#[cfg(not(feature = "faults"))]
+fn the_default_build_holds_no_fault_point() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    assert!(!manifest.lines().any(|line| line.starts_with("default = ")), "no default features");
+    let binary = fs::read(env!("CARGO_BIN_EXE_floortape")).expect("built for this test");
+    let holds = |word: &str| memchr::memmem::find(&binary, word.as_bytes()).is_some();
+    assert!(holds("health: "), "the binary's texts can be found");
+    // The variable's name, and the name of every point and switch in the source.
+    assert!(!holds("FLOORTAPE_FAULTS"));
+    let mut points = 0;
+    for (name, text) in sources(&["src"]) {
+        for (_, line) in product(&text).iter().filter(|_| !name.starts_with("src/base/faults")) {
+            for verb in ["fault!(\"", "fault_io!(\"", "faulty!(\"", "faults::pass(\""] {
+                let Some((_, rest)) = line.split_once(verb) else { continue };
+                let point = rest.split('"').next().expect("one part at least");
+                assert!(point.contains('.') && !holds(point), "{name}: {point} is in the binary");
+                points += 1;
+            }
+        }
+    }
+    assert!(points > 10, "{points} points found: the search has gone blind");
+}
+
 /// Licences that a dependency may carry.
 const LICENCES: &[&str] = &[
     "MIT",

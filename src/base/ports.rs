@@ -101,6 +101,9 @@ pub trait Datagrams {
     fn clear(&mut self, buffer: u16);
     /// Lends a filled buffer.
     fn look<R>(&self, buffer: u16, view: impl FnOnce(&[u8]) -> R) -> R;
+    /// Writes into a filled buffer, which no engine may do for real: recovery reads it again.
+    #[cfg(feature = "faults")]
+    fn overwrite(&mut self, buffer: u16, offset: usize, bytes: &[u8]);
     /// Writes the ring entry that gives a cleared buffer back; takes effect with [`Self::publish`].
     fn offer(&mut self, buffer: u16);
     /// Gives back what was offered and notes ended requests to be armed again.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::mapped::Mapped;
 use super::recvmmsg::Recvmmsg;
 use super::uring::Uring;
+use crate::base::faults::faulty;
 use crate::base::ports::{Datagrams, Region};
 use crate::config::model;
 
@@ -30,7 +31,11 @@ impl Engine {
         ports: Vec<u16>,
     ) -> io::Result<Self> {
         let map = || -> io::Result<Mapped> {
-            let map = Mapped::map(buffers, buffers_bytes)?;
+            let map = if faulty!("worker.private_buffers") {
+                Mapped::anonymous("private buffers", buffers_bytes)?
+            } else {
+                Mapped::map(buffers, buffers_bytes)?
+            };
             map.populate(0, map.bytes())?;
             // Best effort: RLIMIT_MEMLOCK may be low (F75).
             let _ = map.lock();
@@ -97,6 +102,14 @@ impl Datagrams for Engine {
         match self {
             Engine::Uring(engine) => engine.look(buffer, view),
             Engine::Recvmmsg(engine) => engine.look(buffer, view),
+        }
+    }
+
+    #[cfg(feature = "faults")]
+    fn overwrite(&mut self, buffer: u16, offset: usize, bytes: &[u8]) {
+        match self {
+            Engine::Uring(engine) => engine.overwrite(buffer, offset, bytes),
+            Engine::Recvmmsg(engine) => engine.overwrite(buffer, offset, bytes),
         }
     }
 

@@ -7,6 +7,8 @@ pub mod drops;
 pub mod engine;
 pub mod entropy;
 pub mod facts;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod keyfile;
 pub mod mapped;
 pub mod process;

@@ -213,6 +213,11 @@ impl Datagrams for Recvmmsg {
         view_buffer(&self.buffers, buffer, view)
     }
 
+    #[cfg(feature = "faults")]
+    fn overwrite(&mut self, buffer: u16, offset: usize, bytes: &[u8]) {
+        self.buffers.copy_in(usize::from(buffer) * BUFFER_BYTES + offset, bytes);
+    }
+
     fn offer(&mut self, _buffer: u16) {}
 
     fn publish(&mut self) {

@@ -243,6 +243,11 @@ impl Datagrams for Uring {
         view_buffer(&self.buffers, buffer, view)
     }
 
+    #[cfg(feature = "faults")]
+    fn overwrite(&mut self, buffer: u16, offset: usize, bytes: &[u8]) {
+        self.buffers.copy_in(usize::from(buffer) * BUFFER_BYTES + offset, bytes);
+    }
+
     fn offer(&mut self, buffer: u16) {
         assert!(buffer < BUFFER_COUNT, "no such buffer");
         let place = usize::from(self.tail & (BUFFER_COUNT - 1)) * ENTRY_BYTES;

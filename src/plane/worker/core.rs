@@ -12,6 +12,8 @@ use crate::base::ports::{Region, WritableRegion};
 use crate::base::time::{ClockMap, Mono};
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_COUNTERS, AT_INCARNATION, Geometry};
+#[cfg(feature = "faults")]
+use crate::plane::handoff::layout::{AT_INTENTS, INTENT_NONE};
 use crate::plane::handoff::slot::{OPEN, SlotView};
 use crate::plane::handoff::source::SourceView;
 use crate::store::event::Event;
@@ -182,6 +184,25 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             arrival: self.now.mono,
         };
         self.writer.append(&meta, payload)
+    }
+
+    /// Breaks the rule that receive buffers are read only, as if the packet just recorded had been
+    /// decrypted in place: for the negative control.
+    #[cfg(feature = "faults")]
+    pub(super) fn spoil(
+        &self,
+        engine: &mut impl crate::base::ports::Datagrams,
+        buffer: u16,
+        counter: Counter,
+    ) {
+        use crate::plane::handoff::datagram::AT_PAYLOAD;
+        use crate::store::record::HEADER_BYTES;
+        let position = self.state.load(AT_INTENTS + usize::from(buffer) * 8);
+        if counter == Counter::RtpRecorded && position != INTENT_NONE {
+            let mut record = [0; HEADER_BYTES + 64];
+            let length = self.writer.peek(position, &mut record);
+            engine.overwrite(buffer, AT_PAYLOAD, &record[HEADER_BYTES.min(length)..length]);
+        }
     }
 
     pub(super) fn notice(&mut self, notice: Notice) {

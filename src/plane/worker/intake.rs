@@ -4,6 +4,7 @@
 use super::core::Core;
 use super::keys::Protection;
 use crate::base::counter::Counter;
+use crate::base::faults::fault;
 use crate::base::ids::{Index, SourceId, Ssrc};
 use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::ports::{Region, WritableRegion};
@@ -148,6 +149,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             Ok(opened) => opened,
             Err(counter) => return counter,
         };
+        fault!("worker.after_decrypt");
         let ordinal = match known {
             Some(place) => self.source(packet.slot, place).identity().map_or(0, |(_, own)| own),
             None => self.slot(packet.slot).word(NEXT_ORDINAL) as u16,
@@ -158,6 +160,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             seq::reset(&mut self.source(packet.slot, place));
         }
         self.settle(packet, place, ssrc, ordinal, opened.index, opened.length, header.timestamp());
+        fault!("worker.after_state");
         self.writer.accept(opened.position, record_bytes(opened.length));
         if known.is_none() {
             self.announce(packet.slot, place);
@@ -295,7 +298,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         self.writer.lend(position, record_bytes(length), |out| {
             record::seal_in_place(meta, length, out);
         });
+        fault!("worker.after_body");
         self.state.store(AT_INTENTS + usize::from(buffer) * 8, position);
+        fault!("worker.after_intent");
     }
 
     /// Step 4 for RTP: the source's state, in an order in which doing it again changes nothing.
@@ -321,6 +326,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             }
         }
         seq::accept(&mut source, index);
+        fault!("worker.mid_state");
         let before = source.account();
         if counted(&before, packet) {
             return;

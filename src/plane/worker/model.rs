@@ -177,6 +177,11 @@ impl Datagrams for FakeEngine {
         view(&copy)
     }
 
+    #[cfg(feature = "faults")]
+    fn overwrite(&mut self, buffer: u16, offset: usize, bytes: &[u8]) {
+        self.buffers.copy_in(usize::from(buffer) * BUFFER_BYTES + offset, bytes);
+    }
+
     fn offer(&mut self, buffer: u16) {
         self.free.push_back(buffer);
     }

@@ -7,6 +7,7 @@ use super::intake::{Packet, counted};
 use super::keys::Protection;
 use super::state::{BufferState, classify};
 use crate::base::counter::Counter;
+use crate::base::faults::fault;
 use crate::base::ids::{Index, SourceId};
 use crate::base::limits::{BUFFER_COUNT, SOURCES_PER_STREAM};
 use crate::base::ports::{Datagrams, Region, WritableRegion};
@@ -57,6 +58,7 @@ where
                 core.hint(position, datagram.payload)
             })),
         };
+        fault!("worker.in_recovery_scan");
         let stamp = engine.look(buffer, |bytes| {
             datagram::read(bytes).and_then(|datagram| datagram.stamp).unwrap_or_default()
         });
@@ -87,12 +89,14 @@ where
             }
         };
         core.count(counter);
+        fault!("worker.in_recovery_append");
     }
     let now = core.now.mono;
     core.commit(now);
     for buffer in 0..BUFFER_COUNT {
         if engine.head(buffer) != 0 {
             engine.clear(buffer);
+            fault!("worker.in_recovery_clear");
         }
         core.state.store(AT_INTENTS + usize::from(buffer) * 8, INTENT_NONE);
     }

@@ -4,8 +4,8 @@ use std::io;
 
 use super::core::{Core, NOTICES_MAX};
 use super::recovery::recover;
-use crate::base::ids::StreamId;
-use crate::base::ids::WorkerId;
+use crate::base::faults::{fault, fault_io, faulty};
+use crate::base::ids::{StreamId, WorkerId};
 use crate::base::limits::{TURN_COMMANDS_MAX, TURN_PACKETS_MAX, TURN_WAIT_MS};
 use crate::base::ports::{Clock, Datagrams, Region, WritableRegion};
 use crate::base::time::Mono;
@@ -90,6 +90,7 @@ where
         }
         core.commit(core.now.mono);
         setup.queues.gauge.set_engine(engine.name(), engine.reason());
+        fault!("worker.before_arm");
         engine.start()?;
         let second_at = core.now.mono;
         Ok(Worker {
@@ -110,6 +111,8 @@ where
     pub fn turn(&mut self) -> io::Result<usize> {
         self.taken.clear();
         let wait_ms = if self.queues.commands.is_empty() { TURN_WAIT_MS } else { 0 };
+        fault!("worker.turn");
+        fault_io!("worker.take")?;
         self.engine.take(wait_ms, &mut self.taken)?;
         self.core.now = self.clock.map();
         self.core.writer.refresh(&self.core.state);
@@ -130,6 +133,7 @@ where
             self.engine.publish();
             return;
         }
+        fault!("worker.after_fill");
         let Worker { engine, core, taken, .. } = self;
         for buffer in taken.iter().copied() {
             if engine.head(buffer) == 0 {
@@ -138,16 +142,21 @@ where
             core.state.store(AT_CURRENT, u64::from(buffer) + 1);
             let counter = engine.look(buffer, |bytes| core.handle(buffer, bytes));
             core.count(counter);
+            #[cfg(feature = "faults")]
+            if faulty!("worker.decrypt_in_place") {
+                core.spoil(engine, buffer, counter);
+            }
         }
+        if faulty!("worker.offer_before_publish") {
+            give_back(engine, core, taken);
+            fault!("worker.before_tail");
+            return core.commit(self.clock.mono());
+        }
+        fault!("worker.before_tail");
         // Step 5. The clock is read again: wire→captured ends here.
         core.commit(self.clock.mono());
-        for buffer in taken.iter().copied() {
-            // Steps 6 to 8: clear before offering, or a late clear could wipe a fresh packet.
-            engine.clear(buffer);
-            core.state.store(AT_INTENTS + usize::from(buffer) * 8, INTENT_NONE);
-            engine.offer(buffer);
-        }
-        engine.publish();
+        fault!("worker.after_tail");
+        give_back(engine, core, taken);
     }
 
     fn commands(&mut self) {
@@ -157,7 +166,9 @@ where
                 return;
             }
             let Some(command) = self.queues.commands.pop() else { break };
+            fault!("worker.in_command");
             let answer = self.core.command(&self.engine, command);
+            fault!("worker.after_command");
             let pushed = self.queues.answers.push(answer);
             assert!(pushed.is_ok(), "only this worker fills the queue, and it had room");
         }
@@ -194,6 +205,23 @@ where
         let count = if before & 0xffff_ffff == current { before >> 32 } else { 0 };
         self.core.state.store(AT_STRIKES, current | (count + 1) << 32);
     }
+}
+
+/// Steps 6 to 8: clear before offering, or a late clear could wipe a fresh packet.
+fn give_back<S, G>(engine: &mut impl Datagrams, core: &Core<S, G>, taken: &[u16])
+where
+    S: Region,
+    G: WritableRegion,
+{
+    for buffer in taken.iter().copied() {
+        engine.clear(buffer);
+        fault!("worker.after_head");
+        core.state.store(AT_INTENTS + usize::from(buffer) * 8, INTENT_NONE);
+        fault!("worker.after_intent_clear");
+        engine.offer(buffer);
+    }
+    fault!("worker.before_offer");
+    engine.publish();
 }
 
 /// Why a worker cannot take over.

@@ -40,6 +40,8 @@ pub fn run(
     ctrlc::set_handler(move || {
         let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
     })?;
+    #[cfg(feature = "faults")]
+    crate::host::faults::arm(1);
     process::forbid_cores();
     facts::raise_descriptors();
     facts::raise_memlock();

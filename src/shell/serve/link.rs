@@ -201,6 +201,8 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
     else {
         return Err(wrong("expected Setup as the first frame"));
     };
+    #[cfg(feature = "faults")]
+    crate::host::faults::arm(start);
     let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Setup"))?;
     let config = serde_json::from_str(&config)?;
     let (mut workers, mut slots, mut peer) = (Vec::new(), Vec::new(), None);
@@ -224,7 +226,14 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
                 }
             }
             Frame::Link => peer = one(fds)?,
-            Frame::Go => break,
+            Frame::Go => {
+                #[cfg(feature = "faults")]
+                match workers.is_empty() {
+                    true => crate::base::faults::pass("control.before_go"),
+                    false => crate::base::faults::pass("worker.before_go"),
+                }
+                break;
+            }
             _ => return Err(wrong("expected Memory, Slots, Link or Go before the start")),
         }
     }
