@@ -29,6 +29,8 @@ pub const STREAM_FORMATS_MAX: usize = 32;
 pub const MULTIPART_PARTS_MAX: usize = 16;
 /// RSs or streams in one frame of salts: 1,000 × 48 + 1,000 × 26 bytes fit a frame.
 pub const FRAME_SALTS_MAX: usize = 1_000;
+/// Slots in one frame of what media holds: 1,000 × 21 bytes.
+pub const FRAME_HELD_MAX: usize = 1_000;
 /// Nesting of multipart in multipart.
 pub const MULTIPART_DEPTH_MAX: usize = 4;
 /// F54: limits against hostile XML.

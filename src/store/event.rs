@@ -168,6 +168,16 @@ pub enum Event {
         /// When the predecessor last turned, if there was one.
         predecessor_last: Option<Mono>,
     },
+    /// Nothing of the stream was recorded between two instants: the recorder as a whole was down.
+    /// Wall times, since monotonic time may have started anew in between.
+    Gap {
+        /// Why: `power`.
+        cause: Cause,
+        /// The last instant of which everything captured is on disk.
+        from: Wall,
+        /// When the stream was taken up again.
+        to: Wall,
+    },
     /// The roll-over counter of a source was found again.
     RocResync {
         /// The source's SSRC.

@@ -130,6 +130,16 @@ pub fn reset(words: &mut impl Words) {
     }
 }
 
+/// Makes a window in which everything up to `highest` counts as accepted: for a source of which only
+/// that much is known any more.
+pub fn rebuild(words: &mut impl Words, highest: Index) {
+    words.store(HIGHEST, 0);
+    for place in 0..BIT_WORDS {
+        words.store(place, u64::MAX);
+    }
+    words.store(HIGHEST, highest.0 + 1);
+}
+
 /// Clears the bits of `from..to`: indexes that were skipped, and what lay a window below them.
 fn clear(words: &mut impl Words, from: u64, to: u64) {
     if from == 0 || to - from >= REPLAY_WINDOW {
@@ -280,6 +290,23 @@ mod tests {
                 batch.iter().for_each(|index| accept(&mut after, *index));
                 assert_eq!(after, whole, "killed after {left} stores, batch {batch:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_rebuilt_window_takes_only_what_lies_above() {
+        for highest in [0, 5, 1_023, 1_024, 70_000] {
+            let mut words = [0; WINDOW_WORDS];
+            rebuild(&mut words, Index(highest));
+            for below in 0..=highest {
+                assert_ne!(check(&words, Index(below)), Verdict::New, "{below} of {highest}");
+            }
+            for above in [highest + 3, highest + 1, highest + 2] {
+                assert_eq!(check(&words, Index(above)), Verdict::New);
+                accept(&mut words, Index(above));
+                assert_eq!(check(&words, Index(above)), Verdict::Replayed);
+            }
+            assert_eq!(super::highest(&words), Some(Index(highest + 3)));
         }
     }
 

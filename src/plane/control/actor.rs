@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use super::admission::{Admission, RETRY_AFTER_S};
 use super::effect::{Effect, Grave, Input, NotDurable};
 use super::job::{ANSWER_MS, Job, Purpose};
+use super::salts::OldSalt;
 use super::session::{Phase, Session};
+use super::settle::{Again, Settling};
 use super::slots::Slots;
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::ports::Entropy;
@@ -17,9 +19,6 @@ use crate::proto::sip::{self, DialogId, Endpoint, EndpointConfig, Reply, TxnId};
 use crate::store::event::Origin;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::keybox::KeyBox;
-
-/// When a close that media had no room for is asked again.
-const CLOSE_AGAIN_MS: u64 = 1_000;
 
 /// What control is made from.
 pub struct Setup {
@@ -54,8 +53,11 @@ pub struct Control {
     requests: HashMap<u64, u64>,
     /// Closes that media has not answered, by request.
     closes: HashMap<u64, (Slot, Generation, Origin)>,
-    /// Closes that media had no room for, and when to ask again.
-    again: Vec<(Mono, (Slot, Generation, Origin))>,
+    /// What media had no room for, and when to ask again.
+    pub(super) again: Vec<(Mono, Again)>,
+    pub(super) settling: Settling,
+    /// Salts of RSs that are over and may have records in no segment yet.
+    pub(super) salts: BTreeMap<RsId, OldSalt>,
     /// Journal token → job.
     tokens: HashMap<u64, u64>,
     next: u64,
@@ -97,6 +99,8 @@ impl Control {
             requests: HashMap::new(),
             closes: HashMap::new(),
             again: Vec::new(),
+            settling: Settling::default(),
+            salts: BTreeMap::new(),
             tokens: HashMap::new(),
             next: 0,
             stopping: false,
@@ -219,9 +223,16 @@ impl Control {
         let Envelope { id, frame, .. } = envelope;
         match frame {
             Frame::Opened { slot, generation, applied } => {
+                if self.settled(id, None) {
+                    return;
+                }
                 self.answered(id, None, Some((slot, generation, applied)));
             }
+            Frame::Held { slots, last } => self.held(id, slots, last),
             Frame::Refused { why, .. } => {
+                if self.settled(id, Some(&why)) {
+                    return;
+                }
                 self.close_refused(id, &why);
                 self.answered(id, Some(why.to_string()), None);
             }
@@ -397,12 +408,8 @@ impl Control {
         for rs in over {
             self.close_streams(rs, Origin::Src);
         }
-        let due = self.again.extract_if(.., |(at, _)| *at <= now);
-        let due: Vec<Frame> =
-            due.map(|(_, (slot, generation, by))| Frame::Close { slot, generation, by }).collect();
-        if !due.is_empty() {
-            self.begin(Purpose::Quiet, RsId::default(), None, None, due, Vec::new());
-        }
+        self.ask_again();
+        self.forget_salts();
     }
 
     /// A slot returns only when media has let go of it. What media does not know of it has let go
@@ -411,7 +418,7 @@ impl Control {
         let Some(close) = self.closes.remove(&id) else { return };
         match why {
             Refusal::Stale | Refusal::NoSlot => self.stream_closed(close.0, close.1),
-            _ => self.again.push((self.now.mono.plus_ms(CLOSE_AGAIN_MS), close)),
+            _ => self.close_again(close),
         }
     }
 
@@ -453,6 +460,7 @@ impl Control {
 
     fn media_down(&mut self) {
         self.admission.media_up = false;
+        self.unsettle();
         self.log(Grave::Warn, "media went away; its successor is being started".to_owned());
         self.forget_asked();
     }

@@ -77,22 +77,32 @@ impl Control {
             let place = session.streams.iter().position(|stream| {
                 stream.description.slot == slot && stream.generation == generation
             })?;
-            Some((session.rs, session.streams.remove(place).description.stream))
+            let stream = session.streams.remove(place).description.stream;
+            Some((session.rs, session.salt, stream))
         });
-        if let Some((rs, stream)) = found {
+        if let Some((rs, salt, stream)) = found {
+            self.keep_salt(rs, salt, stream);
             self.free_stream(rs, stream, slot);
         } else if let Some(place) =
             self.closing.iter().position(|(_, s, g, _)| *s == slot && *g == generation)
         {
             let (rs, _, _, stream) = self.closing.swap_remove(place);
+            if let Some(session) = self.sessions.get(&rs) {
+                let salt = session.salt;
+                self.keep_salt(rs, salt, stream);
+            }
             self.free_stream(rs, stream, slot);
         }
     }
 
     fn free_stream(&mut self, rs: RsId, stream: crate::base::ids::StreamId, slot: Slot) {
         self.slots.give_back(slot);
-        let entry = Entry::StreamClosed { rs, stream, slot, at: self.now.wall, by: Origin::Src };
-        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+        // What no RS knows has no place in the journal either.
+        if rs != RsId::default() {
+            let (at, by) = (self.now.wall, Origin::Src);
+            let entry = Entry::StreamClosed { rs, stream, slot, at, by };
+            self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+        }
         let over = self
             .sessions
             .get(&rs)

@@ -14,7 +14,9 @@ mod job;
 mod lines;
 mod recover;
 mod requests;
+mod salts;
 mod session;
+mod settle;
 mod slots;
 mod start;
 

@@ -1,15 +1,13 @@
 //! What a restarted control knows: the journal, told again to the SIP endpoint and to media.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::actor::Control;
-use super::effect::{Effect, Grave};
+use super::effect::Grave;
 use super::job::Purpose;
 use super::session::{Phase, Session};
 use crate::base::ids::{RsId, StreamId};
-use crate::base::limits::FRAME_SALTS_MAX;
 use crate::base::time::{ClockMap, Wall};
-use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::proto::sip::{DialogId, DialogSnapshot, Reply, Transport};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{DialogState, Entry, StreamOpened};
@@ -27,6 +25,8 @@ struct Known {
     dialog: DialogState,
     /// Streams that have left it and may still be open in media.
     leaving: Vec<StreamOpened>,
+    /// All streams that it ever had.
+    all: BTreeSet<StreamId>,
     /// CSeq of its BYE and when it came, if it is over.
     ended: Option<(u32, Wall)>,
 }
@@ -40,7 +40,13 @@ impl Control {
         for entry in entries {
             self.learn(entry, &mut known);
         }
+        let kept_ns = (self.salts_kept_ms() * 1_000_000) as i64;
         for (rs, known) in known {
+            let gone = |stream: &&StreamId| !ids(&known.session.streams).any(|own| own == **stream);
+            let over = known.ended.is_none_or(|(_, at)| now.wall.0 - at.0 < kept_ns);
+            for stream in known.all.iter().filter(gone).filter(|_| over) {
+                self.keep_salt(rs, known.session.salt, *stream);
+            }
             let quiet = known.session.streams.is_empty() && known.leaving.is_empty();
             let old = |(_, at): (u32, Wall)| now.wall.0 - at.0 > REPEATS_NS;
             if !(quiet && known.ended.is_some_and(old)) {
@@ -75,13 +81,15 @@ impl Control {
                     negotiated: None,
                 };
                 let (dialog, leaving) = (dialog.clone(), Vec::new());
-                known.insert(*rs, Known { session, dialog, leaving, ended: None });
+                let all = ids(streams).collect();
+                known.insert(*rs, Known { session, dialog, leaving, all, ended: None });
             }
             Entry::Changed { rs, dialog, streams, answer_sdp, .. } => {
                 let streams = self.learned(streams);
                 let answer = self.keys.open(answer_sdp, &answer_context(*rs)).ok();
                 if let Some(known) = known.get_mut(rs) {
                     known.dialog = dialog.clone();
+                    known.all.extend(ids(&streams));
                     let stays = |gone: &StreamOpened| {
                         !streams.iter().any(|s| s.description.stream == gone.description.stream)
                     };
@@ -126,7 +134,7 @@ impl Control {
     }
 
     fn take_back(&mut self, rs: RsId, known: Known, same_keeper: bool) {
-        let Known { mut session, dialog, leaving, ended } = known;
+        let Known { mut session, dialog, leaving, ended, .. } = known;
         if !same_keeper {
             if ended.is_none() {
                 let entry = Entry::Ended {
@@ -184,44 +192,10 @@ impl Control {
             self.sip.restore_answer(id, dialog.remote_cseq, method, reply.clone());
         }
     }
+}
 
-    /// Media is there (again): salts first, then every stream that should be open.
-    pub(super) fn media_up(&mut self) {
-        // Also what was asked while no link was there.
-        self.forget_asked();
-        self.admission.media_up = true;
-        let sessions = self.sessions.values();
-        let salted: Vec<_> = sessions
-            .flat_map(|session| session.streams.iter().map(move |stream| (session, stream)))
-            .collect();
-        for some in salted.chunks(FRAME_SALTS_MAX) {
-            let mut salts: Vec<_> = some.iter().map(|(of, _)| (of.rs, of.salt)).collect();
-            salts.dedup();
-            let streams = some.iter().map(|(of, s)| (s.description.stream, of.rs)).collect();
-            let salts = Envelope { id: 0, fds: 0, frame: Frame::Salts { salts, streams } };
-            self.effects.push_back(Effect::Media(salts));
-        }
-        let mut frames = Vec::new();
-        for session in self.sessions.values() {
-            for stream in &session.streams {
-                let (slot, generation) = (stream.description.slot, stream.generation);
-                match session.phase {
-                    Phase::Starting | Phase::Live | Phase::Ending(_) => {
-                        if let Some(open) = session.open_frame(&self.keys, stream) {
-                            frames.push(Frame::Open(Box::new(open)));
-                        }
-                    }
-                    Phase::Closing => {
-                        frames.push(Frame::Close { slot, generation, by: Origin::Src });
-                    }
-                }
-            }
-        }
-        for (_, slot, generation, _) in &self.closing {
-            frames.push(Frame::Close { slot: *slot, generation: *generation, by: Origin::Src });
-        }
-        self.begin(Purpose::Quiet, RsId::default(), None, None, frames, Vec::new());
-    }
+fn ids(streams: &[StreamOpened]) -> impl Iterator<Item = StreamId> + '_ {
+    streams.iter().map(|stream| stream.description.stream)
 }
 
 /// Session id and version of an `o=` line (RFC 4566 §5.2).

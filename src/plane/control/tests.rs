@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use super::{Control, Effect, Input, NotDurable, Setup};
-use crate::base::ids::{Generation, Position, Slot};
+use crate::base::ids::{Generation, Position, Slot, StreamId};
 use crate::base::ports::Entropy;
 use crate::base::prng::Prng;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::config::model::Config;
-use crate::plane::handoff::frame::{Envelope, Frame, Refusal};
+use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal};
 use crate::proto::sip;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::keybox::KeyBox;
@@ -58,8 +58,17 @@ impl Bench {
     fn up(streams_max: u32) -> Self {
         let mut bench = Bench::new(streams_max, 1);
         bench.input(Input::MediaUp);
+        bench.media_agrees();
         bench.media.clear();
         bench
+    }
+
+    /// Media says what it holds.
+    fn media_holds(&mut self, slots: &[HeldSlot]) {
+        let asked = self.media.iter().position(|asked| matches!(asked.frame, Frame::Holding));
+        let id = self.media.remove(asked.expect("control asks what media holds")).id;
+        let frame = Frame::Held { slots: slots.to_vec(), last: true };
+        self.input(Input::Media(Envelope { id, fds: 0, frame }));
     }
 
     fn clock(&self) -> ClockMap {
@@ -106,6 +115,7 @@ impl Bench {
                 Frame::Close { slot, generation, .. } => {
                     Frame::Closed { slot, generation, applied, through: Position(0) }
                 }
+                Frame::Holding => Frame::Held { slots: Vec::new(), last: true },
                 _ => Frame::Done,
             };
             self.input(Input::Media(Envelope { id, fds: 0, frame: answer }));
@@ -171,6 +181,7 @@ impl Bench {
                 Frame::Open(open) => (open.slot, open.generation),
                 Frame::Update { stream, .. } => (stream.slot, stream.generation),
                 Frame::Close { slot, generation, .. } => (slot, generation),
+                Frame::Holding => (Slot(0), Generation(0)),
                 _ => continue,
             };
             let frame = Frame::Refused { slot, generation, why };
@@ -311,6 +322,9 @@ fn before_media_is_up_nothing_is_promised() {
     assert_eq!(bench.codes(), [100, 503]);
     bench.input(Input::MediaUp);
     bench.datagram(&request("OPTIONS", "o", 1, "", ""));
+    assert_eq!(bench.last().code(), Some(503), "what media holds is not known yet");
+    bench.media_agrees();
+    bench.datagram(&request("OPTIONS", "o", 2, "", ""));
     let last = bench.last();
     assert_eq!(last.code(), Some(200));
     assert!(last.headers.get("Accept").is_some_and(|accept| accept.contains("rs-metadata+xml")));
@@ -352,9 +366,10 @@ fn a_restarted_control_opens_its_streams_again_and_answers_the_bye() {
     let mut after = Bench::new(4, 2);
     after.control.recover(after.clock(), &before.journal, true);
     after.input(Input::MediaUp);
+    assert!(matches!(after.media[0].frame, Frame::Salts { .. }), "salts come first");
+    after.media_holds(&[]);
     let opens = after.media.iter().filter(|envelope| matches!(envelope.frame, Frame::Open(_)));
     assert_eq!(opens.count(), 1);
-    assert!(matches!(after.media[0].frame, Frame::Salts { .. }), "salts come first");
     after.media_agrees();
     after.datagram(&request("BYE", "call-1", 2, &tag, ""));
     after.journal_syncs();
@@ -576,6 +591,7 @@ fn a_stream_that_was_leaving_when_control_died_is_closed_by_its_successor() {
     after.control.recover(after.clock(), &before.journal, true);
     assert_eq!(after.control.slots.used(), 1, "media still has it");
     after.input(Input::MediaUp);
+    after.media_holds(&[]);
     assert!(after.media.iter().any(|asked| matches!(asked.frame, Frame::Close { .. })));
     after.settles();
     assert_eq!(after.control.slots.used(), 0);
@@ -713,4 +729,96 @@ fn salts_of_many_recordings_fit_their_frames() {
     after.input(Input::MediaUp);
     let frame = after.media.iter().map(|envelope| envelope.emit().len()).max();
     assert!(frame.is_some_and(|bytes| bytes < crate::base::limits::FRAME_BYTES_MAX), "{frame:?}");
+}
+
+/// Control died after media had opened the slot and before the journal had the RS: the next use of
+/// that slot must not look like a repetition of the one that nobody knows.
+#[test]
+fn f02_a_slot_that_media_holds_for_an_unknown_stream_is_closed_before_anything_is_taken() {
+    let mut bench = Bench::new(4, 1);
+    bench.input(Input::MediaUp);
+    bench.datagram(&invite("early", 1, "", "sendonly", 1));
+    assert_eq!(bench.codes(), [100, 503], "what media holds is not known yet");
+    let (slot, generation, stream) = (Slot(0), Generation(1), StreamId(77));
+    bench.media_holds(&[HeldSlot { slot, generation, stream, open: true }]);
+    assert!(bench.media.iter().any(|asked| matches!(
+        asked.frame,
+        Frame::Close { slot: Slot(0), generation: Generation(1), .. }
+    )));
+    bench.datagram(&invite("a", 1, "", "sendonly", 1));
+    let opened = bench.media.iter().find_map(|asked| match &asked.frame {
+        Frame::Open(open) => Some((open.slot, open.generation)),
+        _ => None,
+    });
+    assert_eq!(opened, Some((Slot(1), Generation(1))), "slot 0 is still held");
+    bench.media_agrees();
+    bench.journal_syncs();
+    let known = |entry: &&Entry| matches!(entry, Entry::StreamClosed { .. });
+    assert_eq!(bench.journal.iter().filter(known).count(), 0, "no RS had it");
+    bench.control.slots.take();
+    bench.control.slots.take();
+    let uses: Vec<_> = std::iter::from_fn(|| bench.control.slots.take()).collect();
+    let use_of_0 = uses.iter().find(|(slot, ..)| *slot == Slot(0)).map(|place| place.1);
+    assert_eq!(use_of_0, Some(Generation(2)), "a later use than any that media knows");
+}
+
+#[test]
+fn a_use_that_media_has_closed_is_followed_by_the_next_one() {
+    let before = Bench::started();
+    let mut after = Bench::new(4, 2);
+    after.control.recover(after.clock(), &before.journal, true);
+    after.input(Input::MediaUp);
+    let stream = after.control.sessions.values().next().expect("one").streams[0].clone();
+    let (slot, stream) = (stream.description.slot, stream.description.stream);
+    after.media_holds(&[HeldSlot { slot, generation: Generation(3), stream, open: false }]);
+    assert!(after.media.iter().any(|asked| matches!(&asked.frame,
+        Frame::Open(open) if open.generation == Generation(4))));
+}
+
+#[test]
+fn a_stream_that_media_has_no_room_for_at_once_is_asked_again_until_it_is_taken() {
+    let before = Bench::started();
+    let mut after = Bench::new(4, 2);
+    after.control.recover(after.clock(), &before.journal, true);
+    after.input(Input::MediaUp);
+    after.media_holds(&[]);
+    let resumed = |bench: &Bench| {
+        bench.media.iter().filter(|asked| matches!(asked.frame, Frame::Resumed)).count()
+    };
+    for _ in 0..3 {
+        after.media_refuses(Refusal::NotReady);
+        assert_eq!(resumed(&after), 0, "a stream is not taken yet");
+        after.tick(50);
+        assert!(after.media.iter().any(|asked| matches!(asked.frame, Frame::Open(_))));
+    }
+    let open = after.media.remove(0);
+    let Frame::Open(asked) = &open.frame else { panic!("expected Open") };
+    let (slot, generation, applied) = (asked.slot, asked.generation, after.clock());
+    let frame = Frame::Opened { slot, generation, applied };
+    after.input(Input::Media(Envelope { id: open.id, fds: 0, frame }));
+    assert_eq!(resumed(&after), 1);
+}
+
+/// The spool of a media that died needs the salts of RSs that are over, or it seals nothing.
+#[test]
+fn salts_of_an_rs_that_is_over_are_told_to_a_new_media() {
+    let mut bench = Bench::started();
+    let (tag, salt) = (bench.tag(), bench.control.sessions.values().next().expect("one").salt);
+    bench.datagram(&request("BYE", "call-1", 2, &tag, ""));
+    bench.settles();
+    bench.nothing_is_left();
+    let told = |bench: &Bench| {
+        bench.media.iter().any(|asked| {
+            matches!(&asked.frame,
+            Frame::Salts { salts, streams } if salts[0].1 == salt && streams.len() == 1)
+        })
+    };
+    bench.input(Input::MediaDown);
+    bench.input(Input::MediaUp);
+    assert!(told(&bench));
+    let mut after = Bench::new(4, 2);
+    after.now = bench.now;
+    after.control.recover(after.clock(), &bench.journal, true);
+    after.input(Input::MediaUp);
+    assert!(told(&after), "the journal remembers as well");
 }

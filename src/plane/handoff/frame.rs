@@ -17,10 +17,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::base::ids::{Generation, Position, RsId, Slot, Ssrc, StreamId, WorkerId};
+use crate::base::ids::{Generation, Index, Position, RsId, Slot, Ssrc, StreamId, WorkerId};
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
-use crate::base::time::ClockMap;
+use crate::base::time::{ClockMap, Wall};
 use crate::plane::handoff::layout::Geometry;
 use crate::store::event::{Origin, StreamDescription};
 
@@ -85,6 +85,45 @@ pub struct OpenStream {
     pub strict: bool,
     /// Our CNAME for this RS (RFC 7022).
     pub cname: String,
+}
+
+/// A stream that goes on after the whole recorder was down (F06), with what the store knows of it.
+#[derive(Serialize, Deserialize)]
+pub struct ResumeStream {
+    /// The stream, in its new use of a slot.
+    pub open: OpenStream,
+    /// Nothing that came after this instant is on disk.
+    pub dark_since: Wall,
+    /// Ordinal of its next new source.
+    pub next_ordinal: u16,
+    /// The sources heard last, at most `SOURCES_PER_STREAM`.
+    pub sources: Vec<KnownSource>,
+}
+
+/// A source as the store knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownSource {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// Its ordinal in the stream.
+    pub ordinal: u16,
+    /// Highest index on disk; its roll-over counter with it.
+    pub highest: Index,
+    /// Where it sent from, as far as known.
+    pub from: Option<SocketAddr>,
+}
+
+/// What media knows of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSlot {
+    /// The slot.
+    pub slot: Slot,
+    /// Its last use; never 0.
+    pub generation: Generation,
+    /// The stream of that use.
+    pub stream: StreamId,
+    /// Whether it is open still.
+    pub open: bool,
 }
 
 /// Why media cannot do what was asked. Becomes 503 before any 200.
@@ -301,6 +340,25 @@ pub enum Frame {
     Stats(Vec<WorkerStats>),
     /// Something happened.
     Notice(Notice),
+
+    // Later additions; the order above is the numbering on the wire.
+    /// Control → media: say what each slot was last used for, once all that was asked before is
+    /// done. Answered by `Held` frames with the same id. Sent after each start of a link: a control
+    /// that died may have opened streams that its journal does not know.
+    Holding,
+    /// Media → control: slots that were ever used under this keeper.
+    Held {
+        /// Some of them.
+        slots: Vec<HeldSlot>,
+        /// Whether these are the last ones.
+        last: bool,
+    },
+    /// Control → media: as `Open`, for a stream of before a power cut. Answered like `Open`.
+    Resume(Box<ResumeStream>),
+    /// Control → media: all streams that go on are asked for. Until then, and for at most five
+    /// seconds, a media that came up over fresh memory receives nothing: packets wait in the
+    /// sockets for their streams.
+    Resumed,
 }
 
 /// Why bytes are no frame.

@@ -47,6 +47,9 @@ pub const AT_SPOOL_HEARTBEAT: usize = 512;
 pub const AT_CURRENT: usize = 576;
 /// Word: panics while handling one buffer: buffer plus 1 (low 32 bits), count (high). F05.
 pub const AT_STRIKES: usize = 584;
+/// Word: not 0 while the worker must not receive yet: memory is fresh, and control has not named
+/// the streams that go on (F06).
+pub const AT_HELD: usize = 592;
 /// Word: monotonic ns of the last clock map in the ring.
 pub const AT_CLOCK_AT: usize = 640;
 /// Word: its wall time minus its monotonic time, ns.

@@ -9,7 +9,7 @@ use crate::base::counter::Counter;
 use crate::base::ids::{Generation, Slot};
 use crate::base::limits::EVENT_BYTES_MAX;
 use crate::base::ports::{Datagrams, Region, WritableRegion};
-use crate::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, Refusal};
+use crate::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, Refusal, ResumeStream};
 use crate::plane::handoff::layout::AT_DURABLE;
 use crate::plane::handoff::slot::{
     ACTIVE, AREA, CLOCK_RATE, CONTROL, EVIDENCE_AT, KEY_CHANGED, Keys, LAST_ARRIVAL, LOCAL_INDEX,
@@ -41,7 +41,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let frame = match envelope.frame {
             Frame::Open(stream) => {
                 let (slot, generation) = (stream.slot, stream.generation);
-                answer(slot, generation, self.open_stream(engine, &stream))
+                answer(slot, generation, self.open_stream(engine, &stream, None))
             }
             Frame::Update { stream, by } => {
                 let (slot, generation) = (stream.slot, stream.generation);
@@ -61,21 +61,31 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 },
                 None => refused(slot, Generation(0), Refusal::NoSlot),
             },
+            Frame::Resume(past) => {
+                let (slot, generation) = (past.open.slot, past.open.generation);
+                answer(slot, generation, self.open_stream(engine, &past.open, Some(&past)))
+            }
+            // All that was asked before is done now, and shared state says so.
+            Frame::Holding => Frame::Done,
             // The queue holds commands only; anything else is ours to answer, never to act on.
             _ => refused(Slot(0), Generation(0), Refusal::NotReady),
         };
         Envelope { id: envelope.id, fds: 0, frame }
     }
 
+    /// `past`: it goes on after the recorder was down, with what the store knows of it.
     fn open_stream(
         &mut self,
         engine: &impl Datagrams,
         stream: &OpenStream,
+        past: Option<&ResumeStream>,
     ) -> Result<Frame, Refusal> {
         let number = self.local_slot(stream.slot).ok_or(Refusal::NoSlot)?;
         let slot = self.slot(number);
         let running = slot.generation();
-        if stream.generation == running && slot.has(OPEN) {
+        // The same use by another stream: a control that died opened it and its journal never knew.
+        let same = slot.stream() == stream.description.stream;
+        if stream.generation == running && slot.has(OPEN) && same {
             let applied = slot.applied();
             let (slot, generation) = (stream.slot, stream.generation);
             return Ok(Frame::Opened { slot, generation, applied });
@@ -84,7 +94,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             return Err(Refusal::Stale);
         }
         let keys = keys(stream.crypto.as_ref())?;
-        if self.writer.fill_256(self.state.load(AT_DURABLE)) > LAG_256_MAX {
+        // Rule 1: what was promised before the cut is not refused for want of room to spare.
+        let lag = self.writer.fill_256(self.state.load(AT_DURABLE));
+        if lag > LAG_256_MAX && past.is_none() {
             return Err(Refusal::RingLag);
         }
         if self.is_open(number) {
@@ -94,17 +106,22 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let event = Event::Open { description: stream.description.clone() };
         let position = self.append_event(stream.description.stream, &event);
         position.ok_or(Refusal::RingLag)?;
+        if let Some(past) = past {
+            self.append_gap(stream.description.stream, past).ok_or(Refusal::RingLag)?;
+        }
 
         let now = self.now;
+        // What waits in the sockets of a stream that goes on came before this instant.
+        let since = if past.is_some() { 0 } else { now.mono.0 };
         let port = self.rtp_ports[number as usize];
         let slot = self.slot(number);
         for (word, value) in [
             (STREAM, stream.description.stream.0),
-            (OPENED, now.mono.0),
-            (SINCE, now.mono.0),
-            (NEXT_ORDINAL, 1),
+            (OPENED, since),
+            (SINCE, since),
+            (NEXT_ORDINAL, past.map_or(1, |past| past.next_ordinal.max(1).into())),
             (EVIDENCE_AT, now.mono.0),
-            (LAST_ARRIVAL, 0),
+            (LAST_ARRIVAL, past.map_or(0, |_| now.mono.0)),
             (KEY_CHANGED, now.mono.0),
             (LOCAL_SSRC, 0),
             (LOCAL_INDEX, 0),
@@ -130,6 +147,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         slot.set_applied(now);
         let area = if slot.set_other_keys(keys.as_ref()) { AREA } else { 0 };
         self.sources(number).for_each(|source| source.end());
+        if let Some(past) = past {
+            self.begin_known(number, &past.sources);
+        }
         self.commit(now.mono);
         let slot = self.slot(number);
         slot.set(CONTROL, u64::from(stream.generation.0) | flags(stream) | area);

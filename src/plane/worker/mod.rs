@@ -13,6 +13,7 @@ mod evidence;
 mod intake;
 mod keys;
 mod recovery;
+mod resume;
 mod run;
 mod state;
 mod turn;

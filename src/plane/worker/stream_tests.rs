@@ -2,11 +2,12 @@
 
 use super::model::{Machine, REMOTE, RTP_PORTS, TestWorker, master, rtp, stream};
 use crate::base::counter::{Cause, Counter};
-use crate::base::ids::{Generation, Index, Slot};
+use crate::base::ids::{Generation, Index, Seq, Slot, Ssrc, StreamId};
 use crate::base::ports::Region;
 use crate::base::suite::Suite;
-use crate::plane::handoff::frame::{Frame, Notice, Refusal};
-use crate::plane::handoff::layout::AT_COUNTERS;
+use crate::base::time::Wall;
+use crate::plane::handoff::frame::{Frame, KnownSource, Notice, Refusal, ResumeStream};
+use crate::plane::handoff::layout::{AT_COUNTERS, AT_HELD};
 use crate::proto::srtp::Context;
 use crate::store::event::{Event, Origin};
 use crate::store::record::{FLAG_AUTHENTICATED, RecordKind};
@@ -104,6 +105,89 @@ fn commands_are_idempotent_and_stale_ones_refused() {
     short.crypto.as_mut().expect("SRTP").suite = Suite::AeadAes256Gcm;
     let keys = ask(&mut machine, &mut worker, Frame::Open(short));
     assert!(matches!(keys, Frame::Refused { why: Refusal::Keys, .. }));
+}
+
+#[test]
+fn the_same_use_by_another_stream_is_no_repetition() {
+    let (mut machine, mut worker) = opened();
+    let mut other = stream(1, 1, None);
+    other.description.stream = StreamId(99);
+    let answer = ask(&mut machine, &mut worker, Frame::Open(other));
+    assert!(matches!(answer, Frame::Refused { why: Refusal::Stale, .. }));
+}
+
+#[test]
+fn f06_a_held_worker_leaves_packets_in_the_sockets_and_takes_commands() {
+    let mut machine = Machine::new(0);
+    machine.state.store(AT_HELD, 1);
+    let mut worker = machine.start();
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, 1));
+    machine.pass_ns(1_000_000);
+    let answer = ask(&mut machine, &mut worker, Frame::Open(stream(1, 1, None)));
+    assert!(matches!(answer, Frame::Opened { .. }));
+    assert_eq!(machine.network.borrow().len(), 1, "nothing is received yet");
+    machine.state.store(AT_HELD, 0);
+    worker.turn().expect("model");
+    assert!(machine.network.borrow().is_empty());
+    assert_eq!(counted(&machine, Counter::NoStream), 1, "it came before the stream");
+}
+
+/// A stream that goes on: what waited in the sockets is its own, its index goes on with the
+/// roll-over counter of the store, and nothing that is on disk is taken twice.
+#[test]
+fn f06_a_stream_goes_on_after_the_dark_with_its_sources() {
+    for suite in [None, Some((SUITE, 1))] {
+        let mut machine = Machine::new(0);
+        machine.state.store(AT_HELD, 1);
+        let mut worker = machine.start();
+        let context = Context::new(SUITE, &master(SUITE, 1)).expect("a key");
+        let packet = |roc: u32, seq: u16| {
+            let clear = rtp(7, seq);
+            if suite.is_none() {
+                return clear;
+            }
+            let mut wire = vec![0; 2_048];
+            let length = context.protect_rtp(&clear, Index::new(roc, Seq(seq)), &mut wire);
+            wire.truncate(length.expect("room"));
+            wire
+        };
+        for (roc, seq) in [(3, 65_530), (3, 65_534), (4, 2), (4, 3)] {
+            machine.send(REMOTE, RTP_PORTS[1], packet(roc, seq));
+        }
+        let highest = Index::new(3, Seq(65_532));
+        let from = Some(REMOTE.parse().expect("an address"));
+        let known = KnownSource { ssrc: Ssrc(7), ordinal: 5, highest, from };
+        let past = ResumeStream {
+            open: *stream(1, 1, suite),
+            dark_since: Wall(1_000),
+            next_ordinal: 6,
+            sources: vec![known],
+        };
+        machine.pass_ns(1_000_000);
+        let answer = ask(&mut machine, &mut worker, Frame::Resume(Box::new(past)));
+        assert!(matches!(answer, Frame::Opened { .. }));
+        machine.state.store(AT_HELD, 0);
+        worker.turn().expect("model");
+        machine.send(REMOTE, RTP_PORTS[1], packet(4, 4));
+        worker.turn().expect("model");
+        let records = machine.records(0);
+        let kept: Vec<_> = records
+            .iter()
+            .filter(|record| record.meta.kind == RecordKind::Rtp)
+            .map(|record| (record.meta.source.ordinal(), record.meta.index))
+            .collect();
+        let index = |roc, seq| (5, Index::new(roc, Seq(seq)));
+        assert_eq!(kept, [index(3, 65_534), index(4, 2), index(4, 3), index(4, 4)], "{suite:?}");
+        assert_eq!(counted(&machine, Counter::Replayed), 1);
+        let gap = |event: &Event| {
+            matches!(event,
+            Event::Gap { cause: Cause::Power, from: Wall(1_000), to } if *to > Wall(1_000))
+        };
+        assert_eq!(events(&machine).iter().filter(|event| gap(event)).count(), 1);
+        let sources = events(&machine);
+        let sources = sources.iter().filter(|event| matches!(event, Event::Source { .. }));
+        assert_eq!(sources.count(), 0, "no new source");
+    }
 }
 
 #[test]

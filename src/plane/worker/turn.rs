@@ -11,8 +11,8 @@ use crate::base::ports::{Clock, Datagrams, Region, WritableRegion};
 use crate::base::time::Mono;
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::plane::handoff::layout::{
-    self, AT_CURRENT, AT_HEARTBEAT, AT_INCARNATION, AT_INTENTS, AT_STRIKES, Geometry, INTENT_NONE,
-    LayoutError,
+    self, AT_CURRENT, AT_HEARTBEAT, AT_HELD, AT_INCARNATION, AT_INTENTS, AT_STRIKES, Geometry,
+    INTENT_NONE, LayoutError,
 };
 use crate::plane::handoff::queues::{HostSample, Queues};
 use crate::store::event::Event;
@@ -57,6 +57,8 @@ pub struct Worker<S, G, E, C> {
     full_turns: u32,
     second_at: Mono,
     host_before: Option<HostSample>,
+    /// Whether the sockets are armed.
+    armed: bool,
 }
 
 impl<S, G, E, C> Worker<S, G, E, C>
@@ -67,7 +69,8 @@ where
     C: Clock,
 {
     /// Takes over the shared memory: brings what a predecessor left in the receive buffers into the
-    /// ring, says so, and arms the sockets. Call it after "go" only.
+    /// ring, says so, and arms the sockets (while [`AT_HELD`] is set, the turn after it is cleared
+    /// does: until then an unarmed engine only waits). Call it after "go" only.
     pub fn start(setup: Setup<'_, S, G, E, C>) -> Result<Self, StartError> {
         let Setup { worker, workers, geometry, rtp_ports, state, ring, mut engine, clock, .. } =
             setup;
@@ -91,7 +94,10 @@ where
         core.commit(core.now.mono);
         setup.queues.gauge.set_engine(engine.name(), engine.reason());
         fault!("worker.before_arm");
-        engine.start()?;
+        let armed = core.state.load(AT_HELD) == 0;
+        if armed {
+            engine.start()?;
+        }
         let second_at = core.now.mono;
         Ok(Worker {
             engine,
@@ -102,6 +108,7 @@ where
             full_turns: 0,
             second_at,
             host_before: None,
+            armed,
         })
     }
 
@@ -110,6 +117,10 @@ where
     /// is the engine's end: drop the worker and start a new one.
     pub fn turn(&mut self) -> io::Result<usize> {
         self.taken.clear();
+        if !self.armed && self.core.state.load(AT_HELD) == 0 {
+            self.engine.start()?;
+            self.armed = true;
+        }
         let wait_ms = if self.queues.commands.is_empty() { TURN_WAIT_MS } else { 0 };
         fault!("worker.turn");
         fault_io!("worker.take")?;

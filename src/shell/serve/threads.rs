@@ -2,15 +2,16 @@
 //! processes are. A whole call goes through it: INVITE, RTP, BYE, log, segment, ledger.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::config::model::Config;
 use crate::host::disk::HostDisk;
 use crate::host::seqpacket;
-use crate::plane::handoff::frame::Frame;
+use crate::plane::handoff::frame::{Frame, OpenStream};
 use crate::plane::keeper::Role;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::holdings::Holdings;
@@ -18,13 +19,20 @@ use crate::shell::serve::link::{self, Link};
 use crate::shell::serve::{control, media};
 use crate::store::catalog::Library;
 use crate::store::catalog::model::{State, Verdict};
+use crate::store::event::StreamDescription;
 use crate::wire::sdp::Description;
 use crate::wire::sip::{Message, parse_datagram};
 
 type Thread = JoinHandle<Result<Exit, Failure>>;
 
 /// Starts a role as a thread and waits until it says `Ready`.
-fn play(holdings: &mut Holdings, role: Role, config: &Config, peer: OwnedFd) -> (Thread, Link) {
+fn play(
+    holdings: &mut Holdings,
+    role: Role,
+    start: u64,
+    config: &Config,
+    peer: OwnedFd,
+) -> (Thread, Link) {
     let (ours, theirs) = seqpacket::pair().expect("socketpair");
     let thread = std::thread::spawn(move || {
         let start = link::start_on(Link::new(theirs))?;
@@ -34,7 +42,7 @@ fn play(holdings: &mut Holdings, role: Role, config: &Config, peer: OwnedFd) -> 
         }
     });
     let mut link = Link::new(ours);
-    holdings.hand_over(&link, role, 1, config, Some(peer)).expect("handed over");
+    holdings.hand_over(&link, role, start, config, Some(peer)).expect("handed over");
     while !matches!(link.recv().expect("the role lives").frame, Frame::Ready) {}
     (thread, link)
 }
@@ -44,8 +52,8 @@ fn free_port() -> SocketAddr {
     socket.local_addr().expect("bound")
 }
 
-fn config() -> Config {
-    let dir = std::env::temp_dir().join(format!("floortape-threads-{}", std::process::id()));
+fn config(name: &str) -> Config {
+    let dir = std::env::temp_dir().join(format!("floortape-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     let mut config = Config::default();
     config.store.dir = dir;
@@ -84,12 +92,25 @@ fn final_answer(socket: &UdpSocket) -> Message {
 
 #[test]
 fn a_call_is_recorded_by_threads_that_exchange_the_same_frames() {
-    let config = config();
+    let config = config("threads");
     let mut holdings = Holdings::take(&config).expect("a fresh store");
     let (near, far) = seqpacket::pair().expect("socketpair");
-    let (media, media_link) = play(&mut holdings, Role::Media, &config, near.into_fd());
-    let (control, control_link) = play(&mut holdings, Role::Control, &config, far.into_fd());
+    let (media, media_link) = play(&mut holdings, Role::Media, 1, &config, near.into_fd());
+    let (control, control_link) = play(&mut holdings, Role::Control, 1, &config, far.into_fd());
 
+    call(&config);
+    end(control_link, control, "control");
+    end(media_link, media, "media");
+    judge(&config.store.dir, &config.journal_dir());
+    std::fs::remove_dir_all(&config.store.dir).expect("ours");
+}
+
+fn tag(answer: &Message) -> String {
+    answer.to().and_then(|to| to.tag().map(str::to_owned)).expect("a tag")
+}
+
+/// A whole call of fifty packets.
+fn call(config: &Config) {
     let sip = UdpSocket::bind("127.0.0.1:0").expect("a port");
     sip.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
     sip.connect(config.sip.udp[0]).expect("loopback");
@@ -100,12 +121,20 @@ fn a_call_is_recorded_by_threads_that_exchange_the_same_frames() {
          m=audio {} RTP/AVP 0\r\na=sendonly\r\na=label:1\r\n",
         rtp.local_addr().expect("bound").port()
     );
-    sip.send(request("INVITE", 1, own, "", &sdp).as_bytes()).expect("sent");
-    let answer = final_answer(&sip);
+    // Until all that media holds is known and closed, the answer is 503.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let (cseq, answer) = (1..)
+        .map(|cseq| {
+            sip.send(request("INVITE", cseq, own, "", &sdp).as_bytes()).expect("sent");
+            let answer = final_answer(&sip);
+            sip.send(request("ACK", cseq, own, &tag(&answer), "").as_bytes()).expect("sent");
+            (cseq, answer)
+        })
+        .find(|(_, answer)| answer.code() != Some(503) || Instant::now() > deadline)
+        .expect("endless");
     assert_eq!(answer.code(), Some(200));
-    let tag = answer.to().and_then(|to| to.tag().map(str::to_owned)).expect("a tag");
+    let tag = tag(&answer);
     let port = Description::parse(&answer.body).expect("our SDP").media[0].port;
-    sip.send(request("ACK", 1, own, &tag, "").as_bytes()).expect("sent");
     for seq in 0..50_u16 {
         let mut packet = vec![0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
         packet[2..4].copy_from_slice(&seq.to_be_bytes());
@@ -113,13 +142,62 @@ fn a_call_is_recorded_by_threads_that_exchange_the_same_frames() {
         packet.extend([0xff; 160]);
         rtp.send_to(&packet, ("127.0.0.1", port)).expect("sent");
     }
-    sip.send(request("BYE", 2, own, &tag, "").as_bytes()).expect("sent");
+    sip.send(request("BYE", cseq + 1, own, &tag, "").as_bytes()).expect("sent");
     assert_eq!(final_answer(&sip).code(), Some(200));
+}
 
+/// A control that dies between media's `Opened` and the journal's sync leaves a stream that nobody
+/// owns. The first control here is this test; the second one is the real one.
+#[test]
+fn f02_a_stream_that_died_with_its_control_takes_no_slot_from_the_next_call() {
+    let config = config("unowned");
+    let mut holdings = Holdings::take(&config).expect("a fresh store");
+    let (near, far) = seqpacket::pair().expect("socketpair");
+    let (media, media_link) = play(&mut holdings, Role::Media, 1, &config, near.into_fd());
+    let mut first = Link::new(far);
+    for slot in [Slot(0), Slot(1)] {
+        let open = Frame::Open(Box::new(unowned(slot)));
+        first.send(u64::from(slot.0) + 1, open, &[]).expect("it listens");
+    }
+    for _ in 0..2 {
+        while !matches!(first.recv().expect("an answer").frame, Frame::Opened { .. }) {}
+    }
+    drop(first);
+    let (near, far) = seqpacket::pair().expect("socketpair");
+    media_link.send(0, Frame::Link, &[near.as_fd()]).expect("it listens");
+    let (control, control_link) = play(&mut holdings, Role::Control, 2, &config, far.into_fd());
+    call(&config);
     end(control_link, control, "control");
     end(media_link, media, "media");
     judge(&config.store.dir, &config.journal_dir());
     std::fs::remove_dir_all(&config.store.dir).expect("ours");
+}
+
+fn unowned(slot: Slot) -> OpenStream {
+    OpenStream {
+        slot,
+        generation: Generation(1),
+        description: StreamDescription {
+            stream: StreamId(900 + u64::from(slot.0)),
+            rs: RsId([9; 16]),
+            line: 0,
+            label: None,
+            media: "audio".to_owned(),
+            formats: Vec::new(),
+            suite: None,
+            transport: "RTP/AVP".to_owned(),
+            slot,
+            port: 0,
+            remote: None,
+        },
+        salt: [1; 32],
+        active: true,
+        rtcp_to: None,
+        rtcp_mux: false,
+        crypto: None,
+        strict: false,
+        cname: "unowned".to_owned(),
+    }
 }
 
 fn end(link: Link, thread: Thread, role: &str) {

@@ -16,6 +16,7 @@ use super::receiver::Receiver;
 use super::spooler::{Request, Spooler, Ties};
 use crate::base::counter::Counter;
 use crate::base::ids::{Generation, Position, Slot, StreamId, WorkerId};
+use crate::base::limits::FRAME_HELD_MAX;
 use crate::base::ports::{Clock, Entropy, Region};
 use crate::base::time::Mono;
 use crate::config::model::Config;
@@ -24,9 +25,9 @@ use crate::host::disk::HostDisk;
 use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::Mapped;
 use crate::host::{drops, facts, signing, socket, volume};
-use crate::plane::handoff::frame::{Envelope, Frame, Refusal, WorkerStats};
+use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal, WorkerStats};
 use crate::plane::handoff::layout::{
-    self, AT_COUNTERS, AT_DURABLE, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
+    self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
 };
 use crate::plane::handoff::queues::{HostSample, Queues};
 use crate::plane::handoff::slot::{OPEN, SOCKET_DROPS, SlotView};
@@ -45,6 +46,8 @@ const IDLE_MS: u64 = 20;
 const REPORT_MS: u64 = 50;
 /// Figures and samples.
 const SECOND_MS: u64 = 1_000;
+/// Longest wait for control before a fresh media receives: sockets hold more than that.
+const HELD_MS_MAX: u64 = 5_000;
 /// Request ids carry the number of control's link above these bits, so that an answer meant for a
 /// dead control never reaches its successor.
 const ID_BITS: u32 = 48;
@@ -64,6 +67,33 @@ struct Seat {
     seals: VecDeque<u64>,
 }
 
+/// Keeps the workers from receiving while control tells them which streams go on. The word is in
+/// shared state, so that a media that dies in between leaves it to its successor.
+struct Gate {
+    until: Option<Mono>,
+}
+
+impl Gate {
+    fn new(now: Mono) -> Self {
+        Gate { until: Some(now.plus_ms(HELD_MS_MAX)) }
+    }
+
+    fn open(&mut self, seats: &[Seat]) {
+        self.until = None;
+        seats.iter().for_each(|seat| seat.state.store(AT_HELD, 0));
+    }
+
+    /// Without control there is nothing to wait for.
+    fn expire(&mut self, now: Mono, seats: &[Seat]) {
+        if self.until.is_some_and(|until| until <= now) {
+            if seats.iter().any(|seat| seat.state.load(AT_HELD) != 0) {
+                tracing::warn!("control has not named its streams in time: receiving without it");
+            }
+            self.open(seats);
+        }
+    }
+}
+
 struct Desk {
     config: Config,
     keeper: Link,
@@ -77,8 +107,11 @@ struct Desk {
     asked: u64,
     /// Spools yet to answer, by id of the `Seal` request.
     sealing: HashMap<u64, usize>,
+    /// The `Holding` request under way, by id, and workers yet to come to it.
+    holding: Option<(u64, usize)>,
     disk_full: bool,
     ready: bool,
+    gate: Gate,
     health: Health,
 }
 
@@ -113,8 +146,10 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
         stop_workers,
         asked: 0,
         sealing: HashMap::new(),
+        holding: None,
         disk_full: false,
         ready: false,
+        gate: Gate::new(SystemClock.mono()),
     };
     desk.work()?;
     desk.end()?;
@@ -149,6 +184,8 @@ fn seat(
     let state = map_state()?;
     if state.load(AT_MAGIC) != MAGIC {
         let first = log::next_position(&HostDisk, &config.store.dir, worker)?;
+        // F06: what waits in the sockets is for streams that control has yet to name.
+        state.store(AT_HELD, 1);
         layout::initialise(&state, worker.0, &geometry, first.0);
     }
     let spool = Spool::open(
@@ -225,6 +262,7 @@ impl Desk {
                 self.keeper.send(0, Frame::Ready, &[])?;
             }
             let now = SystemClock.mono();
+            self.gate.expire(now, &self.seats);
             if now >= report_at {
                 report_at = now.plus_ms(REPORT_MS);
                 self.report(now);
@@ -282,6 +320,7 @@ impl Desk {
         self.epoch += 1;
         self.outbox.clear();
         self.sealing.clear();
+        self.holding = None;
     }
 
     fn hear_control(&mut self) {
@@ -307,6 +346,9 @@ impl Desk {
             Frame::Update { stream, .. } => (stream.slot, stream.generation),
             Frame::Close { slot, generation, .. } => (*slot, *generation),
             Frame::Note { slot, .. } => (*slot, Generation(0)),
+            Frame::Resume(past) => (past.open.slot, past.open.generation),
+            Frame::Holding => return self.ask_holding(id),
+            Frame::Resumed => return self.gate.open(&self.seats),
             Frame::Salts { .. } => return self.salts(id, frame),
             Frame::Seal => return self.seal(id),
             _ => return tracing::warn!("control sent a frame that is not for media"),
@@ -331,7 +373,11 @@ impl Desk {
     /// Why `frame` cannot be passed on, if so. A stream that is being recorded already is never
     /// refused for want of disk. The salt of a new stream goes to its spool first.
     fn refusal(&self, place: usize, slot: Slot, frame: &Frame) -> Option<Refusal> {
-        let Frame::Open(stream) = frame else { return None };
+        let stream = match frame {
+            Frame::Open(stream) => stream,
+            Frame::Resume(past) => &past.open,
+            _ => return None,
+        };
         let seat = self.seats.get(place)?;
         if !self.ready {
             return Some(Refusal::NotReady);
@@ -341,7 +387,8 @@ impl Desk {
             return Some(Refusal::NoSlot);
         }
         let view = SlotView::new(&seat.state, &seat.geometry, local);
-        let running = view.has(OPEN) && view.generation() == stream.generation;
+        let running = view.has(OPEN) && view.generation() == stream.generation
+            || matches!(frame, Frame::Resume(_));
         let failed = seat.ties.figures.lock().is_ok_and(|figures| figures.error.is_some());
         if !running && (failed || self.disk_full) {
             return Some(Refusal::Disk);
@@ -375,8 +422,41 @@ impl Desk {
         }
     }
 
+    /// What slots were used for is only known when the workers have done what was asked before.
+    fn ask_holding(&mut self, id: u64) {
+        let tagged = self.epoch << ID_BITS | id;
+        let ask = || Envelope { id: tagged, fds: 0, frame: Frame::Holding };
+        let room = |seat: &Seat| seat.queues.commands.len() < seat.queues.commands.capacity();
+        if !self.seats.iter().all(room) {
+            let (slot, generation, why) = (Slot(0), Generation(0), Refusal::QueueFull);
+            return self.outbox.push(id, Frame::Refused { slot, generation, why });
+        }
+        let taken = self.seats.iter().filter(|seat| seat.queues.commands.push(ask()).is_ok());
+        let asked = taken.count();
+        self.asked += asked as u64;
+        self.holding = Some((tagged, asked));
+    }
+
+    /// A worker has come to the `Holding` request; after the last one the slots are read.
+    fn tell_holding(&mut self, tagged: u64) {
+        let Some((_, left)) = self.holding.as_mut().filter(|(id, _)| *id == tagged) else { return };
+        *left -= 1;
+        if *left > 0 {
+            return;
+        }
+        self.holding = None;
+        let held: Vec<HeldSlot> =
+            self.seats.iter().flat_map(|seat| seat.held(&self.seats)).collect();
+        let id = tagged & ((1 << ID_BITS) - 1);
+        for slots in held.chunks(FRAME_HELD_MAX) {
+            self.outbox.push(id, Frame::Held { slots: slots.to_vec(), last: false });
+        }
+        self.outbox.push(id, Frame::Held { slots: Vec::new(), last: true });
+    }
+
     /// Takes what workers and spools have to say.
     fn collect(&mut self) {
+        let mut barriers = Vec::new();
         for seat in &mut self.seats {
             while let Some(Envelope { id, frame, .. }) = seat.queues.answers.pop() {
                 if id == 0 {
@@ -384,7 +464,9 @@ impl Desk {
                     continue;
                 }
                 self.asked = self.asked.saturating_sub(1);
-                if id >> ID_BITS == self.epoch {
+                if self.holding.is_some_and(|(holding, _)| holding == id) {
+                    barriers.push(id);
+                } else if id >> ID_BITS == self.epoch {
                     self.outbox.push(id & ((1 << ID_BITS) - 1), frame);
                 }
             }
@@ -403,6 +485,7 @@ impl Desk {
                 }
             }
         }
+        barriers.into_iter().for_each(|id| self.tell_holding(id));
         if self.control.is_none() {
             self.outbox.clear();
         }
@@ -495,6 +578,16 @@ impl Desk {
 }
 
 impl Seat {
+    /// Its slots that were ever used, by the numbers that control knows.
+    fn held<'a>(&'a self, all: &'a [Seat]) -> impl Iterator<Item = HeldSlot> + 'a {
+        (0..self.geometry.slot_count).filter_map(move |number| {
+            let view = SlotView::new(&self.state, &self.geometry, number);
+            let slot = Slot(number * all.len() as u32 + u32::from(self.worker.0));
+            let (generation, stream, open) = (view.generation(), view.stream(), view.has(OPEN));
+            (generation.0 > 0).then_some(HeldSlot { slot, generation, stream, open })
+        })
+    }
+
     fn stats(&self) -> WorkerStats {
         let figures = self.ties.figures.lock().map(|figures| figures.clone()).unwrap_or_default();
         let (engine, engine_reason) = self.queues.gauge.engine();

@@ -1,0 +1,251 @@
+//! Coming to terms with media each time a link to it comes up. Control may have died with streams
+//! open that its journal does not know, and media may have died with requests unanswered: media says
+//! what it holds, control closes what nobody owns and opens what should be open. Until that is done
+//! nothing new is taken, because a slot that is held for another stream records nothing.
+
+use super::actor::Control;
+use super::effect::{Effect, Grave};
+use super::job::Purpose;
+use super::session::Phase;
+use crate::base::ids::{Generation, RsId, Slot, StreamId};
+use crate::base::limits::FRAME_SALTS_MAX;
+use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal};
+use crate::store::event::Origin;
+
+/// When something that media had no room for is asked again.
+const AGAIN_MS: u64 = 1_000;
+/// The same for what a recording that runs is waiting for.
+const AGAIN_SOON_MS: u64 = 50;
+
+/// Something to ask media again.
+pub(super) enum Again {
+    /// To close a use of a slot.
+    Close(Slot, Generation, Origin),
+    /// To open a stream that should be open.
+    Open(RsId, StreamId),
+    /// What it holds.
+    Holding,
+}
+
+/// Where control stands with the media at the other end of the link.
+#[derive(Default)]
+pub(super) struct Settling {
+    /// The request that asks what media holds.
+    holding: Option<u64>,
+    /// What it has said so far.
+    held: Vec<HeldSlot>,
+    /// Streams asked to be open again, by request.
+    reopening: std::collections::HashMap<u64, (RsId, StreamId)>,
+    /// Media has been told that all streams are asked for.
+    told: bool,
+}
+
+impl Control {
+    /// Media is there (again): salts, then the question what it holds.
+    pub(super) fn media_up(&mut self) {
+        // Also what was asked while no link was there.
+        self.forget_asked();
+        self.admission.media_up = false;
+        self.settling = Settling::default();
+        self.salts();
+        self.ask_holding();
+    }
+
+    /// The link is gone, and with it every answer.
+    pub(super) fn unsettle(&mut self) {
+        self.settling = Settling::default();
+    }
+
+    fn salts(&mut self) {
+        let running = self.sessions.values().flat_map(|session| {
+            let streams = session.streams.iter();
+            streams.map(|stream| (session.rs, session.salt, stream.description.stream))
+        });
+        let over = self
+            .salts
+            .values()
+            .flat_map(|over| over.streams.iter().map(|stream| (over.rs, over.salt, *stream)));
+        let all: Vec<_> = over.chain(running).collect();
+        for some in all.chunks(FRAME_SALTS_MAX) {
+            let mut salts: Vec<_> = some.iter().map(|(rs, salt, _)| (*rs, *salt)).collect();
+            salts.dedup();
+            let streams = some.iter().map(|(rs, _, stream)| (*stream, *rs)).collect();
+            let salts = Envelope { id: 0, fds: 0, frame: Frame::Salts { salts, streams } };
+            self.effects.push_back(Effect::Media(salts));
+        }
+    }
+
+    fn ask_holding(&mut self) {
+        let id = self.number();
+        self.settling.holding = Some(id);
+        self.settling.held.clear();
+        self.effects.push_back(Effect::Media(Envelope { id, fds: 0, frame: Frame::Holding }));
+    }
+
+    /// Media says what it holds; after the last part everything is put right.
+    pub(super) fn held(&mut self, id: u64, slots: Vec<HeldSlot>, last: bool) {
+        if self.settling.holding != Some(id) {
+            return;
+        }
+        self.settling.held.extend(slots);
+        if !last {
+            return;
+        }
+        self.settling.holding = None;
+        let held = std::mem::take(&mut self.settling.held);
+        let mut frames = Vec::new();
+        for slot in &held {
+            self.slots.learn(slot.slot, slot.generation);
+            if let Some(close) = self.reconcile(slot) {
+                frames.push(close);
+            }
+        }
+        for session in self.sessions.values().filter(|session| session.phase == Phase::Closing) {
+            frames.extend(session.streams.iter().map(|stream| Frame::Close {
+                slot: stream.description.slot,
+                generation: stream.generation,
+                by: Origin::Src,
+            }));
+        }
+        for (_, slot, generation, _) in &self.closing {
+            frames.push(Frame::Close { slot: *slot, generation: *generation, by: Origin::Src });
+        }
+        self.begin(Purpose::Quiet, RsId::default(), None, None, frames, Vec::new());
+        let wanted: Vec<(RsId, StreamId)> = self
+            .sessions
+            .values()
+            .filter(|session| session.phase != Phase::Closing)
+            .flat_map(|session| session.streams.iter().map(|s| (session.rs, s.description.stream)))
+            .collect();
+        for (rs, stream) in wanted {
+            self.reopen(rs, stream);
+        }
+        self.admission.media_up = true;
+        self.tell_resumed();
+    }
+
+    /// What is to be done about one slot that media has used. Returns the close of what nobody
+    /// owns.
+    fn reconcile(&mut self, held: &HeldSlot) -> Option<Frame> {
+        let HeldSlot { slot, generation, stream, open } = *held;
+        let owner = self.sessions.values_mut().find_map(|session| {
+            session.streams.iter_mut().find(|own| own.description.stream == stream)
+        });
+        if let Some(own) = owner {
+            if own.description.slot != slot {
+                // Another slot's use of the same stream: control died between taking the stream up
+                // again and the journal's knowing of it.
+                return open.then(|| self.close_unowned(held)).flatten();
+            }
+            if open {
+                // The same use, or one that the journal missed: its sources live there.
+                own.generation = generation;
+            } else if own.generation <= generation {
+                // That use is over, so the stream needs the next one.
+                own.generation = Generation(generation.0 + 1);
+                let generation = own.generation;
+                self.slots.learn(slot, generation);
+            }
+            return None;
+        }
+        if !open || self.closing.iter().any(|(_, s, g, _)| (*s, *g) == (slot, generation)) {
+            return None;
+        }
+        self.close_unowned(held)
+    }
+
+    /// A stream of which no RS knows: an INVITE that was never answered. It is closed, and its slot
+    /// is kept until that is done.
+    fn close_unowned(&mut self, held: &HeldSlot) -> Option<Frame> {
+        let HeldSlot { slot, generation, stream, .. } = *held;
+        let text = format!("stream {} was open in media and unknown here: closing it", stream.0);
+        self.log(Grave::Warn, text);
+        if self.slots.claim(slot, generation) {
+            self.closing.push((RsId::default(), slot, generation, stream));
+            // Asked with all that are closing.
+            return None;
+        }
+        Some(Frame::Close { slot, generation, by: Origin::Srs })
+    }
+
+    /// Asks media to record a stream that should be recorded.
+    fn reopen(&mut self, rs: RsId, stream: StreamId) {
+        let Some(session) = self.sessions.get(&rs) else { return };
+        let Some(own) = session.streams.iter().find(|own| own.description.stream == stream) else {
+            return;
+        };
+        let Some(open) = session.open_frame(&self.keys, own) else {
+            let text = format!("{rs}: its keys are sealed by another machine; it is not recorded");
+            return self.log(Grave::Error, text);
+        };
+        let id = self.number();
+        self.settling.reopening.insert(id, (rs, stream));
+        let frame = Frame::Open(Box::new(open));
+        self.effects.push_back(Effect::Media(Envelope { id, fds: 0, frame }));
+    }
+
+    /// Media has answered a request of this file; false: it is none.
+    pub(super) fn settled(&mut self, id: u64, refused: Option<&Refusal>) -> bool {
+        if self.settling.holding == Some(id) {
+            if refused.is_some() {
+                self.again.push((self.now.mono.plus_ms(AGAIN_SOON_MS), Again::Holding));
+            }
+            return true;
+        }
+        let Some((rs, stream)) = self.settling.reopening.remove(&id) else { return false };
+        match refused {
+            None => self.tell_resumed(),
+            // Rule 1: what was promised is asked for until media takes it.
+            Some(Refusal::NotReady | Refusal::QueueFull | Refusal::RingLag | Refusal::Disk) => {
+                let at = self.now.mono.plus_ms(AGAIN_SOON_MS);
+                self.again.push((at, Again::Open(rs, stream)));
+            }
+            Some(why) => {
+                self.log(Grave::Error, format!("{rs}: stream {} is not taken: {why}", stream.0));
+                self.tell_resumed();
+            }
+        }
+        true
+    }
+
+    /// Once all streams are taken: media may receive.
+    fn tell_resumed(&mut self) {
+        let opens = self.again.iter().any(|(_, again)| matches!(again, Again::Open(..)));
+        if self.settling.told || !self.settling.reopening.is_empty() || opens {
+            return;
+        }
+        self.settling.told = true;
+        let frame = Frame::Resumed;
+        self.effects.push_back(Effect::Media(Envelope { id: 0, fds: 0, frame }));
+    }
+
+    /// A close that media had no room for.
+    pub(super) fn close_again(&mut self, close: (Slot, Generation, Origin)) {
+        let (slot, generation, by) = close;
+        let at = self.now.mono.plus_ms(AGAIN_MS);
+        self.again.push((at, Again::Close(slot, generation, by)));
+    }
+
+    /// Asks again what is due.
+    pub(super) fn ask_again(&mut self) {
+        let now = self.now.mono;
+        let due: Vec<_> = self.again.extract_if(.., |(at, _)| *at <= now).collect();
+        let mut closes = Vec::new();
+        for (_, again) in due {
+            match again {
+                Again::Close(slot, generation, by) => {
+                    closes.push(Frame::Close { slot, generation, by });
+                }
+                Again::Open(rs, stream) => {
+                    self.reopen(rs, stream);
+                    // It may have ended meanwhile.
+                    self.tell_resumed();
+                }
+                Again::Holding => self.ask_holding(),
+            }
+        }
+        if !closes.is_empty() {
+            self.begin(Purpose::Quiet, RsId::default(), None, None, closes, Vec::new());
+        }
+    }
+}
