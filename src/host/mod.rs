@@ -1,6 +1,7 @@
 //! The adapters: what the ports of `base` mean on this operating system.
 
 pub mod affinity;
+pub mod bundle;
 pub mod clock;
 pub mod disk;
 pub mod drops;

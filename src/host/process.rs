@@ -1,10 +1,14 @@
-//! Children of keeper: the same binary under another `argv[0]`, one link as standard input.
+//! Children of keeper: the same binary under another `argv[0]`, one link as standard input; and what
+//! the service manager hands to keeper.
+#![expect(unsafe_code, reason = "inherited descriptors are numbers until somebody claims them")]
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child as StdChild, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
 
 /// A running child. Dropping it neither ends nor reaps it.
@@ -65,6 +69,34 @@ pub fn inherited_link() -> io::Result<OwnedFd> {
     let null = std::fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(link)
+}
+
+/// First number of the descriptors that a service manager hands over (sd_listen_fds(3)).
+const LISTEN_FIRST: RawFd = 3;
+
+/// The descriptors that a service manager has handed to this process (sd_listen_fds(3)), closed on
+/// exec from now on. Empty without a manager, and from the second call on.
+///
+/// Call it before anything else opens descriptors.
+pub fn handed_over() -> Vec<OwnedFd> {
+    static CLAIMED: AtomicBool = AtomicBool::new(false);
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    // The variables are the children's as well, to whom nothing was handed.
+    if number("LISTEN_PID") != Some(std::process::id()) || CLAIMED.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let count = number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok()).unwrap_or(0);
+    let claim = |fd| {
+        // SAFETY: sd_listen_fds(3) gives these numbers to this process, and `CLAIMED` lets them be
+        // claimed once. A number that is not open fails in the first call and is left alone.
+        // JUSTIFICATION: there is no safe way to own a descriptor that is known by number only.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).ok()?;
+        // SAFETY: as above; just found to be open.
+        // JUSTIFICATION: as above.
+        Some(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) })
+    };
+    (LISTEN_FIRST..LISTEN_FIRST.saturating_add(count)).filter_map(claim).collect()
 }
 
 /// Forbids core files for us and our children: they would hold keys.

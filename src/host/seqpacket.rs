@@ -74,6 +74,11 @@ impl SeqPacket {
         self.recv_flags(buf, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
     }
 
+    /// As [`Self::try_recv`], but leaves the frame where it is; the descriptors are copies.
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        self.recv_flags(buf, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT | RecvFlags::PEEK)
+    }
+
     fn send_flags(&self, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
         if bytes.is_empty() || bytes.len() > FRAME_BYTES_MAX || fds.len() > FRAME_FDS_MAX {
             return Err(io::Error::new(
