@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use server::{BINARY, CONTROL, MEDIA, Server, command, free_port, fresh_folder, send, until};
+use server::{CONTROL, MEDIA, Server, binary, command, free_port, fresh_folder, send, until};
 
 /// Patience with a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,7 +48,7 @@ impl Bench {
     }
 
     fn verb(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(words).arg("--store").arg(self.folder.join("store"));
         command.output().expect("the binary is built")
     }
@@ -149,7 +149,7 @@ struct Call {
 
 impl Call {
     fn start(port: u16, words: &[&str]) -> Self {
-        let mut child = Command::new(BINARY)
+        let mut child = Command::new(binary())
             .args(["src", "call", "--numbered", "--json", "--to"])
             .arg(format!("sip:srs@127.0.0.1:{port}"))
             .args(words)

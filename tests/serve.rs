@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use server::{
-    BINARY, CONTROL, MEDIA, Server, argv0, children, command, free_port, fresh_folder, send, until,
+    CONTROL, MEDIA, Server, argv0, binary, children, command, free_port, fresh_folder, send, until,
 };
 
 fn started(folder: &Path) -> Server {
@@ -104,7 +104,8 @@ fn a_faulty_configuration_ends_with_78_and_shows_the_place() {
     let file = folder.join("f.toml");
     std::fs::write(&file, "[media]\nstream_max = 5\nports = 7\n").expect("ours");
     for verb in ["serve", "check"] {
-        let output = Command::new(BINARY).args([verb, "-c"]).arg(&file).output().expect("it runs");
+        let output =
+            Command::new(binary()).args([verb, "-c"]).arg(&file).output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{said}");
         assert!(said.contains("f.toml:2:1: error: media.stream_max: unknown key"), "{said}");
@@ -143,7 +144,7 @@ fn f72_a_faulty_reload_keeps_the_running_configuration() {
 #[test]
 fn a_role_name_without_keeper_is_a_usage_error() {
     use std::os::unix::process::CommandExt;
-    let output = Command::new(BINARY).arg0(MEDIA).stdin(Stdio::null()).output().expect("it runs");
+    let output = Command::new(binary()).arg0(MEDIA).stdin(Stdio::null()).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("children of `floortape serve`"), "{said}");

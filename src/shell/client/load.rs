@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::leg::{Leg, Sockets};
-use super::pace::Pace;
+use super::pace::{Lateness, Pace};
 use super::signalling::{Signalling, Target, TargetError};
 use crate::base::ports::{Clock, Entropy};
 use crate::base::suite::Suite;
@@ -89,6 +89,8 @@ pub struct Outcome {
     pub ladder: Vec<Step>,
     /// Calls that the SRS ended before we did.
     pub ended_by_peer: usize,
+    /// How well the packets' times were kept.
+    pub lateness: Lateness,
     /// Whether the user stopped it.
     pub interrupted: bool,
 }
@@ -134,6 +136,9 @@ pub enum LoadError {
 fn retry(after: Option<u32>) -> String {
     after.map_or(String::new(), |seconds| format!(", retry after {seconds} s"))
 }
+
+/// Call-ID, label and stream.
+type Named = (String, String, Leg);
 
 /// A call of the load.
 struct Dialog {
@@ -206,10 +211,10 @@ pub fn run(
         return Err(error);
     }
     progress("sending");
-    let legs = load.send()?;
+    let (legs, lateness) = load.send()?;
     progress("ending");
     load.tear_down()?;
-    Ok(load.outcome(legs))
+    Ok(load.outcome(legs, lateness))
 }
 
 fn gone(plan: &Plan, error: &dyn std::fmt::Display) -> LoadError {
@@ -298,7 +303,7 @@ impl Load<'_> {
         self.by_call.insert(call, place);
     }
 
-    fn send(&mut self) -> Result<Vec<(String, String, Leg)>, LoadError> {
+    fn send(&mut self) -> Result<(Vec<Named>, Lateness), LoadError> {
         let start = self.clock.mono().plus_ms(LEAD_MS);
         let mut names = Vec::new();
         let mut legs = Vec::new();
@@ -322,8 +327,9 @@ impl Load<'_> {
                 pace.stop();
             }
         }
-        let legs = pace.join()?;
-        Ok(names.into_iter().zip(legs).map(|((id, label), leg)| (id, label, leg)).collect())
+        let (legs, lateness) = pace.join()?;
+        let named = |((id, label), leg)| (id, label, leg);
+        Ok((names.into_iter().zip(legs).map(named).collect(), lateness))
     }
 
     /// BYE (or CANCEL) for every call that is not over, until all are.
@@ -423,8 +429,8 @@ impl Load<'_> {
         self.ladder.push(Step { at, outward, line });
     }
 
-    fn outcome(self, legs: Vec<(String, String, Leg)>) -> Outcome {
-        let sent = |(call_id, label, leg): (String, String, Leg)| Sent {
+    fn outcome(self, legs: Vec<Named>, lateness: Lateness) -> Outcome {
+        let sent = |(call_id, label, leg): Named| Sent {
             call_id,
             label,
             origin: leg.sender.origin(),
@@ -438,6 +444,7 @@ impl Load<'_> {
             streams: legs.into_iter().map(sent).collect(),
             ladder: self.ladder,
             ended_by_peer: self.ended_by_peer,
+            lateness,
             interrupted: self.stop.load(Ordering::Relaxed),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::leg::Leg;
 use crate::base::ports::Clock;
 use crate::base::time::Mono;
+use crate::client::rota::PERIOD_NS;
 use crate::client::{ProtectError, Rota};
 use crate::host::clock::SystemClock;
 
@@ -16,9 +17,33 @@ const LEGS_PER_THREAD: usize = 1_000;
 /// Longest sleep, so that a stop is noticed, in ns.
 const SLEEP_NS_MAX: u64 = 2_000_000;
 
+/// How well intended times were kept: a load that was late did not offer what it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lateness {
+    /// Packets that left more than a period after their time.
+    pub packets: u64,
+    /// The latest of all, ns.
+    pub worst_ns: u64,
+}
+
+impl Lateness {
+    fn note(&mut self, late_ns: u64) {
+        self.packets += u64::from(late_ns > PERIOD_NS);
+        self.worst_ns = self.worst_ns.max(late_ns);
+    }
+
+    fn add(&mut self, other: Lateness) {
+        self.packets += other.packets;
+        self.worst_ns = self.worst_ns.max(other.worst_ns);
+    }
+}
+
+/// A thread's legs and how late they were.
+type Share = (Vec<Leg>, Lateness);
+
 /// Streams being sent in the background.
 pub struct Pace {
-    threads: Vec<JoinHandle<Result<Vec<Leg>, ProtectError>>>,
+    threads: Vec<JoinHandle<Result<Share, ProtectError>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -46,13 +71,16 @@ impl Pace {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// The legs, in the order in which they came.
-    pub fn join(self) -> Result<Vec<Leg>, ProtectError> {
-        let mut legs = Vec::new();
+    /// The legs, in the order in which they came, and how late they were.
+    pub fn join(self) -> Result<Share, ProtectError> {
+        let (mut legs, mut lateness) = (Vec::new(), Lateness::default());
         for thread in self.threads {
-            legs.extend(thread.join().expect("a sending thread panics only on a bug of ours")?);
+            let (share, late) =
+                thread.join().expect("a sending thread panics only on a bug of ours")?;
+            legs.extend(share);
+            lateness.add(late);
         }
-        Ok(legs)
+        Ok((legs, lateness))
     }
 }
 
@@ -61,20 +89,22 @@ fn send(
     start: Mono,
     packets: u64,
     stop: &AtomicBool,
-) -> Result<Vec<Leg>, ProtectError> {
+) -> Result<Share, ProtectError> {
     let clock = SystemClock;
+    let mut lateness = Lateness::default();
     let mut rota = Rota::new(start, legs.len());
     let wanted = |leg: &Leg| leg.sender.packets() < packets && !leg.sender.is_done();
     while !stop.load(Ordering::Relaxed) && legs.iter().any(wanted) {
         // A whole round between two looks at the stop flag: at most one period.
         for _ in 0..legs.len() {
-            let now = clock.map();
+            let (now, due) = (clock.map(), rota.due());
             let Some((place, _)) = rota.take(now.mono) else {
-                let wait = rota.due().since(now.mono).min(SLEEP_NS_MAX);
+                let wait = due.since(now.mono).min(SLEEP_NS_MAX);
                 thread::sleep(Duration::from_nanos(wait));
                 break;
             };
             if wanted(&legs[place]) {
+                lateness.note(now.mono.since(due));
                 legs[place].turn(now)?;
             }
         }
@@ -82,5 +112,5 @@ fn send(
     for leg in &mut legs {
         leg.end(clock.map())?;
     }
-    Ok(legs)
+    Ok((legs, lateness))
 }

@@ -196,7 +196,16 @@ fn report(outcome: &Outcome, plan: &Plan) -> serde_json::Value {
         })
         .collect();
     let sent: u64 = outcome.streams.iter().map(|stream| stream.sent).sum();
-    json!({ "sent": sent, "seed": plan.seed, "streams": streams })
+    // Packets more than a period late, and the latest: a load that says what it did not offer proves
+    // nothing.
+    let late = outcome.lateness;
+    json!({
+        "sent": sent,
+        "seed": plan.seed,
+        "late": late.packets,
+        "late_ms_max": late.worst_ns / 1_000_000,
+        "streams": streams,
+    })
 }
 
 /// SHA-256 over the payloads of the numbered packets that were sent, in order: made again from seed

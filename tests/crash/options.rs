@@ -1,0 +1,152 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+/// What is killed, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    /// Media, at instants spread evenly.
+    Media,
+    /// Control, likewise.
+    Control,
+    /// Keeper; a new `serve` follows.
+    Keeper,
+    /// Two roles at once, every pair in turn.
+    Pair,
+    /// All three; a new `serve` follows after up to 2 s.
+    All,
+    /// Media, and its successor again within 60 ms.
+    Restart,
+    /// Media and control in turn while a burst of INVITEs is under way.
+    Invite,
+    /// Media and control in turn while all calls change their keys.
+    Rekey,
+    /// Media and control in turn while a segment is being written.
+    Seal,
+    /// Media with the second receive engine.
+    Engine,
+    /// Nobody from outside: the fault points of `--faults` do it.
+    Faults,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [(&'static str, Scenario); 11] = [
+        ("media", Scenario::Media),
+        ("control", Scenario::Control),
+        ("keeper", Scenario::Keeper),
+        ("pair", Scenario::Pair),
+        ("all", Scenario::All),
+        ("restart", Scenario::Restart),
+        ("invite", Scenario::Invite),
+        ("rekey", Scenario::Rekey),
+        ("seal", Scenario::Seal),
+        ("engine", Scenario::Engine),
+        ("faults", Scenario::Faults),
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        let named = |(_, one): &&(_, Scenario)| *one == self;
+        Self::ALL.iter().find(named).expect("all are listed").0
+    }
+}
+
+/// See [`USAGE`].
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) scenario: Scenario,
+    pub(crate) streams: u64,
+    pub(crate) kills: u64,
+    pub(crate) kills_per_round: u64,
+    pub(crate) spacing_ms: u64,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) seed: u64,
+    pub(crate) workers: u64,
+    pub(crate) plain: bool,
+    pub(crate) ports: String,
+    pub(crate) resume: Option<PathBuf>,
+    pub(crate) faults: Option<String>,
+    pub(crate) red: bool,
+    pub(crate) gap_median_ms: Option<f64>,
+    pub(crate) checker: bool,
+    pub(crate) keep: bool,
+}
+
+pub(crate) const USAGE: &str = "\
+kill SCENARIO [OPTIONS]     kills a real server under load, judges from disk
+kill --report FILE          sums what --resume has gathered
+kill                        a few kills of each kind, 20 streams
+
+SCENARIO: media control keeper pair all restart invite rekey seal engine faults
+  --streams N           SRTP streams, 50 packets/s each [500]
+  --kills N             kills in all [40]
+  --kills-per-round N   kills of one server, then it is judged [40]
+  --spacing-ms N        mean time between kills; each is within a quarter of it [1300]
+  --seconds N           length of a round [as long as its kills take]
+  --seed N              decides instants, order and packets [1]
+  --workers N           media workers [the server's default]
+  --plain               RTP instead of SRTP
+  --ports A-B           media ports [10000-31999]
+  --resume FILE         append each round to FILE; rounds that stand there already are not repeated
+  --faults PLAN         FLOORTAPE_FAULTS of the server (needs a binary built with them: FLOORTAPE=…)
+  --red                 a negative control: the round must find something missing or twice
+  --gap-median-ms X     fail where the median gap is longer
+  --checker             let tests/checker.py judge as well
+  --keep                keep the stores";
+
+impl Options {
+    pub(crate) fn new(scenario: Scenario) -> Self {
+        Options {
+            scenario,
+            streams: 500,
+            kills: 40,
+            kills_per_round: 40,
+            spacing_ms: 1_300,
+            seconds: None,
+            seed: 1,
+            workers: 0,
+            plain: false,
+            ports: "10000-31999".to_owned(),
+            resume: None,
+            faults: None,
+            red: false,
+            gap_median_ms: None,
+            checker: false,
+            keep: false,
+        }
+    }
+
+    /// Reads the words behind the scenario's name.
+    pub(crate) fn parse(scenario: Scenario, words: &[String]) -> Result<Self, String> {
+        let mut options = Options::new(scenario);
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            let number = |text: &String| {
+                text.parse::<u64>().map_err(|_| format!("{word}: expected a number, found {text}"))
+            };
+            match word.as_str() {
+                "--streams" => options.streams = number(value()?)?,
+                "--kills" => options.kills = number(value()?)?,
+                "--kills-per-round" => options.kills_per_round = number(value()?)?.max(1),
+                "--spacing-ms" => options.spacing_ms = number(value()?)?,
+                "--seconds" => options.seconds = Some(number(value()?)?),
+                "--seed" => options.seed = number(value()?)?,
+                "--workers" => options.workers = number(value()?)?,
+                "--plain" => options.plain = true,
+                "--ports" => options.ports.clone_from(value()?),
+                "--resume" => options.resume = Some(PathBuf::from(value()?)),
+                "--faults" => options.faults = Some(value()?.clone()),
+                "--red" => options.red = true,
+                "--gap-median-ms" => {
+                    let text = value()?;
+                    let fault = |_| format!("{word}: expected milliseconds, found {text}");
+                    options.gap_median_ms = Some(text.parse().map_err(fault)?);
+                }
+                "--checker" => options.checker = true,
+                "--keep" => options.keep = true,
+                _ => return Err(format!("unknown word {word}")),
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,319 @@
+//! One round: a server, a load, kills, and what stands on disk afterwards.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::judge::{self, Found};
+use super::load::Load;
+use super::options::{Options, Scenario};
+use super::prng::Prng;
+use super::process::fresh_folder;
+use super::recorder::{PATIENCE, Recorder, Role, monotonic_ns};
+
+/// One kill.
+pub(crate) struct Kill {
+    /// Whom, such as `media+control`.
+    pub(crate) roles: String,
+    /// In which phase.
+    pub(crate) phase: &'static str,
+    pub(crate) at_ns: u64,
+    /// From the kill to the start of the last worker's successor, where media died.
+    pub(crate) gap_ms: Option<f64>,
+    /// From the kill to an answer to OPTIONS, where control died alone.
+    pub(crate) signalling_ms: Option<f64>,
+}
+
+/// How a round ended.
+pub(crate) struct Round {
+    pub(crate) kills: Vec<Kill>,
+    pub(crate) found: Found,
+    pub(crate) recordings: u64,
+    pub(crate) refused: u64,
+    pub(crate) late: u64,
+    pub(crate) late_ms_max: u64,
+    pub(crate) unsent: u64,
+    pub(crate) recovered: u64,
+    /// What the product's own ledgers say is lost, by cause.
+    pub(crate) lost: BTreeMap<String, u64>,
+    pub(crate) faults: Vec<String>,
+}
+
+/// A load that was later than this once, or late with more than this share of its packets, did not
+/// offer what the round is about: 50 packets a second and stream, spread evenly.
+const LATE_MS_MAX: u64 = 1_000;
+/// See [`LATE_MS_MAX`].
+const LATE_SHARE_MAX: f64 = 0.05;
+
+impl Round {
+    /// Whether the load was what it should be.
+    pub(crate) fn is_valid(&self) -> bool {
+        let share = self.late as f64 / self.found.sent.max(1) as f64;
+        self.late_ms_max <= LATE_MS_MAX && share <= LATE_SHARE_MAX && self.unsent == 0
+    }
+}
+
+/// Plays round number `number`, with `kills` kills. An error is a round that could not be judged.
+pub(crate) fn play(options: &Options, number: u64, kills: u64) -> Result<Round, String> {
+    let folder = fresh_folder();
+    let played = play_in(&folder, options, number, kills);
+    if options.keep || std::env::var_os("KEEP").is_some() {
+        eprintln!("kept: {}", folder.display());
+    } else {
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    played
+}
+
+fn play_in(folder: &Path, options: &Options, number: u64, kills: u64) -> Result<Round, String> {
+    let mut prng = Prng::new(options.seed.wrapping_mul(1_000_003) ^ number);
+    let more: &[&str] = match options.scenario {
+        Scenario::Engine => &["media.engine=\"recvmmsg\""],
+        // At 500 streams a segment every fifth of a second, at 20 one every second.
+        Scenario::Seal => &["store.segment_mib=1", "store.segment_s=1"],
+        _ => &[],
+    };
+    let mut recorder = Recorder::start(options, folder, more)?;
+    let mut stage = Stage { options, recorder: &mut recorder, prng: &mut prng, kills: Vec::new() };
+    let loads = match options.scenario {
+        Scenario::Invite => stage.bursts(kills)?,
+        _ => vec![stage.steady(kills)?],
+    };
+    let mut kills = stage.kills;
+    let listed = recorder.ended()?;
+    let mut faults = verdicts(&recorder, &loads, &listed);
+    recorder.stop()?;
+    let found = judge::judge(&recorder.store(), &loads).map_err(|error| error.to_string())?;
+    if options.checker {
+        faults.extend(check(folder, &loads));
+    }
+    gaps(&mut kills, &found);
+    let sum = |key: &str| loads.iter().filter_map(|load| load[key].as_u64()).sum();
+    let streams = loads.iter().flat_map(|load| load["streams"].as_array().into_iter().flatten());
+    Ok(Round {
+        recordings: listed.len() as u64,
+        refused: sum("refused"),
+        late: sum("late"),
+        late_ms_max: loads.iter().filter_map(|l| l["late_ms_max"].as_u64()).max().unwrap_or(0),
+        unsent: streams.filter_map(|stream| stream["unsent"].as_u64()).sum(),
+        lost: lost(&listed),
+        recovered: found.starts.iter().map(|start| start.recovered).sum(),
+        kills,
+        found,
+        faults,
+    })
+}
+
+/// What the product itself says of it: every ledger complete, every proof good, one RS an INVITE.
+fn verdicts(recorder: &Recorder, loads: &[Value], listed: &[Value]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let verified = recorder.verb(&["verify", "--all", "--json"]);
+    if verified.status.code() != Some(0) {
+        let told = String::from_utf8_lossy(&verified.stdout);
+        let bad = |line: &&str| !line.contains("\"integrity\":\"ok\"");
+        faults.push(format!("verify says {}: {:?}", verified.status, told.lines().find(bad)));
+    }
+    let streams = loads.iter().flat_map(|load| load["streams"].as_array().into_iter().flatten());
+    let mut calls: Vec<&str> = streams.filter_map(|stream| stream["call_id"].as_str()).collect();
+    calls.sort_unstable();
+    calls.dedup();
+    let mut recorded: Vec<&str> = listed.iter().filter_map(|one| one["call_id"].as_str()).collect();
+    recorded.sort_unstable();
+    let count = recorded.len();
+    recorded.dedup();
+    if recorded.len() != count {
+        faults.push(format!("{} INVITEs became two RSs", count - recorded.len()));
+    }
+    let lost: Vec<_> = calls.iter().filter(|call| recorded.binary_search(call).is_err()).collect();
+    if let Some(first) = lost.first() {
+        faults.push(format!("{} calls are not listed, such as {first}", lost.len()));
+    }
+    faults
+}
+
+fn lost(listed: &[Value]) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    let list = |value: &'static str| move |one: &Value| one[value].as_array().cloned();
+    let streams = listed.iter().filter_map(list("streams")).flatten();
+    for source in streams.filter_map(|stream| list("sources")(&stream)).flatten() {
+        let causes = source["lost"].as_object().cloned().unwrap_or_default();
+        let unexplained = ("unexplained".to_owned(), source["unexplained"].clone());
+        for (cause, count) in causes.into_iter().chain([unexplained]) {
+            *sum.entry(cause).or_default() += count.as_u64().unwrap_or(0);
+        }
+    }
+    sum.retain(|_, count| *count > 0);
+    sum
+}
+
+/// tests/checker.py on the whole store.
+fn check(folder: &Path, loads: &[Value]) -> Option<String> {
+    let streams: Vec<&Value> =
+        loads.iter().flat_map(|load| load["streams"].as_array().into_iter().flatten()).collect();
+    let file = folder.join("sent.json");
+    std::fs::write(&file, json!({ "streams": streams }).to_string()).ok()?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checker.py");
+    let mut python = Command::new("python3");
+    python.arg(script).arg(folder.join("store")).arg("--numbered").arg("--proofs");
+    let Ok(checked) = python.arg(format!("--sent={}", file.display())).output() else {
+        eprintln!("not checked by other code: no python3");
+        return None;
+    };
+    let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&checked.stderr).into_owned();
+    (!checked.status.success()).then(|| format!("checker.py: {told}{complaints}"))
+}
+
+/// The gap of each kill of media: until the last worker's next start.
+fn gaps(kills: &mut [Kill], found: &Found) {
+    let workers = found.starts.iter().map(|start| start.worker + 1).max().unwrap_or(0);
+    let bounds: Vec<u64> = kills.iter().skip(1).map(|kill| kill.at_ns).chain([u64::MAX]).collect();
+    for (kill, bound) in kills.iter_mut().zip(bounds) {
+        if !kill.roles.contains("media") {
+            continue;
+        }
+        let next = |worker| {
+            let mut own = found.starts.iter().filter(move |start| start.worker == worker);
+            own.find(|start| start.at_ns > kill.at_ns && start.at_ns < bound)
+        };
+        let starts: Option<Vec<u64>> =
+            (0..workers).map(|worker| next(worker).map(|start| start.at_ns)).collect();
+        // None where it was killed again before it began: the gap is the next one's.
+        kill.gap_ms = starts
+            .and_then(|starts| starts.into_iter().max())
+            .map(|at| (at - kill.at_ns) as f64 / 1e6);
+    }
+}
+
+struct Stage<'a> {
+    options: &'a Options,
+    recorder: &'a mut Recorder,
+    prng: &'a mut Prng,
+    kills: Vec<Kill>,
+}
+
+impl Stage<'_> {
+    /// One load of all streams, and kills while it is being sent.
+    fn steady(&mut self, kills: u64) -> Result<Value, String> {
+        let spacing = self.options.spacing_ms;
+        let each = match self.options.scenario {
+            // A new `serve` after a second on average, and its start.
+            Scenario::All => spacing + 1_500,
+            Scenario::Keeper | Scenario::Pair => spacing + 500,
+            _ => spacing,
+        };
+        let seconds = self.options.seconds.unwrap_or((kills + 1) * each / 1_000 + 2);
+        let mut load = self.load(seconds as f64);
+        load.reaches("sending", PATIENCE)?;
+        let mut done = 0;
+        while done < kills && self.options.scenario != Scenario::Faults {
+            let wait = spacing * 3 / 4 + self.prng.below(spacing / 2 + 1);
+            pass(Duration::from_millis(wait));
+            if load.is_over() {
+                break;
+            }
+            done += self.strike(done)?;
+        }
+        load.end()
+    }
+
+    fn load(&mut self, seconds: f64) -> Load {
+        let mut words = vec![
+            format!("--streams={}", self.options.streams),
+            format!("--duration={seconds}"),
+            format!("--seed={}", self.prng.seed()),
+        ];
+        if self.options.plain {
+            words.push("--srtp=none".to_owned());
+        }
+        Load::start(self.recorder.port, &words)
+    }
+
+    /// The next kill, or two where the scenario wants two; how many.
+    fn strike(&mut self, done: u64) -> Result<u64, String> {
+        use Role::{Control, Keeper, Media};
+        let turn = |roles: &[&'static [Role]]| roles[done as usize % roles.len()];
+        match self.options.scenario {
+            Scenario::Media | Scenario::Engine => self.kill("steady", &[Media]),
+            Scenario::Control => self.kill("steady", &[Control]),
+            Scenario::Keeper => self.kill("steady", &[Keeper]),
+            Scenario::Pair => {
+                self.kill("pair", turn(&[&[Media, Control], &[Keeper, Media], &[Keeper, Control]]))
+            }
+            Scenario::All => self.kill("all", &[Keeper, Media, Control]),
+            Scenario::Restart => {
+                self.kill("steady", &[Media])?;
+                pass(Duration::from_micros(self.prng.below(60_000)));
+                self.kill("restart", &[Media])?;
+                Ok(2)
+            }
+            Scenario::Seal => {
+                let folder = self.recorder.store().join("segments");
+                self.recorder.until("a segment being written", |_| is_sealing(&folder))?;
+                pass(Duration::from_micros(self.prng.below(5_000)));
+                self.kill("seal", turn(&[&[Media], &[Media], &[Control]]))
+            }
+            Scenario::Rekey => self.kill("rekey", turn(&[&[Media], &[Control], &[Media, Control]])),
+            Scenario::Invite => self.kill("invite", turn(&[&[Media], &[Control]])),
+            Scenario::Faults => Ok(0),
+        }
+    }
+
+    fn kill(&mut self, phase: &'static str, roles: &'static [Role]) -> Result<u64, String> {
+        let (victims, at_ns) = self.recorder.kill(roles)?;
+        if roles.contains(&Role::Keeper) {
+            let wait = match self.options.scenario {
+                Scenario::All => self.prng.below(2_000),
+                _ => self.prng.below(500),
+            };
+            pass(Duration::from_millis(wait));
+            self.recorder.serve_again()?;
+        }
+        for (role, before) in roles.iter().zip(victims) {
+            self.recorder.succeeds(*role, before)?;
+        }
+        let signalling_ms = match roles {
+            [Role::Control] => {
+                self.recorder.answers_options()?;
+                Some((monotonic_ns() - at_ns) as f64 / 1e6)
+            }
+            _ => None,
+        };
+        let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+        self.kills.push(Kill { roles: names.join("+"), phase, at_ns, gap_ms: None, signalling_ms });
+        Ok(1)
+    }
+
+    /// A load after the other, and a kill while each is being set up.
+    fn bursts(&mut self, kills: u64) -> Result<Vec<Value>, String> {
+        let mut loads = Vec::new();
+        for done in 0..kills {
+            let load = self.load(1.0);
+            load.reaches("inviting", PATIENCE)?;
+            pass(Duration::from_micros(self.prng.below(150_000)));
+            self.strike(done)?;
+            loads.push(load.end()?);
+        }
+        Ok(loads)
+    }
+}
+
+/// Lets a random while pass: the instants of kills are what is drawn here, nothing waits for it.
+fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    {
+        std::thread::sleep(left);
+    }
+}
+
+fn is_sealing(folder: &Path) -> Option<()> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    entries
+        .flatten()
+        .any(|entry| entry.path().extension().is_some_and(|e| e == "tmp"))
+        .then_some(())
+}
