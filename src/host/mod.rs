@@ -1,7 +1,6 @@
 //! The adapters: what the ports of `base` mean on this operating system.
 
 pub mod affinity;
-pub mod bundle;
 pub mod clock;
 pub mod disk;
 pub mod drops;
@@ -11,6 +10,7 @@ pub mod facts;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod keyfile;
+pub mod letter;
 pub mod mapped;
 pub mod process;
 pub mod recvmmsg;

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -14,11 +14,11 @@ use std::time::Duration;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::base::limits::FRAME_FDS_MAX;
-use crate::host::bundle;
 
 /// Not polled: a manager that polls drops a descriptor at its first error, and an ICMP answer to a
 /// report of ours is one.
 const STORE: &str = "FDSTORE=1\nFDNAME=floortape\nFDPOLL=0";
+const FORGET: &str = "FDSTOREREMOVE=1\nFDNAME=floortape";
 
 /// Says `state` (such as `READY=1`) to the service manager, where there is one.
 pub fn say(state: &str) {
@@ -28,17 +28,23 @@ pub fn say(state: &str) {
     }
 }
 
-/// Gives the service manager copies of `fds` to hold, bundled; they come back to the next start
-/// among [`crate::host::process::handed_over`]. `false` where there is none. Whether it has room for
-/// them (`FileDescriptorStoreMax=`), it does not tell.
-pub fn store(fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(false) };
-    let bundles = bundle::pack(fds)?;
-    let bundles: Vec<_> = bundles.iter().map(AsFd::as_fd).collect();
-    for part in bundles.chunks(FRAME_FDS_MAX) {
-        send(&path, STORE, part)?;
+/// Gives the service manager copies of `letters` to hold ([`crate::host::letter`]); they come back
+/// to each start of a keeper ([`crate::host::process::handed_over`]) until the service has stopped.
+/// Whether it has room for them (`FileDescriptorStoreMax=`), it does not tell.
+pub fn store(letters: &[OwnedFd]) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    for part in letters.chunks(FRAME_FDS_MAX) {
+        let fds: Vec<_> = part.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = send(&path, STORE, &fds) {
+            tracing::warn!("the service manager holds no descriptors of ours: {error}");
+            return;
+        }
     }
-    Ok(true)
+}
+
+/// Lets go of everything that the service manager holds for us.
+pub fn forget() {
+    say(FORGET);
 }
 
 /// How often `WATCHDOG=1` has to be said: half of what the manager waits; `None` where it does not.
