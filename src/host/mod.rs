@@ -3,6 +3,7 @@
 pub mod affinity;
 pub mod clock;
 pub mod disk;
+pub mod door;
 pub mod drops;
 pub mod engine;
 pub mod entropy;
@@ -19,6 +20,7 @@ pub mod signal;
 pub mod signing;
 pub mod socket;
 pub mod sqlite;
+pub mod survivor;
 pub mod uring;
 pub mod uring_permit;
 pub mod volume;

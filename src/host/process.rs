@@ -1,11 +1,12 @@
 //! Children of keeper: the same binary under another `argv[0]`, one link as standard input; and what
-//! the service manager hands to keeper.
+//! the service manager, or an older image of this process, hands to keeper.
 #![expect(unsafe_code, reason = "inherited descriptors are numbers until somebody claims them")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child as StdChild, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::FdFlags;
@@ -23,8 +24,13 @@ impl Child {
     ///
     /// It stands in a process group of its own, so that ^C in a terminal reaches keeper first.
     /// `/proc/self/exe` names the running binary even when its file was replaced meanwhile.
-    pub fn start(name: &str, link: OwnedFd) -> io::Result<Self> {
-        let child = Command::new("/proc/self/exe")
+    /// `without`: names of the environment that it does not get.
+    pub fn start(name: &str, link: OwnedFd, without: &[&str]) -> io::Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        for name in without {
+            command.env_remove(name);
+        }
+        let child = command
             .arg0(name)
             .process_group(0)
             .stdin(Stdio::from(link))
@@ -97,6 +103,48 @@ pub fn handed_over() -> Vec<OwnedFd> {
         Some(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) })
     };
     (LISTEN_FIRST..LISTEN_FIRST.saturating_add(count)).filter_map(claim).collect()
+}
+
+/// The threads of a process with what they do, for an alarm: `worker-0 S poll_schedule_timeout`.
+/// State D waits for a device and cannot be killed (proc(5)).
+pub fn threads(pid: u32) -> String {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return "gone".to_owned();
+    };
+    let describe = |path: std::path::PathBuf| {
+        let read = |name| std::fs::read_to_string(path.join(name)).unwrap_or_default();
+        let stat = read("stat");
+        let state = stat.rsplit_once(')').and_then(|(_, after)| after.split_whitespace().next());
+        format!("{} {} {}", read("comm").trim(), state.unwrap_or("?"), read("wchan").trim())
+    };
+    let threads: Vec<_> = entries.flatten().map(|entry| describe(entry.path())).collect();
+    threads.join(", ")
+}
+
+/// Lets a descriptor live through the next exec of this process.
+pub fn keep_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(fd, FdFlags::empty())?)
+}
+
+/// The descriptor whose number the environment gives under `name`: one that an earlier image of this
+/// process kept on exec. `None` where there is none, and on every call after the first.
+pub fn inherited(name: &'static str) -> Option<OwnedFd> {
+    static TAKEN: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    let mut taken = TAKEN.lock().expect("nobody panics while it is held");
+    if taken.contains(&name) {
+        return None;
+    }
+    taken.push(name);
+    let number: RawFd = std::env::var(name).ok()?.parse().ok().filter(|number| *number > 2)?;
+    // A number that the environment made up names nothing, or what we do not know.
+    std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).ok()?;
+    // SAFETY: the descriptor is open, as just seen, above the standard three, and came through exec:
+    // nothing in this image owns it, since `inherit` is called before this process opens anything
+    // that it keeps, and `TAKEN` gives each name once.
+    // JUSTIFICATION: a descriptor that came through exec has no owner that a safe function could ask.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC).ok()?;
+    Some(fd)
 }
 
 /// Forbids core files for us and our children: they would hold keys.

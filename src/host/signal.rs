@@ -1,4 +1,4 @@
-//! SIGTERM and SIGHUP as a descriptor (signalfd(2)), for a program without tokio. SIGINT is ctrlc's.
+//! SIGTERM, SIGHUP and SIGUSR2 as a descriptor (signalfd(2)), for a program without tokio. SIGINT is ctrlc's.
 #![expect(unsafe_code, reason = "neither rustix nor std has signalfd or the signal mask")]
 
 use std::io;
@@ -12,16 +12,18 @@ pub enum Asked {
     Terminate,
     /// SIGHUP.
     Reload,
+    /// SIGUSR2.
+    Upgrade,
 }
 
-/// The blocked signals SIGTERM and SIGHUP, readable.
+/// The blocked signals, readable.
 #[derive(Debug)]
 pub struct Signals {
     fd: OwnedFd,
 }
 
 impl Signals {
-    /// Blocks both signals for the calling thread and what it starts from now on. Call it before
+    /// Blocks these signals for the calling thread and what it starts from now on. Call it before
     /// any other thread exists.
     ///
     /// Children inherit the mask, on purpose: a service manager signals the whole group, and the
@@ -35,6 +37,7 @@ impl Signals {
             libc::sigemptyset(set.as_mut_ptr());
             libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
             libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGUSR2);
             let failed = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
             if failed != 0 {
                 return Err(io::Error::from_raw_os_error(failed));
@@ -61,6 +64,7 @@ impl Signals {
         Ok(match number.cast_signed() {
             libc::SIGTERM => Some(Asked::Terminate),
             libc::SIGHUP => Some(Asked::Reload),
+            libc::SIGUSR2 => Some(Asked::Upgrade),
             _ => None,
         })
     }

@@ -2,10 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+
+use super::survivor;
 
 /// Version of the store's layout.
 pub const VERSION: u32 = 1;
@@ -61,6 +65,29 @@ impl Lock {
     pub fn file(&self) -> &File {
         &self.0
     }
+
+    /// The lock of `store` as another process held it: a copy of its descriptor. We are its holder
+    /// from now on.
+    pub fn taken_over(fd: OwnedFd, store: &Path) -> Result<Self, VolumeError> {
+        let path = store.join("lock");
+        let mut file = File::from(fd);
+        let named = |error: io::Error| VolumeError::Io { path: path.clone(), error };
+        let (ours, there) =
+            (file.metadata().map_err(named)?, std::fs::metadata(&path).map_err(named)?);
+        if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+            let other = io::Error::other("the lock that was handed over is another store's");
+            return Err(VolumeError::Io { path, error: other });
+        }
+        sign(&mut file).map_err(|error| VolumeError::Io { path, error })?;
+        Ok(Lock(file))
+    }
+}
+
+/// Writes our process number into the lock.
+fn sign(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
 }
 
 /// Takes the lock of `store`, which is made if it is not there.
@@ -89,16 +116,14 @@ pub fn lock(store: &Path) -> Result<Lock, VolumeError> {
         }
         Err(error) => return Err(failed(&path, error.into())),
     }
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(|error| failed(&path, error))?;
+    sign(&mut file).map_err(|error| failed(&path, error))?;
     Ok(Lock(file))
 }
 
-/// Whether the process that `InUse` names is alive.
+/// Whether the process that `InUse` names is alive. We ourselves are not: our number stands there
+/// when this process held the store under an older image.
 pub fn holder_lives(holder: &str) -> bool {
-    holder.parse::<u32>().is_ok_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+    holder.parse().is_ok_and(|pid| pid != std::process::id() && survivor::lives(pid))
 }
 
 /// Reads `volume.json` of `store`.
@@ -166,7 +191,8 @@ mod tests {
         match lock(&store) {
             Err(VolumeError::InUse { holder, .. }) => {
                 assert_eq!(holder, std::process::id().to_string());
-                assert!(holder_lives(&holder));
+                assert!(!holder_lives(&holder), "it is ourselves, as after an upgrade");
+                assert!(holder_lives("1"));
             }
             other => panic!("expected InUse, found {other:?}"),
         }

@@ -239,7 +239,8 @@ pub enum Frame {
         /// Sizes.
         geometry: Geometry,
     },
-    /// Two descriptors per slot, RTP then RTCP; none to control, which only needs the addresses.
+    /// Two descriptors per slot, RTP then RTCP. Control needs the addresses only; it holds the sockets
+    /// for a keeper to come, should the others die (F03, F04).
     Slots {
         /// First slot of the run; slot n belongs to worker n mod workers, as its number n div workers.
         first: Slot,
@@ -359,6 +360,42 @@ pub enum Frame {
     /// seconds, a media that came up over fresh memory receives nothing: packets wait in the
     /// sockets for their streams.
     Resumed,
+    /// A role whose keeper is gone → the next keeper (F03): what it holds. `Memory`, `Slots` and `Go`
+    /// follow as at a start. One descriptor: the lock of the store.
+    Estate {
+        /// What the holder reads and writes.
+        versions: Versions,
+        /// JSON of the configuration that the memory was made for.
+        config: String,
+    },
+    /// Media and control → keeper, each second: the loop that answers frames still turns (F07).
+    Beat,
+}
+
+/// Versions of what one binary leaves to another. The frames' own version stands in every head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Shared memory: state, receive buffers, records in the ring.
+    pub memory: u64,
+    /// Log files.
+    pub log: u32,
+    /// Segments.
+    pub segment: u32,
+}
+
+impl Versions {
+    /// Those of this binary.
+    pub const OURS: Self = Versions {
+        memory: crate::plane::handoff::layout::VERSION,
+        log: crate::store::log::VERSION,
+        segment: crate::store::segment::VERSION,
+    };
+}
+
+impl std::fmt::Display for Versions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "memory {}, log {}, segment {}", self.memory, self.log, self.segment)
+    }
 }
 
 /// Why bytes are no frame.

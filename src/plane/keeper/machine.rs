@@ -46,6 +46,17 @@ impl Role {
     }
 }
 
+/// What keeper begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Fresh memory: nothing is being recorded yet, so a role that cannot start ends the server.
+    Fresh,
+    /// The memory of a keeper that died: recordings are under way, so nobody gives up (F03).
+    Kept,
+    /// The same after an upgrade: a role that cannot start sends us back to the version before (F09).
+    Upgraded,
+}
+
 /// Something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -59,6 +70,8 @@ pub enum Event {
     Terminate,
     /// SIGINT.
     Interrupt,
+    /// A role has stood still for too long (F07).
+    Hangs(Role),
     /// Nothing but the time.
     Tick,
 }
@@ -94,6 +107,8 @@ pub enum Act {
     Kill(Role),
     /// Both roles are ready for the first time.
     Announce,
+    /// Become the version before again: a role of this one does not start.
+    GoBack,
     /// All is over.
     Exit(Outcome),
 }
@@ -141,6 +156,7 @@ enum Phase {
 /// See the module's description.
 #[derive(Debug)]
 pub struct Machine {
+    begin: Begin,
     phase: Phase,
     media: Child,
     control: Child,
@@ -151,8 +167,9 @@ pub struct Machine {
 
 impl Machine {
     /// A keeper at `now` that holds everything and has started nothing.
-    pub fn new(now: Mono) -> Self {
+    pub fn new(now: Mono, begin: Begin) -> Self {
         let mut machine = Machine {
+            begin,
             phase: Phase::Running,
             media: Child::new(),
             control: Child::new(),
@@ -184,6 +201,13 @@ impl Machine {
                 Phase::Stopping { .. } | Phase::Over => {}
             },
             Event::Interrupt => self.stop(now, Outcome::Interrupted),
+            Event::Hangs(role) => {
+                if self.child(role).life == Life::Ready {
+                    // Killed once; it comes back through its death, whenever that is.
+                    self.child(role).life = Life::Running;
+                    self.acts.push_back(Act::Kill(role));
+                }
+            }
         }
         self.turn(now);
     }
@@ -242,7 +266,11 @@ impl Machine {
         // A role that says no before anything was recorded (a port in use, a store it cannot read)
         // would say no again: end with its own code. A signal is no such answer.
         if let (false, false, Some(code)) = (stopping, announced, code) {
-            self.stop(now, Outcome::Failed(code));
+            match self.begin {
+                Begin::Fresh => self.stop(now, Outcome::Failed(code)),
+                Begin::Kept => {}
+                Begin::Upgraded => self.acts.push_back(Act::GoBack),
+            }
         }
         let asked = matches!(self.outcome, Outcome::Clean | Outcome::Interrupted);
         if stopping && asked && role == Role::Media && code != Some(0) {
@@ -326,7 +354,7 @@ mod tests {
     }
 
     fn ready() -> Machine {
-        let mut machine = Machine::new(ms(0));
+        let mut machine = Machine::new(ms(0), Begin::Fresh);
         assert_eq!(acts(&mut machine), [start(Role::Media, 1)]);
         machine.handle(ms(1), Event::Ready(Role::Media));
         assert_eq!(acts(&mut machine), [start(Role::Control, 1)]);
@@ -397,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_role_that_says_no_before_ready_ends_the_server_with_its_code() {
-        let mut machine = Machine::new(ms(0));
+        let mut machine = Machine::new(ms(0), Begin::Fresh);
         machine.handle(ms(1), Event::Ready(Role::Media));
         acts(&mut machine);
         machine.handle(ms(2), Event::Died(Role::Control, Some(75)));
@@ -407,8 +435,35 @@ mod tests {
     }
 
     #[test]
+    fn f03_with_recordings_under_way_a_role_that_says_no_is_asked_again() {
+        let mut machine = Machine::new(ms(0), Begin::Kept);
+        assert_eq!(acts(&mut machine), [start(Role::Media, 1)]);
+        machine.handle(ms(1), Event::Died(Role::Media, Some(74)));
+        assert_eq!(acts(&mut machine), [start(Role::Media, 2)]);
+    }
+
+    #[test]
+    fn f09_an_upgrade_whose_role_says_no_goes_back() {
+        let mut machine = Machine::new(ms(0), Begin::Upgraded);
+        acts(&mut machine);
+        machine.handle(ms(1), Event::Died(Role::Media, Some(78)));
+        assert_eq!(acts(&mut machine)[0], Act::GoBack);
+    }
+
+    #[test]
+    fn f07_a_role_that_hangs_is_killed_once_and_comes_back_when_it_is_gone() {
+        let mut machine = ready();
+        machine.handle(ms(5_000), Event::Hangs(Role::Media));
+        assert_eq!(acts(&mut machine), [Act::Kill(Role::Media)]);
+        machine.handle(ms(5_100), Event::Hangs(Role::Media));
+        assert_eq!(acts(&mut machine), [], "it cannot be killed more than once");
+        machine.handle(ms(5_200), Event::Died(Role::Media, None));
+        assert_eq!(acts(&mut machine), [start(Role::Media, 2)]);
+    }
+
+    #[test]
     fn a_role_killed_before_ready_is_started_again() {
-        let mut machine = Machine::new(ms(0));
+        let mut machine = Machine::new(ms(0), Begin::Fresh);
         acts(&mut machine);
         machine.handle(ms(2), Event::Died(Role::Media, None));
         assert_eq!(acts(&mut machine), [start(Role::Media, 2)]);

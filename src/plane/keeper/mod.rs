@@ -2,5 +2,7 @@
 //! no descriptor and no clock: `shell::serve::keeper` does what it says.
 
 mod machine;
+mod watch;
 
-pub use machine::{Act, Event, Machine, Outcome, Role};
+pub use machine::{Act, Begin, Event, Machine, Outcome, Role};
+pub use watch::Watch;

@@ -6,6 +6,7 @@ use crate::shell::cmd::check::{ConfigArgs, told};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::log;
 use crate::shell::serve::keeper;
+use crate::shell::serve::upgrade::{self, Handed};
 
 /// Record: run the server in the foreground until SIGTERM (drains; a second one ends at once).
 #[derive(clap::Args)]
@@ -16,11 +17,19 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
+    // First of all: nothing may have been opened yet.
+    let handed = Handed::inherit();
     let ConfigArgs { file, sets } = args.config;
     // Both are read before anything of ours takes memory or descriptors.
     let machine = facts::machine();
     let load = || config::load_for(file.as_deref(), &sets, &machine);
-    let loaded = load().map_err(told)?;
+    let loaded = match load().map_err(told) {
+        Ok(loaded) => loaded,
+        Err(failure) => {
+            log::start("info");
+            return Err(upgrade::failed(handed, failure));
+        }
+    };
     log::start(&loaded.log.level);
     // Too small a disk is no reason not to start: calls get 503 until there is room (F11).
     if let Ok(free) = facts::disk_free_bytes(&loaded.store.dir)
@@ -28,5 +37,5 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     {
         tracing::warn!("{shortfall}");
     }
-    keeper::run(loaded, &load)
+    keeper::run(loaded, handed, &load)
 }

@@ -4,28 +4,40 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::base::ids::{Slot, WorkerId};
-use crate::base::limits::FRAME_FDS_MAX;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use crate::base::ids::WorkerId;
 use crate::base::ports::Region;
 use crate::config::model::Config;
 use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
-use crate::host::{keyfile, signing};
+use crate::host::{keyfile, seqpacket, signing};
 use crate::plane::handoff::frame::Frame;
-use crate::plane::handoff::layout::{AT_INCARNATION, Geometry};
+use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
 use crate::shell::exit::{Exit, Failure};
-use crate::shell::serve::link::Link;
+use crate::shell::serve::estate;
+use crate::shell::serve::link::{self, Link, SlotPorts, Taken, WorkerMemory};
 
-/// Slots in one frame: two descriptors each.
-const SLOTS_PER_FRAME: usize = FRAME_FDS_MAX / 2;
-/// The roles of a keeper that was killed end by themselves; this is how long we wait for them.
+/// How long we try to reach the roles of a keeper that was killed. Those that record nothing end by
+/// themselves within that time.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(10);
+/// A killed process is gone within milliseconds, unless it hangs in the kernel.
+const END_WAIT: Duration = Duration::from_secs(30);
+
+/// Of a queue that holds everything: the frames of the head and of the memory, with what the kernel
+/// charges for them.
+const QUEUE_BYTES: usize = 256 << 10;
+/// The same of a slot: its address, and its share of a frame's charge.
+const QUEUE_BYTES_PER_SLOT: usize = 64;
+/// A queue that is full stays full: nobody reads it yet.
+const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
 /// See the module's description.
 pub(super) struct Holdings {
@@ -35,27 +47,67 @@ pub(super) struct Holdings {
     incarnation: u64,
     memory: Vec<Memory>,
     slots: Vec<PortPair>,
+    /// The configuration that memory and slots were made for, where another keeper made them.
+    held: Option<Config>,
 }
 
 struct Memory {
-    worker: WorkerId,
-    geometry: Geometry,
-    state: OwnedFd,
-    buffers: OwnedFd,
-    ring: OwnedFd,
-    /// Only to raise the incarnation.
+    fds: WorkerMemory,
+    /// To raise the incarnation, and to see the heartbeat.
     words: Mapped,
 }
 
+/// What there is to begin with.
+enum Found {
+    /// Nobody has the store.
+    Free(Lock),
+    /// A dead keeper's roles hold everything.
+    Roles(Box<Taken>),
+}
+
 impl Holdings {
-    /// Locks the store, makes the memory, reserves the ports: the order of the design.
+    /// Locks the store, makes the memory, reserves the ports: the order of the design. Where the
+    /// roles of a dead keeper still hold all that, it is taken over from them and they are ended
+    /// (F03): [`Self::held`] says so.
     pub(super) fn take(config: &Config) -> Result<Self, Failure> {
-        let lock = lock(config)?;
-        let fresh_id = uuid::Uuid::now_v7().to_string();
-        let (volume, incarnation) = volume::open(&config.store.dir, &fresh_id)?;
-        // Made here, under the lock and before any role, so that the roles only ever read them.
-        keyfile::load_or_make(&config.store.dir, &SystemEntropy)?;
-        signing::load_or_make(&config.store.dir, &SystemEntropy)?;
+        match find(&config.store.dir)? {
+            Found::Free(lock) => Self::make(config, lock),
+            Found::Roles(taken) => Self::take_over(config, *taken),
+        }
+    }
+
+    /// Takes what an older image of this very process put into a queue ([`Self::pack`]).
+    pub(super) fn unpack(config: &Config, queue: OwnedFd) -> Result<Self, Failure> {
+        Self::take_over(config, link::take(Link::from_fd(queue)?)?)
+    }
+
+    /// Puts all of it into the queue of a socket, which holds it for as long as it is open.
+    pub(super) fn pack(&self, config: &Config) -> io::Result<OwnedFd> {
+        let (ours, queue) = seqpacket::pair()?;
+        // Room for all of it: nobody reads before it is complete.
+        let bytes = QUEUE_BYTES + self.slots.len() * QUEUE_BYTES_PER_SLOT;
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&ours, bytes);
+        set_socket_timeout(&ours, Timeout::Send, Some(QUEUE_WAIT)).map_err(io::Error::from)?;
+        let link = Link::new(ours);
+        estate::send_head(&link, config, self.lock.file().as_fd())?;
+        self.send(&link)?;
+        link.send(0, Frame::Go, &[])?;
+        Ok(queue.into_fd())
+    }
+
+    /// Memory and sockets.
+    fn send(&self, link: &Link) -> io::Result<()> {
+        for memory in &self.memory {
+            estate::send_memory(link, &memory.fds)?;
+        }
+        let ports: Vec<SocketAddr> = self.slots.iter().map(|pair| pair.address).collect();
+        estate::send_slots(link, &ports, |slot| {
+            [self.slots[slot].rtp.as_fd(), self.slots[slot].rtcp.as_fd()]
+        })
+    }
+
+    fn make(config: &Config, lock: Lock) -> Result<Self, Failure> {
+        let (volume, incarnation) = open(config)?;
         let media = &config.media;
         let wanted = config.slot_count() as usize;
         let slots = socket::reserve(media.address, media.ports.first, media.ports.last, wanted)
@@ -78,7 +130,47 @@ impl Holdings {
         let memory = (0..config.worker_count())
             .map(|worker| Memory::make(config, WorkerId(worker), slots.len() as u32))
             .collect::<io::Result<_>>()?;
-        Ok(Holdings { lock, volume, incarnation, memory, slots })
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held: None })
+    }
+
+    /// Everything is looked at before anybody is ended: what we cannot go on from goes on as it is
+    /// (F09).
+    fn take_over(config: &Config, taken: Taken) -> Result<Self, Failure> {
+        let Taken { config: held, lock, workers, slots, .. } = taken;
+        let refuse = |why: String| Failure::new(Exit::Config, format!("{why}; {GOES_ON}"));
+        let memory = workers
+            .into_iter()
+            .map(|fds| Memory::held(fds).map_err(|error| refuse(error.to_string())))
+            .collect::<Result<Vec<_>, _>>()?;
+        let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
+        if memory.is_empty() || slots.is_empty() {
+            return Err(refuse("the running recorder handed over no memory or no ports".into()));
+        }
+        let (volume, incarnation) = open(config)?;
+        for role in [Role::Control, Role::Media] {
+            let Some(survivor) = estate::survivor(&config.store.dir, role) else { continue };
+            if !survivor.end(END_WAIT)? {
+                let (name, pid) = (role.name(), survivor.pid());
+                let why = format!(
+                    "{name} (process {pid}) was killed and does not end: it hangs in \
+                                   the kernel, mostly on a disk"
+                );
+                return Err(Failure::new(Exit::TryAgain, why));
+            }
+        }
+        let lock = Lock::taken_over(lock, &config.store.dir)?;
+        tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held: Some(held) })
+    }
+
+    /// The configuration that memory and slots were made for, where another keeper made them.
+    pub(super) fn held(&self) -> Option<&Config> {
+        self.held.as_ref()
+    }
+
+    /// Monotonic ns of each worker's last turn.
+    pub(super) fn heartbeats(&self) -> Vec<u64> {
+        self.memory.iter().map(|memory| memory.words.load(AT_HEARTBEAT)).collect()
     }
 
     /// Port pairs held.
@@ -96,25 +188,13 @@ impl Holdings {
         peer: Option<OwnedFd>,
     ) -> Result<(), Failure> {
         let config_text = serde_json::to_string(config)?;
-        let setup = Frame::Setup { config: config_text, start, successor: start > 1 };
+        let successor = start > 1 || self.held.is_some();
+        let setup = Frame::Setup { config: config_text, start, successor };
         link.send(0, setup, &[self.lock.file().as_fd()])?;
         if role == Role::Media {
             self.raise_incarnation(config)?;
-            for memory in &self.memory {
-                let frame = Frame::Memory { worker: memory.worker, geometry: memory.geometry };
-                let fds = [memory.state.as_fd(), memory.buffers.as_fd(), memory.ring.as_fd()];
-                link.send(0, frame, &fds)?;
-            }
         }
-        for (run, pairs) in self.slots.chunks(SLOTS_PER_FRAME).enumerate() {
-            let first = Slot((run * SLOTS_PER_FRAME) as u32);
-            let ports: Vec<SocketAddr> = pairs.iter().map(|pair| pair.address).collect();
-            let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
-            if role == Role::Media {
-                fds.extend(pairs.iter().flat_map(|pair| [pair.rtp.as_fd(), pair.rtcp.as_fd()]));
-            }
-            link.send(0, Frame::Slots { first, ports }, &fds)?;
-        }
+        self.send(link)?;
         if let Some(peer) = peer {
             link.send(0, Frame::Link, &[peer.as_fd()])?;
         }
@@ -135,6 +215,10 @@ impl Holdings {
     }
 }
 
+/// What a refusal to take over ends with.
+const GOES_ON: &str = "the recorder that runs was not touched and goes on; take over with the \
+                       version that started it";
+
 impl Memory {
     fn make(config: &Config, worker: WorkerId, slot_count: u32) -> io::Result<Self> {
         let geometry = Geometry {
@@ -144,32 +228,77 @@ impl Memory {
         let name = |part: &str| format!("floortape-{part}-{}", worker.0);
         let state = mapped::create(&name("state"), geometry.state_bytes())?;
         let words = Mapped::map(state.as_fd(), geometry.state_bytes())?;
-        Ok(Memory {
-            worker,
-            geometry,
-            state,
-            buffers: mapped::create(&name("buffers"), geometry.buffers_bytes())?,
-            ring: mapped::create(&name("ring"), geometry.ring_bytes as usize)?,
-            words,
-        })
+        let buffers = mapped::create(&name("buffers"), geometry.buffers_bytes())?;
+        let ring = mapped::create(&name("ring"), geometry.ring_bytes as usize)?;
+        Ok(Memory { fds: WorkerMemory { worker, geometry, state, buffers, ring }, words })
+    }
+
+    /// Memory that another keeper made, checked.
+    fn held(fds: WorkerMemory) -> io::Result<Self> {
+        let words = Mapped::map(fds.state.as_fd(), fds.geometry.state_bytes())?;
+        layout::check(&words, fds.worker.0, &fds.geometry).map_err(io::Error::other)?;
+        Ok(Memory { fds, words })
     }
 }
 
-/// Takes the store's lock. Where only the roles of a dead keeper hold it, waits until they ended.
-fn lock(config: &Config) -> Result<Lock, Failure> {
+fn pair(slot: SlotPorts) -> Option<PortPair> {
+    let (rtp, rtcp) = slot.sockets?;
+    Some(PortPair { rtp, rtcp, address: slot.address })
+}
+
+/// Reads the volume and makes what the store must hold, under the lock and before any role, so that
+/// the roles only ever read it.
+fn open(config: &Config) -> Result<(Volume, u64), Failure> {
+    let fresh_id = uuid::Uuid::now_v7().to_string();
+    let opened = volume::open(&config.store.dir, &fresh_id)?;
+    keyfile::load_or_make(&config.store.dir, &SystemEntropy)?;
+    signing::load_or_make(&config.store.dir, &SystemEntropy)?;
+    Ok(opened)
+}
+
+/// Takes the store's lock. Where only the roles of a dead keeper hold it, takes over from them what
+/// they hold, or waits for their end.
+fn find(store: &Path) -> Result<Found, Failure> {
     let deadline = Instant::now() + PREDECESSOR_WAIT;
     loop {
-        match volume::lock(&config.store.dir) {
-            Ok(lock) => return Ok(lock),
-            Err(VolumeError::InUse { holder, .. })
-                if !volume::holder_lives(&holder) && Instant::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(error @ VolumeError::InUse { .. }) => {
-                return Err(Failure::new(Exit::TryAgain, error.to_string()));
+        let (error, holder) = match volume::lock(store) {
+            Ok(lock) => return Ok(Found::Free(lock)),
+            Err(VolumeError::InUse { store, holder }) => {
+                (VolumeError::InUse { store, holder: holder.clone() }, holder)
             }
             Err(error) => return Err(error.into()),
+        };
+        if volume::holder_lives(&holder) {
+            return Err(Failure::new(Exit::TryAgain, error.to_string()));
         }
+        for role in [Role::Media, Role::Control] {
+            match estate::knock(store, role) {
+                Ok(taken) => return Ok(Found::Roles(Box::new(taken))),
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    let why = format!("the recorder that runs is of another version: {error}");
+                    return Err(Failure::new(Exit::Config, format!("{why}; {GOES_ON}")));
+                }
+                Err(error) => tracing::debug!("{}: {error}", role.name()),
+            }
+        }
+        if Instant::now() >= deadline {
+            give_up(store)?;
+            return match volume::lock(store) {
+                Ok(lock) => Ok(Found::Free(lock)),
+                Err(error) => Err(Failure::new(Exit::TryAgain, error.to_string())),
+            };
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Roles that live and hand nothing over hang. Whoever started after them would write the same
+/// store: they are ended, and what they held is lost with them.
+fn give_up(store: &Path) -> Result<(), Failure> {
+    for role in [Role::Control, Role::Media] {
+        let Some(survivor) = estate::survivor(store, role) else { continue };
+        tracing::error!("{} (process {}) hangs: ending it", role.name(), survivor.pid());
+        survivor.end(END_WAIT)?;
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -18,38 +19,51 @@ use crate::host::process::{self, Child};
 use crate::host::signal::{Asked, Signals};
 use crate::host::{facts, seqpacket};
 use crate::plane::handoff::frame::Frame;
-use crate::plane::keeper::{Act, Event, Machine, Outcome, Role};
+use crate::plane::keeper::{Act, Begin, Event, Machine, Outcome, Role};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::estate;
 use crate::shell::serve::holdings::Holdings;
 use crate::shell::serve::link::Link;
 use crate::shell::serve::notify;
+use crate::shell::serve::upgrade::{self, Handed};
+use crate::shell::serve::vigil::{Seen, Vigil};
 
 /// A child that takes longer than this to take its frames hangs; it is killed and started again.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
 
+/// How often keeper looks at the heartbeats.
+pub(super) const LOOK_MS: u64 = 100;
+
 /// Runs the server until it is asked to end. `reload` reads the configuration anew, as on SIGHUP.
+/// `handed`: what an older image of this process left, if it was upgraded.
 pub fn run(
     mut config: Config,
+    mut handed: Handed,
     reload: &dyn Fn() -> Result<Config, Vec<Fault>>,
 ) -> Result<Exit, Failure> {
-    let signals = Signals::block()?;
-    let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let wake = interrupt.try_clone()?;
-    // Before any tokio exists in this process, and without the `termination` feature, which would
-    // take SIGTERM and SIGHUP as well.
-    ctrlc::set_handler(move || {
-        let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
-    })?;
-    #[cfg(feature = "faults")]
-    crate::host::faults::arm(1);
-    process::forbid_cores();
-    facts::raise_descriptors();
-    facts::raise_memlock();
-    config.store.dir = std::path::absolute(&config.store.dir)?;
-    let holdings = Holdings::take(&config)?;
-    let machine = Machine::new(SystemClock.mono());
-    let mut keeper =
-        Keeper { config, holdings, machine, media: None, control: None, signals, interrupt };
+    let begun = begin(&mut config, &mut handed);
+    let (signals, interrupt, holdings, image) = match begun {
+        Ok(begun) => begun,
+        Err(failure) => return Err(upgrade::failed(handed, failure)),
+    };
+    let now = SystemClock.mono();
+    let begin = match (holdings.held(), handed.can_go_back()) {
+        (None, _) => Begin::Fresh,
+        (Some(_), false) => Begin::Kept,
+        (Some(_), true) => Begin::Upgraded,
+    };
+    let mut keeper = Keeper {
+        config,
+        holdings,
+        machine: Machine::new(now, begin),
+        media: None,
+        control: None,
+        signals,
+        interrupt,
+        image,
+        handed: Some(handed),
+        vigil: Vigil::new(now),
+    };
     loop {
         while let Some(act) = keeper.machine.poll() {
             if let Act::Exit(outcome) = act {
@@ -59,6 +73,39 @@ pub fn run(
         }
         keeper.wait(reload)?;
     }
+}
+
+type Begun = (Signals, OwnedFd, Holdings, PathBuf);
+
+fn begin(config: &mut Config, handed: &mut Handed) -> Result<Begun, Failure> {
+    let signals = Signals::block()?;
+    let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let wake = interrupt.try_clone()?;
+    // Before any tokio exists in this process, and without the `termination` feature, which would
+    // take SIGTERM and SIGHUP as well.
+    ctrlc::set_handler(move || {
+        let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
+    })?;
+    process::forbid_cores();
+    facts::raise_descriptors();
+    facts::raise_memlock();
+    let image = std::env::current_exe()?;
+    config.store.dir = std::path::absolute(&config.store.dir)?;
+    let holdings = match handed.take()? {
+        Some(queue) => Holdings::unpack(config, queue)?,
+        None => Holdings::take(config)?,
+    };
+    if let Some(held) = holdings.held() {
+        let changed = keep_fixed(config, held);
+        if !changed.is_empty() {
+            tracing::warn!(
+                "recordings go on with the values before of {}; the new ones hold once the server \
+                 was ended and started",
+                changed.join(", ")
+            );
+        }
+    }
+    Ok((signals, interrupt, holdings, image))
 }
 
 fn ended(outcome: Outcome) -> Result<Exit, Failure> {
@@ -85,6 +132,11 @@ struct Keeper {
     control: Option<Running>,
     signals: Signals,
     interrupt: OwnedFd,
+    /// Where our binary lay when we started: where a newer one is looked for.
+    image: PathBuf,
+    /// The way back, until both roles are ready.
+    handed: Option<Handed>,
+    vigil: Vigil,
 }
 
 struct Running {
@@ -124,11 +176,15 @@ impl Keeper {
                 }
             }
             Act::Announce => self.announce(),
+            Act::GoBack => self.go_back(),
             Act::Exit(_) => {}
         }
     }
 
-    fn announce(&self) {
+    fn announce(&mut self) {
+        if let Some(mut handed) = self.handed.take() {
+            handed.settle();
+        }
         let list = |list: &[std::net::SocketAddr]| {
             let texts: Vec<_> = list.iter().map(ToString::to_string).collect();
             if texts.is_empty() { "none".to_owned() } else { texts.join(" ") }
@@ -147,7 +203,11 @@ impl Keeper {
     fn start(&mut self, role: Role, start: u64) -> Result<(), Failure> {
         let (ours, theirs) = seqpacket::pair()?;
         set_socket_timeout(&ours, Timeout::Send, Some(HAND_OVER_WAIT)).map_err(io::Error::from)?;
-        let child = Child::start(role.name(), theirs.into_fd())?;
+        let child = Child::start(role.name(), theirs.into_fd(), &upgrade::ENVIRONMENT)?;
+        if let Err(error) = estate::mark(&self.config.store.dir, role, child.pid()) {
+            tracing::warn!("cannot note the process of {}: {error}", role.name());
+        }
+        self.vigil.started(role);
         if start > 1 {
             tracing::warn!("{} started again as process {}", role.name(), child.pid());
         }
@@ -168,6 +228,29 @@ impl Keeper {
         let handed = self.holdings.hand_over(&link, role, start, &self.config, peer);
         *self.place(role) = Some(Running { child, link: Some(link) });
         handed
+    }
+
+    /// Becomes the binary that now lies where ours did (F09). Comes back where that cannot be.
+    fn upgrade(&self) {
+        let error = match upgrade::probe(&self.image) {
+            Ok(version) => {
+                tracing::warn!("upgrading to {version}, {}", self.image.display());
+                self.holdings
+                    .pack(&self.config)
+                    .map_or_else(|error| error, |queue| upgrade::upgrade(&self.image, &queue))
+            }
+            Err(error) => error,
+        };
+        tracing::error!("not upgraded, going on as before: {}: {error}", self.image.display());
+    }
+
+    /// The other way round. Where even that cannot be, the roles are tried again.
+    fn go_back(&mut self) {
+        let Some(handed) = self.handed.take() else { return };
+        match self.holdings.pack(&self.config) {
+            Ok(queue) => drop(handed.go_back(Some(queue), "a role ended instead of starting")),
+            Err(error) => tracing::error!("cannot go back: {error}"),
+        }
     }
 
     /// A role that could not be handed its start: kill it, so that it is reaped and tried again; if
@@ -201,12 +284,12 @@ impl Keeper {
             fds.push(PollFd::new(&running.child, PollFlags::IN));
             fds.extend(running.link.iter().map(|link| PollFd::new(link, PollFlags::IN)));
         }
-        let timeout = self.machine.wake().map(|at| {
-            // Rounded up, so that the machine finds its time has come.
-            let ms = at.since(SystemClock.mono()).div_ceil(1_000_000) as i64;
-            Timespec { tv_sec: ms / 1_000, tv_nsec: ms % 1_000 * 1_000_000 }
-        });
-        match poll(&mut fds, timeout.as_ref()) {
+        let now = SystemClock.mono();
+        // Rounded up, so that the machine finds its time has come.
+        let wake = self.machine.wake().map_or(LOOK_MS, |at| at.since(now).div_ceil(1_000_000));
+        let ms = wake.min(LOOK_MS) as i64;
+        let timeout = Timespec { tv_sec: ms / 1_000, tv_nsec: ms % 1_000 * 1_000_000 };
+        match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(io::Error::from(error).into()),
         }
@@ -227,10 +310,22 @@ impl Keeper {
                     self.machine.handle(SystemClock.mono(), Event::Terminate);
                 }
                 Asked::Reload => self.reload(reload),
+                Asked::Upgrade => self.upgrade(),
             }
         }
+        self.look();
         self.machine.handle(SystemClock.mono(), Event::Tick);
         Ok(())
+    }
+
+    /// Looks at the heartbeats (F07), and tells the service manager while they beat.
+    fn look(&mut self) {
+        let now = SystemClock.mono();
+        let seen = Seen { now, workers: &self.holdings.heartbeats() };
+        let Some(role) = self.vigil.look(&seen) else { return };
+        let pid = self.place(role).as_ref().map_or(0, |running| running.child.pid());
+        tracing::error!("{} (process {pid}) hangs: {}", role.name(), process::threads(pid));
+        self.machine.handle(now, Event::Hangs(role));
     }
 
     /// Takes the frames of a role.
@@ -242,7 +337,14 @@ impl Keeper {
             };
             let event = match link.try_recv() {
                 Ok(received) => match received.frame {
-                    Frame::Ready => Event::Ready(role),
+                    Frame::Ready => {
+                        self.vigil.ready(role, SystemClock.mono(), &self.holdings.heartbeats());
+                        Event::Ready(role)
+                    }
+                    Frame::Beat => {
+                        self.vigil.beat(role);
+                        continue;
+                    }
                     Frame::Drained => Event::Drained,
                     _ => {
                         tracing::warn!("{} sent a frame that is not for keeper", role.name());
@@ -272,6 +374,7 @@ impl Keeper {
         if !status.success() {
             tracing::warn!("{} (process {pid}) ended: {status}", role.name());
         }
+        self.vigil.died(role, SystemClock.mono(), &self.holdings.heartbeats());
         let code = match status.signal() {
             Some(_) => None,
             None => status.code().map(|code| code as u8),
@@ -315,18 +418,60 @@ impl Keeper {
 /// Keys that keeper's holdings depend on, as far as they differ.
 fn fixed_keys_changed(old: &Config, new: &Config) -> Vec<&'static str> {
     [
-        ("media.address", old.media.address != new.media.address),
-        ("media.ports", old.media.ports != new.media.ports),
-        ("media.streams_max", old.media.streams_max != new.media.streams_max),
-        ("cpu.workers", old.worker_count() != new.worker_count()),
         ("store.dir", old.store.dir != new.store.dir),
-        ("store.journal_dir", old.journal_dir() != new.journal_dir()),
-        ("store.ring_seconds", old.ring_bytes() != new.ring_bytes()),
-        ("store.segment_mib", old.segment_bytes() != new.segment_bytes()),
         ("sip.udp", old.sip.udp != new.sip.udp),
         ("sip.tcp", old.sip.tcp != new.sip.tcp),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))
+    .chain(keep_fixed(&mut new.clone(), old))
     .collect()
+}
+
+/// Gives `new` the values of `held` that memory and ports were made for; the keys that differed.
+fn keep_fixed(new: &mut Config, held: &Config) -> Vec<&'static str> {
+    fn keep<T: Clone + PartialEq>(
+        key: &'static str,
+        new: &mut T,
+        held: &T,
+        changed: &mut Vec<&'static str>,
+    ) {
+        if new != held {
+            new.clone_from(held);
+            changed.push(key);
+        }
+    }
+    let mut changed = Vec::new();
+    let workers = held.worker_count();
+    let (media, store) = (&mut new.media, &mut new.store);
+    keep("media.address", &mut media.address, &held.media.address, &mut changed);
+    keep("media.ports", &mut media.ports, &held.media.ports, &mut changed);
+    keep("media.streams_max", &mut media.streams_max, &held.media.streams_max, &mut changed);
+    keep("store.journal_dir", &mut store.journal_dir, &held.store.journal_dir, &mut changed);
+    keep("store.ring_seconds", &mut store.ring_seconds, &held.store.ring_seconds, &mut changed);
+    keep("store.segment_mib", &mut store.segment_mib, &held.store.segment_mib, &mut changed);
+    if new.worker_count() != workers {
+        new.cpu.workers = workers;
+        changed.push("cpu.workers");
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_memory_was_made_for_stays_and_the_rest_changes() {
+        let held = Config::default();
+        let mut new = held.clone();
+        new.media.streams_max += 1;
+        new.store.commit_ms += 1;
+        new.cpu.workers = held.worker_count() + 1;
+        assert_eq!(fixed_keys_changed(&held, &new), ["media.streams_max", "cpu.workers"]);
+        assert_eq!(keep_fixed(&mut new, &held), ["media.streams_max", "cpu.workers"]);
+        assert_eq!(new.worker_count(), held.worker_count());
+        assert_eq!(new.media.streams_max, held.media.streams_max);
+        assert_eq!(new.store.commit_ms, held.store.commit_ms + 1);
+    }
 }

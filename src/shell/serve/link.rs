@@ -13,7 +13,7 @@ use crate::base::limits::FRAME_BYTES_MAX;
 use crate::config::model::Config;
 use crate::host::process;
 use crate::host::seqpacket::SeqPacket;
-use crate::plane::handoff::frame::{Envelope, Frame};
+use crate::plane::handoff::frame::{Envelope, Frame, FrameError, Versions};
 use crate::plane::handoff::layout::Geometry;
 
 /// A frame as it arrived.
@@ -133,7 +133,10 @@ fn parse(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> io::Result<Received> 
         }
         other => other?,
     };
-    let envelope = Envelope::parse(&bytes).map_err(wrong)?;
+    let envelope = Envelope::parse(&bytes).map_err(|error| match error {
+        FrameError::Version { .. } => io::Error::new(io::ErrorKind::Unsupported, error),
+        other => wrong(other),
+    })?;
     if fds.len() != usize::from(envelope.fds) {
         let (expected, found) = (envelope.fds, fds.len());
         return Err(wrong(format!("a frame of {expected} descriptors came with {found}")));
@@ -165,7 +168,7 @@ pub struct SlotPorts {
     pub slot: Slot,
     /// Address of the RTP socket; RTCP is one port above.
     pub address: SocketAddr,
-    /// RTP and RTCP socket; control gets none.
+    /// RTP and RTCP socket.
     pub sockets: Option<(OwnedFd, OwnedFd)>,
 }
 
@@ -181,7 +184,7 @@ pub struct Start {
     pub successor: bool,
     /// The store's lock. Hold it to the end: nobody may open the store while a role still writes.
     pub lock: OwnedFd,
-    /// Memory by worker; empty for control.
+    /// Memory by worker; control only holds it, for whoever takes over (F03).
     pub workers: Vec<WorkerMemory>,
     /// All slots, by number.
     pub slots: Vec<SlotPorts>,
@@ -205,9 +208,21 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
     crate::host::faults::arm(start);
     let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Setup"))?;
     let config = serde_json::from_str(&config)?;
+    let Contents { workers, slots, peer } = contents(&mut keeper)?;
+    Ok(Start { keeper, config, start, successor, lock, workers, slots, peer })
+}
+
+/// What stands between the first frame and `Go`.
+struct Contents {
+    workers: Vec<WorkerMemory>,
+    slots: Vec<SlotPorts>,
+    peer: Option<Link>,
+}
+
+fn contents(from: &mut Link) -> io::Result<Contents> {
     let (mut workers, mut slots, mut peer) = (Vec::new(), Vec::new(), None);
     loop {
-        let Received { frame, fds, .. } = keeper.recv()?;
+        let Received { frame, fds, .. } = from.recv()?;
         match frame {
             Frame::Memory { worker, geometry } => {
                 let [state, buffers, ring] = <[OwnedFd; 3]>::try_from(fds)
@@ -226,18 +241,40 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
                 }
             }
             Frame::Link => peer = one(fds)?,
-            Frame::Go => {
-                #[cfg(feature = "faults")]
-                match workers.is_empty() {
-                    true => crate::base::faults::pass("control.before_go"),
-                    false => crate::base::faults::pass("worker.before_go"),
-                }
-                break;
-            }
+            Frame::Go => return Ok(Contents { workers, slots, peer }),
             _ => return Err(wrong("expected Memory, Slots, Link or Go before the start")),
         }
     }
-    Ok(Start { keeper, config, start, successor, lock, workers, slots, peer })
+}
+
+/// What a role whose keeper is gone hands to the next keeper.
+pub struct Taken {
+    /// What the holder reads and writes; [`Versions::OURS`], or nothing else could be read.
+    pub versions: Versions,
+    /// The configuration that the memory was made for.
+    pub config: Config,
+    /// The store's lock.
+    pub lock: OwnedFd,
+    /// Memory by worker.
+    pub workers: Vec<WorkerMemory>,
+    /// All slots with their sockets, by number.
+    pub slots: Vec<SlotPorts>,
+}
+
+/// Takes what a role holds. `Unsupported` where it is of a version that this binary cannot go on
+/// from: nothing has been touched then.
+pub fn take(mut from: Link) -> io::Result<Taken> {
+    let Received { frame: Frame::Estate { versions, config }, mut fds, .. } = from.recv()? else {
+        return Err(wrong("expected Estate as the first frame"));
+    };
+    if versions != Versions::OURS {
+        let why = format!("it holds {versions}; this binary knows {}", Versions::OURS);
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Estate"))?;
+    let config = serde_json::from_str(&config)?;
+    let Contents { workers, slots, .. } = contents(&mut from)?;
+    Ok(Taken { versions, config, lock, workers, slots })
 }
 
 /// The link in the descriptors of a `Link` frame.

@@ -2,12 +2,15 @@
 //! under its own `argv[0]`, and hands them what they need over a [`link`].
 
 pub mod control;
+mod estate;
 mod holdings;
 pub mod keeper;
 pub mod link;
 pub mod media;
 pub mod notify;
 pub mod role;
+pub mod upgrade;
+mod vigil;
 
 #[cfg(test)]
 mod threads;

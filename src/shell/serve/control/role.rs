@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc as channel;
 use std::time::Duration;
@@ -18,16 +19,20 @@ use crate::host::entropy::SystemEntropy;
 use crate::host::{affinity, facts, keyfile, volume};
 use crate::plane::control::{Control, Effect, Grave, Input, Setup};
 use crate::plane::handoff::frame::{Envelope, Frame};
+use crate::plane::keeper;
 use crate::proto::sip;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::journal::{self, Done, Job};
 use crate::shell::serve::control::net::{Arrival, Net};
+use crate::shell::serve::estate::{self, Estate};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::store::journal::entry::Entry;
 use crate::store::journal::file::Journal;
 use crate::store::journal::keybox::KeyBox;
 
+/// How often keeper hears that the loop turns (F07).
+const BEAT: Duration = Duration::from_secs(1);
 /// How often the disk's free space is looked at.
 const DISK_LOOK: Duration = Duration::from_secs(5);
 /// Time for the writers of connections to send what was queued.
@@ -99,7 +104,9 @@ struct Role {
     control: Control,
     config: Config,
     store: PathBuf,
-    keeper: AsyncLink,
+    /// `None`: it is gone, and what we hold is for the next one.
+    keeper: Option<AsyncLink>,
+    estate: Option<Estate>,
     media: Option<AsyncLink>,
     /// Frames that media's link had no room for, in order.
     waiting: VecDeque<Envelope>,
@@ -110,7 +117,7 @@ struct Role {
     /// Keeper wants the end, and the actor has no RS left.
     stopping: bool,
     drained: bool,
-    _lock: std::os::fd::OwnedFd,
+    _lock: OwnedFd,
 }
 
 /// What woke the loop.
@@ -120,6 +127,7 @@ enum Wake {
     Media(io::Result<Received>),
     MediaSent(io::Result<()>),
     Persisted(Done),
+    Beat,
     Time,
     Disk,
 }
@@ -132,14 +140,26 @@ impl Role {
         jobs: channel::Sender<Job>,
         changes: channel::Sender<Change>,
     ) -> io::Result<Self> {
-        let sip = &start.config.sip;
-        let (net, arrivals) = Net::open(&sip.udp, &sip.tcp, start.config.media.address)?;
+        let Start { keeper: link, config, lock, peer, workers, slots, .. } = start;
+        let sockets = slots.iter().any(|slot| slot.sockets.is_some());
+        let estate = if sockets {
+            let estate =
+                Estate::of(keeper::Role::Control, &config, lock.as_fd(), &workers, &slots)?;
+            let pairs = slots.into_iter().filter_map(|slot| slot.sockets);
+            let sockets: Vec<OwnedFd> = pairs.flat_map(|(rtp, rtcp)| [rtp, rtcp]).collect();
+            Some(estate.with(vec![sockets.into()]))
+        } else {
+            None
+        };
+        let sip = &config.sip;
+        let (net, arrivals) = Net::open(&sip.udp, &sip.tcp, config.media.address)?;
         Ok(Role {
             control,
-            config: start.config,
+            config,
             store,
-            keeper: start.keeper.into_async()?,
-            media: start.peer.map(Link::into_async).transpose()?,
+            keeper: Some(link.into_async()?),
+            estate,
+            media: peer.map(Link::into_async).transpose()?,
             waiting: VecDeque::new(),
             net,
             arrivals,
@@ -147,7 +167,7 @@ impl Role {
             changes,
             stopping: false,
             drained: false,
-            _lock: start.lock,
+            _lock: lock,
         })
     }
 
@@ -156,14 +176,16 @@ impl Role {
         if self.media.is_some() {
             self.tell(Input::MediaUp).await?;
         }
-        self.keeper.send(0, Frame::Ready, &[]).await?;
+        self.say(Frame::Ready).await;
+        let mut beat = tokio::time::interval(BEAT);
         loop {
             let deadline = until(self.control.next_timeout());
-            let media = &self.media;
+            let (keeper, media) = (&self.keeper, &self.media);
             let front = self.waiting.front_mut();
             let wake = tokio::select! {
                 biased;
-                frame = self.keeper.recv() => Wake::Keeper(frame),
+                frame = receive(keeper) => Wake::Keeper(frame),
+                _ = beat.tick() => Wake::Beat,
                 frame = receive(media) => Wake::Media(frame),
                 sent = pass_on(media, front) => Wake::MediaSent(sent),
                 Some(done) = finished.recv() => Wake::Persisted(done),
@@ -172,7 +194,8 @@ impl Role {
                 Some(arrival) = self.arrivals.recv() => Wake::Arrival(arrival),
             };
             match wake {
-                Wake::Keeper(Err(_)) => return Ok(()),
+                Wake::Keeper(Err(_)) => self.go_on_alone().await?,
+                Wake::Beat => self.say(Frame::Beat).await,
                 Wake::Keeper(Ok(received)) => self.keeper_says(received).await?,
                 Wake::Media(Ok(received)) => {
                     let envelope = Envelope { id: received.id, fds: 0, frame: received.frame };
@@ -199,6 +222,10 @@ impl Role {
                 }
                 Wake::Arrival(arrival) => self.arrived(arrival).await?,
             }
+            if self.keeper.is_none() && self.drained {
+                tracing::warn!("without keeper and without an RS: ending");
+                return Ok(());
+            }
             // `Stop` means: exit. The end of every RS is in the journal by now.
             if self.stopping && self.drained {
                 return Ok(());
@@ -215,6 +242,29 @@ impl Role {
         match facts::disk_free_bytes(Path::new(&self.store)) {
             Ok(free) => reserve_shortfall(&self.config, free),
             Err(error) => Some(format!("its free space cannot be read: {error}")),
+        }
+    }
+
+    /// F03: keeper is gone. Running RSs go on, new ones are refused, because nobody would start media
+    /// again; whoever comes next gets a copy of all that we hold.
+    async fn go_on_alone(&mut self) -> io::Result<()> {
+        self.keeper = None;
+        self.tell(Input::Keeper(Frame::Drain)).await?;
+        if !self.drained
+            && let Some(estate) = self.estate.take()
+        {
+            tracing::error!("keeper is gone: running RSs go on without it, new ones get 503");
+            if let Err(error) = estate::open_door(estate) {
+                tracing::error!("nobody can take over from us: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// To keeper, if there is one; that it is gone shows in its link.
+    async fn say(&self, frame: Frame) {
+        if let Some(keeper) = &self.keeper {
+            let _ = keeper.send(0, frame, &[]).await;
         }
     }
 
@@ -295,7 +345,7 @@ impl Role {
             Effect::Sealed => drop(self.changes.send(Change::Sealed)),
             Effect::Keeper(frame) => {
                 self.drained |= matches!(frame, Frame::Drained);
-                self.keeper.send(0, frame, &[]).await?;
+                self.say(frame).await;
             }
             Effect::Log { grave: Grave::Info, text } => tracing::info!("{text}"),
             Effect::Log { grave: Grave::Warn, text } => tracing::warn!("{text}"),

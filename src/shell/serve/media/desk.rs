@@ -31,9 +31,11 @@ use crate::plane::handoff::layout::{
 };
 use crate::plane::handoff::queues::{HostSample, Queues};
 use crate::plane::handoff::slot::{OPEN, SOCKET_DROPS, SlotView};
+use crate::plane::keeper::Role;
 use crate::plane::reporter::{Reporter, WorkerState};
 use crate::plane::spool::{Output, Spool, SpoolConfig};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::estate::{self, Estate};
 use crate::shell::serve::link::{self, Link, Received, SlotPorts, Start, WorkerMemory};
 use crate::store::evidence::{Salt, SigningKey};
 use crate::store::log;
@@ -96,7 +98,9 @@ impl Gate {
 
 struct Desk {
     config: Config,
-    keeper: Link,
+    /// `None`: it is gone, and what we hold is for the next one.
+    keeper: Option<Link>,
+    estate: Option<Estate>,
     control: Option<Link>,
     epoch: u64,
     outbox: Outbox,
@@ -118,6 +122,7 @@ struct Desk {
 /// Runs the role until keeper stops it or is gone.
 pub fn run(start: Start) -> Result<Exit, Failure> {
     let Start { keeper, config, successor, lock, workers, slots, peer, .. } = start;
+    let estate = Estate::of(Role::Media, &config, lock.as_fd(), &workers, &slots)?;
     // Held to the end, see `Start`.
     let _lock = lock;
     let key = Arc::new(signing::load(&config.store.dir)?);
@@ -138,7 +143,8 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
         health: Health::new(SystemClock.mono(), &stats),
         reporter: Reporter::new(u64::from_le_bytes(seed), slot_count),
         config,
-        keeper,
+        keeper: Some(keeper),
+        estate: Some(estate),
         control: peer,
         epoch: 1,
         outbox: Outbox::default(),
@@ -259,7 +265,7 @@ impl Desk {
             }
             if !self.ready && self.seats.iter().all(|seat| seat.running.load(Ordering::Acquire)) {
                 self.ready = true;
-                self.keeper.send(0, Frame::Ready, &[])?;
+                self.say(Frame::Ready);
             }
             let now = SystemClock.mono();
             self.gate.expire(now, &self.seats);
@@ -270,6 +276,11 @@ impl Desk {
             if now >= second_at {
                 second_at = now.plus_ms(SECOND_MS);
                 self.each_second(now);
+                self.say(Frame::Beat);
+                if self.keeper.is_none() && self.now().streams == 0 {
+                    tracing::warn!("without keeper and with nothing to record: ending");
+                    return Ok(());
+                }
             }
             if let Some(control) = &self.control
                 && self.outbox.flush(control).is_err()
@@ -280,7 +291,8 @@ impl Desk {
     }
 
     fn wait(&self) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(&self.keeper, PollFlags::IN)];
+        let mut fds = Vec::with_capacity(2);
+        fds.extend(self.keeper.iter().map(|keeper| PollFd::new(keeper, PollFlags::IN)));
         if let Some(control) = &self.control {
             let room = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(control, PollFlags::IN | room));
@@ -293,11 +305,11 @@ impl Desk {
         }
     }
 
-    /// Takes keeper's frames; true: end. A keeper that is gone holds nothing for a successor of
-    /// ours, so its end is ours.
+    /// Takes keeper's frames; true: end.
     fn hear_keeper(&mut self) -> Result<bool, Failure> {
         loop {
-            match self.keeper.try_recv() {
+            let Some(keeper) = &mut self.keeper else { return Ok(false) };
+            match keeper.try_recv() {
                 Ok(Received { frame: Frame::Stop, .. }) => return Ok(true),
                 Ok(Received { frame: Frame::Link, fds, .. }) => {
                     self.drop_control();
@@ -308,9 +320,35 @@ impl Desk {
                 }
                 Ok(_) => tracing::warn!("keeper sent a frame that is not for media"),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok(!self.go_on_alone());
+                }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// F03: keeper is gone. What is being recorded goes on, and whoever comes next gets a copy of all
+    /// that we hold. False: nothing is being recorded, so that our end costs nothing.
+    fn go_on_alone(&mut self) -> bool {
+        self.keeper = None;
+        let streams = self.now().streams;
+        if streams == 0 || !self.ready {
+            return false;
+        }
+        tracing::error!("keeper is gone: {streams} streams go on without it");
+        let Some(estate) = self.estate.take() else { return true };
+        let sockets = self.seats.iter().map(|seat| Arc::clone(&seat.sockets)).collect();
+        if let Err(error) = estate::open_door(estate.with(sockets)) {
+            tracing::error!("nobody can take over from us: {error}");
+        }
+        true
+    }
+
+    /// To keeper, if there is one; that it is gone shows in its link.
+    fn say(&self, frame: Frame) {
+        if let Some(keeper) = &self.keeper {
+            let _ = keeper.try_send(0, frame, &[]);
         }
     }
 

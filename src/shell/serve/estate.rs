@@ -1,0 +1,190 @@
+//! What outlives any one of our processes: the store's lock, the workers' memory, the port pairs.
+//! Each of the three processes holds all of it, so that one survivor is enough. A role whose keeper
+//! is gone goes on working and opens a door ([`open_door`]); the next keeper knocks ([`knock`]),
+//! takes a copy of everything, and only then ends the survivors and starts its own roles (F03).
+
+use std::fs::DirBuilder;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use crate::base::ids::Slot;
+use crate::base::limits::FRAME_FDS_MAX;
+use crate::config::model::Config;
+use crate::host::door;
+use crate::host::survivor::{self, Survivor};
+use crate::plane::handoff::frame::{Frame, Versions};
+use crate::plane::keeper::Role;
+use crate::shell::serve::link::{self, Link, SlotPorts, Taken, WorkerMemory};
+
+/// Slots in one frame: two descriptors each.
+const SLOTS_PER_FRAME: usize = FRAME_FDS_MAX / 2;
+/// A process that takes longer than this to take what it asked for has changed its mind.
+const HAND_OUT_WAIT: Duration = Duration::from_secs(5);
+
+/// Where the roles of a store can be found.
+pub(super) fn folder(store: &Path) -> PathBuf {
+    store.join("run")
+}
+
+fn door_name(role: Role) -> &'static str {
+    match role {
+        Role::Media => "media.sock",
+        Role::Control => "control.sock",
+    }
+}
+
+fn mark_path(store: &Path, role: Role) -> PathBuf {
+    let name = match role {
+        Role::Media => "media.pid",
+        Role::Control => "control.pid",
+    };
+    folder(store).join(name)
+}
+
+/// Notes which process plays `role`, for a keeper that did not start it. Not synced: after a power
+/// cut there is no such process.
+pub(super) fn mark(store: &Path, role: Role, pid: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder(store))?;
+    std::fs::write(mark_path(store, role), survivor::mark(pid)?)
+}
+
+/// The process that was marked for `role`, if it still lives.
+pub(super) fn survivor(store: &Path, role: Role) -> Option<Survivor> {
+    Survivor::find(&std::fs::read_to_string(mark_path(store, role)).ok()?)
+}
+
+/// Asks whoever plays `role` for what it holds. `NotFound` or `ConnectionRefused` where nobody
+/// opens, `Unsupported` where it is another version's.
+pub(super) fn knock(store: &Path, role: Role) -> io::Result<Taken> {
+    let (socket, peer) = door::connect(&folder(store), door_name(role))?;
+    allowed(peer.uid)?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(HAND_OUT_WAIT))?;
+    link::take(Link::new(socket))
+}
+
+fn allowed(uid: u32) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    if uid != own && uid != 0 {
+        let why = format!("process of user {uid}, expected {own} or 0");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+/// What a role holds for the next keeper.
+pub(super) struct Estate {
+    role: Role,
+    config: Config,
+    lock: OwnedFd,
+    memory: Vec<WorkerMemory>,
+    ports: Vec<SocketAddr>,
+    /// RTP and RTCP socket of each slot in turn. Slot n is number n div groups of group n mod groups.
+    sockets: Vec<Arc<[OwnedFd]>>,
+}
+
+impl Estate {
+    /// All but the sockets, which follow by [`Self::with`]: they are too many to be copied on the way
+    /// back from a death.
+    pub(super) fn of(
+        role: Role,
+        config: &Config,
+        lock: BorrowedFd<'_>,
+        workers: &[WorkerMemory],
+        slots: &[SlotPorts],
+    ) -> io::Result<Self> {
+        let copy = |memory: &WorkerMemory| -> io::Result<WorkerMemory> {
+            Ok(WorkerMemory {
+                worker: memory.worker,
+                geometry: memory.geometry,
+                state: memory.state.try_clone()?,
+                buffers: memory.buffers.try_clone()?,
+                ring: memory.ring.try_clone()?,
+            })
+        };
+        Ok(Estate {
+            role,
+            config: config.clone(),
+            lock: lock.try_clone_to_owned()?,
+            memory: workers.iter().map(copy).collect::<io::Result<_>>()?,
+            ports: slots.iter().map(|slot| slot.address).collect(),
+            sockets: Vec::new(),
+        })
+    }
+
+    /// Adds the sockets, in as many groups as there are workers, or in one.
+    pub(super) fn with(self, sockets: Vec<Arc<[OwnedFd]>>) -> Self {
+        Estate { sockets, ..self }
+    }
+
+    fn hand_out(&self, link: &Link) -> io::Result<()> {
+        send_head(link, &self.config, self.lock.as_fd())?;
+        for memory in &self.memory {
+            send_memory(link, memory)?;
+        }
+        let groups = self.sockets.len();
+        let pair = |slot: usize| {
+            let group = &self.sockets[slot % groups];
+            let rtp = slot / groups * 2;
+            [group[rtp].as_fd(), group[rtp + 1].as_fd()]
+        };
+        send_slots(link, &self.ports, pair)?;
+        link.send(0, Frame::Go, &[])
+    }
+}
+
+/// Sends what comes first: versions, the configuration that the memory was made for, the lock.
+pub(super) fn send_head(link: &Link, config: &Config, lock: BorrowedFd<'_>) -> io::Result<()> {
+    let config = serde_json::to_string(config)?;
+    link.send(0, Frame::Estate { versions: Versions::OURS, config }, &[lock])
+}
+
+/// Sends one worker's memory.
+pub(super) fn send_memory(link: &Link, memory: &WorkerMemory) -> io::Result<()> {
+    let frame = Frame::Memory { worker: memory.worker, geometry: memory.geometry };
+    link.send(0, frame, &[memory.state.as_fd(), memory.buffers.as_fd(), memory.ring.as_fd()])
+}
+
+/// Sends all slots with their sockets, as many in a frame as it can carry.
+pub(super) fn send_slots<'a>(
+    link: &Link,
+    ports: &[SocketAddr],
+    pair: impl Fn(usize) -> [BorrowedFd<'a>; 2],
+) -> io::Result<()> {
+    for (run, some) in ports.chunks(SLOTS_PER_FRAME).enumerate() {
+        let first = run * SLOTS_PER_FRAME;
+        let fds: Vec<_> = (first..first + some.len()).flat_map(&pair).collect();
+        let frame = Frame::Slots { first: Slot(first as u32), ports: some.to_vec() };
+        link.send(0, frame, &fds)?;
+    }
+    Ok(())
+}
+
+/// Lets the next keeper in: a thread of its own hands copies to whoever knocks, until the process
+/// ends. It opens once; called again it does nothing.
+pub(super) fn open_door(estate: Estate) -> io::Result<()> {
+    let folder = folder(&estate.config.store.dir);
+    let door = door::listen(&folder, door_name(estate.role))?;
+    let serve = move || {
+        loop {
+            let served = door.accept().and_then(|(socket, peer)| {
+                allowed(peer.uid)?;
+                set_socket_timeout(&socket, Timeout::Send, Some(HAND_OUT_WAIT))?;
+                tracing::info!("process {} takes over", peer.pid);
+                estate.hand_out(&Link::new(socket))
+            });
+            if let Err(error) = served {
+                tracing::warn!("a take-over failed: {error}");
+            }
+        }
+    };
+    Builder::new().name("estate".into()).spawn(serve)?;
+    Ok(())
+}
