@@ -110,4 +110,6 @@ pub trait Datagrams {
     fn publish(&mut self);
     /// The drop counter of the socket bound to `port`, read now; `None` where it cannot be read.
     fn drops(&self, port: u16) -> Option<u32>;
+    /// Whether the socket bound to `port` holds a datagram that was not taken yet.
+    fn waits(&self, port: u16) -> bool;
 }

@@ -133,4 +133,11 @@ impl Datagrams for Engine {
             Engine::Recvmmsg(engine) => engine.drops(port),
         }
     }
+
+    fn waits(&self, port: u16) -> bool {
+        match self {
+            Engine::Uring(engine) => engine.waits(port),
+            Engine::Recvmmsg(engine) => engine.waits(port),
+        }
+    }
 }

@@ -228,6 +228,11 @@ impl Datagrams for Recvmmsg {
         let number = self.ports.iter().position(|own| *own == port)?;
         super::socket::drops(self.sockets[number].as_fd()).ok()
     }
+
+    fn waits(&self, port: u16) -> bool {
+        let number = self.ports.iter().position(|own| *own == port);
+        number.is_some_and(|number| super::socket::waits(self.sockets[number].as_fd()))
+    }
 }
 
 #[cfg(test)]

@@ -115,6 +115,11 @@ pub fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     }
 }
 
+/// Whether the next datagram stands in the socket's queue (an empty one cannot be told from none).
+pub fn waits(socket: BorrowedFd<'_>) -> bool {
+    rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
+}
+
 fn set_flag(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the kernel reads one `c_int` at the pointer given; the descriptor is borrowed, so it
@@ -160,7 +165,9 @@ mod tests {
         let (length, from) = peer.recv_from(&mut out).expect("sent");
         assert_eq!((&out[..length], from), (&b"report"[..], pair.address));
         assert_eq!(drops(pair.rtp.as_fd()).expect("SO_MEMINFO"), 0);
+        assert!(!waits(pair.rtp.as_fd()));
         peer.send_to(b"answer", pair.address).expect("room");
+        assert!(waits(pair.rtp.as_fd()));
         let (length, from) = receive_from(pair.rtp.as_fd(), &mut out).expect("loopback is at once");
         assert_eq!((&out[..length], from), (&b"answer"[..], to));
     }

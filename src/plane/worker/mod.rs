@@ -7,6 +7,7 @@
 //! fault and no formatting; a turn costs at most one system call. What others ask for arrives on a
 //! bounded queue and is done after the packets of the turn.
 
+mod closing;
 mod command;
 mod core;
 mod evidence;

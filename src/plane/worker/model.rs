@@ -191,6 +191,10 @@ impl Datagrams for FakeEngine {
     fn drops(&self, _port: u16) -> Option<u32> {
         None
     }
+
+    fn waits(&self, port: u16) -> bool {
+        self.network.borrow().iter().any(|sent| sent.port == port)
+    }
 }
 
 /// A clock that stands still until it is moved.

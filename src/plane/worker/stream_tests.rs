@@ -3,6 +3,7 @@
 use super::model::{Machine, REMOTE, RTP_PORTS, TestWorker, master, rtp, stream};
 use crate::base::counter::{Cause, Counter};
 use crate::base::ids::{Generation, Index, Seq, Slot, Ssrc, StreamId};
+use crate::base::limits::TURN_PACKETS_MAX;
 use crate::base::ports::Region;
 use crate::base::suite::Suite;
 use crate::base::time::Wall;
@@ -348,6 +349,41 @@ fn a_full_ring_refuses_and_explains_and_never_overwrites() {
     let before = counted(&machine, Counter::RtpRecorded);
     worker.turn().expect("model");
     assert_eq!(counted(&machine, Counter::RtpRecorded), before + 1);
+}
+
+/// A worker that is behind takes commands between full turns; the sockets may then hold packets that
+/// came before the close.
+#[test]
+fn a_close_waits_for_what_came_before_it() {
+    let (mut machine, mut worker) = opened();
+    let behind = 9 * TURN_PACKETS_MAX as u16 - 20;
+    (0..behind).for_each(|seq| machine.send(REMOTE, RTP_PORTS[1], rtp(1, seq)));
+    let id = machine.command(close(1));
+    while worker.turn().expect("model") == TURN_PACKETS_MAX {
+        machine.spool_all();
+    }
+    assert!(matches!(machine.answer(id), Frame::Closed { .. }));
+    assert_eq!(counted(&machine, Counter::RtpRecorded), u64::from(behind));
+    assert_eq!(counted(&machine, Counter::NoStream), 0);
+}
+
+/// A sender that does not know the end keeps its port busy: what came before the close counts.
+#[test]
+fn a_close_does_not_wait_for_what_comes_after_it() {
+    let (mut machine, mut worker) = opened();
+    let id = machine.command(close(1));
+    let mut seq = 0;
+    // No turn drains the socket; the clock moves on with each packet.
+    for _ in 0..24 {
+        for _ in 0..2 * TURN_PACKETS_MAX {
+            machine.send(REMOTE, RTP_PORTS[1], rtp(1, seq));
+            seq += 1;
+        }
+        worker.turn().expect("model");
+        machine.spool_all();
+    }
+    assert!(matches!(machine.answer(id), Frame::Closed { .. }));
+    assert!(counted(&machine, Counter::NoStream) > 0);
 }
 
 #[test]

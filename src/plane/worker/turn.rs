@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::closing::Closing;
 use super::core::{Core, NOTICES_MAX};
 use super::recovery::recover;
 use crate::base::faults::{fault, fault_io, faulty};
@@ -57,6 +58,7 @@ pub struct Worker<S, G, E, C> {
     full_turns: u32,
     second_at: Mono,
     host_before: Option<HostSample>,
+    closing: Closing,
     /// Whether the sockets are armed.
     armed: bool,
 }
@@ -108,6 +110,7 @@ where
             full_turns: 0,
             second_at,
             host_before: None,
+            closing: Closing::new(geometry.slot_count),
             armed,
         })
     }
@@ -133,6 +136,7 @@ where
         if self.full_turns == 0 || self.full_turns >= FULL_TURNS_MAX {
             self.commands();
         }
+        self.closes();
         self.due();
         self.core.state.store(AT_HEARTBEAT, self.core.now.mono.0);
         Ok(count)
@@ -177,6 +181,24 @@ where
                 return;
             }
             let Some(command) = self.queues.commands.pop() else { break };
+            if matches!(command.frame, Frame::Close { .. }) {
+                self.closing.hold(command, self.core.now.mono);
+                continue;
+            }
+            fault!("worker.in_command");
+            let answer = self.core.command(&self.engine, command);
+            fault!("worker.after_command");
+            let pushed = self.queues.answers.push(answer);
+            assert!(pushed.is_ok(), "only this worker fills the queue, and it had room");
+        }
+    }
+
+    /// Carries out the closes whose sockets hold nothing more that came before them.
+    fn closes(&mut self) {
+        let drained = self.full_turns == 0;
+        while self.queues.answers.len() < self.queues.answers.capacity()
+            && let Some(command) = self.closing.next(&self.core, &self.engine, drained)
+        {
             fault!("worker.in_command");
             let answer = self.core.command(&self.engine, command);
             fault!("worker.after_command");

@@ -69,9 +69,13 @@ impl Reports {
         u64::try_from(*recorded as i64 + i64::from(*difference)).ok()
     }
 
-    /// Whether the counts say that nothing is missing from the first packet sent on.
+    /// Whether the counts say that nothing is missing from the first packet sent on. What crossed
+    /// the last report on its way came after it, so all that it counts must be there in the end.
     pub fn agree(&self) -> bool {
         let differences = self.differences();
+        if differences.last().is_some_and(|(.., missing)| i64::from(*missing) > self.tail as i64) {
+            return false;
+        }
         let mut votes: Vec<i32> =
             differences.iter().rev().take(VOTES).map(|(_, _, difference)| *difference).collect();
         votes.sort_unstable();
@@ -144,7 +148,23 @@ mod tests {
             }
         }
         assert!(!head.agree());
+        assert!(!crossing.agree(), "the last packet counted has not come yet");
+        crossing.packet(Wall(100 * S));
         assert!(crossing.agree());
+    }
+
+    #[test]
+    fn a_missing_tail_disagrees() {
+        let mut reports = Reports::default();
+        for n in 0..100_i64 {
+            reports.packet(Wall(n * S));
+            if n % 10 == 9 {
+                reports.report(Wall(n * S + 1), n as u32 + 1);
+            }
+        }
+        assert!(reports.agree());
+        reports.report(Wall(120 * S), 112);
+        assert!(!reports.agree());
     }
 
     #[test]
