@@ -29,6 +29,15 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Makes a folder and those above it that are missing; each of their names is durable before this
+/// returns (a synced file in a folder that a power cut takes is lost).
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|one| !one.as_os_str().is_empty() && !one.exists());
+    let missing: Vec<&Path> = missing.collect();
+    std::fs::create_dir_all(path)?;
+    missing.into_iter().rev().try_for_each(sync_folder)
+}
+
 fn open_direct(path: &Path) -> Option<File> {
     OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path).ok()
 }
@@ -38,7 +47,7 @@ impl Disk for HostDisk {
 
     fn create(&self, path: &Path, bytes: u64) -> io::Result<HostFile> {
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
+            make_folder(parent)?;
         }
         // 0600: what is recorded is nobody else's to read.
         let file =
@@ -169,6 +178,17 @@ pub fn direct_refused(folder: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_are_made_with_all_that_is_missing_above_them() {
+        let folder = std::env::temp_dir().join(format!("floortape-folders-{}", std::process::id()));
+        make_folder(&folder.join("a/b/c")).expect("temp folder");
+        make_folder(&folder.join("a/b")).expect("there already");
+        assert!(folder.join("a/b/c").is_dir());
+        std::fs::write(folder.join("file"), "").expect("ours");
+        assert!(make_folder(&folder.join("file/d")).is_err());
+        std::fs::remove_dir_all(folder).expect("ours");
+    }
 
     #[test]
     fn direct_and_buffered_writes_of_one_file_are_both_read_back() {

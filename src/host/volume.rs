@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::disk::make_folder;
 use super::survivor;
 
 /// Version of the store's layout.
@@ -96,7 +97,7 @@ fn sign(file: &mut File) -> io::Result<()> {
 /// children are left ([`holder_lives`] tells).
 pub fn lock(store: &Path) -> Result<Lock, VolumeError> {
     let failed = |path: &Path, error: io::Error| VolumeError::Io { path: path.to_owned(), error };
-    std::fs::create_dir_all(store).map_err(|error| failed(store, error))?;
+    make_folder(store).map_err(|error| failed(store, error))?;
     let path = store.join("lock");
     let mut file = OpenOptions::new()
         .read(true)

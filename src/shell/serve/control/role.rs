@@ -14,7 +14,7 @@ use crate::base::time::Mono;
 use crate::config::model::Config;
 use crate::config::reserve_shortfall;
 use crate::host::clock::SystemClock;
-use crate::host::disk::HostDisk;
+use crate::host::disk::{HostDisk, make_folder};
 use crate::host::entropy::SystemEntropy;
 use crate::host::{affinity, facts, keyfile, volume};
 use crate::plane::control::{Control, Effect, Grave, Input, Setup};
@@ -56,7 +56,7 @@ fn role(start: Start) -> io::Result<()> {
     let entropy = SystemEntropy;
     let keys = KeyBox::new(&keyfile::load_or_make(&store, &entropy)?).map_err(io::Error::other)?;
     let folder = start.config.journal_dir();
-    std::fs::create_dir_all(&folder)?;
+    make_folder(&folder)?;
     let (mut journal, replay) = Journal::open(HostDisk, &folder).map_err(io::Error::other)?;
     for damage in &replay.damage {
         tracing::warn!(
