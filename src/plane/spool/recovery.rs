@@ -88,7 +88,7 @@ pub(super) fn recover<D: Disk + Clone>(
                 offset: found.offset + GROUP_HEADER_BYTES as u64 + inside,
             });
         }
-        Piece::Doubt(doubt) => {
+        Piece::Doubt(doubt) | Piece::Torn(doubt) => {
             spans.open.through = spans.open.through.max(doubt.to.min(until));
             spans.doubts.push(doubt);
         }

@@ -128,6 +128,8 @@ pub struct Damaged {
     pub bytes: u64,
     /// Whose, where that is known.
     pub source: Option<SourceId>,
+    /// The log's end, as a power cut leaves it: nothing there need ever have been durable.
+    pub torn: bool,
     /// What is wrong.
     pub why: String,
 }
@@ -347,7 +349,8 @@ impl<D: Disk> Archive<D> {
     ) -> Result<(), ArchiveError> {
         let path = self.path(name);
         let mut damaged = |offset, bytes, source, why: String| {
-            visit.damaged.push(Damaged { path: path.clone(), offset, bytes, source, why });
+            let (path, torn) = (path.clone(), false);
+            visit.damaged.push(Damaged { path, offset, bytes, source, torn, why });
         };
         let hinted = hints.filter(|hints| hints.indexed.contains(&name));
         let mut file = None;

@@ -69,18 +69,24 @@ pub(super) fn read<D: Disk>(
                 unsealed.take(place, found, payload, from, streams, &mut clocks);
                 unsealed.through = Some((found.header.end(), clock.wall));
             }
-            Piece::Doubt(doubt) => unsealed.damaged.push(Damaged {
-                path: doubt.path,
-                offset: 0,
-                bytes: doubt.to.0 - doubt.from.0,
-                source: None,
-                why: format!("positions {} to {}: {}", doubt.from.0, doubt.to.0, doubt.why),
-            }),
+            Piece::Doubt(doubt) => unsealed.damaged.push(in_doubt(doubt, false)),
+            Piece::Torn(doubt) => unsealed.damaged.push(in_doubt(doubt, true)),
         });
         unsealed.clocks.push(clocks.clocks);
         unsealed.groups = groups;
     }
     Ok(unsealed)
+}
+
+fn in_doubt(doubt: log::Doubt, torn: bool) -> Damaged {
+    Damaged {
+        path: doubt.path,
+        offset: 0,
+        bytes: doubt.to.0 - doubt.from.0,
+        source: None,
+        torn,
+        why: format!("positions {} to {}: {}", doubt.from.0, doubt.to.0, doubt.why),
+    }
 }
 
 impl Unsealed {
@@ -114,6 +120,7 @@ impl Unsealed {
                     offset: payload_at + (at.0 - group.header.first.0),
                     bytes,
                     source: None,
+                    torn: false,
                     why: "record fails its sum".to_owned(),
                 }),
                 _ => {}

@@ -17,8 +17,11 @@ pub enum Piece<'a> {
         /// First position that is new.
         from: Position,
     },
-    /// Positions that no valid group holds.
+    /// Positions that no valid group holds, though there are valid groups behind them.
     Doubt(Doubt),
+    /// Positions of groups at the log's end that fail their sums, as a power cut leaves what no sync
+    /// had covered: nothing that was called durable need be among them.
+    Torn(Doubt),
 }
 
 /// Shows `each` the stream from position `from` to the end of `groups`, or to `until`. A range that
@@ -57,7 +60,7 @@ pub fn replay<D: Disk>(
     let newest = groups.iter().max_by_key(|group| group.header.end());
     if let Some(newest) = newest.filter(|newest| newest.header.end() > next) {
         let why = "commit group fails its sum";
-        each(0, Piece::Doubt(doubt(newest, next, newest.header.end(), why)));
+        each(0, Piece::Torn(doubt(newest, next, newest.header.end(), why)));
     }
     next
 }

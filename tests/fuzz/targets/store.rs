@@ -46,7 +46,7 @@ fn read_log(image: Vec<u8>) {
     let mut at = Position(0);
     let until = Position(u64::MAX);
     let through = replay(&disk, &mut groups, Position(0), until, &mut |_, piece| match piece {
-        Piece::Doubt(doubt) => {
+        Piece::Doubt(doubt) | Piece::Torn(doubt) => {
             assert!(doubt.from == at && doubt.from < doubt.to, "{doubt:?}");
         }
         Piece::Group { found, payload, from } => {

@@ -143,12 +143,19 @@ fn salts(store: &Store, wanted: &[&RsEntry]) -> Result<BTreeMap<StreamId, Salt>,
     Ok(salts)
 }
 
-/// What the reader skipped. Segments are checked in full later; here the logs count.
+/// What the reader skipped. Segments are checked in full later; here the logs count. A torn end
+/// accuses nobody: until the next start looks at it and writes down what is in doubt, it is what a
+/// power cut leaves of what was promised to none.
 fn unreadable(names: &Labels<'_>, reports: &mut BTreeMap<RsId, Report>) {
     let in_segment = |path: &Path| {
         path.file_name().and_then(|name| SegmentName::parse(name.to_str()?)).is_some()
     };
-    for damage in names.reading.damaged.iter().filter(|damage| !in_segment(&damage.path)) {
+    let (torn, skipped): (Vec<_>, Vec<_>) =
+        names.reading.damaged.iter().partition(|damage| damage.torn);
+    for damage in torn {
+        eprintln!("floortape: the end of {} is torn: {}", damage.path.display(), damage.why);
+    }
+    for damage in skipped.into_iter().filter(|damage| !in_segment(&damage.path)) {
         match damage.source.and_then(|source| names.damaged(source, None, damage.why.clone())) {
             Some((owner, damaged)) => {
                 if let Some(report) = reports.get_mut(&owner) {
