@@ -147,6 +147,8 @@ impl Control {
                 self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
             }
             for stream in session.streams.into_iter().chain(leaving) {
+                // What the cut left of it in the log is still to be sealed.
+                self.keep_salt(rs, session.salt, stream.description.stream);
                 let (stream, slot) = (stream.description.stream, stream.description.slot);
                 let entry =
                     Entry::StreamClosed { rs, stream, slot, at: self.now.wall, by: Origin::Srs };

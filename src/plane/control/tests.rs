@@ -389,6 +389,8 @@ fn under_a_new_keeper_a_live_rs_is_an_orphan() {
         |entry| matches!(entry, Entry::Ended { reason, .. } if reason.starts_with("orphaned"))
     ));
     assert_eq!(after.control.live(), 0);
+    // What a power cut left of it in the log is sealed by the new media.
+    assert!(matches!(&after.media[0].frame, Frame::Salts { streams, .. } if streams.len() == 1));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::config::{SpoolConfig, SpoolError};
 use super::log_files::LogFiles;
 use super::recovery::{LogSource, add_doubt, recover};
 use super::sealer::{STEP_BYTES, Sealer, Step};
+use crate::base::faults::faulty;
 use crate::base::ids::{Position, SourceId, StreamId};
 use crate::base::ports::{Clock, Disk, Region};
 use crate::base::time::{ClockMap, Mono};
@@ -72,6 +73,7 @@ pub struct Spool<R: Region, S: Region, D: Disk + Clone> {
     key: Arc<SigningKey>,
     ring_bytes: u64,
     salts: HashMap<StreamId, Salt>,
+    salts_told: bool,
     log: LogFiles<D>,
     group: AlignedBuffer,
     piece: AlignedBuffer,
@@ -142,6 +144,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             key,
             ring_bytes,
             salts: HashMap::new(),
+            salts_told: false,
             log,
             group: AlignedBuffer::new(group_span(GROUP_BYTES_MAX as u64) as usize),
             piece: AlignedBuffer::new(STEP_BYTES),
@@ -208,6 +211,12 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
     /// The salt of a stream's leaves; a span waits for those of all its streams.
     pub fn set_salt(&mut self, stream: StreamId, salt: Salt) {
         self.salts.insert(stream, salt);
+    }
+
+    /// All salts that there are have been set: of an INVITE that a power cut took before the journal
+    /// had it, nobody knows one.
+    pub fn no_more_salts(&mut self) {
+        self.salts_told = true;
     }
 
     /// Commits in the next turn whatever the interval says.
@@ -338,6 +347,9 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             if first == tail || self.check_back {
                 break;
             }
+        }
+        if faulty!("spool.ack_before_sync") {
+            self.state.store(AT_DURABLE, first.0);
         }
         self.log.sync()?;
         if self.check_back {
@@ -473,11 +485,12 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         let salts = &self.salts;
         let mut streams = span.sources.keys().map(|source| source.stream());
         self.waits_for = streams.find(|stream| !stream.is_host() && !salts.contains_key(stream));
-        // A salt hides what a leaf is of; it proves nothing. Rather than let the ring fill up for
-        // want of one, a salt of zeros is used, which every verifier tries.
+        // A salt hides what a leaf is of; it proves nothing. Rather than wait for one that nobody
+        // has, or let the ring fill up for want of it, a salt of zeros is used, which every verifier
+        // tries.
         let kept = self.state.load(AT_TAIL) - self.sealed.0;
         let pressed = kept > self.ring_bytes / 4 * 3;
-        if self.waits_for.is_some() && !pressed {
+        if self.waits_for.is_some() && !pressed && !self.salts_told {
             return false;
         }
         let recovered = !self.recovered.is_empty();

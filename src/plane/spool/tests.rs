@@ -363,6 +363,20 @@ fn a_ring_that_fills_for_want_of_a_salt_is_sealed_without_it() {
 }
 
 #[test]
+fn f06_a_stream_that_nobody_has_a_salt_for_does_not_hold_up_sealing() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool_without_salts();
+    bench.packet(9);
+    spool.request_seal();
+    bench.turn(&mut spool, 1);
+    assert_eq!(spool.waits_for_salt(), Some(StreamId(9)));
+    spool.no_more_salts();
+    bench.settle(&mut spool);
+    assert_eq!(bench.archive().segments().unwrap().len(), 1);
+    bench.assert_sound();
+}
+
+#[test]
 fn media_that_died_goes_on_from_the_words_in_shared_memory() {
     // A spool is dropped at every possible turn; its successor has the same memory.
     let mut bench = Bench::new();
@@ -694,11 +708,11 @@ fn every_cut_and_every_flipped_bit_of_a_log_leaves_a_prefix_or_names_the_damage(
             .archive()
             .visit(&wanted, None, &mut |seen| found.push(seen.record.payload.to_vec()))
             .unwrap();
-        (found, visit.damaged.len())
+        (found, visit.damaged.len(), visit.damaged.iter().any(|damaged| damaged.torn))
     };
-    assert_eq!(read(good.clone()), (all.clone(), 0));
+    assert_eq!(read(good.clone()), (all.clone(), 0, false));
     for cut in (0..good.len()).step_by(7) {
-        let (found, _) = read(good[..cut].to_vec());
+        let (found, ..) = read(good[..cut].to_vec());
         assert_eq!(found, all[..found.len()], "cut at {cut}");
     }
     let payload_of = |group: &log::Found| {
@@ -708,9 +722,12 @@ fn every_cut_and_every_flipped_bit_of_a_log_leaves_a_prefix_or_names_the_damage(
     for bit in (0..scan.end as usize * 8).step_by(3) {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        let (found, damaged) = read(bad);
+        let (found, damaged, torn) = read(bad);
         assert!(found.iter().all(|payload| all.contains(payload)), "bit {bit}");
         let hit = scan.groups.iter().any(|group| payload_of(group).contains(&(bit / 8)));
         assert!(!hit || (damaged == 1 && found.len() == 6), "bit {bit}: silent loss");
+        // F10: only of the last group nobody can tell whether it was ever durable.
+        let last = scan.groups.last().is_some_and(|last| payload_of(last).contains(&(bit / 8)));
+        assert_eq!(torn, last, "bit {bit}");
     }
 }

@@ -385,7 +385,15 @@ impl Desk {
             Frame::Close { slot, generation, .. } => (*slot, *generation),
             Frame::Note { slot, .. } => (*slot, Generation(0)),
             Frame::Resume(past) => (past.open.slot, past.open.generation),
-            Frame::Holding => return self.ask_holding(id),
+            Frame::Holding => {
+                // Control asks this behind the last salt that it knows.
+                for seat in &self.seats {
+                    if seat.ties.requests.push(Request::NoMoreSalts).is_err() {
+                        tracing::error!("spool {} takes no requests", seat.worker.0);
+                    }
+                }
+                return self.ask_holding(id);
+            }
             Frame::Resumed => return self.gate.open(&self.seats),
             Frame::Salts { .. } => return self.salts(id, frame),
             Frame::Seal => return self.seal(id),

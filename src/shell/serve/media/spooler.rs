@@ -32,6 +32,8 @@ const SEAL_AT_STOP_MS: u64 = 1_200;
 pub(super) enum Request {
     /// Salts of streams.
     Salts(Vec<(StreamId, Salt)>),
+    /// All salts that control knows have been told.
+    NoMoreSalts,
     /// Seal what is there.
     Seal,
 }
@@ -101,6 +103,7 @@ impl Spooler {
                             self.spool.set_salt(stream, salt);
                         }
                     }
+                    Request::NoMoreSalts => self.spool.no_more_salts(),
                     Request::Seal => self.spool.request_seal(),
                 }
             }
