@@ -1,0 +1,364 @@
+//! Lives of a store: a few cuts each on one file system, the judge after every one of them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::dialer::Dialer;
+use crate::disk::FaultDisk;
+use crate::host::{Kind, Mounted, Shutdown, mono, until};
+use crate::image::{Loss, Random};
+use crate::ring::Copy;
+use crate::server::{Load, Server, verb};
+
+/// Cuts of one store before a fresh one is made.
+pub(crate) const CUTS_PER_LIFE: u64 = 3;
+/// Interval between two syncs.
+const COMMIT_MS: u64 = 100;
+/// Room for other calls beside the load.
+const OTHER_STREAMS: u32 = 60;
+
+/// What the rig is told.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) binary: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) sip: u16,
+    pub(crate) media: String,
+    pub(crate) streams: u32,
+    pub(crate) seed: u64,
+    /// Shutdowns of the file system, or cuts of the fault disk, or both in turn.
+    pub(crate) shutdowns: bool,
+    pub(crate) fault_disk: bool,
+}
+
+/// How the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// K4.
+    Shutdown,
+    /// K5.
+    FaultDisk,
+}
+
+/// When it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// While streams are sent.
+    Traffic,
+    /// While INVITEs arrive.
+    Setup,
+    /// While a segment is written.
+    Seal,
+    /// Just after a segment: its log files return to the pool and are begun anew.
+    Recycle,
+    /// While the server starts; from the second cut on that is a cut during recovery.
+    Start,
+}
+
+enum Backing {
+    Plain(PathBuf),
+    Faulty(FaultDisk),
+}
+
+/// One file system and the disk under it. Dropped in this order: unmounted first.
+struct Volume {
+    mounted: Option<Mounted>,
+    backing: Backing,
+    kind: Kind,
+    direct: bool,
+    folder: PathBuf,
+}
+
+impl Volume {
+    fn make(way: Way, kind: Kind, direct: bool, base: &Path, bytes: usize) -> Result<Self, String> {
+        std::fs::create_dir_all(base).map_err(|error| error.to_string())?;
+        let backing = match way {
+            Way::FaultDisk => Backing::Faulty(
+                FaultDisk::mount(&base.join("fuse"), bytes)
+                    .map_err(|error| format!("fault disk: {error}"))?,
+            ),
+            Way::Shutdown => {
+                let path = base.join("image");
+                let file = std::fs::File::create(&path).map_err(|error| error.to_string())?;
+                file.set_len(bytes as u64).map_err(|error| error.to_string())?;
+                Backing::Plain(path)
+            }
+        };
+        let folder = base.join("mnt");
+        let mut volume = Volume { kind, direct, backing, folder, mounted: None };
+        let made = Mounted::make(kind, &volume.file(), &volume.folder, direct)?;
+        volume.mounted = Some(made);
+        Ok(volume)
+    }
+
+    fn file(&self) -> PathBuf {
+        match &self.backing {
+            Backing::Plain(path) => path.clone(),
+            Backing::Faulty(disk) => disk.file(),
+        }
+    }
+
+    fn unmount(&mut self) -> Result<(), String> {
+        self.mounted.take().map_or(Ok(()), |mut mounted| mounted.end())
+    }
+
+    /// The power is back.
+    fn again(&mut self) -> Result<(), String> {
+        self.unmount()?;
+        if let Backing::Faulty(disk) = &self.backing {
+            disk.revive();
+        }
+        let mounted = Mounted::again(self.kind, &self.file(), &self.folder, self.direct)?;
+        self.mounted = Some(mounted);
+        Ok(())
+    }
+}
+
+/// One store from its making to its last judgement.
+pub(crate) struct Life<'a> {
+    settings: &'a Settings,
+    way: Way,
+    number: u64,
+    base: PathBuf,
+    volumes: Vec<Volume>,
+    store: PathBuf,
+    journal: PathBuf,
+    truth: PathBuf,
+    calls: Vec<String>,
+    copies: u32,
+}
+
+fn io(error: std::io::Error) -> String {
+    error.to_string()
+}
+
+impl<'a> Life<'a> {
+    pub(crate) fn new(settings: &'a Settings, number: u64) -> Result<Self, String> {
+        // Ways and file systems in turn, so that a short run has all of them.
+        let shutdown = settings.shutdowns && (number.is_multiple_of(2) || !settings.fault_disk);
+        let way = if shutdown { Way::Shutdown } else { Way::FaultDisk };
+        let kind = if (number / 2).is_multiple_of(2) { Kind::Ext4 } else { Kind::Xfs };
+        let direct = (number / 4).is_multiple_of(2);
+        let apart = number % 3 == 2;
+        let base = settings.folder.join(format!("life-{number}"));
+        let _ = std::fs::remove_dir_all(&base);
+        let truth = base.join("truth");
+        std::fs::create_dir_all(&truth).map_err(io)?;
+        let bytes = (384 << 20) + settings.streams as usize * (3 << 20);
+        let mut volumes = vec![Volume::make(way, kind, direct, &base.join("a"), bytes)?];
+        let store = volumes[0].folder.join("store");
+        let mut journal = store.join("journal");
+        if apart {
+            volumes.push(Volume::make(way, kind, direct, &base.join("b"), 320 << 20)?);
+            journal = volumes[1].folder.join("journal");
+        }
+        let calls = Vec::new();
+        Ok(Life { settings, way, number, base, volumes, store, journal, truth, calls, copies: 0 })
+    }
+
+    fn serve(&self) -> Command {
+        let text = |path: &Path| format!("{:?}", path.display().to_string());
+        let mut command = Command::new(&self.settings.binary);
+        command.arg("serve");
+        for set in [
+            format!("store.dir={}", text(&self.store)),
+            format!("store.journal_dir={}", text(&self.journal)),
+            format!("store.commit_ms={COMMIT_MS}"),
+            "store.segment_mib=1".to_owned(),
+            "store.ring_seconds=20".to_owned(),
+            "store.reserve_minutes=1".to_owned(),
+            format!("sip.udp=[\"127.0.0.1:{}\"]", self.settings.sip),
+            "sip.tcp=[]".to_owned(),
+            format!("media.ports=\"{}\"", self.settings.media),
+            format!("media.streams_max={}", self.settings.streams + OTHER_STREAMS),
+        ] {
+            command.args(["--set", &set]);
+        }
+        command
+    }
+
+    /// One cut and its judgement; the report's line.
+    pub(crate) fn round(&mut self, round: u64) -> Result<Value, String> {
+        let seed = self.settings.seed.wrapping_add(round.wrapping_mul(0x9e37_79b9));
+        let mut random = Random::new(seed);
+        let moment = match random.below(8) {
+            0..3 => Moment::Traffic,
+            3 => Moment::Setup,
+            4 => Moment::Seal,
+            5 => Moment::Recycle,
+            _ if round.is_multiple_of(CUTS_PER_LIFE) => Moment::Traffic,
+            _ => Moment::Start,
+        };
+        for volume in &self.volumes {
+            if let Backing::Faulty(disk) = &volume.backing {
+                // A disk that is as fast as memory has nothing to lose; neither all alike.
+                let write = if random.coin() { 0 } else { random.below(1_500) };
+                disk.delay_writes(Duration::from_micros(write));
+                disk.delay_flushes(Duration::from_micros(random.below(30_000)));
+            }
+        }
+        let begun = Instant::now();
+        let mut server = Server::start(&mut self.serve())?;
+        let mut ready = None;
+        let mut load = None;
+        let mut dialer = None;
+        if moment == Moment::Start {
+            server.run_for(Duration::from_micros(random.below(700_000)));
+        } else {
+            ready = Some(server.ready()?);
+            let name = format!("rig{}x{round}", self.number);
+            dialer = Some(Dialer::start(self.settings.sip, name).map_err(io)?);
+            let (binary, sip) = (&self.settings.binary, self.settings.sip);
+            load = Some(Load::start(binary, sip, self.settings.streams, seed)?);
+        }
+        if let Some(load) = load.as_mut().filter(|_| moment != Moment::Setup) {
+            load.sending()?;
+        }
+        self.wait_for(moment, &server, &mut random)?;
+        let (cut_ns, loss) = self.cut(seed)?;
+        let copies = server.kill()?;
+        drop(load);
+        let answered = dialer.map_or_else(Vec::new, Dialer::end);
+        self.calls.extend(answered);
+        let durable: u64 = copies.iter().map(|copy| copy.durable - copy.first).sum();
+        self.save(&copies, Some(cut_ns))?;
+        for volume in &mut self.volumes {
+            volume.again()?;
+        }
+        let judged = self.judge(false)?;
+        let verified = self.verify()?;
+        Ok(json!({
+            "round": round,
+            "life": self.number,
+            "seed": seed,
+            "file_system": self.volumes[0].kind.name(),
+            "way": format!("{:?}", self.way),
+            "direct_io": self.volumes[0].direct,
+            "journal_apart": self.volumes.len() > 1,
+            "moment": format!("{moment:?}"),
+            "unsynced": loss.iter().map(Loss::told).collect::<Vec<_>>(),
+            "ready_ms": ready.map(|ready| ready.as_millis() as u64),
+            "durable_bytes": durable,
+            "judge": judged,
+            "verify": verified,
+            "took_ms": begun.elapsed().as_millis() as u64,
+        }))
+    }
+
+    fn wait_for(&self, moment: Moment, server: &Server, random: &mut Random) -> Result<(), String> {
+        let pause = |us| std::thread::sleep(Duration::from_micros(us));
+        let limit = Duration::from_secs(15);
+        match moment {
+            Moment::Start => {}
+            Moment::Setup => pause(random.below(250_000)),
+            Moment::Traffic => pause(100_000 + random.below(1_900_000)),
+            Moment::Seal => {
+                let segments = self.store.join("segments");
+                until("a segment being written", limit, || {
+                    let names = std::fs::read_dir(&segments).ok()?;
+                    let mut names = names.flatten().map(|entry| entry.file_name());
+                    names.any(|name| name.to_string_lossy().ends_with(".tmp")).then_some(())
+                })?;
+                pause(random.below(20_000));
+            }
+            Moment::Recycle => {
+                let before = server.follower().sealed();
+                until("a segment sealed", limit, || {
+                    (server.follower().sealed() > before).then_some(())
+                })?;
+                pause(random.below(250_000));
+            }
+        }
+        Ok(())
+    }
+
+    /// The power goes, on all disks at once.
+    fn cut(&self, seed: u64) -> Result<(u64, Vec<Loss>), String> {
+        let mut loss = Vec::new();
+        match self.way {
+            Way::FaultDisk => {
+                for (place, volume) in self.volumes.iter().enumerate() {
+                    if let Backing::Faulty(disk) = &volume.backing {
+                        if place == 0 && !seed.is_multiple_of(4) {
+                            disk.wait_for_writes(Duration::from_millis(150));
+                        }
+                        loss.push(disk.cut(seed ^ (place as u64) << 32));
+                    }
+                }
+            }
+            Way::Shutdown => {
+                let folders = self.volumes.iter().map(|volume| volume.folder.as_path());
+                let ready: Vec<Shutdown> =
+                    folders.map(Shutdown::prepare).collect::<Result<_, _>>()?;
+                for shutdown in ready {
+                    shutdown.cut()?;
+                }
+            }
+        }
+        Ok((mono(), loss))
+    }
+
+    fn save(&mut self, copies: &[Copy], cut_ns: Option<u64>) -> Result<(), String> {
+        self.copies += 1;
+        for copy in copies {
+            copy.save(&self.truth, &format!("{:02}", self.copies), cut_ns).map_err(io)?;
+        }
+        std::fs::write(self.truth.join("calls.json"), json!(self.calls).to_string()).map_err(io)
+    }
+
+    fn judge(&self, last: bool) -> Result<Value, String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power/judge.py");
+        let mut python = Command::new("python3");
+        python.arg(script).args([&self.store, &self.truth, &self.journal]);
+        if last {
+            python.arg("--final");
+        }
+        let output = python.output().map_err(|error| format!("python3: {error}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let told: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("the judge: {error}: {said}"))?;
+        if output.status.success() { Ok(told) } else { Err(format!("the judge says no: {told}")) }
+    }
+
+    /// What the product says itself of the store, offline.
+    fn verify(&self) -> Result<Value, String> {
+        let store = self.store.to_str().expect("our own path");
+        if !self.store.join("volume.json").exists() {
+            return Ok(Value::Null);
+        }
+        let dir = format!("store.dir={:?}", store);
+        let journal = format!("store.journal_dir={:?}", self.journal.display().to_string());
+        let words = ["verify", "--all", "--json", "--set", &dir, "--set", &journal];
+        let (code, out, said) = verb(&self.settings.binary, &words)?;
+        if code != 0 {
+            return Err(format!("verify --all: exit code {code}\n{out}{said}"));
+        }
+        Ok(json!(out.lines().count()))
+    }
+
+    /// A last start, an end in order, and all of it judged once more.
+    pub(crate) fn end(mut self) -> Result<Value, String> {
+        let mut server = Server::start(&mut self.serve())?;
+        let ready = server.ready()?;
+        let copies = server.stop()?;
+        self.save(&copies, None)?;
+        let judged = self.judge(true)?;
+        let verified = self.verify()?;
+        for volume in &mut self.volumes {
+            volume.unmount()?;
+            Mounted::check(volume.kind, &volume.file())?;
+        }
+        let told = json!({
+            "end_of_life": self.number,
+            "ready_ms": ready.as_millis() as u64,
+            "judge": judged,
+            "verify": verified,
+        });
+        self.volumes.clear();
+        std::fs::remove_dir_all(&self.base).map_err(io)?;
+        Ok(told)
+    }
+}
