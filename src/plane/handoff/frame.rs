@@ -361,12 +361,17 @@ pub enum Frame {
     /// sockets for their streams.
     Resumed,
     /// A role whose keeper is gone → the next keeper (F03): what it holds. `Memory`, `Slots` and `Go`
-    /// follow as at a start. One descriptor: the lock of the store.
+    /// follow as at a start. One descriptor: the lock of the store; none where nobody living holds it
+    /// (F04).
     Estate {
         /// What the holder reads and writes.
         versions: Versions,
         /// JSON of the configuration that the memory was made for.
         config: String,
+        /// Workers whose memory follows.
+        workers: u16,
+        /// Slots that follow.
+        slots: u32,
     },
     /// Media and control → keeper, each second: the loop that answers frames still turns (F07).
     Beat,

@@ -125,9 +125,11 @@ impl Estate {
     }
 
     fn hand_out(&self, link: &Link) -> io::Result<()> {
-        send_head(link, &self.config, self.lock.as_fd())?;
+        let mut send = |frame, fds: &[BorrowedFd<'_>]| link.send(0, frame, fds);
+        let (workers, lock) = (self.memory.len(), self.lock.as_fd());
+        emit_head(&self.config, workers, self.ports.len(), Some(lock), &mut send)?;
         for memory in &self.memory {
-            send_memory(link, memory)?;
+            emit_memory(memory, &mut send)?;
         }
         let groups = self.sockets.len();
         let pair = |slot: usize| {
@@ -135,34 +137,49 @@ impl Estate {
             let rtp = slot / groups * 2;
             [group[rtp].as_fd(), group[rtp + 1].as_fd()]
         };
-        send_slots(link, &self.ports, pair)?;
+        emit_slots(&self.ports, pair, &mut send)?;
         link.send(0, Frame::Go, &[])
     }
 }
 
-/// Sends what comes first: versions, the configuration that the memory was made for, the lock.
-pub(super) fn send_head(link: &Link, config: &Config, lock: BorrowedFd<'_>) -> io::Result<()> {
-    let config = serde_json::to_string(config)?;
-    link.send(0, Frame::Estate { versions: Versions::OURS, config }, &[lock])
+/// Whereto a frame goes with its descriptors: a link, or a letter.
+pub(super) trait Sink: FnMut(Frame, &[BorrowedFd<'_>]) -> io::Result<()> {}
+
+impl<F: FnMut(Frame, &[BorrowedFd<'_>]) -> io::Result<()>> Sink for F {}
+
+/// What comes first: versions, the configuration that the memory was made for, the lock.
+pub(super) fn emit_head(
+    config: &Config,
+    workers: usize,
+    slots: usize,
+    lock: Option<BorrowedFd<'_>>,
+    to: &mut impl Sink,
+) -> io::Result<()> {
+    let head = Frame::Estate {
+        versions: Versions::OURS,
+        config: serde_json::to_string(config)?,
+        workers: workers as u16,
+        slots: slots as u32,
+    };
+    to(head, lock.as_slice())
 }
 
-/// Sends one worker's memory.
-pub(super) fn send_memory(link: &Link, memory: &WorkerMemory) -> io::Result<()> {
+/// One worker's memory.
+pub(super) fn emit_memory(memory: &WorkerMemory, to: &mut impl Sink) -> io::Result<()> {
     let frame = Frame::Memory { worker: memory.worker, geometry: memory.geometry };
-    link.send(0, frame, &[memory.state.as_fd(), memory.buffers.as_fd(), memory.ring.as_fd()])
+    to(frame, &[memory.state.as_fd(), memory.buffers.as_fd(), memory.ring.as_fd()])
 }
 
-/// Sends all slots with their sockets, as many in a frame as it can carry.
-pub(super) fn send_slots<'a>(
-    link: &Link,
+/// All slots with their sockets, as many in a frame as it can carry.
+pub(super) fn emit_slots<'a>(
     ports: &[SocketAddr],
     pair: impl Fn(usize) -> [BorrowedFd<'a>; 2],
+    to: &mut impl Sink,
 ) -> io::Result<()> {
     for (run, some) in ports.chunks(SLOTS_PER_FRAME).enumerate() {
         let first = run * SLOTS_PER_FRAME;
         let fds: Vec<_> = (first..first + some.len()).flat_map(&pair).collect();
-        let frame = Frame::Slots { first: Slot(first as u32), ports: some.to_vec() };
-        link.send(0, frame, &fds)?;
+        to(Frame::Slots { first: Slot(first as u32), ports: some.to_vec() }, &fds)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,15 @@ use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
-use crate::host::{keyfile, seqpacket, signing};
+use crate::host::{keyfile, letter, seqpacket, signing};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
 use crate::shell::exit::{Exit, Failure};
-use crate::shell::serve::estate;
+use crate::shell::serve::estate::{self, Sink};
 use crate::shell::serve::link::{self, Link, SlotPorts, Taken, WorkerMemory};
+use crate::shell::serve::notify;
+use crate::shell::serve::stored::{self, Stored};
 
 /// How long we try to reach the roles of a keeper that was killed. Those that record nothing end by
 /// themselves within that time.
@@ -49,6 +51,8 @@ pub(super) struct Holdings {
     slots: Vec<PortPair>,
     /// The configuration that memory and slots were made for, where another keeper made them.
     held: Option<Config>,
+    /// The service manager holds copies of this memory already.
+    stored: bool,
 }
 
 struct Memory {
@@ -68,17 +72,77 @@ enum Found {
 impl Holdings {
     /// Locks the store, makes the memory, reserves the ports: the order of the design. Where the
     /// roles of a dead keeper still hold all that, it is taken over from them and they are ended
-    /// (F03): [`Self::held`] says so.
-    pub(super) fn take(config: &Config) -> Result<Self, Failure> {
+    /// (F03); where nobody lives and the service manager held it, from there (F04): [`Self::held`]
+    /// says so.
+    pub(super) fn take(config: &Config, handed: Vec<OwnedFd>) -> Result<Self, Failure> {
         match find(&config.store.dir)? {
-            Found::Free(lock) => Self::make(config, lock),
-            Found::Roles(taken) => Self::take_over(config, *taken),
+            Found::Free(lock) => match stored::claim(&handed) {
+                Some(stored) => Self::take_up(config, lock, stored),
+                None => Self::make(config, lock),
+            },
+            Found::Roles(taken) => {
+                // What the manager holds besides is the same: they had it from the keeper that gave
+                // it there.
+                let stored = !handed.is_empty();
+                Ok(Holdings { stored, ..Self::take_over(config, *taken)? })
+            }
         }
+    }
+
+    /// Nobody lived, but the service manager held everything (F04).
+    fn take_up(config: &Config, lock: Lock, stored: Stored) -> Result<Self, Failure> {
+        let Stored { config: held, workers, slots } = stored;
+        let memory: io::Result<Vec<_>> = workers.into_iter().map(Memory::held).collect();
+        match memory {
+            Ok(memory) => {
+                let (volume, incarnation) = open(config)?;
+                let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
+                tracing::warn!(
+                    "took up memory and {} port pairs from the service manager",
+                    slots.len()
+                );
+                Ok(Holdings {
+                    lock,
+                    volume,
+                    incarnation,
+                    memory,
+                    slots,
+                    held: Some(held),
+                    stored: true,
+                })
+            }
+            Err(error) => {
+                tracing::error!("memory from the service manager is not usable: {error}");
+                Self::make(config, lock)
+            }
+        }
+    }
+
+    /// Gives the service manager copies of everything but the lock, which only the living hold, in the
+    /// place of what it may hold of another memory.
+    pub(super) fn store(&self, config: &Config) -> io::Result<()> {
+        if self.stored || std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Ok(());
+        }
+        self.forget();
+        let mut letters = Vec::new();
+        self.emit(config, None, &mut |frame, fds: &[BorrowedFd<'_>]| {
+            letters.push(letter::write(&link::emit(0, frame, fds), fds)?);
+            Ok(())
+        })?;
+        notify::store(&letters);
+        Ok(())
+    }
+
+    /// The end in order: nothing is left for anybody to go on from.
+    pub(super) fn forget(&self) {
+        notify::forget();
     }
 
     /// Takes what an older image of this very process put into a queue ([`Self::pack`]).
     pub(super) fn unpack(config: &Config, queue: OwnedFd) -> Result<Self, Failure> {
-        Self::take_over(config, link::take(Link::from_fd(queue)?)?)
+        let taken = link::take(Link::from_fd(queue)?)?;
+        Ok(Holdings { stored: true, ..Self::take_over(config, taken)? })
     }
 
     /// Puts all of it into the queue of a socket, which holds it for as long as it is open.
@@ -89,21 +153,34 @@ impl Holdings {
         let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&ours, bytes);
         set_socket_timeout(&ours, Timeout::Send, Some(QUEUE_WAIT)).map_err(io::Error::from)?;
         let link = Link::new(ours);
-        estate::send_head(&link, config, self.lock.file().as_fd())?;
-        self.send(&link)?;
+        let lock = self.lock.file().as_fd();
+        self.emit(config, Some(lock), &mut |frame, fds: &[BorrowedFd<'_>]| {
+            link.send(0, frame, fds)
+        })?;
         link.send(0, Frame::Go, &[])?;
         Ok(queue.into_fd())
     }
 
+    /// All of it as frames.
+    fn emit(
+        &self,
+        config: &Config,
+        lock: Option<BorrowedFd<'_>>,
+        to: &mut impl Sink,
+    ) -> io::Result<()> {
+        let config = self.held.as_ref().unwrap_or(config);
+        estate::emit_head(config, self.memory.len(), self.slots.len(), lock, to)?;
+        self.emit_parts(to)
+    }
+
     /// Memory and sockets.
-    fn send(&self, link: &Link) -> io::Result<()> {
+    fn emit_parts(&self, to: &mut impl Sink) -> io::Result<()> {
         for memory in &self.memory {
-            estate::send_memory(link, &memory.fds)?;
+            estate::emit_memory(&memory.fds, to)?;
         }
         let ports: Vec<SocketAddr> = self.slots.iter().map(|pair| pair.address).collect();
-        estate::send_slots(link, &ports, |slot| {
-            [self.slots[slot].rtp.as_fd(), self.slots[slot].rtcp.as_fd()]
-        })
+        let pair = |slot: usize| [self.slots[slot].rtp.as_fd(), self.slots[slot].rtcp.as_fd()];
+        estate::emit_slots(&ports, pair, to)
     }
 
     fn make(config: &Config, lock: Lock) -> Result<Self, Failure> {
@@ -130,7 +207,7 @@ impl Holdings {
         let memory = (0..config.worker_count())
             .map(|worker| Memory::make(config, WorkerId(worker), slots.len() as u32))
             .collect::<io::Result<_>>()?;
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held: None })
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held: None, stored: false })
     }
 
     /// Everything is looked at before anybody is ended: what we cannot go on from goes on as it is
@@ -160,7 +237,7 @@ impl Holdings {
         }
         let lock = Lock::taken_over(lock, &config.store.dir)?;
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held: Some(held) })
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held: Some(held), stored: false })
     }
 
     /// The configuration that memory and slots were made for, where another keeper made them.
@@ -194,7 +271,7 @@ impl Holdings {
         if role == Role::Media {
             self.raise_incarnation(config)?;
         }
-        self.send(link)?;
+        self.emit_parts(&mut |frame, fds: &[BorrowedFd<'_>]| link.send(0, frame, fds))?;
         if let Some(peer) = peer {
             link.send(0, Frame::Link, &[peer.as_fd()])?;
         }

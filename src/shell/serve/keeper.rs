@@ -67,6 +67,7 @@ pub fn run(
     loop {
         while let Some(act) = keeper.machine.poll() {
             if let Act::Exit(outcome) = act {
+                keeper.holdings.forget();
                 return ended(outcome);
             }
             keeper.act(act);
@@ -78,6 +79,8 @@ pub fn run(
 type Begun = (Signals, OwnedFd, Holdings, PathBuf);
 
 fn begin(config: &mut Config, handed: &mut Handed) -> Result<Begun, Failure> {
+    // Before anything else is opened.
+    let stored = process::handed_over();
     let signals = Signals::block()?;
     let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let wake = interrupt.try_clone()?;
@@ -93,8 +96,11 @@ fn begin(config: &mut Config, handed: &mut Handed) -> Result<Begun, Failure> {
     config.store.dir = std::path::absolute(&config.store.dir)?;
     let holdings = match handed.take()? {
         Some(queue) => Holdings::unpack(config, queue)?,
-        None => Holdings::take(config)?,
+        None => Holdings::take(config, stored)?,
     };
+    if let Err(error) = holdings.store(config) {
+        tracing::warn!("the service manager holds no descriptors: {error}");
+    }
     if let Some(held) = holdings.held() {
         let changed = keep_fixed(config, held);
         if !changed.is_empty() {

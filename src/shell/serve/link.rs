@@ -120,11 +120,13 @@ impl AsyncLink {
     }
 }
 
-fn emit(id: u64, frame: Frame, fds: &[BorrowedFd<'_>]) -> Vec<u8> {
+/// The bytes of a frame that travels with `fds`.
+pub fn emit(id: u64, frame: Frame, fds: &[BorrowedFd<'_>]) -> Vec<u8> {
     Envelope { id, fds: fds.len() as u16, frame }.emit()
 }
 
-fn parse(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> io::Result<Received> {
+/// The frame in what a socket gave.
+pub fn parse(received: io::Result<(Vec<u8>, Vec<OwnedFd>)>) -> io::Result<Received> {
     let (bytes, fds) = match received {
         Ok((bytes, _)) if bytes.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
         // A peer that died with frames of ours unread: closed all the same (unix(7)).
@@ -222,29 +224,42 @@ struct Contents {
 fn contents(from: &mut Link) -> io::Result<Contents> {
     let (mut workers, mut slots, mut peer) = (Vec::new(), Vec::new(), None);
     loop {
-        let Received { frame, fds, .. } = from.recv()?;
-        match frame {
-            Frame::Memory { worker, geometry } => {
-                let [state, buffers, ring] = <[OwnedFd; 3]>::try_from(fds)
-                    .map_err(|_| wrong("expected three descriptors with Memory"))?;
-                workers.push(WorkerMemory { worker, geometry, state, buffers, ring });
-            }
-            Frame::Slots { first, ports } => {
-                let with_sockets = !fds.is_empty();
-                if with_sockets && fds.len() != 2 * ports.len() {
-                    return Err(wrong("expected two descriptors for each slot"));
-                }
-                let mut fds = fds.into_iter();
-                for (address, slot) in ports.into_iter().zip(first.0..) {
-                    let sockets = fds.next().zip(fds.next());
-                    slots.push(SlotPorts { slot: Slot(slot), address, sockets });
-                }
-            }
-            Frame::Link => peer = one(fds)?,
+        let received = from.recv()?;
+        match received.frame {
+            Frame::Memory { .. } => workers.push(memory(received)?),
+            Frame::Slots { .. } => slots.extend(self::slots(received)?),
+            Frame::Link => peer = one(received.fds)?,
             Frame::Go => return Ok(Contents { workers, slots, peer }),
             _ => return Err(wrong("expected Memory, Slots, Link or Go before the start")),
         }
     }
+}
+
+/// The memory in a `Memory` frame.
+pub fn memory(received: Received) -> io::Result<WorkerMemory> {
+    let Received { frame: Frame::Memory { worker, geometry }, fds, .. } = received else {
+        return Err(wrong("expected Memory"));
+    };
+    let [state, buffers, ring] = <[OwnedFd; 3]>::try_from(fds)
+        .map_err(|_| wrong("expected three descriptors with Memory"))?;
+    Ok(WorkerMemory { worker, geometry, state, buffers, ring })
+}
+
+/// The slots in a `Slots` frame.
+pub fn slots(received: Received) -> io::Result<Vec<SlotPorts>> {
+    let Received { frame: Frame::Slots { first, ports }, fds, .. } = received else {
+        return Err(wrong("expected Slots"));
+    };
+    let with_sockets = !fds.is_empty();
+    if with_sockets && fds.len() != 2 * ports.len() {
+        return Err(wrong("expected two descriptors for each slot"));
+    }
+    let mut fds = fds.into_iter();
+    let slots = ports.into_iter().zip(first.0..).map(|(address, slot)| {
+        let sockets = fds.next().zip(fds.next());
+        SlotPorts { slot: Slot(slot), address, sockets }
+    });
+    Ok(slots.collect())
 }
 
 /// What a role whose keeper is gone hands to the next keeper.
@@ -264,7 +279,8 @@ pub struct Taken {
 /// Takes what a role holds. `Unsupported` where it is of a version that this binary cannot go on
 /// from: nothing has been touched then.
 pub fn take(mut from: Link) -> io::Result<Taken> {
-    let Received { frame: Frame::Estate { versions, config }, mut fds, .. } = from.recv()? else {
+    let Received { frame: Frame::Estate { versions, config, .. }, mut fds, .. } = from.recv()?
+    else {
         return Err(wrong("expected Estate as the first frame"));
     };
     if versions != Versions::OURS {

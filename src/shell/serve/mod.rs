@@ -9,6 +9,7 @@ pub mod link;
 pub mod media;
 pub mod notify;
 pub mod role;
+mod stored;
 pub mod upgrade;
 mod vigil;
 

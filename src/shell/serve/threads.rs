@@ -93,7 +93,7 @@ fn final_answer(socket: &UdpSocket) -> Message {
 #[test]
 fn a_call_is_recorded_by_threads_that_exchange_the_same_frames() {
     let config = config("threads");
-    let mut holdings = Holdings::take(&config).expect("a fresh store");
+    let mut holdings = Holdings::take(&config, Vec::new()).expect("a fresh store");
     let (near, far) = seqpacket::pair().expect("socketpair");
     let (media, media_link) = play(&mut holdings, Role::Media, 1, &config, near.into_fd());
     let (control, control_link) = play(&mut holdings, Role::Control, 1, &config, far.into_fd());
@@ -151,7 +151,7 @@ fn call(config: &Config) {
 #[test]
 fn f02_a_stream_that_died_with_its_control_takes_no_slot_from_the_next_call() {
     let config = config("unowned");
-    let mut holdings = Holdings::take(&config).expect("a fresh store");
+    let mut holdings = Holdings::take(&config, Vec::new()).expect("a fresh store");
     let (near, far) = seqpacket::pair().expect("socketpair");
     let (media, media_link) = play(&mut holdings, Role::Media, 1, &config, near.into_fd());
     let mut first = Link::new(far);
