@@ -1,4 +1,5 @@
-//! The store's identity and its lock: `STORE/volume.json` and `STORE/lock`.
+//! The store's identity, its lock and the mark of a run: `volume.json`, `lock` and `running` in the
+//! store's folder.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -26,6 +27,14 @@ pub struct Volume {
     pub version: u32,
     /// Incarnations of media below this are used up.
     pub incarnation_next: u64,
+}
+
+impl Volume {
+    /// The first incarnation that the present keeper may have used, for as long as it has not
+    /// reserved a second lot: what older ones wrote is of before it.
+    pub fn incarnation_first(&self) -> u64 {
+        self.incarnation_next.saturating_sub(INCARNATIONS)
+    }
 }
 
 /// Why a store cannot be opened.
@@ -164,6 +173,30 @@ pub fn reserve(store: &Path, volume: &mut Volume) -> Result<u64, VolumeError> {
     Ok(first)
 }
 
+/// The mark of a run that has not ended: an empty file beside `volume.json`.
+const RUNNING: &str = "running";
+
+/// Whether the mark of the last run is still there: that one did not end cleanly (F06).
+pub fn was_cut(store: &Path) -> bool {
+    store.join(RUNNING).exists()
+}
+
+/// Marks the store as in use by a run; synced before it returns.
+pub fn begin_run(store: &Path) -> Result<(), VolumeError> {
+    let path = store.join(RUNNING);
+    let made = File::create(&path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| File::open(store)?.sync_all());
+    made.map_err(|error| VolumeError::Io { path, error })
+}
+
+/// Takes the mark away: everything is durable, and nothing runs any more.
+pub fn end_run(store: &Path) -> Result<(), VolumeError> {
+    let path = store.join(RUNNING);
+    let gone = std::fs::remove_file(&path).and_then(|()| File::open(store)?.sync_all());
+    gone.map_err(|error| VolumeError::Io { path, error })
+}
+
 fn write(store: &Path, volume: &Volume) -> io::Result<()> {
     let path = store.join("volume.json");
     let fresh = store.join("volume.json.new");
@@ -199,6 +232,18 @@ mod tests {
         }
         drop(first);
         lock(&store).expect("free again");
+        std::fs::remove_dir_all(store).expect("ours");
+    }
+
+    #[test]
+    fn f06_a_run_that_did_not_end_is_told_by_the_next_one() {
+        let store = folder("running");
+        std::fs::create_dir_all(&store).expect("a temp folder");
+        assert!(!was_cut(&store), "no run yet");
+        begin_run(&store).expect("room");
+        assert!(was_cut(&store), "it has not ended");
+        end_run(&store).expect("there");
+        assert!(!was_cut(&store));
         std::fs::remove_dir_all(store).expect("ours");
     }
 

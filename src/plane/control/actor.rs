@@ -16,6 +16,7 @@ use crate::base::time::{ClockMap, Mono};
 use crate::config::model::Config;
 use crate::plane::handoff::frame::{Envelope, Frame, Notice, Refusal};
 use crate::proto::sip::{self, DialogId, Endpoint, EndpointConfig, Reply, TxnId};
+use crate::store::archive::LastStream;
 use crate::store::event::Origin;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::keybox::KeyBox;
@@ -58,6 +59,8 @@ pub struct Control {
     pub(super) settling: Settling,
     /// Salts of RSs that are over and may have records in no segment yet.
     pub(super) salts: BTreeMap<RsId, OldSalt>,
+    /// What the store knows of streams that media has yet to take up again.
+    pub(super) past: HashMap<StreamId, LastStream>,
     /// Journal token → job.
     tokens: HashMap<u64, u64>,
     next: u64,
@@ -101,6 +104,7 @@ impl Control {
             again: Vec::new(),
             settling: Settling::default(),
             salts: BTreeMap::new(),
+            past: HashMap::new(),
             tokens: HashMap::new(),
             next: 0,
             stopping: false,
@@ -119,6 +123,7 @@ impl Control {
             Input::Persisted { token, error } => self.persisted(token, error),
             Input::DiskFree { shortfall } => self.disk_free(shortfall),
             Input::Keeper(frame) => self.keeper_says(frame),
+            Input::LookedBack(seen) => self.looked_back(seen),
         }
         self.signalling();
         self.expire();
@@ -149,6 +154,11 @@ impl Control {
             .values()
             .filter(|session| matches!(session.phase, Phase::Starting | Phase::Live))
             .count()
+    }
+
+    /// Whether media has been told of every stream that goes on, so that a call would be recorded.
+    pub fn is_settled(&self) -> bool {
+        self.settling.is_done()
     }
 
     /// Whether keeper's stop is carried out: every RS has ended and the journal knows.

@@ -2,6 +2,7 @@
 
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::proto::sip;
+use crate::store::archive::{LastSeen, Sought};
 use crate::store::journal::entry::Entry;
 
 /// Something happened outside.
@@ -28,6 +29,8 @@ pub enum Input<'a> {
     },
     /// A frame from keeper.
     Keeper(Frame),
+    /// What the store knows last of the streams of [`Effect::LookBack`], or why it cannot say.
+    LookedBack(Result<LastSeen, String>),
 }
 
 /// Why entries are not durable, in words.
@@ -64,6 +67,9 @@ pub enum Effect {
     },
     /// A segment is in place: the catalogue should take its footer.
     Sealed,
+    /// Look up what the store knows last of streams that go on after the recorder was down, and
+    /// say so by [`Input::LookedBack`].
+    LookBack(Vec<Sought>),
     /// Send a frame to keeper.
     Keeper(Frame),
     /// Tell the operator.

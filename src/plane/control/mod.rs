@@ -22,6 +22,8 @@ mod start;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_settle;
 
 pub use actor::{Control, Setup};
 pub use effect::{Effect, Grave, Input, NotDurable};

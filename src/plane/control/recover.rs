@@ -1,6 +1,7 @@
 //! What a restarted control knows: the journal, told again to the SIP endpoint and to media.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::actor::Control;
 use super::effect::Grave;
@@ -32,25 +33,28 @@ struct Known {
 }
 
 impl Control {
-    /// Takes the journal's entries. RSs that were up go on where `same_keeper` says that sockets
-    /// and memory have survived; else they are ended as orphans, because nobody has listened.
-    pub fn recover(&mut self, now: ClockMap, entries: &[Entry], same_keeper: bool) {
+    /// Takes the journal's entries. RSs that were up go on: with the streams that media still holds,
+    /// or, where nothing has survived, with what the store knows of them ([`Self::held`] finds out).
+    /// An RS whose port pairs cannot be had any more is told so by BYE.
+    pub fn recover(&mut self, now: ClockMap, entries: &[Entry]) {
         self.now = now;
         let mut known: BTreeMap<RsId, Known> = BTreeMap::new();
         for entry in entries {
             self.learn(entry, &mut known);
         }
+        // What was not sealed then is not sealed now, however long nothing ran.
+        let alive = entries.iter().filter_map(written).max().unwrap_or_default();
         let kept_ns = (self.salts_kept_ms() * 1_000_000) as i64;
         for (rs, known) in known {
             let gone = |stream: &&StreamId| !ids(&known.session.streams).any(|own| own == **stream);
-            let over = known.ended.is_none_or(|(_, at)| now.wall.0 - at.0 < kept_ns);
+            let over = known.ended.is_none_or(|(_, at)| alive.0 - at.0 < kept_ns);
             for stream in known.all.iter().filter(gone).filter(|_| over) {
                 self.keep_salt(rs, known.session.salt, *stream);
             }
             let quiet = known.session.streams.is_empty() && known.leaving.is_empty();
             let old = |(_, at): (u32, Wall)| now.wall.0 - at.0 > REPEATS_NS;
             if !(quiet && known.ended.is_some_and(old)) {
-                self.take_back(rs, known, same_keeper);
+                self.take_back(rs, known);
             }
         }
     }
@@ -58,7 +62,7 @@ impl Control {
     fn learn(&mut self, entry: &Entry, known: &mut BTreeMap<RsId, Known>) {
         match entry {
             Entry::StreamIds { next } => self.stream_ids = (*next, *next),
-            Entry::Opened { rs, dialog, salt, streams, answer_sdp, .. } => {
+            Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, .. } => {
                 let unsealed = |sealed, context: &str| self.keys.open(sealed, context).ok();
                 let salt =
                     unsealed(salt, &salt_context(*rs)).and_then(|salt| salt[..].try_into().ok());
@@ -70,6 +74,7 @@ impl Control {
                 let answer_sdp = String::from_utf8_lossy(&answer).into_owned();
                 let session = Session {
                     rs: *rs,
+                    since: *at,
                     phase: Phase::Live,
                     strict: self.policy(dialog.peer.ip()).strict,
                     dialog: None,
@@ -133,37 +138,18 @@ impl Control {
         streams.to_vec()
     }
 
-    fn take_back(&mut self, rs: RsId, known: Known, same_keeper: bool) {
+    fn take_back(&mut self, rs: RsId, known: Known) {
         let Known { mut session, dialog, leaving, ended, .. } = known;
-        if !same_keeper {
-            if ended.is_none() {
-                let entry = Entry::Ended {
-                    rs,
-                    at: self.now.wall,
-                    by: Origin::Srs,
-                    reason: "orphaned: the recorder was not running".to_owned(),
-                    remote_cseq: 0,
-                };
-                self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
-            }
-            for stream in session.streams.into_iter().chain(leaving) {
-                // What the cut left of it in the log is still to be sealed.
-                self.keep_salt(rs, session.salt, stream.description.stream);
-                let (stream, slot) = (stream.description.stream, stream.description.slot);
-                let entry =
-                    Entry::StreamClosed { rs, stream, slot, at: self.now.wall, by: Origin::Srs };
-                self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
-            }
-            return;
-        }
-        session
-            .streams
-            .retain(|stream| self.slots.claim(stream.description.slot, stream.generation));
-        for stream in leaving {
-            let (slot, generation) = (stream.description.slot, stream.generation);
-            if self.slots.claim(slot, generation) {
+        let wanted = session.streams.len();
+        session.streams.retain_mut(|stream| self.claim(stream));
+        for mut stream in leaving {
+            if self.claim(&mut stream) {
+                let (slot, generation) = (stream.description.slot, stream.generation);
                 self.closing.push((rs, slot, generation, stream.description.stream));
             }
+        }
+        if ended.is_none() && session.streams.len() < wanted {
+            return self.give_up_rs(session, &dialog);
         }
         let id = self.sip.restore(snapshot(&dialog));
         if let Some((cseq, _)) = ended {
@@ -182,6 +168,36 @@ impl Control {
         self.sessions.insert(rs, session);
     }
 
+    /// Takes the port pair of a stream back into use. It is known by its address, since the numbers
+    /// are another keeper's where the recorder was down. False: it cannot be had.
+    fn claim(&mut self, stream: &mut StreamOpened) -> bool {
+        let address = SocketAddr::new(self.config.media.address, stream.description.port);
+        let Some(slot) = self.slots.at(address) else { return false };
+        stream.description.slot = slot;
+        self.slots.claim(slot, stream.generation)
+    }
+
+    /// An RS that cannot go on: the SRC hears it at once (rule 9), and what was recorded is kept.
+    fn give_up_rs(&mut self, session: Session, dialog: &DialogState) {
+        let rs = session.rs;
+        self.log(Grave::Error, format!("{rs} not resumed: its ports are not ours any more"));
+        let id = self.sip.restore(snapshot(dialog));
+        let why = "the recorder was restarted and cannot go on";
+        let reason = vec![("Reason".to_owned(), format!("SIP;cause=503;text=\"{why}\""))];
+        self.sip.request(self.now.mono, id, "BYE", &reason, &[]);
+        let (at, by) = (self.now.wall, Origin::Srs);
+        let mut entries = Vec::new();
+        for stream in &session.streams {
+            let (slot, stream) = (stream.description.slot, stream.description.stream);
+            self.slots.give_back(slot);
+            self.keep_salt(rs, session.salt, stream);
+            entries.push(Entry::StreamClosed { rs, stream, slot, at, by });
+        }
+        let reason = "not resumed: its ports are not ours any more".to_owned();
+        entries.push(Entry::Ended { rs, at, by, reason, remote_cseq: 0 });
+        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
+    }
+
     /// An INVITE whose 200 was lost comes again, and is no second RS (F59). A number is used once
     /// in a dialog, so that the method need not be known.
     fn restore_answer(&mut self, id: DialogId, dialog: &DialogState, sdp: &str) {
@@ -193,6 +209,20 @@ impl Control {
         for method in ["INVITE", "UPDATE"] {
             self.sip.restore_answer(id, dialog.remote_cseq, method, reply.clone());
         }
+    }
+}
+
+/// When an entry was written, as far as it says.
+fn written(entry: &Entry) -> Option<Wall> {
+    match entry {
+        Entry::Start { at, .. }
+        | Entry::Opened { at, .. }
+        | Entry::Changed { at, .. }
+        | Entry::Direction { at, .. }
+        | Entry::Body { at, .. }
+        | Entry::StreamClosed { at, .. }
+        | Entry::Ended { at, .. } => Some(*at),
+        Entry::StreamIds { .. } => None,
     }
 }
 

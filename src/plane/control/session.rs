@@ -2,7 +2,7 @@
 
 use crate::base::ids::{RsId, StreamId};
 use crate::base::secret::MasterKey;
-use crate::base::time::Mono;
+use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::frame::{Crypto, OpenStream, WireKey};
 use crate::proto::session::Negotiated;
 use crate::proto::sip::DialogId;
@@ -25,6 +25,8 @@ pub(super) enum Phase {
 /// A Recording Session.
 pub(super) struct Session {
     pub(super) rs: RsId,
+    /// When it was accepted.
+    pub(super) since: Wall,
     pub(super) phase: Phase,
     /// Plain RTP is taken from the signalled address only.
     pub(super) strict: bool,

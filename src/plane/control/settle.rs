@@ -3,13 +3,19 @@
 //! what it holds, control closes what nobody owns and opens what should be open. Until that is done
 //! nothing new is taken, because a slot that is held for another stream records nothing.
 
+use std::collections::{HashMap, HashSet};
+
 use super::actor::Control;
 use super::effect::{Effect, Grave};
 use super::job::Purpose;
-use super::session::Phase;
+use super::session::{Phase, Session};
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
-use crate::base::limits::FRAME_SALTS_MAX;
-use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal};
+use crate::base::limits::{FRAME_SALTS_MAX, SOURCES_PER_STREAM};
+use crate::base::time::Wall;
+use crate::plane::handoff::frame::{
+    Envelope, Frame, HeldSlot, KnownSource, OpenStream, Refusal, ResumeStream,
+};
+use crate::store::archive::{LastSeen, LastSource, LastStream, Sought};
 use crate::store::event::Origin;
 
 /// When something that media had no room for is asked again.
@@ -35,9 +41,18 @@ pub(super) struct Settling {
     /// What it has said so far.
     held: Vec<HeldSlot>,
     /// Streams asked to be open again, by request.
-    reopening: std::collections::HashMap<u64, (RsId, StreamId)>,
+    reopening: HashMap<u64, (RsId, StreamId)>,
+    /// Live streams that media does not hold, while the store is asked about them.
+    lost: Vec<(RsId, StreamId)>,
     /// Media has been told that all streams are asked for.
     told: bool,
+}
+
+impl Settling {
+    /// Whether every stream that should be open is.
+    pub(super) fn is_done(&self) -> bool {
+        self.told
+    }
 }
 
 impl Control {
@@ -93,6 +108,7 @@ impl Control {
         }
         self.settling.holding = None;
         let held = std::mem::take(&mut self.settling.held);
+        let kept: HashSet<StreamId> = held.iter().map(|slot| slot.stream).collect();
         let mut frames = Vec::new();
         for slot in &held {
             self.slots.learn(slot.slot, slot.generation);
@@ -111,17 +127,88 @@ impl Control {
             frames.push(Frame::Close { slot: *slot, generation: *generation, by: Origin::Src });
         }
         self.begin(Purpose::Quiet, RsId::default(), None, None, frames, Vec::new());
-        let wanted: Vec<(RsId, StreamId)> = self
+        let live = |session: &&Session| matches!(session.phase, Phase::Starting | Phase::Live);
+        let wanted: Vec<(RsId, Phase, StreamId)> = self
             .sessions
             .values()
-            .filter(|session| session.phase != Phase::Closing)
-            .flat_map(|session| session.streams.iter().map(|s| (session.rs, s.description.stream)))
+            .filter(live)
+            .flat_map(|session| {
+                let ids = session.streams.iter().map(|stream| stream.description.stream);
+                ids.map(|stream| (session.rs, session.phase, stream))
+            })
             .collect();
-        for (rs, stream) in wanted {
-            self.reopen(rs, stream);
+        for (rs, phase, stream) in wanted {
+            // What was promised and is not held was lost with the memory of media (F06).
+            if phase == Phase::Live && !kept.contains(&stream) && !self.past.contains_key(&stream) {
+                self.settling.lost.push((rs, stream));
+            } else {
+                self.reopen(rs, stream);
+            }
         }
+        if self.settling.lost.is_empty() {
+            return self.take_calls();
+        }
+        let sought = self.settling.lost.iter().filter_map(|(rs, stream)| {
+            let session = self.sessions.get(rs)?;
+            let own = session.streams.iter().find(|own| own.description.stream == *stream)?;
+            let (since, sender) = (session.since, own.crypto.is_none());
+            Some(Sought { stream: *stream, since, sender })
+        });
+        let sought = sought.collect();
+        self.effects.push_back(Effect::LookBack(sought));
+    }
+
+    /// Everything is asked for that should be there: new calls are taken.
+    fn take_calls(&mut self) {
         self.admission.media_up = true;
         self.tell_resumed();
+    }
+
+    /// What the store knows of the streams that go on. Where it cannot say, they go on all the same,
+    /// as new ones.
+    pub(super) fn looked_back(&mut self, seen: Result<LastSeen, String>) {
+        let lost = std::mem::take(&mut self.settling.lost);
+        if lost.is_empty() {
+            // The link fell meanwhile; the next one asks again.
+            return;
+        }
+        let mut seen = seen.unwrap_or_else(|error| {
+            self.log(Grave::Error, format!("what was recorded last cannot be read: {error}"));
+            LastSeen::default()
+        });
+        self.report_resumed(&lost, &seen);
+        for (rs, stream) in lost {
+            let last = seen.streams.remove(&stream).unwrap_or_default();
+            self.past.insert(stream, last);
+            self.reopen(rs, stream);
+        }
+        self.take_calls();
+    }
+
+    fn report_resumed(&mut self, lost: &[(RsId, StreamId)], seen: &LastSeen) {
+        let recordings: HashSet<RsId> = lost.iter().map(|(rs, _)| *rs).collect();
+        let mut gaps_ms: Vec<i64> = seen
+            .streams
+            .values()
+            .filter_map(|stream| Some((self.now.wall.0 - stream.durable?.0) / 1_000_000))
+            .collect();
+        gaps_ms.sort_unstable();
+        let at = |place: usize| gaps_ms.get(place).copied().unwrap_or(0);
+        let (low, median) = (at(0), at(gaps_ms.len() / 2));
+        let high = at(gaps_ms.len().saturating_sub(1));
+        let text = format!(
+            "{} recordings resumed, {} streams; gap per stream {low} / {median} / {high} ms (least, \
+             median, most); {} bytes of the log in doubt",
+            recordings.len(),
+            lost.len(),
+            seen.in_doubt
+        );
+        self.log(Grave::Warn, text);
+        let mut recordings: Vec<RsId> = recordings.into_iter().collect();
+        recordings.sort();
+        for rs in recordings {
+            self.log(Grave::Info, format!("{rs} resumed"));
+        }
     }
 
     /// What is to be done about one slot that media has used. Returns the close of what nobody
@@ -180,7 +267,10 @@ impl Control {
         };
         let id = self.number();
         self.settling.reopening.insert(id, (rs, stream));
-        let frame = Frame::Open(Box::new(open));
+        let frame = match self.past.get(&stream) {
+            Some(last) => Frame::Resume(Box::new(resume(open, last, self.now.wall))),
+            None => Frame::Open(Box::new(open)),
+        };
         self.effects.push_back(Effect::Media(Envelope { id, fds: 0, frame }));
     }
 
@@ -194,7 +284,10 @@ impl Control {
         }
         let Some((rs, stream)) = self.settling.reopening.remove(&id) else { return false };
         match refused {
-            None => self.tell_resumed(),
+            None => {
+                self.past.remove(&stream);
+                self.tell_resumed();
+            }
             // Rule 1: what was promised is asked for until media takes it.
             Some(Refusal::NotReady | Refusal::QueueFull | Refusal::RingLag | Refusal::Disk) => {
                 let at = self.now.mono.plus_ms(AGAIN_SOON_MS);
@@ -247,5 +340,21 @@ impl Control {
         if !closes.is_empty() {
             self.begin(Purpose::Quiet, RsId::default(), None, None, closes, Vec::new());
         }
+    }
+}
+
+/// A stream with its past.
+fn resume(open: OpenStream, last: &LastStream, now: Wall) -> ResumeStream {
+    let known = |source: &LastSource| KnownSource {
+        ssrc: source.ssrc,
+        ordinal: source.ordinal,
+        highest: source.highest,
+        from: source.from,
+    };
+    ResumeStream {
+        open,
+        dark_since: last.durable.unwrap_or(now),
+        next_ordinal: last.next_ordinal,
+        sources: last.sources.iter().take(SOURCES_PER_STREAM).map(known).collect(),
     }
 }

@@ -11,6 +11,7 @@ use crate::base::ids::{Generation, Slot};
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     ports: HashMap<Slot, SocketAddr>,
+    by_address: HashMap<SocketAddr, Slot>,
     generations: HashMap<Slot, Generation>,
     free: VecDeque<Slot>,
 }
@@ -20,6 +21,7 @@ impl Slots {
     pub(super) fn add(&mut self, first: Slot, ports: &[SocketAddr]) {
         for (number, port) in ports.iter().enumerate() {
             let slot = Slot(first.0 + number as u32);
+            self.by_address.insert(*port, slot);
             if self.ports.insert(slot, *port).is_none() {
                 self.free.push_back(slot);
             }
@@ -46,6 +48,12 @@ impl Slots {
         self.free.remove(place);
         self.learn(slot, generation);
         true
+    }
+
+    /// The pair at an RTP address, by which an SRC knows it: numbers may differ from one keeper to
+    /// the next.
+    pub(super) fn at(&self, address: SocketAddr) -> Option<Slot> {
+        self.by_address.get(&address).copied()
     }
 
     /// Gives a pair back.

@@ -93,6 +93,7 @@ impl Control {
         self.entropy.fill(&mut salt);
         let mut session = Session {
             rs,
+            since: self.now.wall,
             phase: Phase::Starting,
             strict: self.policy(request.peer.ip()).strict,
             dialog: None,

@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 
 use super::{Control, Effect, Input, NotDurable, Setup};
-use crate::base::ids::{Generation, Position, Slot, StreamId};
+use crate::base::ids::{Generation, Position, Slot};
 use crate::base::ports::Entropy;
 use crate::base::prng::Prng;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::config::model::Config;
-use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal};
+use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, OpenStream, Refusal};
 use crate::proto::sip;
-use crate::store::journal::entry::Entry;
+use crate::store::archive::{LastSeen, Sought};
+use crate::store::journal::entry::{Entry, StreamOpened};
 use crate::store::journal::keybox::KeyBox;
 use crate::wire::sip::{Message, parse_datagram};
 
@@ -26,18 +27,20 @@ const PEER: &str = "192.0.2.10:5060";
 const LOCAL: &str = "127.0.0.1:5060";
 
 /// Control between a scripted SRC, a scripted media and a scripted journal.
-struct Bench {
-    control: Control,
-    now: Mono,
-    sent: Vec<Message>,
-    media: Vec<Envelope>,
-    jobs: Vec<(u64, Vec<Entry>)>,
-    journal: Vec<Entry>,
-    keeper: Vec<Frame>,
+pub(super) struct Bench {
+    pub(super) control: Control,
+    pub(super) now: Mono,
+    pub(super) sent: Vec<Message>,
+    pub(super) media: Vec<Envelope>,
+    pub(super) jobs: Vec<(u64, Vec<Entry>)>,
+    pub(super) journal: Vec<Entry>,
+    pub(super) keeper: Vec<Frame>,
+    pub(super) sought: Vec<Sought>,
+    pub(super) log: Vec<String>,
 }
 
 impl Bench {
-    fn new(streams_max: u32, seed: u64) -> Self {
+    pub(super) fn new(streams_max: u32, seed: u64) -> Self {
         let mut config = Config::default();
         config.media.streams_max = streams_max;
         let slots = (0..8)
@@ -51,11 +54,12 @@ impl Bench {
             seed,
         });
         let (sent, media, jobs) = (Vec::new(), Vec::new(), Vec::new());
-        let (journal, keeper) = (Vec::new(), Vec::new());
-        Bench { control, now: Mono(1_000_000_000), sent, media, jobs, journal, keeper }
+        let (journal, keeper, sought, log) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let now = Mono(1_000_000_000);
+        Bench { control, now, sent, media, jobs, journal, keeper, sought, log }
     }
 
-    fn up(streams_max: u32) -> Self {
+    pub(super) fn up(streams_max: u32) -> Self {
         let mut bench = Bench::new(streams_max, 1);
         bench.input(Input::MediaUp);
         bench.media_agrees();
@@ -64,18 +68,18 @@ impl Bench {
     }
 
     /// Media says what it holds.
-    fn media_holds(&mut self, slots: &[HeldSlot]) {
+    pub(super) fn media_holds(&mut self, slots: &[HeldSlot]) {
         let asked = self.media.iter().position(|asked| matches!(asked.frame, Frame::Holding));
         let id = self.media.remove(asked.expect("control asks what media holds")).id;
         let frame = Frame::Held { slots: slots.to_vec(), last: true };
         self.input(Input::Media(Envelope { id, fds: 0, frame }));
     }
 
-    fn clock(&self) -> ClockMap {
+    pub(super) fn clock(&self) -> ClockMap {
         ClockMap { mono: self.now, wall: Wall(self.now.0 as i64) }
     }
 
-    fn input(&mut self, input: Input<'_>) {
+    pub(super) fn input(&mut self, input: Input<'_>) {
         self.control.handle(self.clock(), input);
         while let Some(effect) = self.control.poll() {
             match effect {
@@ -85,29 +89,35 @@ impl Bench {
                 Effect::Media(envelope) => self.media.push(envelope),
                 Effect::Persist { token, entries } => self.jobs.push((token, entries)),
                 Effect::Keeper(frame) => self.keeper.push(frame),
-                Effect::Disconnect { .. } | Effect::Sealed | Effect::Log { .. } => {}
+                Effect::LookBack(sought) => self.sought.extend(sought),
+                Effect::Log { text, .. } => self.log.push(text),
+                Effect::Disconnect { .. } | Effect::Sealed => {}
             }
         }
     }
 
-    fn datagram(&mut self, text: &str) {
+    pub(super) fn datagram(&mut self, text: &str) {
         let peer = PEER.parse().expect("an address");
         let local = LOCAL.parse().expect("an address");
         self.input(Input::Sip(sip::Input::Datagram { local, peer, bytes: text.as_bytes() }));
     }
 
-    fn tick(&mut self, ms: u64) {
+    pub(super) fn tick(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
         self.input(Input::Sip(sip::Input::Tick));
     }
 
     /// Media says yes to everything it was asked.
-    fn media_agrees(&mut self) {
+    pub(super) fn media_agrees(&mut self) {
         let applied = self.clock();
         for Envelope { id, frame, .. } in std::mem::take(&mut self.media) {
             let answer = match frame {
                 Frame::Open(open) => {
                     Frame::Opened { slot: open.slot, generation: open.generation, applied }
+                }
+                Frame::Resume(past) => {
+                    let OpenStream { slot, generation, .. } = past.open;
+                    Frame::Opened { slot, generation, applied }
                 }
                 Frame::Update { stream, .. } => {
                     Frame::Opened { slot: stream.slot, generation: stream.generation, applied }
@@ -120,10 +130,31 @@ impl Bench {
             };
             self.input(Input::Media(Envelope { id, fds: 0, frame: answer }));
         }
+        if !self.sought.is_empty() {
+            self.looks_back(LastSeen::default());
+        }
+    }
+
+    /// What media holds for this control.
+    pub(super) fn held(&self) -> Vec<HeldSlot> {
+        let streams = self.control.sessions.values().flat_map(|session| &session.streams);
+        let held = |stream: &StreamOpened| HeldSlot {
+            slot: stream.description.slot,
+            generation: stream.generation,
+            stream: stream.description.stream,
+            open: true,
+        };
+        streams.map(held).collect()
+    }
+
+    /// The store says what it knows of the streams that control asked about.
+    pub(super) fn looks_back(&mut self, seen: LastSeen) {
+        self.sought.clear();
+        self.input(Input::LookedBack(Ok(seen)));
     }
 
     /// The journal makes everything durable.
-    fn journal_syncs(&mut self) {
+    pub(super) fn journal_syncs(&mut self) {
         while !self.jobs.is_empty() {
             let (token, entries) = self.jobs.remove(0);
             self.journal.extend(entries);
@@ -132,7 +163,7 @@ impl Bench {
     }
 
     /// Everything gets its answer, then the grace time of a BYE passes, twice.
-    fn settles(&mut self) {
+    pub(super) fn settles(&mut self) {
         for _ in 0..2 {
             while !(self.media.is_empty() && self.jobs.is_empty()) {
                 self.media_agrees();
@@ -147,7 +178,7 @@ impl Bench {
     }
 
     /// Our tags in the answers to a call.
-    fn tags_of(&self, call: &str) -> Vec<String> {
+    pub(super) fn tags_of(&self, call: &str) -> Vec<String> {
         let accepted = |message: &&Message| {
             message.code() == Some(200)
                 && message.call_id() == Some(call)
@@ -163,11 +194,11 @@ impl Bench {
         tags
     }
 
-    fn tag_of(&self, call: &str) -> String {
+    pub(super) fn tag_of(&self, call: &str) -> String {
         self.tags_of(call).pop().unwrap_or_default()
     }
 
-    fn nothing_is_left(&self) {
+    pub(super) fn nothing_is_left(&self) {
         assert_eq!(self.control.slots.used(), 0, "slots");
         assert_eq!(self.control.job_count(), 0, "jobs");
         assert!(self.control.sessions.is_empty() && self.control.closing.is_empty());
@@ -175,10 +206,11 @@ impl Bench {
     }
 
     /// Media refuses everything that it was asked.
-    fn media_refuses(&mut self, why: Refusal) {
+    pub(super) fn media_refuses(&mut self, why: Refusal) {
         for Envelope { id, frame, .. } in std::mem::take(&mut self.media) {
             let (slot, generation) = match frame {
                 Frame::Open(open) => (open.slot, open.generation),
+                Frame::Resume(past) => (past.open.slot, past.open.generation),
                 Frame::Update { stream, .. } => (stream.slot, stream.generation),
                 Frame::Close { slot, generation, .. } => (slot, generation),
                 Frame::Holding => (Slot(0), Generation(0)),
@@ -189,16 +221,16 @@ impl Bench {
         }
     }
 
-    fn codes(&self) -> Vec<u16> {
+    pub(super) fn codes(&self) -> Vec<u16> {
         self.sent.iter().filter_map(Message::code).collect()
     }
 
-    fn last(&self) -> &Message {
+    pub(super) fn last(&self) -> &Message {
         self.sent.last().expect("something was sent")
     }
 
     /// A running RS with one line.
-    fn started() -> Self {
+    pub(super) fn started() -> Self {
         let mut bench = Bench::up(4);
         bench.datagram(&invite("call-1", 1, "", "sendonly", 1));
         bench.media_agrees();
@@ -209,13 +241,13 @@ impl Bench {
         bench
     }
 
-    fn tag(&self) -> String {
+    pub(super) fn tag(&self) -> String {
         let answer = self.sent.iter().find(|message| message.code() == Some(200));
         answer.and_then(|m| m.to()?.tag().map(str::to_owned)).expect("a 200 was sent")
     }
 }
 
-fn request(method: &str, call: &str, cseq: u32, tag: &str, body: &str) -> String {
+pub(super) fn request(method: &str, call: &str, cseq: u32, tag: &str, body: &str) -> String {
     let to = if tag.is_empty() { String::new() } else { format!(";tag={tag}") };
     let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
     format!(
@@ -229,14 +261,14 @@ fn request(method: &str, call: &str, cseq: u32, tag: &str, body: &str) -> String
     )
 }
 
-fn sdp(direction: &str, version: u32) -> String {
+pub(super) fn sdp(direction: &str, version: u32) -> String {
     format!(
         "v=0\r\no=src 1 {version} IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
          m=audio 4000 RTP/AVP 0\r\na={direction}\r\na=label:96\r\n"
     )
 }
 
-fn invite(call: &str, cseq: u32, tag: &str, direction: &str, version: u32) -> String {
+pub(super) fn invite(call: &str, cseq: u32, tag: &str, direction: &str, version: u32) -> String {
     request("INVITE", call, cseq, tag, &sdp(direction, version))
 }
 
@@ -364,10 +396,10 @@ fn a_restarted_control_opens_its_streams_again_and_answers_the_bye() {
     let before = Bench::started();
     let tag = before.tag();
     let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal, true);
+    after.control.recover(after.clock(), &before.journal);
     after.input(Input::MediaUp);
     assert!(matches!(after.media[0].frame, Frame::Salts { .. }), "salts come first");
-    after.media_holds(&[]);
+    after.media_holds(&before.held());
     let opens = after.media.iter().filter(|envelope| matches!(envelope.frame, Frame::Open(_)));
     assert_eq!(opens.count(), 1);
     after.media_agrees();
@@ -376,21 +408,6 @@ fn a_restarted_control_opens_its_streams_again_and_answers_the_bye() {
     assert_eq!(after.codes(), [200]);
     let next = after.control.slots.take().map(|(slot, generation, _)| (slot, generation));
     assert_ne!(next, Some((Slot(0), Generation(1))), "its slot is in use until it is closed");
-}
-
-#[test]
-fn under_a_new_keeper_a_live_rs_is_an_orphan() {
-    let before = Bench::started();
-    let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal, false);
-    after.input(Input::MediaUp);
-    after.journal_syncs();
-    assert!(after.journal.iter().any(
-        |entry| matches!(entry, Entry::Ended { reason, .. } if reason.starts_with("orphaned"))
-    ));
-    assert_eq!(after.control.live(), 0);
-    // What a power cut left of it in the log is sealed by the new media.
-    assert!(matches!(&after.media[0].frame, Frame::Salts { streams, .. } if streams.len() == 1));
 }
 
 #[test]
@@ -552,7 +569,7 @@ fn f59_an_invite_whose_200_was_lost_makes_no_second_rs_after_a_restart() {
     let before = Bench::started();
     let tag = before.tag();
     let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal, true);
+    after.control.recover(after.clock(), &before.journal);
     after.input(Input::MediaUp);
     after.media_agrees();
     after.datagram(&invite("call-1", 1, "", "sendonly", 1));
@@ -576,7 +593,7 @@ fn a_bye_whose_200_was_lost_is_answered_after_a_restart_when_all_is_closed() {
     before.nothing_is_left();
     let mut after = Bench::new(4, 2);
     after.now = before.now;
-    after.control.recover(after.clock(), &before.journal, true);
+    after.control.recover(after.clock(), &before.journal);
     after.datagram(&bye);
     assert_eq!(after.codes(), [200]);
     after.nothing_is_left();
@@ -590,7 +607,7 @@ fn a_stream_that_was_leaving_when_control_died_is_closed_by_its_successor() {
     before.datagram(&request("INVITE", "call-1", 2, &tag, &gone));
     before.journal_syncs();
     let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal, true);
+    after.control.recover(after.clock(), &before.journal);
     assert_eq!(after.control.slots.used(), 1, "media still has it");
     after.input(Input::MediaUp);
     after.media_holds(&[]);
@@ -717,7 +734,7 @@ fn salts_of_many_recordings_fit_their_frames() {
                 let context = crate::store::journal::keybox::salt_context(own);
                 *salt = keys.seal(&Seeded(Prng::new(1).into()), &[5; 32], &context);
                 (*rs, dialog.call_id) = (own, number.to_string());
-                streams[0].description.slot = Slot(number as u32);
+                streams[0].description.port = 20_000 + 2 * number as u16;
                 entries.push(entry);
             }
         }
@@ -726,101 +743,9 @@ fn salts_of_many_recordings_fit_their_frames() {
     let ports: Vec<SocketAddr> =
         (0..4_000).map(|n| SocketAddr::from(([127, 0, 0, 1], 20_000 + 2 * n))).collect();
     after.control.slots.add(Slot(0), &ports);
-    after.control.recover(after.clock(), &entries, true);
+    after.control.recover(after.clock(), &entries);
     assert_eq!(after.control.slots.used(), 4_000);
     after.input(Input::MediaUp);
     let frame = after.media.iter().map(|envelope| envelope.emit().len()).max();
     assert!(frame.is_some_and(|bytes| bytes < crate::base::limits::FRAME_BYTES_MAX), "{frame:?}");
-}
-
-/// Control died after media had opened the slot and before the journal had the RS: the next use of
-/// that slot must not look like a repetition of the one that nobody knows.
-#[test]
-fn f02_a_slot_that_media_holds_for_an_unknown_stream_is_closed_before_anything_is_taken() {
-    let mut bench = Bench::new(4, 1);
-    bench.input(Input::MediaUp);
-    bench.datagram(&invite("early", 1, "", "sendonly", 1));
-    assert_eq!(bench.codes(), [100, 503], "what media holds is not known yet");
-    let (slot, generation, stream) = (Slot(0), Generation(1), StreamId(77));
-    bench.media_holds(&[HeldSlot { slot, generation, stream, open: true }]);
-    assert!(bench.media.iter().any(|asked| matches!(
-        asked.frame,
-        Frame::Close { slot: Slot(0), generation: Generation(1), .. }
-    )));
-    bench.datagram(&invite("a", 1, "", "sendonly", 1));
-    let opened = bench.media.iter().find_map(|asked| match &asked.frame {
-        Frame::Open(open) => Some((open.slot, open.generation)),
-        _ => None,
-    });
-    assert_eq!(opened, Some((Slot(1), Generation(1))), "slot 0 is still held");
-    bench.media_agrees();
-    bench.journal_syncs();
-    let known = |entry: &&Entry| matches!(entry, Entry::StreamClosed { .. });
-    assert_eq!(bench.journal.iter().filter(known).count(), 0, "no RS had it");
-    bench.control.slots.take();
-    bench.control.slots.take();
-    let uses: Vec<_> = std::iter::from_fn(|| bench.control.slots.take()).collect();
-    let use_of_0 = uses.iter().find(|(slot, ..)| *slot == Slot(0)).map(|place| place.1);
-    assert_eq!(use_of_0, Some(Generation(2)), "a later use than any that media knows");
-}
-
-#[test]
-fn a_use_that_media_has_closed_is_followed_by_the_next_one() {
-    let before = Bench::started();
-    let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal, true);
-    after.input(Input::MediaUp);
-    let stream = after.control.sessions.values().next().expect("one").streams[0].clone();
-    let (slot, stream) = (stream.description.slot, stream.description.stream);
-    after.media_holds(&[HeldSlot { slot, generation: Generation(3), stream, open: false }]);
-    assert!(after.media.iter().any(|asked| matches!(&asked.frame,
-        Frame::Open(open) if open.generation == Generation(4))));
-}
-
-#[test]
-fn a_stream_that_media_has_no_room_for_at_once_is_asked_again_until_it_is_taken() {
-    let before = Bench::started();
-    let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal, true);
-    after.input(Input::MediaUp);
-    after.media_holds(&[]);
-    let resumed = |bench: &Bench| {
-        bench.media.iter().filter(|asked| matches!(asked.frame, Frame::Resumed)).count()
-    };
-    for _ in 0..3 {
-        after.media_refuses(Refusal::NotReady);
-        assert_eq!(resumed(&after), 0, "a stream is not taken yet");
-        after.tick(50);
-        assert!(after.media.iter().any(|asked| matches!(asked.frame, Frame::Open(_))));
-    }
-    let open = after.media.remove(0);
-    let Frame::Open(asked) = &open.frame else { panic!("expected Open") };
-    let (slot, generation, applied) = (asked.slot, asked.generation, after.clock());
-    let frame = Frame::Opened { slot, generation, applied };
-    after.input(Input::Media(Envelope { id: open.id, fds: 0, frame }));
-    assert_eq!(resumed(&after), 1);
-}
-
-/// The spool of a media that died needs the salts of RSs that are over, or it seals nothing.
-#[test]
-fn salts_of_an_rs_that_is_over_are_told_to_a_new_media() {
-    let mut bench = Bench::started();
-    let (tag, salt) = (bench.tag(), bench.control.sessions.values().next().expect("one").salt);
-    bench.datagram(&request("BYE", "call-1", 2, &tag, ""));
-    bench.settles();
-    bench.nothing_is_left();
-    let told = |bench: &Bench| {
-        bench.media.iter().any(|asked| {
-            matches!(&asked.frame,
-            Frame::Salts { salts, streams } if salts[0].1 == salt && streams.len() == 1)
-        })
-    };
-    bench.input(Input::MediaDown);
-    bench.input(Input::MediaUp);
-    assert!(told(&bench));
-    let mut after = Bench::new(4, 2);
-    after.now = bench.now;
-    after.control.recover(after.clock(), &bench.journal, true);
-    after.input(Input::MediaUp);
-    assert!(told(&after), "the journal remembers as well");
 }

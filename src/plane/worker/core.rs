@@ -4,6 +4,7 @@
 use hdrhistogram::Histogram;
 
 use super::keys::Protection;
+use super::search::TAGS_PER_TURN;
 use super::writer::Writer;
 use crate::base::counter::Counter;
 use crate::base::ids::{Index, Slot, SourceId, StreamId, WorkerId};
@@ -66,6 +67,8 @@ pub(super) struct Core<S, G> {
     pub(super) now: ClockMap,
     /// Low bits of the incarnation.
     pub(super) generation: u16,
+    /// Tags that may still be tried in this turn to find a lost roll-over counter.
+    pub(super) search_tries: u16,
     batch: [u64; Counter::ALL.len()],
     arrivals: Vec<u64>,
     captured: Histogram<u64>,
@@ -102,6 +105,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             failing: vec![false; slot_count],
             notices: Vec::with_capacity(NOTICES_MAX),
             now: ClockMap::default(),
+            search_tries: TAGS_PER_TURN,
             batch: [0; Counter::ALL.len()],
             arrivals: Vec::with_capacity(usize::from(BUFFER_COUNT)),
             captured,

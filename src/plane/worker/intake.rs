@@ -3,6 +3,7 @@
 
 use super::core::Core;
 use super::keys::Protection;
+use super::search::search;
 use crate::base::counter::Counter;
 use crate::base::faults::fault;
 use crate::base::ids::{Index, SourceId, Ssrc};
@@ -206,7 +207,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
     ) -> Result<Opened, Counter> {
         let payload = packet.datagram.payload;
         let bytes = record_bytes(payload.len());
-        let Core { state, geometry, protection, writer, .. } = self;
+        let Core { state, geometry, protection, writer, search_tries: tries, .. } = self;
         let window = known.map(|place| SourceView::new(state, geometry, packet.slot, place));
         let highest = window.and_then(|window| window.highest());
         let verdict = |index| window.map_or(Verdict::New, |window| seq::check(&window, index));
@@ -256,18 +257,16 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         {
             return Ok(Opened { index, length, ..opened });
         }
-        // F32, in the bound that costs two more tries, and only after a silence.
+        // F32: after a silence the nearest index may be cycles behind, or lie where nothing is new.
         if let (Some(highest), Some(window)) = (highest, window)
-            && refused == Some(Counter::AuthFailed)
             && packet.arrival.since(Mono(window.account().last_arrival)) > RESYNC_SILENT_NS
         {
             opened.resync = true;
-            for index in receiver::resync(highest, header.seq(), current.suite()) {
-                if verdict(index) == Verdict::New
-                    && let Ok(length) = attempt(current, index)
-                {
-                    return Ok(Opened { index, length, ..opened });
-                }
+            let found = search(window, highest, header.seq(), current.suite(), tries, |index| {
+                (verdict(index) == Verdict::New).then(|| attempt(current, index).ok()).flatten()
+            });
+            if let Some((index, length)) = found {
+                return Ok(Opened { index, length, ..opened });
             }
         }
         // No candidate at all: the nearest index would lie below 0.

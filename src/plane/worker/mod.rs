@@ -16,6 +16,7 @@ mod keys;
 mod recovery;
 mod resume;
 mod run;
+mod search;
 mod state;
 mod turn;
 mod writer;

@@ -438,3 +438,80 @@ fn a_start_says_who_began_and_what_the_predecessor_left() {
         .collect();
     assert_eq!(started, [(1, false), (2, true)]);
 }
+
+/// F32: the sender went on for cycles while nobody listened. Its counter is found by trying, within
+/// the bound of each turn, and once found costs nothing; a short tag must speak three times.
+#[test]
+fn f32_a_roll_over_counter_far_ahead_is_found_within_the_bound_of_each_turn() {
+    let cases = [
+        (Suite::AesCm128HmacSha1_80, 1, 1),
+        (Suite::AesCm128HmacSha1_80, 200, 4),
+        (Suite::AeadAes128Gcm, 70, 2),
+        (Suite::AesCm128HmacSha1_32, 2, 3),
+        (Suite::AesCm128HmacSha1_32, 100, 4),
+    ];
+    for (suite, cycles, packets) in cases {
+        let mut machine = Machine::new(0);
+        let mut worker = machine.start();
+        let key = Some((suite, 1));
+        ask(&mut machine, &mut worker, Frame::Open(stream(1, 1, key)));
+        let context = Context::new(suite, &master(suite, 1)).expect("a key");
+        let send = |machine: &Machine, index: Index| {
+            let mut wire = vec![0; 2_048];
+            let length = context.protect_rtp(&rtp(7, index.seq().0), index, &mut wire);
+            wire.truncate(length.expect("room"));
+            machine.send(REMOTE, RTP_PORTS[1], wire);
+        };
+        send(&machine, Index::new(0, Seq(1_000)));
+        worker.turn().expect("model");
+        machine.pass_ns(2_000_000_000);
+        for n in 0..packets + 3 {
+            // As far from the last packet as a sequence number can be.
+            send(&machine, Index::new(cycles, Seq(40_000 + n)));
+            worker.turn().expect("model");
+        }
+        let kept: Vec<Index> = machine
+            .records(0)
+            .iter()
+            .filter(|record| record.meta.kind == RecordKind::Rtp)
+            .map(|record| record.meta.index)
+            .collect();
+        let wanted: Vec<Index> = std::iter::once(Index::new(0, Seq(1_000)))
+            .chain((packets - 1..packets + 3).map(|n| Index::new(cycles, Seq(40_000 + n))))
+            .collect();
+        assert_eq!(kept, wanted, "{suite:?}, {cycles} cycles");
+        let events = events(&machine);
+        let found = events.iter().filter(|event| {
+            matches!(event,
+            Event::RocResync { ssrc: Ssrc(7), roc } if *roc == cycles)
+        });
+        assert_eq!(found.count(), 1);
+    }
+}
+
+#[test]
+fn f32_forged_packets_do_not_keep_a_source_from_being_found() {
+    let suite = Suite::AesCm128HmacSha1_80;
+    let mut machine = Machine::new(0);
+    let mut worker = machine.start();
+    ask(&mut machine, &mut worker, Frame::Open(stream(1, 1, Some((suite, 1)))));
+    let context = Context::new(suite, &master(suite, 1)).expect("a key");
+    let send = |machine: &Machine, index: Index, forged: bool| {
+        let mut wire = vec![0; 2_048];
+        let length = context.protect_rtp(&rtp(7, index.seq().0), index, &mut wire);
+        wire.truncate(length.expect("room"));
+        *wire.last_mut().expect("a tag") ^= u8::from(forged);
+        machine.send(REMOTE, RTP_PORTS[1], wire);
+    };
+    send(&machine, Index::new(0, Seq(1_000)), false);
+    worker.turn().expect("model");
+    machine.pass_ns(2_000_000_000);
+    for n in 0..40 {
+        send(&machine, Index::new(9, Seq(40_000 + n)), true);
+        worker.turn().expect("model");
+    }
+    send(&machine, Index::new(2, Seq(40_100)), false);
+    worker.turn().expect("model");
+    let last = machine.records(0).iter().filter(|r| r.meta.kind == RecordKind::Rtp).count();
+    assert_eq!(last, 2, "the true counter is among those tried with every packet");
+}

@@ -5,6 +5,7 @@ use std::io;
 use super::closing::Closing;
 use super::core::{Core, NOTICES_MAX};
 use super::recovery::recover;
+use super::search::TAGS_PER_TURN;
 use crate::base::faults::{fault, fault_io, faulty};
 use crate::base::ids::{StreamId, WorkerId};
 use crate::base::limits::{TURN_COMMANDS_MAX, TURN_PACKETS_MAX, TURN_WAIT_MS};
@@ -130,6 +131,7 @@ where
         self.engine.take(wait_ms, &mut self.taken)?;
         self.core.now = self.clock.map();
         self.core.writer.refresh(&self.core.state);
+        self.core.search_tries = TAGS_PER_TURN;
         self.packets();
         let count = self.taken.len();
         self.full_turns = if count < TURN_PACKETS_MAX { 0 } else { self.full_turns + 1 };

@@ -2,7 +2,6 @@
 //! no key; the caller tries each with `Context::unprotect_rtp` and accepts the one that verifies.
 
 use crate::base::ids::{Index, Seq};
-use crate::base::suite::Suite;
 use crate::wire::seq;
 
 /// How the key in hand relates to what is known of the source.
@@ -73,20 +72,6 @@ pub fn restarts(highest: Option<Index>, index: Index) -> bool {
     highest.is_some() && seq::estimate(highest, index.seq()) != Some(index)
 }
 
-/// Guesses beyond the nearest index, for a source whose packets have failed in a row: after a loss
-/// of more than 2^15 packets the guess is one or two cycles behind. The caller bounds how often it
-/// asks. None for 32-bit tags: each try there adds a chance of 2^-32 that a forgery passes (F32).
-pub fn resync(highest: Index, seq: Seq, suite: Suite) -> Candidates {
-    let mut candidates = Candidates::default();
-    if suite.rtp_tag_bytes() >= 10 {
-        for cycles in 0..=2_u32 {
-            let roc = highest.roc().checked_add(cycles);
-            candidates.push(roc.map(|roc| Index::new(roc, seq)));
-        }
-    }
-    candidates
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,14 +111,5 @@ mod tests {
     fn no_guess_is_tried_twice() {
         let found = candidates(Some(at(0, 100)), Seq(101), Epoch::Fresh);
         assert_eq!(found.as_slice(), [at(0, 101), at(1, 101)]);
-    }
-
-    #[test]
-    fn resync_looks_ahead_but_never_under_a_short_tag() {
-        let found = resync(at(1, 10), Seq(40_010), Suite::AesCm128HmacSha1_80);
-        assert_eq!(found.as_slice(), [at(1, 40_010), at(2, 40_010), at(3, 40_010)]);
-        assert!(resync(at(1, 10), Seq(9), Suite::AesCm128HmacSha1_32).as_slice().is_empty());
-        let last = resync(at(u32::MAX, 10), Seq(9), Suite::AeadAes128Gcm);
-        assert_eq!(last.as_slice(), [at(u32::MAX, 9)]);
     }
 }

@@ -40,6 +40,8 @@ const QUEUE_BYTES: usize = 256 << 10;
 const QUEUE_BYTES_PER_SLOT: usize = 64;
 /// A queue that is full stays full: nobody reads it yet.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
+/// Sockets of a dead process are free at the latest after this long.
+const DYING_WAIT: Duration = Duration::from_millis(1_500);
 
 /// See the module's description.
 pub(super) struct Holdings {
@@ -53,6 +55,8 @@ pub(super) struct Holdings {
     held: Option<Config>,
     /// The service manager holds copies of this memory already.
     stored: bool,
+    /// The run before this one did not end cleanly.
+    unclean: bool,
 }
 
 struct Memory {
@@ -109,6 +113,7 @@ impl Holdings {
                     slots,
                     held: Some(held),
                     stored: true,
+                    unclean: false,
                 })
             }
             Err(error) => {
@@ -185,13 +190,12 @@ impl Holdings {
 
     fn make(config: &Config, lock: Lock) -> Result<Self, Failure> {
         let (volume, incarnation) = open(config)?;
+        let unclean = volume::was_cut(&config.store.dir);
+        if unclean {
+            tracing::warn!("the last run did not end cleanly; recordings that were up go on");
+        }
         let media = &config.media;
-        let wanted = config.slot_count() as usize;
-        let slots = socket::reserve(media.address, media.ports.first, media.ports.last, wanted)
-            .map_err(|error| {
-                let why = format!("cannot bind ports on media.address {}: {error}", media.address);
-                Failure::new(Exit::Io, why)
-            })?;
+        let slots = reserve(config, unclean)?;
         if slots.is_empty() {
             let (first, last) = (media.ports.first, media.ports.last);
             let why = format!("all ports {first}-{last} on {} are taken", media.address);
@@ -207,7 +211,9 @@ impl Holdings {
         let memory = (0..config.worker_count())
             .map(|worker| Memory::make(config, WorkerId(worker), slots.len() as u32))
             .collect::<io::Result<_>>()?;
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held: None, stored: false })
+        volume::begin_run(&config.store.dir)?;
+        let (held, stored) = (None, false);
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean })
     }
 
     /// Everything is looked at before anybody is ended: what we cannot go on from goes on as it is
@@ -237,7 +243,8 @@ impl Holdings {
         }
         let lock = Lock::taken_over(lock, &config.store.dir)?;
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held: Some(held), stored: false })
+        let (held, stored, unclean) = (Some(held), false, false);
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean })
     }
 
     /// The configuration that memory and slots were made for, where another keeper made them.
@@ -248,6 +255,11 @@ impl Holdings {
     /// Monotonic ns of each worker's last turn.
     pub(super) fn heartbeats(&self) -> Vec<u64> {
         self.memory.iter().map(|memory| memory.words.load(AT_HEARTBEAT)).collect()
+    }
+
+    /// Whether the run before this one did not end cleanly.
+    pub(super) fn unclean(&self) -> bool {
+        self.unclean
     }
 
     /// Port pairs held.
@@ -331,6 +343,30 @@ fn open(config: &Config) -> Result<(Volume, u64), Failure> {
     keyfile::load_or_make(&config.store.dir, &SystemEntropy)?;
     signing::load_or_make(&config.store.dir, &SystemEntropy)?;
     Ok(opened)
+}
+
+/// Reserves the port pairs. SRCs of a run that was cut still send to the pairs of that run, and its
+/// sockets may be held by a dying ring for a moment (kill protocol §2): while one of the range's
+/// first pairs is taken, it is tried again for a while.
+fn reserve(config: &Config, unclean: bool) -> Result<Vec<PortPair>, Failure> {
+    let media = &config.media;
+    let (first, last) = (media.ports.first, media.ports.last);
+    let deadline = Instant::now() + DYING_WAIT;
+    loop {
+        let wanted = config.slot_count() as usize;
+        let slots = socket::reserve(media.address, first, last, wanted).map_err(|error| {
+            let why = format!("cannot bind ports on media.address {}: {error}", media.address);
+            Failure::new(Exit::Io, why)
+        })?;
+        let at = |pair: &PortPair| pair.address.port();
+        let from_first = slots.first().is_some_and(|pair| at(pair) <= first + 1);
+        let whole = from_first && slots.windows(2).all(|two| at(&two[1]) - at(&two[0]) == 2);
+        if whole || !unclean || Instant::now() >= deadline {
+            return Ok(slots);
+        }
+        drop(slots);
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Takes the store's lock. Where only the roles of a dead keeper hold it, takes over from them what

@@ -17,7 +17,7 @@ use crate::config::model::Config;
 use crate::host::clock::SystemClock;
 use crate::host::process::{self, Child};
 use crate::host::signal::{Asked, Signals};
-use crate::host::{facts, seqpacket};
+use crate::host::{facts, seqpacket, volume};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::keeper::{Act, Begin, Event, Machine, Outcome, Role};
 use crate::shell::exit::{Exit, Failure};
@@ -68,6 +68,11 @@ pub fn run(
         while let Some(act) = keeper.machine.poll() {
             if let Act::Exit(outcome) = act {
                 keeper.holdings.forget();
+                // A run that came to nothing leaves the mark as it found it.
+                let refused = matches!(outcome, Outcome::Failed(_)) && !keeper.holdings.unclean();
+                if refused || matches!(outcome, Outcome::Clean | Outcome::Interrupted) {
+                    volume::end_run(&keeper.config.store.dir)?;
+                }
                 return ended(outcome);
             }
             keeper.act(act);

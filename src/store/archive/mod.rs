@@ -1,10 +1,12 @@
 //! The reader: everything durable, from the files alone, beside a running server or without one.
 
 mod check;
+mod last;
 mod meter;
 mod reader;
 mod unsealed;
 
 pub use check::{ChainFault, ChainReport, check_chain};
+pub use last::{LastSeen, LastSource, LastStream, Sought};
 pub use meter::Meter;
 pub use reader::{Archive, ArchiveError, Damaged, Hint, Hints, Place, Seen, Visit, Watermark};

@@ -190,7 +190,15 @@ impl<D: Disk> Archive<D> {
         segment::folder(&self.store).join(name.file())
     }
 
-    fn file(&self, name: SegmentName) -> Result<<Meter<D> as Disk>::File, ArchiveError> {
+    pub(super) fn disk(&self) -> &Meter<D> {
+        &self.disk
+    }
+
+    pub(super) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    pub(super) fn file(&self, name: SegmentName) -> Result<<Meter<D> as Disk>::File, ArchiveError> {
         let path = self.path(name);
         self.disk.open_read(&path).map_err(|source| ArchiveError::disk(&path, source))
     }

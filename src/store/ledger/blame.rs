@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::evidence::{Drops, HostEvidence};
+use super::presence::SILENCE_NS;
 use super::runs::Hole;
 use crate::base::counter::Cause;
 use crate::base::time::Wall;
@@ -30,10 +31,23 @@ impl Claim {
     }
 }
 
+/// A span in which nothing of the stream could be recorded, by its own `gap` event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dark {
+    pub(super) cause: Cause,
+    pub(super) from: Wall,
+    pub(super) to: Wall,
+}
+
+/// Packets a second apart need no proof that nothing was sent in between ([`SILENCE_NS`]); so a hole
+/// that begins and ends within a second of the dark span is that span's.
+const EDGE_NS: i64 = SILENCE_NS;
+
 /// Explains the gaps of one stream. What a claim or a counter has explained is used up.
 pub(super) struct Blame<'a> {
     claims: &'a [Claim],
     left: Vec<u64>,
+    dark: &'a [Dark],
     host: &'a HostEvidence,
     used: Vec<(Wall, Wall, u64, u64)>,
     /// More than one source has gaps: a claim that names none is shared.
@@ -62,9 +76,14 @@ impl Verdicts {
 }
 
 impl<'a> Blame<'a> {
-    pub(super) fn new(claims: &'a [Claim], host: &'a HostEvidence, shared: bool) -> Self {
+    pub(super) fn new(
+        claims: &'a [Claim],
+        dark: &'a [Dark],
+        host: &'a HostEvidence,
+        shared: bool,
+    ) -> Self {
         let left = claims.iter().map(|claim| claim.count).collect();
-        Blame { claims, left, host, used: Vec::new(), shared }
+        Blame { claims, left, dark, host, used: Vec::new(), shared }
     }
 
     pub(super) fn source(&mut self, ssrc: u32, holes: impl Iterator<Item = Hole>) -> Verdicts {
@@ -101,7 +120,16 @@ impl<'a> Blame<'a> {
                 }
             }
         }
-        let host = self.host.drops(span.0, span.1);
+        // Then the recorder's own absence: nobody counted anything meanwhile, so the host's counters
+        // say nothing about it.
+        if missing > 0
+            && let Some((cause, sure)) = self.darkness(span)
+        {
+            verdicts.take(cause, missing, !sure);
+            causes.push(cause);
+            missing = 0;
+        }
+        let host = if missing > 0 { self.host.drops(span.0, span.1) } else { Drops::Unknown };
         if let Drops::Known { from, to, nic, socket } = host {
             local |= nic > 0 || socket > 0;
             let (nic_used, socket_used) = self.used_within(from, to);
@@ -142,6 +170,21 @@ impl<'a> Blame<'a> {
             to: hole.to,
             cause: if let [only] = causes[..] { Some(only) } else { None },
         });
+    }
+
+    /// The cause of the dark spans that a hole meets, and whether all of the hole is theirs: packets
+    /// that were lost before or after cannot be told from those lost in the dark.
+    fn darkness(&self, span: (Wall, Wall)) -> Option<(Cause, bool)> {
+        let mut met = self.dark.iter().filter(|dark| dark.from <= span.1 && dark.to >= span.0);
+        let first = *met.next()?;
+        let whole = met.fold(first, |all, dark| Dark {
+            from: all.from.min(dark.from),
+            to: all.to.max(dark.to),
+            ..all
+        });
+        let sure = span.0.0.saturating_add(EDGE_NS) >= whole.from.0
+            && span.1.0 <= whole.to.0.saturating_add(EDGE_NS);
+        Some((whole.cause, sure))
     }
 
     fn used_within(&self, from: Wall, to: Wall) -> (u64, u64) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::blame::{Blame, Claim};
+use super::blame::{Blame, Claim, Dark};
 use super::dtmf::Digits;
 use super::evidence::HostEvidence;
 use super::presence::{Presence, SILENCE_NS, subtract};
@@ -49,6 +49,7 @@ pub struct StreamLedger {
     closed: Option<Wall>,
     pauses: Vec<Pause>,
     claims: Vec<Claim>,
+    dark: Vec<Dark>,
     drops: BTreeMap<String, u64>,
     socket_drops: u64,
     last_seen: Option<Wall>,
@@ -186,6 +187,7 @@ impl StreamLedger {
                 ssrc: ssrc.map(|ssrc| ssrc.0),
                 range: range.map(|(first, last)| (first.0, last.0)),
             }),
+            Event::Gap { cause, from, to } => self.dark.push(Dark { cause, from, to }),
             _ => {}
         }
     }
@@ -202,7 +204,7 @@ impl StreamLedger {
         let claims = self.all_claims();
         let with_gaps =
             self.sources.values().filter(|source| source.runs.holes().next().is_some()).count();
-        let mut blame = Blame::new(&claims, host, with_gaps > 1);
+        let mut blame = Blame::new(&claims, &self.dark, host, with_gaps > 1);
         let heard = self.sources.values().filter(|source| source.packets > 0).count();
         let replayed = self.drops.get(Counter::Replayed.label()).copied().unwrap_or(0);
         let sources: Vec<Source> = self

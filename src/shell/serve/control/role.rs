@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::ports::{Clock, Entropy};
 use crate::base::time::Mono;
 use crate::config::model::Config;
@@ -27,6 +28,7 @@ use crate::shell::serve::control::journal::{self, Done, Job};
 use crate::shell::serve::control::net::{Arrival, Net};
 use crate::shell::serve::estate::{self, Estate};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
+use crate::store::archive::{Archive, LastSeen, Sought};
 use crate::store::journal::entry::Entry;
 use crate::store::journal::file::Journal;
 use crate::store::journal::keybox::KeyBox;
@@ -81,7 +83,7 @@ fn role(start: Start) -> io::Result<()> {
         entropy: Box::new(entropy),
         seed: u64::from_le_bytes(seed),
     });
-    control.recover(now, &replay.entries, start.successor || start.start > 1);
+    control.recover(now, &replay.entries);
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
@@ -114,11 +116,16 @@ struct Role {
     arrivals: mpsc::Receiver<Arrival>,
     jobs: channel::Sender<Job>,
     changes: channel::Sender<Change>,
+    /// What the store says of streams that go on, from the thread that looks.
+    past: (mpsc::UnboundedSender<Past>, mpsc::UnboundedReceiver<Past>),
     /// Keeper wants the end, and the actor has no RS left.
     stopping: bool,
     drained: bool,
     _lock: OwnedFd,
 }
+
+/// What the store knows last, or why it cannot say.
+type Past = Result<LastSeen, String>;
 
 /// What woke the loop.
 enum Wake {
@@ -128,6 +135,7 @@ enum Wake {
     MediaSent(io::Result<()>),
     Persisted(Done),
     Beat,
+    LookedBack(Past),
     Time,
     Disk,
 }
@@ -165,6 +173,7 @@ impl Role {
             arrivals,
             jobs,
             changes,
+            past: mpsc::unbounded_channel(),
             stopping: false,
             drained: false,
             _lock: lock,
@@ -176,9 +185,14 @@ impl Role {
         if self.media.is_some() {
             self.tell(Input::MediaUp).await?;
         }
-        self.say(Frame::Ready).await;
         let mut beat = tokio::time::interval(BEAT);
+        let mut ready = false;
         loop {
+            // Ready means that a call would be recorded.
+            if !ready && self.control.is_settled() {
+                ready = true;
+                self.say(Frame::Ready).await;
+            }
             let deadline = until(self.control.next_timeout());
             let (keeper, media) = (&self.keeper, &self.media);
             let front = self.waiting.front_mut();
@@ -189,6 +203,7 @@ impl Role {
                 frame = receive(media) => Wake::Media(frame),
                 sent = pass_on(media, front) => Wake::MediaSent(sent),
                 Some(done) = finished.recv() => Wake::Persisted(done),
+                Some(seen) = self.past.1.recv() => Wake::LookedBack(seen),
                 () = tokio::time::sleep(deadline) => Wake::Time,
                 _ = look.tick() => Wake::Disk,
                 Some(arrival) = self.arrivals.recv() => Wake::Arrival(arrival),
@@ -215,6 +230,7 @@ impl Role {
                 Wake::Persisted(Done { token, error }) => {
                     self.tell(Input::Persisted { token, error }).await?;
                 }
+                Wake::LookedBack(seen) => self.tell(Input::LookedBack(seen)).await?,
                 Wake::Time => self.tell(Input::Sip(sip::Input::Tick)).await?,
                 Wake::Disk => {
                     let shortfall = self.disk_shortfall();
@@ -342,6 +358,7 @@ impl Role {
                 let gone = |_| io::Error::other("the journal's thread has ended");
                 self.jobs.send(Job { token, entries }).map_err(gone)?;
             }
+            Effect::LookBack(sought) => self.look_back(sought)?,
             Effect::Sealed => drop(self.changes.send(Change::Sealed)),
             Effect::Keeper(frame) => {
                 self.drained |= matches!(frame, Frame::Drained);
@@ -352,6 +369,19 @@ impl Role {
             Effect::Log { grave: Grave::Error, text } => tracing::error!("{text}"),
         }
         Ok(())
+    }
+
+    /// Reads the store beside the loop: SIP and the links go on meanwhile.
+    fn look_back(&self, sought: Vec<Sought>) -> io::Result<()> {
+        let (store, said) = (self.store.clone(), self.past.0.clone());
+        let own = volume::read(&store).map_err(io::Error::other)?.incarnation_first();
+        let look = move || {
+            let archive = Archive::open(HostDisk, store);
+            let seen = archive.last_seen(&sought, SOURCES_PER_STREAM, own);
+            // Without a receiver control is at its end, and the next one looks for itself.
+            let _ = said.send(seen.map_err(|error| error.to_string()));
+        };
+        std::thread::Builder::new().name("look-back".into()).spawn(look).map(drop)
     }
 
     fn transmit(&mut self, target: sip::Target, bytes: Vec<u8>) {

@@ -238,3 +238,60 @@ proptest! {
         prop_assert_eq!(account.verdict == Verdict::Gaps, span > source.packets);
     }
 }
+
+/// The power went at 4 s and came back at 7 s; packets until 3.9 s were durable.
+fn dark(lost: std::ops::Range<u64>) -> StreamLedger {
+    let mut ledger = ten_seconds(lost);
+    let (from, to) = (Wall(4 * S), Wall(7 * S));
+    ledger.event(Wall(7 * S), wall, Event::Gap { cause: Cause::Power, from, to });
+    ledger
+}
+
+#[test]
+fn f06_what_was_sent_in_the_dark_was_lost_with_the_power_exactly() {
+    // The host's counters moved meanwhile: nobody can have counted for us in the dark.
+    for host in [host(0), host(90), HostEvidence::default()] {
+        let mut ledger = dark(195..351);
+        close(&mut ledger, Wall(10 * S), &[], 0);
+        let account = ledger.account(&host, None);
+        let source = &account.sources[0];
+        assert_eq!((source.lost[&Cause::Power], source.unexplained), (156, 0));
+        assert!(source.lost_range.is_empty(), "exact on both sides");
+        let gap = &source.gaps[0];
+        assert_eq!((gap.cause, gap.first, gap.last), (Some(Cause::Power), 195, 350));
+        assert_eq!((gap.from, gap.to), (Wall(194 * 20 * MS), Wall(351 * 20 * MS)));
+        assert_eq!(account.verdict, Verdict::Gaps);
+    }
+}
+
+#[test]
+fn f06_a_hole_that_began_long_before_the_dark_is_a_range() {
+    // Nothing came from 1 s on; the power went at 4 s.
+    let account = dark(50..351).account(&host(0), None);
+    let source = &account.sources[0];
+    assert_eq!((source.lost[&Cause::Power], source.unexplained), (301, 0));
+    assert_eq!(source.lost_range[&Cause::Power], [0, 301]);
+}
+
+#[test]
+fn f06_a_hole_elsewhere_is_not_the_darkness_and_evidence_with_a_count_goes_first() {
+    let mut ledger = dark(195..351);
+    // Two short tags that had to speak before the third was believed.
+    ledger.event(
+        Wall(8 * S),
+        wall,
+        Event::Dropped {
+            cause: Cause::Auth,
+            count: 2,
+            from: Mono(7 * S as u64),
+            to: Mono(8 * S as u64),
+            ssrc: None,
+            range: None,
+        },
+    );
+    let account = ledger.account(&HostEvidence::default(), None);
+    let source = &account.sources[0];
+    assert_eq!((source.lost[&Cause::Power], source.lost[&Cause::Auth]), (154, 2));
+    let account = dark(400..402).account(&HostEvidence::default(), None);
+    assert_eq!(account.sources[0].unexplained, 2);
+}
