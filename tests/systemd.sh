@@ -7,6 +7,7 @@
 #   tests/systemd.sh                        all scenarios, 2 kills of each kind, under 3 minutes
 #   tests/systemd.sh --kills 20 --seconds 3600 [--streams 500]   the long form
 #   tests/systemd.sh media stop             only these
+#   tests/systemd.sh --set KillMode=mixed   with other settings of the unit
 #   tests/systemd.sh --shell                a shell in the machine
 #   FLOORTAPE=path tests/systemd.sh         this binary instead of a build
 # Exit 1 where a claim failed.

@@ -54,6 +54,10 @@ cp /etc/ld.so.cache etc/
 [ ! -d /etc/alternatives ] || cp -a /etc/alternatives etc/
 [ ! -f /etc/localtime ] || cp -L /etc/localtime etc/localtime
 cp "$work/floortape.toml" etc/floortape/
+if [ -f "$work/drop-in.conf" ]; then
+    mkdir etc/systemd/system/floortape.service.d
+    cp "$work/drop-in.conf" etc/systemd/system/floortape.service.d/
+fi
 echo 5f10a57a9e000000000000000000feed > etc/machine-id
 
 mount --bind "$work/store" var/lib/floortape

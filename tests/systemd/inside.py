@@ -19,6 +19,7 @@ import traceback
 
 UNIT = "floortape.service"
 STORE = pathlib.Path("/var/lib/floortape")
+CONFIG = pathlib.Path("/etc/floortape/floortape.toml")
 SIP = ("127.0.0.1", 5700)
 GROUP = pathlib.Path("/sys/fs/cgroup/system.slice") / UNIT
 PATIENCE = 20
@@ -156,9 +157,18 @@ class Call:
             raise RuntimeError(f"the call ended early: {self.stages}")
         return self
 
-    def end(self, limit=60):
+    def hang_up(self):
+        """Ends all calls now; a BYE that nobody answers would take 32 s."""
+        begin = time.monotonic()
+        self.child.send_signal(signal.SIGINT)
+        code, sent = self.end()
+        early = [line for line in self.stages if "ended" in line and "early" in line]
+        return code == 130 and not early and time.monotonic() - begin < 10, sent
+
+    def end(self):
+        """Its exit code, and what it has sent."""
         out = self.child.stdout.read()
-        code = self.child.wait(timeout=limit)
+        code = self.child.wait(timeout=60)
         return code, json.loads(out.splitlines()[-1]) if out.strip() else None
 
 
@@ -190,11 +200,10 @@ def stop(scenario):
     return took
 
 
-def gap():
-    """The longest wait of a packet from the wire to the ring, ms, of the media processes that ended
-    in order: after a kill that is the time in which nobody received."""
-    return max((float(text) for text in
-                re.findall(r"wire→captured .*?max ([0-9.]+) ms, captured", journal())), default=None)
+def gaps():
+    """The times in which a worker did not receive, ms, as the successors tell them."""
+    return sorted(float(text) for text in
+                  re.findall(r"(?:receives again after|was away for) ([0-9.]+) ms", journal())) or [0.0]
 
 
 def judge(scenario, sent, count):
@@ -217,14 +226,15 @@ def judge(scenario, sent, count):
 
 
 def kill_loop(scenario, victims, how=None, survivors=()):
-    """Kills `victims` in mid-call, `kills` times; calls go on and nothing is lost or there twice."""
+    """Kills `victims` in mid-call, `kills` times (half as often where a hang has to be noticed first);
+    calls go on and nothing is lost or there twice."""
     start()
     stored = show("NFileDescriptorStore")
-    call = Call(args.streams, 1.5 + 2.5 * args.kills).reaches("sending")
+    call = Call(args.streams, 3600).reaches("sending")
     until("packets on disk", packets)
     before = sorted((one["id"], one["state"]) for one in listed())
     times = []
-    for _ in range(args.kills):
+    for _ in range((args.kills + 1) // 2 if scenario.startswith("hung") else args.kills):
         old = roles()
         time.sleep(random.uniform(0.05, 0.6))  # the instant of the kill is part of the input
         begin = time.monotonic()
@@ -241,15 +251,15 @@ def kill_loop(scenario, victims, how=None, survivors=()):
             check(scenario, f"{survivor} is the same process", roles()[survivor] == old[survivor])
     check(scenario, "the same recordings run",
           sorted((one["id"], one["state"]) for one in listed()) == before, before)
-    code, sent = call.end()
-    check(scenario, "calls go on and their BYE is answered", code == 0, (code, call.stages))
+    answered, sent = call.hang_up()
+    check(scenario, "calls go on and their BYE is answered", answered, call.stages)
     kept = show("NFileDescriptorStore")
-    check(scenario, "systemd holds the same descriptors", kept == stored, (stored, kept))
+    check(scenario, "systemd holds the same descriptors", kept == stored != "0", (stored, kept))
     stop(scenario)
     judge(scenario, sent, -(-args.streams // 4))
     print(f"      {scenario:<18} ready again after median {statistics.median(times):.0f}, worst "
-          f"{max(times):.0f} ms; longest wait of a packet {gap()} ms; {stored} descriptors stored",
-          flush=True)
+          f"{max(times):.0f} ms; nothing received for median {statistics.median(gaps()):.0f}, worst "
+          f"{max(gaps()):.0f} ms; {stored} descriptors stored", flush=True)
 
 
 def unit():
@@ -334,6 +344,53 @@ def drained():
     judge("drain", sent, -(-args.streams // 4))
 
 
+def send(number, *victims):
+    """For a kill loop: that signal instead of SIGKILL."""
+    def act():
+        numbers = roles()
+        for victim in victims:
+            os.kill(numbers[victim], number)
+    return act
+
+
+def reexec():
+    """systemd starts itself anew, descriptor store in hand, then all three die."""
+    systemctl("daemon-reexec")
+    send(signal.SIGKILL, *ALL)()
+
+
+def replaced():
+    """A new file under the old name, as a package manager leaves it, then SIGUSR2 to keeper."""
+    fresh = pathlib.Path("/usr/bin/floortape.new")
+    shutil.copy("/usr/bin/floortape", fresh)
+    fresh.rename("/usr/bin/floortape")
+    systemctl("kill", "--kill-whom=main", "--signal=USR2", UNIT)
+
+
+def broken():
+    """Keeper dies while its configuration is broken: media and control go on without any keeper
+    until it is mended."""
+    start()
+    call = Call(args.streams, 3600).reaches("sending")
+    until("packets on disk", packets)
+    old, config = roles(), CONFIG.read_text()
+    CONFIG.write_text(config + "no such key\n")
+    os.kill(old[KEEPER], signal.SIGKILL)
+    until("three failed starts", lambda: int(show("NRestarts")) >= 3)
+    before = packets()
+    until("more packets on disk", lambda: packets() > before)
+    check("broken", "media and control go on without keeper",
+          {role: number for role, number in roles().items() if role != KEEPER} ==
+          {role: old[role] for role in (MEDIA, CONTROL)} and options() in (200, 503), roles())
+    CONFIG.write_text(config)
+    until("readiness", ready)
+    answered, sent = call.hang_up()
+    check("broken", "calls go on and their BYE is answered", answered, call.stages)
+    stop("broken")
+    judge("broken", sent, -(-args.streams // 4))
+
+
+ALL = (KEEPER, MEDIA, CONTROL)
 SCENARIOS = {
     "unit": unit,
     "stop": stopped,
@@ -341,6 +398,20 @@ SCENARIOS = {
     "media": lambda: kill_loop("media", [MEDIA], survivors=[KEEPER, CONTROL]),
     "control": lambda: kill_loop("control", [CONTROL], survivors=[KEEPER, MEDIA]),
     "media+control": lambda: kill_loop("media+control", [MEDIA, CONTROL], survivors=[KEEPER]),
+    "keeper": lambda: kill_loop("keeper", ALL, send(signal.SIGKILL, KEEPER)),
+    "keeper+media": lambda: kill_loop("keeper+media", ALL, send(signal.SIGKILL, KEEPER, MEDIA)),
+    "keeper+control": lambda: kill_loop("keeper+control", ALL,
+                                        send(signal.SIGKILL, KEEPER, CONTROL)),
+    "all": lambda: kill_loop("all", ALL),
+    "hung media": lambda: kill_loop("hung media", [MEDIA], send(signal.SIGSTOP, MEDIA),
+                                    survivors=[KEEPER, CONTROL]),
+    "hung control": lambda: kill_loop("hung control", [CONTROL], send(signal.SIGSTOP, CONTROL),
+                                      survivors=[KEEPER, MEDIA]),
+    "hung keeper": lambda: kill_loop("hung keeper", ALL, send(signal.SIGSTOP, KEEPER)),
+    "restart": lambda: kill_loop("restart", ALL, lambda: systemctl("restart", UNIT)),
+    "reexec": lambda: kill_loop("reexec", ALL, reexec),
+    "upgrade": lambda: kill_loop("upgrade", [MEDIA, CONTROL], replaced),
+    "broken": broken,
 }
 
 
@@ -368,6 +439,6 @@ parser = argparse.ArgumentParser()
 parser.add_argument("scenario", nargs="*")
 parser.add_argument("--kills", type=int)
 parser.add_argument("--streams", type=int)
-args = parser.parse_args()
+args = parser.parse_intermixed_args()
 if __name__ == "__main__":
     sys.exit(main())

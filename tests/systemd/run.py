@@ -31,12 +31,14 @@ ring_seconds = 10
 class Machine:
     """The namespaces with systemd in them; gone on exit, with every process and mount."""
 
-    def __init__(self, binary, upgrade, streams):
+    def __init__(self, binary, settings, streams):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="floortape-systemd-"))
-        self.binary, self.upgrade = binary, upgrade
+        self.binary = binary
         self.group = f"floortape-test-{os.getpid()}"
         self.outer = None
         (self.work / "floortape.toml").write_text(CONFIG.format(streams=2 * streams))
+        if settings:
+            (self.work / "drop-in.conf").write_text("\n".join(["[Service]", *settings, ""]))
 
     def __enter__(self):
         groups = self.work / "groups"
@@ -45,19 +47,24 @@ class Machine:
         script = (f"mount -t cgroup2 cgroup2 {groups} && mkdir {groups}/{self.group} && "
                   f"echo 0 > {groups}/{self.group}/cgroup.procs && umount {groups} && exec "
                   "unshare --pid --fork --kill-child --mount --net --uts --ipc --cgroup "
-                  f"{HERE}/boot.sh {self.work} {self.binary} {HERE.parent.parent} {self.upgrade}")
-        self.outer = subprocess.Popen(["unshare", "--mount", "sh", "-c", script],
-                                      stdin=subprocess.DEVNULL,
-                                      stderr=(self.work / "said").open("w"))
-        end = time.monotonic() + 20
+                  f"{HERE}/boot.sh {self.work} {self.binary} {HERE.parent.parent}")
+        with (self.work / "said").open("w") as said:
+            self.outer = subprocess.Popen(["unshare", "--mount", "sh", "-c", script],
+                                          stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        end = time.monotonic() + 60
         while time.monotonic() < end and self.outer.poll() is None:
-            first = self.first()
-            if first and os.readlink(f"/proc/{first}/exe").endswith("/systemd"):
+            if self.booted():
                 return self
             time.sleep(0.02)
         said = (self.work / "said").read_text()
         self.__exit__()
         raise SystemExit(f"systemd does not start in namespaces of its own: {said}")
+
+    def booted(self):
+        try:
+            return os.readlink(f"/proc/{self.first()}/exe").endswith("/systemd")
+        except OSError:
+            return False  # between two programs
 
     def first(self):
         path = f"/proc/{self.outer.pid}/task/{self.outer.pid}/children"
@@ -74,7 +81,7 @@ class Machine:
 
     def __exit__(self, *_):
         first = self.first()
-        if first:
+        if first is not None:
             # With the first process of a PID namespace all others end.
             os.kill(first, signal.SIGKILL)
         else:
@@ -99,14 +106,16 @@ def main():
     parser.add_argument("scenario", nargs="*", help="only these")
     parser.add_argument("--kills", type=int, default=2, help="kills of each kind [2]")
     parser.add_argument("--streams", type=int, default=40, help="streams of each call load [40]")
-    parser.add_argument("--seconds", type=int, default=170, help="give up after that long [170]")
+    parser.add_argument("--seconds", type=int, default=240, help="give up after that long [240]")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="another setting of [Service], such as KillMode=mixed")
     parser.add_argument("--shell", action="store_true", help="a shell in the machine instead")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     # A terminated test still has to take its machine down.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     guard = Guard()
     code = 1
-    with Machine(args.binary, "", args.streams) as machine:
+    with Machine(args.binary, args.set, args.streams) as machine:
         words = ["/bin/sh"] if args.shell else [
             "/usr/bin/python3", "-u", "/test/systemd/inside.py", "--kills", str(args.kills),
             "--streams", str(args.streams), *args.scenario]
