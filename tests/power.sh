@@ -8,6 +8,7 @@
 #                                                     the long form; FILE keeps a JSON line a round,
 #                                                     and what it holds is not done again
 #   tests/power.sh --seed=N --rounds=M --from=K       repeats what a failure names
+#   tests/power.sh recovery [MIB]                     how fast a log of 4096 MiB is taken back
 #   tests/power.sh control                            negative control: ack before sync, must go red
 #
 # Needs root, loop devices, /dev/fuse; installs mkfs.ext4 and mkfs.xfs where apt-get can.
@@ -35,6 +36,9 @@ build() { # cargo's words…: path of the rig
     cargo test --locked --test power --no-run --message-format=json "$@" 2>/dev/null |
         sed -n 's/.*"name":"power".*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
+if [ "${1:-}" = recovery ]; then
+    exec "$(build --release)" recovery "$folder/recovery" "${2:-4096}"
+fi
 if [ "${1:-}" = control ]; then
     shift
     [ "$ways" = both ] || skip "the negative control needs the fault disk"

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::host::mono;
+
 /// Calls a second.
 const PACE: u64 = 25;
 
 /// One who calls, in a thread of its own.
 pub(crate) struct Dialer {
     end: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<String>>,
+    thread: JoinHandle<Vec<(String, u64)>>,
 }
 
 impl Dialer {
@@ -27,16 +29,16 @@ impl Dialer {
         Ok(Dialer { end, thread })
     }
 
-    /// Call-IDs that got a 200.
-    pub(crate) fn end(self) -> Vec<String> {
+    /// Call-IDs that got a 200, and when (monotonic ns).
+    pub(crate) fn end(self) -> Vec<(String, u64)> {
         self.end.store(true, Ordering::Release);
         self.thread.join().expect("it only talks")
     }
 }
 
-fn call(socket: &UdpSocket, name: &str, end: &AtomicBool) -> Vec<String> {
+fn call(socket: &UdpSocket, name: &str, end: &AtomicBool) -> Vec<(String, u64)> {
     let local = socket.local_addr().expect("bound");
-    let (mut answered, mut number) = (Vec::new(), 0_u64);
+    let (mut answered, mut number) = (Vec::<(String, u64)>::new(), 0_u64);
     let mut next = Instant::now();
     let mut buffer = vec![0; 65_536];
     while !end.load(Ordering::Acquire) {
@@ -54,6 +56,7 @@ fn call(socket: &UdpSocket, name: &str, end: &AtomicBool) -> Vec<String> {
             let _ = socket.send(message.as_bytes());
         }
         let Ok(bytes) = socket.recv(&mut buffer) else { continue };
+        let at = mono();
         let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
         let field = |wanted: &str| {
             let line = text.lines().find(|line| line.starts_with(wanted))?;
@@ -63,7 +66,10 @@ fn call(socket: &UdpSocket, name: &str, end: &AtomicBool) -> Vec<String> {
         else {
             continue;
         };
-        if !text.starts_with("SIP/2.0 200") || cseq != "1 INVITE" || answered.contains(&call) {
+        if !text.starts_with("SIP/2.0 200")
+            || cseq != "1 INVITE"
+            || answered.iter().any(|(known, _)| *known == call)
+        {
             continue;
         }
         let tag = to.split(";tag=").nth(1).unwrap_or_default();
@@ -73,7 +79,7 @@ fn call(socket: &UdpSocket, name: &str, end: &AtomicBool) -> Vec<String> {
             let head = head(method, cseq, name, id, &local.to_string(), &tag);
             let _ = socket.send(format!("{head}Content-Length: 0\r\n\r\n").as_bytes());
         }
-        answered.push(call);
+        answered.push((call, at));
     }
     answered
 }

@@ -9,6 +9,7 @@ mod dialer;
 mod disk;
 mod host;
 mod image;
+mod recovery;
 mod report;
 mod ring;
 mod round;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             selfcheck::run(Path::new(folder), seeds.parse().unwrap_or(20))
         }
         ["disk", folder, mib] => serve_disk(Path::new(folder), mib),
+        ["recovery", folder, mib] => recovery::run(Path::new(folder), mib.parse().unwrap_or(4096)),
         ["rounds", ref options @ ..] => report::run(options),
         // What cargo passes to every test target is no word of ours.
         _ => {

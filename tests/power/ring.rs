@@ -95,6 +95,7 @@ impl Source {
 pub(crate) struct Follower {
     end: Arc<AtomicBool>,
     sealed: Arc<AtomicU64>,
+    states: Vec<(u32, File)>,
     thread: JoinHandle<Vec<Source>>,
 }
 
@@ -106,13 +107,14 @@ impl Follower {
         if rings.is_empty() || rings.len() != states.len() {
             return None;
         }
-        let mut sources = Vec::new();
+        let (mut sources, mut words) = (Vec::new(), Vec::new());
         for ((worker, ring), (_, state)) in rings.into_iter().zip(states) {
             if word(&state, AT_MAGIC) != MAGIC {
                 return None;
             }
             let (first, ring_bytes) = (word(&state, AT_SEALED), word(&state, AT_RING_BYTES));
             let copy = Vec::new();
+            words.push((worker, state.try_clone().ok()?));
             sources.push(Source { worker, state, ring, ring_bytes, first, at: first, copy });
         }
         let end = Arc::new(AtomicBool::new(false));
@@ -134,12 +136,17 @@ impl Follower {
                 std::thread::sleep(Duration::from_millis(3));
             }
         });
-        Some(Follower { end, sealed, thread })
+        Some(Follower { end, sealed, states: words, thread })
     }
 
     /// How far the first worker had sealed a moment ago.
     pub(crate) fn sealed(&self) -> u64 {
         self.sealed.load(Ordering::Acquire)
+    }
+
+    /// The durable marks at this instant, by worker.
+    pub(crate) fn durable(&self) -> Vec<(u32, u64)> {
+        self.states.iter().map(|(worker, state)| (*worker, word(state, AT_DURABLE))).collect()
     }
 
     /// The end of this life: call it when the processes are gone.

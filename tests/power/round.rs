@@ -58,6 +58,10 @@ enum Moment {
     Start,
 }
 
+/// Durable marks by worker (`None`: those at the end), the instant up to which answers count, and
+/// what was lost.
+type Cut = (Option<Vec<(u32, u64)>>, u64, Vec<Loss>);
+
 enum Backing {
     Plain(PathBuf),
     Faulty(FaultDisk),
@@ -214,15 +218,31 @@ impl<'a> Life<'a> {
             let (binary, sip) = (&self.settings.binary, self.settings.sip);
             load = Some(Load::start(binary, sip, self.settings.streams, seed)?);
         }
-        if let Some(load) = load.as_mut().filter(|_| moment != Moment::Setup) {
-            load.sending()?;
+        let limit = Instant::now() + Duration::from_secs(30);
+        while let Some(Err(why)) =
+            load.as_mut().filter(|_| moment != Moment::Setup).map(Load::sending)
+        {
+            // A slow disk may cost an INVITE its 500 ms: 503 is an honest answer, so call again.
+            if !why.contains("503") || Instant::now() > limit {
+                return Err(why);
+            }
+            let (binary, sip) = (&self.settings.binary, self.settings.sip);
+            load = Some(Load::start(binary, sip, self.settings.streams, random.next())?);
         }
         self.wait_for(moment, &server, &mut random)?;
-        let (cut_ns, loss) = self.cut(seed)?;
-        let copies = server.kill()?;
+        let (promised, promised_ns, loss) = self.cut(seed, &server)?;
+        let cut_ns = mono();
+        let mut copies = server.kill()?;
+        if let Some(promised) = promised {
+            for copy in &mut copies {
+                let mark = promised.iter().find(|(worker, _)| *worker == copy.worker);
+                copy.durable = mark.map_or(copy.first, |(_, durable)| *durable);
+            }
+        }
         drop(load);
         let answered = dialer.map_or_else(Vec::new, Dialer::end);
-        self.calls.extend(answered);
+        let in_time = answered.into_iter().filter(|(_, at)| *at <= promised_ns);
+        self.calls.extend(in_time.map(|(call, _)| call));
         let durable: u64 = copies.iter().map(|copy| copy.durable - copy.first).sum();
         self.save(&copies, Some(cut_ns))?;
         for volume in &mut self.volumes {
@@ -275,9 +295,14 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// The power goes, on all disks at once.
-    fn cut(&self, seed: u64) -> Result<(u64, Vec<Loss>), String> {
+    /// The power goes, on all disks at once. Returns the durable marks and the instant that count.
+    ///
+    /// On the fault disk a sync either came back before the cut or fails, so whatever was promised
+    /// at the end counts. A shutdown has no such edge: a sync that it meets half-way may find its
+    /// transaction gone and call that success, so what counts is what was promised before.
+    fn cut(&self, seed: u64, server: &Server) -> Result<Cut, String> {
         let mut loss = Vec::new();
+        let mut promised = (None, u64::MAX);
         match self.way {
             Way::FaultDisk => {
                 for (place, volume) in self.volumes.iter().enumerate() {
@@ -293,12 +318,13 @@ impl<'a> Life<'a> {
                 let folders = self.volumes.iter().map(|volume| volume.folder.as_path());
                 let ready: Vec<Shutdown> =
                     folders.map(Shutdown::prepare).collect::<Result<_, _>>()?;
+                promised = (Some(server.durable()), mono());
                 for shutdown in ready {
                     shutdown.cut()?;
                 }
             }
         }
-        Ok((mono(), loss))
+        Ok((promised.0, promised.1, loss))
     }
 
     fn save(&mut self, copies: &[Copy], cut_ns: Option<u64>) -> Result<(), String> {
@@ -339,6 +365,39 @@ impl<'a> Life<'a> {
         Ok(json!(out.lines().count()))
     }
 
+    /// The catalogue may be lost, never wrong: without it the same recordings are listed, among
+    /// them every one whose INVITE got a 200.
+    fn list(&self) -> Result<(), String> {
+        let listed = || {
+            let dir = format!("store.dir={:?}", self.store.display().to_string());
+            let journal = format!("store.journal_dir={:?}", self.journal.display().to_string());
+            let words = ["ls", "--json", "--set", &dir, "--set", &journal];
+            let (code, out, said) = verb(&self.settings.binary, &words)?;
+            let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
+            lines.sort_unstable();
+            if code == 0 { Ok(lines) } else { Err(format!("ls: exit code {code}: {said}")) }
+        };
+        let indexed = listed()?;
+        for entry in std::fs::read_dir(&self.store).map_err(io)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("catalog.sqlite") {
+                std::fs::remove_file(entry.path()).map_err(io)?;
+            }
+        }
+        let bare = listed()?;
+        if let Some((with, without)) = indexed.iter().zip(&bare).find(|(one, two)| one != two) {
+            return Err(format!("the catalogue says {with}\nwithout it {without}"));
+        }
+        if indexed.len() != bare.len() {
+            let (with, without) = (indexed.len(), bare.len());
+            return Err(format!("{with} recordings by the catalogue, {without} without it"));
+        }
+        let unknown = self.calls.iter().find(|call| {
+            let wanted = format!("\"call_id\":{:?}", call);
+            !bare.iter().any(|line| line.contains(&wanted))
+        });
+        unknown.map_or(Ok(()), |call| Err(format!("got a 200 and is not listed: {call}")))
+    }
+
     /// A last start, an end in order, and all of it judged once more.
     pub(crate) fn end(mut self) -> Result<Value, String> {
         let mut server = Server::start(&mut self.serve())?;
@@ -347,6 +406,7 @@ impl<'a> Life<'a> {
         self.save(&copies, None)?;
         let judged = self.judge(true)?;
         let verified = self.verify()?;
+        self.list()?;
         for volume in &mut self.volumes {
             volume.unmount()?;
             Mounted::check(volume.kind, &volume.file())?;

@@ -82,6 +82,11 @@ impl Server {
         Ok(self.begun.elapsed())
     }
 
+    /// The durable marks at this instant, by worker; none where nothing is followed yet.
+    pub(crate) fn durable(&self) -> Vec<(u32, u64)> {
+        self.follower.as_ref().map_or_else(Vec::new, Follower::durable)
+    }
+
     pub(crate) fn follower(&self) -> &Follower {
         self.follower.as_ref().expect("attached before it is ready")
     }
