@@ -114,6 +114,10 @@ pub struct Stream {
     pub session: Option<Id>,
     /// `a=label` of its m-line.
     pub label: Option<String>,
+    /// From: draft A only, RFC 7865 has no times here.
+    pub associate_time: Option<String>,
+    /// To: draft A only.
+    pub disassociate_time: Option<String>,
     /// Extensions.
     pub extensions: Vec<Extension>,
 }

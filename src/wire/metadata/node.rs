@@ -54,29 +54,54 @@ pub(super) fn id(node: Node<'_, '_>, names: &[&str]) -> Option<Id> {
         .or_else(|| child_text(node, names).map(|text| Id::new(&text)))
 }
 
-/// The element as received, with the namespace declarations that it inherits.
+/// The element as received, with the namespace declarations that it inherits. Where it inherits no
+/// default namespace that is declared too: it must not take on the one of a document it is put in.
 pub(super) fn extension(node: Node<'_, '_>, input: &str) -> Extension {
     let raw = &input[node.range()];
-    let start_tag = &raw[..raw.find('>').unwrap_or(raw.len())];
-    let name_end = start_tag.find([' ', '\t', '\r', '\n', '/']).unwrap_or(start_tag.len());
+    let name_end =
+        raw.find([' ', '\t', '\r', '\n', '/', '>']).expect("an element's start tag ends");
+    let declared = attribute_names(&raw[name_end..]);
     let mut declarations = String::new();
-    for namespace in node.namespaces() {
-        let attribute = match namespace.name() {
-            Some("xml") => continue,
-            Some(prefix) if !raw.contains(&format!("{prefix}:")) => continue,
-            Some(prefix) => format!("xmlns:{prefix}"),
-            None => "xmlns".to_owned(),
-        };
-        let declared = [format!("{attribute}="), format!("{attribute} ")];
-        if !declared.iter().any(|own| start_tag.contains(own.as_str())) {
-            let uri =
-                namespace.uri().replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let mut declare = |attribute: String, uri: &str| {
+        if !declared.contains(&attribute.as_str()) {
+            let uri = uri.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
             declarations.push_str(&format!(" {attribute}=\"{uri}\""));
         }
+    };
+    for namespace in node.namespaces() {
+        match namespace.name() {
+            Some("xml") => {}
+            Some(prefix) if !raw.contains(&format!("{prefix}:")) => {}
+            Some(prefix) => declare(format!("xmlns:{prefix}"), namespace.uri()),
+            None => {}
+        }
     }
+    declare("xmlns".to_owned(), node.default_namespace().unwrap_or(""));
     Extension {
         namespace: node.tag_name().namespace().unwrap_or("").to_owned(),
         name: node.tag_name().name().to_owned(),
         xml: format!("{}{declarations}{}", &raw[..name_end], &raw[name_end..]),
+    }
+}
+
+/// Names of the attributes in the rest of a start tag, behind the element's name.
+fn attribute_names(mut rest: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    // Bounded: each round takes a name and a value off a text that the parser has found well-formed.
+    loop {
+        rest = rest.trim_start();
+        let Some(end) = rest.find(|c: char| c == '=' || c.is_whitespace()) else { return names };
+        if rest.starts_with(['>', '/']) {
+            return names;
+        }
+        names.push(&rest[..end]);
+        let Some(value) = rest[end..].trim_start().strip_prefix('=').map(str::trim_start) else {
+            return names;
+        };
+        let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
+            return names;
+        };
+        let Some(close) = value[1..].find(quote) else { return names };
+        rest = &value[close + 2..];
     }
 }

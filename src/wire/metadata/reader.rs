@@ -369,13 +369,14 @@ impl Reader<'_> {
             "session",
             "associatetime",
             "disassociatetime",
-            "mode",
         ];
         let stream = Stream {
             id: self.id_of(node, &["streamid", "id"]),
             session: id(node, &["sessionid", "session"]),
             label: child_text(node, &["label"])
                 .or_else(|| attribute(node, &["label"]).map(str::to_owned)),
+            associate_time: child_text(node, &["associatetime"]),
+            disassociate_time: child_text(node, &["disassociatetime"]),
             extensions: self.extensions(node, &known),
         };
         self.document.streams.push(stream);

@@ -122,6 +122,22 @@ fn dialects_are_read_by_local_name_and_named() {
 }
 
 #[test]
+fn an_extension_takes_its_namespaces_along_and_takes_on_none() {
+    let extension = |xml: &str| document(xml).extensions[0].xml.clone();
+    // Without a namespace it has none in our own document either, and neither have its children.
+    assert_eq!(extension("<recording><x><y/></x></recording>"), r#"<x xmlns=""><y/></x>"#);
+    let prefixed = r#"<r:recording xmlns:r="urn:ietf:params:xml:ns:recording:1" xmlns:v="urn:v"><v:x><y/></v:x></r:recording>"#;
+    assert_eq!(extension(prefixed), r#"<v:x xmlns:v="urn:v" xmlns=""><y/></v:x>"#);
+    let own = r#"<recording xmlns="urn:ietf:params:xml:ns:recording:1"><x xmlns = 'urn:v' a="xmlns:b=>"/></recording>"#;
+    assert_eq!(extension(own), r#"<x xmlns = 'urn:v' a="xmlns:b=>"/>"#);
+    let odd =
+        r#"<recording xmlns:b="urn:b"><x xmlns="urn:v" a=">" n="xmlns:b=''" b:c="1"/></recording>"#;
+    let xml = extension(odd);
+    assert_eq!(xml, r#"<x xmlns:b="urn:b" xmlns="urn:v" a=">" n="xmlns:b=''" b:c="1"/>"#);
+    assert!(roxmltree::Document::parse(&xml).is_ok());
+}
+
+#[test]
 fn hostile_xml_is_refused_by_its_own_limit() {
     let wrap = |inner: &str| format!("<recording>{inner}</recording>");
     let fault = |xml: &str| parse(xml.as_bytes(), None).expect_err("hostile");

@@ -55,6 +55,7 @@ pub fn emit(document: &Document) -> Vec<u8> {
         attributes.extend(stream.session.as_ref().map(|id| ("session_id", id.as_str())));
         xml.open("stream", &attributes);
         xml.optional("label", stream.label.as_deref());
+        xml.times(&stream.associate_time, &stream.disassociate_time);
         xml.close("stream", &stream.extensions);
     }
     associations(&mut xml, document);
