@@ -6,10 +6,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use floortape::base::time::Wall;
 use floortape::proto::session::{
     AnswerOrigin, Body, FeatureTag, LineChange, Local, Negotiated, Policy, Recognition, Request,
-    attribute, emit_answer, negotiate, not_acceptable, recognise,
+    emit_answer, negotiate, not_acceptable, recognise,
 };
+use floortape::store::metadata::{Arrival, Direction, Model, attribute, sdp_lines};
 use floortape::wire::metadata::{self, DataMode, Dialect, Document, Root};
 use floortape::wire::sdp::Description;
 use floortape::wire::sip::{Message, parse_datagram};
@@ -159,9 +161,7 @@ fn metadata_joins_the_lines_by_label_or_says_why_not() {
     let joined = |file: &str| {
         let outcome = judge(&message(&own(file)), &Policy::default());
         let document = document(&outcome.body.metadata().expect("metadata").body);
-        let negotiated = outcome.negotiated.expect("negotiated");
-        let lines = negotiated.lines.iter().map(|line| (line.index, line.label.as_deref()));
-        attribute(&document, lines)
+        attribute(&document, &sdp_lines(outcome.body.offer.as_ref().expect("an offer")))
     };
     let good = joined("metadata-first.sip");
     assert!(good.contradictions.is_empty(), "{:?}", good.contradictions);
@@ -213,8 +213,8 @@ fn published_invites_become_recording_sessions() {
                 [document.sessions.len(), document.participants.len(), document.streams.len()];
             assert_eq!(found, [*sessions, *participants, *streams], "{file}");
             assert_eq!(document.dialect, Dialect::Final, "{file}");
-            let labels = negotiated.lines.iter().map(|line| (line.index, line.label.as_deref()));
-            let attribution = attribute(&document, labels);
+            let lines = sdp_lines(outcome.body.offer.as_ref().expect("an offer"));
+            let attribution = attribute(&document, &lines);
             assert!(attribution.contradictions.is_empty(), "{:?}", attribution.contradictions);
             assert!(attribution.lines.iter().all(|line| !line.send.is_empty()), "{file}");
         }
@@ -249,6 +249,103 @@ fn published_dialogs_go_on_without_touching_media() {
             current = Some(next);
         }
     }
+}
+
+/// A published dialog through the metadata machine: request `n` comes in second `n`.
+fn merged(folder: &Path, files: &[&str]) -> Model {
+    let mut model = Model::default();
+    for (second, file) in files.iter().enumerate() {
+        let path = folder.join("rfc8068").join(file);
+        let bytes = if file.ends_with(".xml") {
+            bytes(&path)
+        } else {
+            judge(&message(&path), &Policy::default())
+                .body
+                .metadata()
+                .expect("metadata")
+                .body
+                .clone()
+        };
+        let method = if file.contains("bye") { "BYE" } else { "INVITE" };
+        let at = Wall(second as i64 * 1_000_000_000);
+        let arrival = Arrival { at, method, cseq: 101 + second as u32 };
+        assert!(model.take(&arrival, document(&bytes)), "{file}");
+    }
+    model
+}
+
+/// Who sends on a line, as `first AoR from-to` in seconds.
+fn senders(model: &Model, label: &str) -> Vec<String> {
+    let seconds = |at: Wall| at.0 / 1_000_000_000;
+    let name = |id: &metadata::Id| {
+        let row = model.participants().get(id).expect("known");
+        row.names.iter().last().expect("named").0[0].aor.clone()
+    };
+    let parts = model.on_label(label).into_iter().filter(|part| part.direction == Direction::Send);
+    let mut shown: Vec<String> = parts
+        .map(|part| {
+            let to = part.to.map(|to| seconds(to.arrival).to_string()).unwrap_or_default();
+            format!("{} {}-{to}", name(&part.participant), seconds(part.from.arrival))
+        })
+        .collect();
+    shown.sort();
+    shown
+}
+
+#[test]
+fn published_dialogs_give_the_speakers_of_every_moment() {
+    let Some(folder) = published() else { return };
+    let unmixed = merged(
+        &folder,
+        &[
+            "dialog-unmixed/01-invite.sip",
+            "dialog-unmixed/03-reinvite-hold.sip",
+            "dialog-unmixed/05-reinvite-resume.sip",
+            "dialog-unmixed/07-bye-with-metadata.sip",
+        ],
+    );
+    let (alice, bob) = ("sip:alice@atlanta.com", "sip:bob@biloxy.com");
+    for label in ["96", "97"] {
+        assert_eq!(senders(&unmixed, label), [format!("{alice} 0-1"), format!("{alice} 2-3")]);
+    }
+    for label in ["98", "99"] {
+        assert_eq!(senders(&unmixed, label), [format!("{bob} 0-3")]);
+    }
+    assert!(unmixed.state().sessions.is_empty(), "it has stopped");
+    assert!(unmixed.quirks().is_empty(), "{:?}", unmixed.quirks());
+    assert_eq!(unmixed.snapshot_wanted(), None);
+
+    let mixed = merged(
+        &folder,
+        &[
+            "dialog-mixed-conference/01-invite.sip",
+            "dialog-mixed-conference/03-reinvite-hold.sip",
+            "dialog-mixed-conference/05-reinvite-resume.sip",
+            "dialog-mixed-conference/07-reinvite-join.sip",
+        ],
+    );
+    let speakers = senders(&mixed, "96");
+    assert_eq!(speakers.len(), 4, "{speakers:?}");
+    assert!(speakers.iter().any(|one| one.contains("carol") && one.ends_with(" 3-")));
+    assert_eq!(mixed.state().sessions[0].sip_session_ids.len(), 3);
+    assert_eq!(mixed.state().participants.len(), 3);
+    assert!(mixed.quirks().is_empty(), "{:?}", mixed.quirks());
+}
+
+#[test]
+fn published_complete_and_partial_documents_merge_as_the_rfc_means() {
+    let Some(folder) = published() else { return };
+    let mut model = Model::default();
+    for (cseq, file) in ["rfc7865-8.1-complete.xml", "rfc7865-8.2-partial.xml"].iter().enumerate() {
+        let arrival = Arrival { at: Wall(cseq as i64), method: "INVITE", cseq: cseq as u32 };
+        model.take(&arrival, document(&bytes(&folder.join("rfc7865").join(file))));
+    }
+    // Bob has left; Paul, the session and all four streams are as they were.
+    let state = model.state();
+    assert_eq!((state.participant_session.len(), state.participant_stream.len()), (1, 1));
+    assert_eq!((state.participants.len(), state.streams.len(), state.sessions.len()), (2, 4, 1));
+    assert_eq!(state.groups[0].extensions.len(), 2);
+    assert!(model.quirks().is_empty(), "{:?}", model.quirks());
 }
 
 #[test]

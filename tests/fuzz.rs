@@ -113,6 +113,7 @@ fuzz! {
     crypto 6_000,
     multipart 6_000,
     metadata 4_000,
+    merge 3_000,
     rtp 20_000,
     rtcp 20_000,
     srtp 3_000,

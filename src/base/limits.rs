@@ -39,6 +39,9 @@ pub const METADATA_BYTES_MAX: usize = 256 * 1024;
 pub const METADATA_DEPTH_MAX: usize = 32;
 /// F54.
 pub const METADATA_NODES_MAX: usize = 10_000;
+/// Rows and spans kept of one RS's metadata over time. A CS of two parties on two streams makes about
+/// 40, so this is 6,500 CSs: a month of a persistent RS with 200 a day.
+pub const METADATA_HISTORY_MAX: usize = 262_144;
 /// Design section 2: at most this many live SSRCs per stream; the excess is counted.
 pub const SOURCES_PER_STREAM: usize = 4;
 /// RFC 3711 §3.3.2 asks for ≥ 64; long paths reorder more, 1,024 cost 128 octets.

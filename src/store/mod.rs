@@ -1,4 +1,5 @@
-//! What is kept and how it is proven: records, log, segments, evidence, journal, catalogue, export.
+//! What is kept and how it is proven: records, log, segments, evidence, journal, metadata over
+//! time, catalogue, export.
 //! Pure formats and rules; files are reached through the `Disk` port.
 
 pub mod archive;
@@ -9,6 +10,7 @@ pub mod export;
 pub mod journal;
 pub mod ledger;
 pub mod log;
+pub mod metadata;
 pub mod record;
 pub mod segment;
 

@@ -28,7 +28,7 @@ use floortape::wire::rtp::Fields;
 use floortape::wire::sdes::CryptoLine;
 use floortape::wire::{multipart, sip};
 
-use crate::targets::MASTER;
+use crate::targets::{BETWEEN, MASTER};
 
 /// Salt of every stream in the segments.
 pub const SALT: Salt = [3; 32];
@@ -52,6 +52,50 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
 }
 
 type Add<'a> = dyn FnMut(&'static str, &str, Vec<u8>) + 'a;
+
+/// Documents of one RS each, as the examples of RFC 7865 §8 and RFC 8068 §3 go.
+const DIALOGS: &[(&str, &[&str])] = &[
+    (
+        "hold-leave-return-stop",
+        &[
+            CALL,
+            r#"<recording><datamode>partial</datamode><participantstreamassoc participant_id="a"><recv>t</recv></participantstreamassoc></recording>"#,
+            r#"<recording><datamode>partial</datamode><participantsessionassoc participant_id="b" session_id="c"><disassociate-time>2</disassociate-time></participantsessionassoc></recording>"#,
+            r#"<recording><datamode>partial</datamode><participantsessionassoc participant_id="b" session_id="c"><associate-time>3</associate-time></participantsessionassoc></recording>"#,
+            "BYE\n<recording><session session_id=\"c\"><stop-time>4</stop-time></session></recording>",
+        ],
+    ),
+    (
+        "transfer",
+        &[
+            CALL,
+            r#"<recording><session session_id="d"/><participant participant_id="b"/><stream stream_id="t" session_id="d"><label>2</label></stream>
+            <stream stream_id="u" session_id="d"><label>1</label></stream><participantstreamassoc participant_id="b"><send>t</send></participantstreamassoc>
+            <participantstreamassoc participant_id="b"><send>u</send><associate-time>1</associate-time><disassociate-time>2</disassociate-time></participantstreamassoc></recording>"#,
+            "<recording>",
+            CALL,
+        ],
+    ),
+    (
+        "partial-first",
+        &[
+            r#"<recording><datamode>partial</datamode><participantstreamassoc participant_id="a"><send>s</send></participantstreamassoc>
+            <sessionrecordingassoc session_id="c"/><stream stream_id="s" session_id="c"><associate-time>1</associate-time><disassociate-time>2</disassociate-time></stream></recording>"#,
+            CALL,
+            r#"<recording><group group_id="h"/><session session_id="c"><group-ref>h</group-ref><x xmlns="urn:x">2</x></session><stream stream_id="s"/></recording>"#,
+        ],
+    ),
+];
+
+const CALL: &str = r#"<recording xmlns="urn:ietf:params:xml:ns:recording:1"><group group_id="g"><associate-time>1</associate-time></group>
+    <session session_id="c"><sipSessionID>1;remote=2</sipSessionID><group-ref>g</group-ref><start-time>1</start-time><x xmlns="urn:x">1</x></session>
+    <participant participant_id="a"><nameID aor="sip:a@x"/></participant><participant participant_id="b"><nameID aor="sip:b@x"/></participant>
+    <stream stream_id="s" session_id="c"><label>1</label></stream><stream stream_id="t" session_id="c"><label>2</label></stream>
+    <sessionrecordingassoc session_id="c"><associate-time>1</associate-time></sessionrecordingassoc>
+    <participantsessionassoc participant_id="a" session_id="c"><associate-time>1</associate-time><param pname="p" pval="v"/></participantsessionassoc>
+    <participantsessionassoc participant_id="b" session_id="c"><associate-time>1</associate-time></participantsessionassoc>
+    <participantstreamassoc participant_id="a"><send>s</send><recv>t</recv></participantstreamassoc>
+    <participantstreamassoc participant_id="b"><send>t</send><recv>s</recv></participantstreamassoc></recording>"#;
 
 fn signalling(add: &mut Add<'_>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
@@ -80,6 +124,9 @@ fn signalling(add: &mut Add<'_>) {
     }
     for (place, stream) in streams.into_iter().enumerate() {
         add("sip_framing", &format!("stream-{place}"), stream);
+    }
+    for (name, documents) in DIALOGS {
+        add("merge", name, documents.join(BETWEEN).into_bytes());
     }
     let nested = b"multipart/mixed;boundary=a\n--a\r\nContent-Type: multipart/related; \
         boundary=\"b c\"\r\n\r\n--b c\r\n\r\nx\r\n--b c--\r\n--a\r\nX-Long: one\r\n two\r\n\r\ny\r\n--a--";

@@ -71,7 +71,7 @@ impl Control {
         let frames = self.frames(rs, &plan, &old);
         self.write_answer(rs, &mut plan, &negotiated, &locals);
         let mut quirks = negotiated.quirks.clone();
-        quirks.extend(metadata_quirks(body, &negotiated));
+        quirks.extend(metadata_quirks(body));
         plan.negotiated = Some(negotiated);
         let dialog = request.dialog.and_then(|dialog| self.sip.snapshot(dialog));
         if let Some(dialog) = dialog {

@@ -21,7 +21,8 @@ use crate::proto::sip::{IncomingRequest, Reply, Transport, TxnId};
 use crate::store::event::{Format, Origin};
 use crate::store::journal::entry::{Entry, Signalling, SrcFacts};
 use crate::store::journal::keybox::{answer_context, salt_context};
-use crate::wire::metadata::{self, Root};
+use crate::store::metadata::{attribute, sdp_lines};
+use crate::wire::metadata::{self, DataMode, Root};
 use crate::wire::multipart;
 use crate::wire::sdes::blank_keys;
 use crate::wire::sip::Message;
@@ -234,7 +235,7 @@ fn judge(message: &Message, policy: &Policy) -> Result<(Negotiated, Vec<String>)
     }
     quirks.extend(negotiated.quirks.iter().cloned());
     quirks.extend(refused_lines(&negotiated));
-    quirks.extend(metadata_quirks(&body, &negotiated));
+    quirks.extend(metadata_quirks(&body));
     Ok((negotiated, quirks))
 }
 
@@ -247,7 +248,8 @@ fn refused_lines(negotiated: &Negotiated) -> impl Iterator<Item = String> + '_ {
 }
 
 /// What is odd about the metadata, and where it contradicts the SDP (F57). Never a reason to refuse.
-pub(super) fn metadata_quirks(body: &Body, negotiated: &Negotiated) -> Vec<String> {
+/// A partial document can only be held against those before it, which the catalogue does.
+pub(super) fn metadata_quirks(body: &Body) -> Vec<String> {
     let Some(part) = body.metadata() else { return Vec::new() };
     let content_type = part.header("Content-Type").unwrap_or("");
     let charset = multipart::parameter(content_type, "charset");
@@ -257,8 +259,12 @@ pub(super) fn metadata_quirks(body: &Body, negotiated: &Negotiated) -> Vec<Strin
             vec!["an SRC asks for a snapshot, which only an SRS may".to_owned()]
         }
         Ok(Root::Recording(document)) => {
-            let lines = negotiated.lines.iter().map(|line| (line.index, line.label.as_deref()));
-            let mut quirks = rs_proto::attribute(&document, lines).contradictions;
+            let mut quirks = match (document.datamode, &body.offer) {
+                (DataMode::Complete, Some(offer)) => {
+                    attribute(&document, &sdp_lines(offer)).contradictions
+                }
+                _ => Vec::new(),
+            };
             quirks.extend(document.quirks);
             quirks
         }

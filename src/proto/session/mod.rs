@@ -1,6 +1,6 @@
 //! The SIPREC side of a dialog, as values: is this INVITE a Recording Session (`recognise`), which
-//! m-lines are taken and how (`negotiate`), what does the answer say (`answer`), and who is heard on
-//! which line (`attribution`). What an SRC offers is the client role's.
+//! m-lines are taken and how (`negotiate`), and what does the answer say (`answer`). What an SRC offers
+//! is the client role's, who is on which line is `store::metadata`'s.
 //!
 //! Called by control on its own thread. Nothing here knows a clock, a
 //! socket or a dialog; SIP values come in as plain text.
@@ -26,7 +26,6 @@
 //! ```
 
 mod answer;
-mod attribution;
 mod body;
 mod change;
 mod line;
@@ -35,7 +34,6 @@ mod policy;
 mod recognise;
 
 pub use answer::{AnswerOrigin, Local, emit_answer};
-pub use attribution::{Attribution, LineAttribution, attribute};
 pub use body::{Body, METADATA_TYPE, METADATA_TYPE_OLD};
 pub use change::LineChange;
 pub use line::{Accepted, Chosen, Decision, Line, WhyRefused};

@@ -3,7 +3,6 @@
 use super::*;
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
-use crate::wire::metadata::{self, Root};
 use crate::wire::sdes::CryptoLine;
 use crate::wire::sdp::Description;
 
@@ -363,29 +362,4 @@ fn new_keys_new_ports_and_both_are_told_apart() {
     assert!(stale.quirks.iter().any(|quirk| quirk.contains("without a new key")));
     let other = reoffer(&first, &secure(5004, Suite::AeadAes128Gcm, 2), 2);
     assert_eq!(other.lines[0].changes, [LineChange::SuiteChanged]);
-}
-
-#[test]
-fn contradictions_between_metadata_and_sdp_are_told_and_nobody_is_guessed() {
-    let xml = br#"<recording xmlns="urn:ietf:params:xml:ns:recording:1"><session session_id="c"/>
-        <participant participant_id="p"><nameID aor="sip:a@b"/></participant>
-        <stream stream_id="s" session_id="c"><label>1</label></stream>
-        <stream stream_id="t" session_id="nowhere"><label>9</label></stream>
-        <participantstreamassoc participant_id="p"><send>s</send><recv>ghost</recv></participantstreamassoc>
-        <participantstreamassoc participant_id="q"><recv>s</recv></participantstreamassoc></recording>"#;
-    let Ok(Root::Recording(document)) = metadata::parse(xml, None) else { panic!("no recording") };
-    let found = attribute(&document, [(0, Some("1")), (1, Some("2")), (2, None)].into_iter());
-    assert_eq!(found.lines[0].send[0].as_str(), "p");
-    assert_eq!(found.lines[0].recv[0].as_str(), "q");
-    assert_eq!(found.lines[1].stream, None);
-    assert_eq!(
-        found.contradictions,
-        [
-            "m-line 2 has label 2, no stream element does",
-            "stream t has label 9, no m-line does",
-            "stream t names the unknown session nowhere",
-            "participantstreamassoc names the unknown stream ghost",
-            "participantstreamassoc names the unknown participant q",
-        ]
-    );
 }

@@ -14,6 +14,7 @@ use crate::store::event::{Origin, StreamDescription};
 use crate::store::journal::entry::{
     DialogState, Entry, Sealed, Signalling, SrcFacts, StreamOpened,
 };
+use crate::wire::metadata;
 
 /// Oddities kept per RS: a peer that repeats them must not fill memory.
 const QUIRKS_MAX: usize = 256;
@@ -65,6 +66,8 @@ pub struct StreamEntry {
     pub description: StreamDescription,
     /// Media is wanted.
     pub active: bool,
+    /// When it was first accepted.
+    pub opened: Wall,
     /// When it was closed before its RS.
     pub closed: Option<Wall>,
 }
@@ -88,12 +91,30 @@ pub struct Body {
 
 impl Body {
     /// Whether this is RFC 7865 metadata: `application/rs-metadata+xml`, or its label before
-    /// registration, `application/rs-metadata`.
+    /// registration, `application/rs-metadata`; or a recording's document under another label.
     pub fn is_metadata(&self) -> bool {
-        let media_type = self.content_type.split(';').next().unwrap_or_default().trim();
+        let media_type = self.media_type();
         ["application/rs-metadata+xml", "application/rs-metadata"]
             .iter()
             .any(|known| media_type.eq_ignore_ascii_case(known))
+            || (!self.is_sdp() && metadata::is_recording(&self.bytes))
+    }
+
+    /// Whether this is an SDP.
+    pub fn is_sdp(&self) -> bool {
+        self.media_type().eq_ignore_ascii_case("application/sdp")
+    }
+
+    /// The charset parameter: it beats the XML declaration (RFC 7865 §5.1).
+    pub fn charset(&self) -> Option<&str> {
+        self.content_type.split(';').skip(1).find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+        })
+    }
+
+    fn media_type(&self) -> &str {
+        self.content_type.split(';').next().unwrap_or_default().trim()
     }
 }
 
@@ -128,13 +149,13 @@ impl Journalled {
                     own: *own,
                 });
                 entry.note(quirks);
-                entry.open(streams);
+                entry.open(*at, streams);
             }
-            Entry::Changed { rs, dialog, streams, quirks, .. } => {
+            Entry::Changed { rs, at, dialog, streams, quirks, .. } => {
                 if let Some(entry) = self.recordings.get_mut(rs) {
                     entry.dialog = dialog.clone();
                     entry.note(quirks);
-                    entry.open(streams);
+                    entry.open(*at, streams);
                 }
             }
             Entry::Direction { rs, stream, active, .. } => {
@@ -187,16 +208,14 @@ impl RsEntry {
         }
     }
 
-    fn open(&mut self, streams: &[StreamOpened]) {
-        for opened in streams {
-            let description = opened.description.clone();
-            let entry = StreamEntry { description, active: opened.active, closed: None };
-            let known = self.streams.insert(opened.description.stream, entry);
-            if let (Some(known), Some(now)) =
-                (known, self.streams.get_mut(&opened.description.stream))
-            {
-                now.closed = known.closed;
-            }
+    fn open(&mut self, at: Wall, streams: &[StreamOpened]) {
+        for stream in streams {
+            let description = stream.description.clone();
+            let known = self.streams.get(&description.stream);
+            let opened = known.map_or(at, |known| known.opened);
+            let closed = known.and_then(|known| known.closed);
+            let entry = StreamEntry { description, active: stream.active, opened, closed };
+            self.streams.insert(stream.description.stream, entry);
         }
     }
 }
@@ -218,5 +237,9 @@ mod tests {
         assert!(body("Application/RS-Metadata+XML; charset=utf-8").is_metadata());
         assert!(body("application/rs-metadata").is_metadata());
         assert!(!body("application/sdp").is_metadata());
+        let disguised = Body { bytes: b"<recording/>".to_vec(), ..body("application/xml") };
+        assert!(disguised.is_metadata());
+        assert!(!Body { bytes: b"<html/>".to_vec(), ..body("application/xml") }.is_metadata());
+        assert_eq!(body("a/b; Charset=\"latin1\"").charset(), Some("latin1"));
     }
 }

@@ -7,9 +7,12 @@ pub mod index;
 pub mod library;
 pub mod model;
 mod people;
+mod people_model;
+mod people_view;
 mod read;
 pub mod schema;
 
 pub use fold::{Body, Journalled, RsEntry};
 pub use index::{ExtentRow, Index, IndexError};
 pub use library::{Library, LibraryError};
+pub use people::names_session;

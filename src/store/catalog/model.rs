@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::people_model::{
+    Association, Attached, Ends, ExtensionSeen, GroupSeen, LabelPeriod, MediaStream, Member,
+    MemberGroup, Metadata, Name, Participant, Period, Reason, RenamedFrom, Session, SessionPeriod,
+};
 use crate::base::counter::Cause;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::time::Wall;
@@ -41,6 +45,9 @@ pub struct Recording {
     pub seal: Seal,
     /// The recorder's own test call.
     pub own: bool,
+    /// What else its metadata said, and when.
+    #[serde(default)]
+    pub metadata: Metadata,
 }
 
 /// Where a recording stands.
@@ -87,39 +94,6 @@ pub enum MediaSecurity {
     Dtls,
 }
 
-/// A Communication Session (RFC 7865 §6.3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// As received.
-    pub session_id: String,
-    /// SRC-stated start, as received, else null.
-    pub start: Option<String>,
-    /// SRC-stated stop.
-    pub stop: Option<String>,
-    /// Group id, if any.
-    pub group: Option<String>,
-    /// `sipSessionID` values, white space stripped.
-    pub sip_session_ids: Vec<String>,
-}
-
-/// A participant (RFC 7865 §6.5).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Participant {
-    /// As received.
-    pub participant_id: String,
-    /// Its names.
-    pub names: Vec<Name>,
-}
-
-/// One `nameID`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Name {
-    /// Address of record, as received.
-    pub aor: String,
-    /// Display name.
-    pub name: Option<String>,
-}
-
 /// One recorded m-line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stream {
@@ -137,8 +111,11 @@ pub struct Stream {
     pub verdict: Verdict,
     /// Seconds neither recorded, paused nor proven idle.
     pub unproven_s: f64,
-    /// Who sends and receives it.
+    /// Who ever sent and received it.
     pub participants: Ends,
+    /// The same with times: who, which way, from when to when.
+    #[serde(default)]
+    pub associations: Vec<Association>,
     /// Where it stands.
     pub state: StreamState,
     /// Its SSRCs, in order of appearance.
@@ -154,15 +131,6 @@ pub struct Stream {
     /// Datagrams that were not recorded, by counter label.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
-}
-
-/// Participant ids by direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ends {
-    /// They contribute to it.
-    pub send: Vec<String>,
-    /// They hear it.
-    pub recv: Vec<String>,
 }
 
 /// The ledger's verdict on a stream.

@@ -75,15 +75,13 @@ pub(super) fn assemble(
     heads: &BTreeMap<SegmentName, (Wall, Hash)>,
     through: Option<Wall>,
 ) -> Recording {
-    let mut people = people(rs);
+    let people = people(rs);
     let mut streams: Vec<Stream> = rs
         .streams
         .values()
         .map(|entry| {
             let mut stream = stream(rs, entry, watch, through);
-            if let Some(ends) = people.ends.remove(&stream.label) {
-                stream.participants = ends;
-            }
+            (stream.participants, stream.associations) = people.on(entry);
             stream
         })
         .collect();
@@ -100,6 +98,12 @@ pub(super) fn assemble(
         })
         .min()
         .unwrap_or(MediaSecurity::Rtp);
+    let mut quirks = rs.quirks.clone();
+    for quirk in people.quirks(rs, &streams) {
+        if !quirks.contains(&quirk) {
+            quirks.push(quirk);
+        }
+    }
     Recording {
         id: rs.id,
         state: rs.state,
@@ -112,9 +116,9 @@ pub(super) fn assemble(
             user_agent: rs.src.user_agent.clone(),
         },
         security: Security { signalling: rs.signalling, media },
-        quirks: rs.quirks.clone(),
-        sessions: people.sessions,
-        participants: people.participants,
+        quirks,
+        sessions: people.sessions(),
+        participants: people.participants(),
         streams,
         durable_through: match (through, rs.end) {
             (Some(through), Some(end)) => Some(through.min(end)),
@@ -122,6 +126,7 @@ pub(super) fn assemble(
         },
         seal: seal(rs, watch, heads, through),
         own: rs.own,
+        metadata: people.metadata(),
     }
 }
 
@@ -147,6 +152,7 @@ fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall
         verdict: account.verdict,
         unproven_s: account.unproven_s,
         participants: Default::default(),
+        associations: Vec::new(),
         state,
         sources: account.sources,
         pauses: account.pauses,

@@ -7,11 +7,13 @@ mod body;
 mod disk;
 mod link;
 mod media;
+mod merge;
 mod sip;
 mod store;
 
 pub use body::{crypto, metadata, multipart, sdp};
 pub use link::{config, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
+pub use merge::{BETWEEN, merge};
 pub use sip::{sip_framing, sip_headers};
 pub use store::{is_proven, journal, log, segment};

@@ -2,6 +2,8 @@
 //! metadata says; where the two contradict each other (F57) the difference is told, never guessed
 //! away.
 
+use super::quirks::Quirks;
+use super::sdp_lines::SdpLine;
 use crate::wire::metadata::{Document, Id};
 
 /// One m-line and who is on it.
@@ -28,25 +30,23 @@ pub struct Attribution {
     pub contradictions: Vec<String>,
 }
 
-/// Texts kept of one document.
-const CONTRADICTIONS_MAX: usize = 64;
-
-/// Joins a document to the lines `(index, label)` of the SDP in the same message (RFC 7866 §7.1.1).
-/// For a partial document give the merged one: references that it leaves open look like faults.
-pub fn attribute<'a>(
-    document: &Document,
-    lines: impl Iterator<Item = (u16, Option<&'a str>)>,
-) -> Attribution {
-    let mut found = Attribution::default();
+/// Joins a document to the lines of the SDP in the same message (RFC 7866 §7.1.1). For a partial
+/// document give the merged one ([`Model::state`]): references that it leaves open look like faults.
+///
+/// [`Model::state`]: super::Model::state
+pub fn attribute(document: &Document, lines: &[SdpLine]) -> Attribution {
+    let mut found = Contradictions::default();
+    let mut attributed = Vec::new();
     let mut labels = Vec::new();
-    for (index, label) in lines {
+    for line in lines {
+        let (index, label) = (line.index, line.label.as_deref());
         labels.extend(label);
         let stream = label.and_then(|label| document.stream_of(label));
-        if let (Some(label), None) = (label, stream) {
+        if let (Some(label), None, true) = (label, stream, line.live) {
             found.note(format!("m-line {} has label {label}, no stream element does", index + 1));
         }
         let (send, recv) = stream.map(|stream| document.ends_of(&stream.id)).unwrap_or_default();
-        found.lines.push(LineAttribution {
+        attributed.push(LineAttribution {
             index,
             stream: stream.map(|stream| stream.id.clone()),
             session: stream.and_then(|stream| stream.session.clone()),
@@ -57,16 +57,16 @@ pub fn attribute<'a>(
     found.labels(document, &labels);
     found.references(document);
     found.doubles(document);
-    found
+    Attribution { lines: attributed, contradictions: found.0.into_vec() }
 }
 
-impl Attribution {
+/// Contradictions on their way.
+#[derive(Default)]
+struct Contradictions(Quirks);
+
+impl Contradictions {
     fn note(&mut self, text: String) {
-        let text: String =
-            text.chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect();
-        if self.contradictions.len() < CONTRADICTIONS_MAX && !self.contradictions.contains(&text) {
-            self.contradictions.push(text);
-        }
+        self.0.note(&text);
     }
 
     fn labels(&mut self, document: &Document, labels: &[&str]) {
