@@ -10,6 +10,7 @@ pub mod ls;
 pub mod rebuild;
 pub mod serve;
 pub mod show;
+mod show_session;
 pub mod src;
 pub mod store;
 mod table;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use super::ls::word;
+use super::show_session::{heading, parts};
 use super::store::{StoreArgs, named};
 use super::table::{plain, table};
 use crate::shell::exit::{Exit, Failure};
@@ -35,20 +36,17 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             let id = named(&library, id, &store.dir)?.id;
             library.recording(id)?.into_iter().collect()
         }
-        (None, Some(session)) => {
-            let holds = |recording: &Recording| {
-                recording.sessions.iter().any(|known| known.session_id == *session)
-            };
-            let mut parts = library.recordings(|_| true)?;
-            parts.retain(holds);
-            parts
-        }
+        (None, Some(session)) => parts(&library, session)?,
         (None, None) => Vec::new(),
     };
     if recordings.is_empty() {
         return Err(Failure::new(Exit::NotFound, "nothing recorded under that name"));
     }
     let mut out = std::io::stdout().lock();
+    if let Some(session) = args.session.as_ref().filter(|_| !args.json) {
+        out.write_all(heading(session, &recordings).as_bytes())?;
+        out.write_all(b"\n")?;
+    }
     for (number, recording) in recordings.iter().enumerate() {
         if args.json {
             serde_json::to_writer(&mut out, recording)?;
@@ -99,9 +97,14 @@ fn text(recording: &Recording) -> String {
         let _ = writeln!(out, "quirk      {}", plain(quirk));
     }
     for session in &recording.sessions {
-        let _ = writeln!(out, "session    {}", plain(&session.session_id));
+        let time = |time: &Option<String>| plain(time.as_deref().unwrap_or("?"));
+        let (id, start, stop) = (&session.session_id, time(&session.start), time(&session.stop));
+        let _ = writeln!(out, "session    {}, {start} to {stop} by the client", plain(id));
     }
     for participant in &recording.participants {
+        if participant.names.is_empty() {
+            let _ = writeln!(out, "party      {} (no name)", plain(&participant.participant_id));
+        }
         for name in &participant.names {
             let _ = writeln!(
                 out,
@@ -120,6 +123,11 @@ fn text(recording: &Recording) -> String {
     for stream in &recording.streams {
         let (from, to) = (who(&stream.participants.send), who(&stream.participants.recv));
         stream_text(&mut out, stream, &from, &to);
+        for one in stream.associations.iter().filter(|one| one.direction == "send") {
+            let to = one.period.to.map_or_else(|| "now".to_owned(), |to| to.to_string());
+            let name = who(std::slice::from_ref(&one.participant_id));
+            let _ = writeln!(out, "  {name} sends {} to {to}", one.period.from);
+        }
     }
     out
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Parser;
 
 use super::fixture::{EPOCH, Fixture, LOST, MS, PACKETS, RS, linear, ulaw};
-use super::{export, rebuild, verify};
+use super::{export, rebuild, show, verify};
 use crate::host::disk::HostDisk;
 use crate::host::sqlite;
 use crate::shell::exit::{Exit, Failure};
@@ -18,6 +18,7 @@ enum Line {
     Export(export::Args),
     Verify(verify::Args),
     Rebuild(rebuild::Args),
+    Show(show::Args),
 }
 
 fn run(words: &[&str]) -> Result<Exit, Failure> {
@@ -26,6 +27,7 @@ fn run(words: &[&str]) -> Result<Exit, Failure> {
         Line::Export(args) => export::run(args),
         Line::Verify(args) => verify::run(args),
         Line::Rebuild(args) => rebuild::run(args),
+        Line::Show(args) => show::run(args),
     }
 }
 
@@ -87,6 +89,53 @@ fn the_recording_is_whole_sealed_and_its_gap_has_a_cause() {
     assert_eq!((&b.participants.send, &b.participants.recv), (&vec![bob], &vec![paul]));
     assert_eq!(recording.participants[0].names[0].name.as_deref(), Some("Bob"));
     assert_eq!(recording.sessions[0].session_id, "hVpd7YQgRW2nD22h7q60JQ==");
+}
+
+#[test]
+fn people_are_the_same_in_show_in_an_export_and_from_the_catalogue() {
+    let fixture = Fixture::new("people");
+    let store = fixture.store();
+    let shown = recording(&store, None);
+    let ran = &shown.sessions[0];
+    assert_eq!((ran.members.len(), ran.periods[0].to), (1, shown.end));
+    assert_eq!(ran.lines[0].label, "b");
+    let sends = &shown.streams[1].associations[0];
+    assert_eq!(
+        (sends.direction.as_str(), sends.period.from, sends.period.to),
+        ("send", shown.start, shown.end)
+    );
+    assert_eq!(shown.metadata.streams[0].labels[0].label, "b");
+    let out = exported(&fixture, "out", &[]);
+    let json = std::fs::read(out.join("recording.json")).expect("exported");
+    let exported: Recording = serde_json::from_slice(&json).expect("our own JSON");
+    assert_eq!(exported, shown);
+    assert_eq!(exit(&["rebuild", "--store", text(&store)]), Exit::Yes);
+    let index = sqlite::open_read(&store).expect("built");
+    assert_eq!(recording(&store, Some(Box::new(index))), shown);
+}
+
+#[test]
+fn a_session_is_shown_over_all_its_recordings_and_clients() {
+    let fixture = Fixture::new("session");
+    let store = fixture.store();
+    let show = |id: &str| exit(&["show", "--session", id, "--store", text(&store)]);
+    assert_eq!(show("hVpd7YQgRW2nD22h7q60JQ=="), Exit::Yes);
+    assert_eq!(show("855a5ded-8420-456d-a70f-6da1eeaeb425"), Exit::Yes);
+    assert_eq!(show("AAAAAAAAAAAAAAAAAAAAAA=="), Exit::NotFound);
+    let first = recording(&store, None);
+    let mut second = first.clone();
+    second.src.identity = "sip:other@192.0.2.7".to_owned();
+    let later = |wall: &mut crate::base::time::Wall| wall.0 += 6_500 * MS as i64;
+    second.sessions[0].periods.iter_mut().for_each(|period| {
+        later(&mut period.from);
+        period.to.iter_mut().for_each(later);
+    });
+    let heading = super::show_session::heading("hVpd7YQgRW2nD22h7q60JQ==", &[second, first]);
+    assert!(heading.contains("2 from 2 client(s)"), "{heading}");
+    assert!(heading.contains("parties  Bob\n"), "{heading}");
+    assert!(heading.contains("start    2026-09-21T14:13:21Z\n"), "{heading}");
+    // 1.0 s to 5.0 s, 7.5 s to 11.5 s.
+    assert!(heading.contains("not covered: ") && heading.contains("(2.500 s)"), "{heading}");
 }
 
 #[test]
