@@ -58,6 +58,15 @@ pub enum Protection {
     },
 }
 
+impl Protection {
+    fn fresh(suite: Suite, entropy: &impl Entropy) -> Self {
+        let mut bytes = zeroize::Zeroizing::new(vec![0; suite.master_bytes()]);
+        entropy.fill(&mut bytes);
+        let key = MasterKey::new(&bytes).expect("a suite's own length");
+        Protection::Sdes { suite, key }
+    }
+}
+
 /// One m-line to be.
 pub struct StreamPlan {
     /// Stream id.
@@ -82,6 +91,8 @@ pub struct Call {
     pub parties: Vec<Party>,
     /// What is sent.
     pub streams: Vec<StreamPlan>,
+    /// Version of the offer, 1 first (RFC 3264 §8).
+    pub version: u64,
 }
 
 /// Enough names for a call; after the last one they repeat with a number.
@@ -107,6 +118,7 @@ impl Call {
             // A call has two ends also where one mixed stream carries both.
             parties: (0..parties.max(2)).map(party).collect(),
             streams: Vec::new(),
+            version: 1,
         }
     }
 
@@ -120,12 +132,7 @@ impl Call {
     ) {
         let protection = match suite {
             None => Protection::Plain,
-            Some(suite) => {
-                let mut bytes = zeroize::Zeroizing::new(vec![0; suite.master_bytes()]);
-                entropy.fill(&mut bytes);
-                let key = MasterKey::new(&bytes).expect("a suite's own length");
-                Protection::Sdes { suite, key }
-            }
+            Some(suite) => Protection::fresh(suite, entropy),
         };
         self.streams.push(StreamPlan {
             id: Uid::new(entropy),
@@ -134,6 +141,16 @@ impl Call {
             law,
             protection,
         });
+    }
+
+    /// New keys for every protected stream, for the next offer.
+    pub fn rekey(&mut self, entropy: &impl Entropy) {
+        self.version += 1;
+        for stream in &mut self.streams {
+            if let Protection::Sdes { suite, .. } = stream.protection {
+                stream.protection = Protection::fresh(suite, entropy);
+            }
+        }
     }
 
     /// Whether one stream carries everybody (RFC 8068 §3.3).

@@ -67,7 +67,7 @@ const CRYPTO_TAG: u32 = 1;
 pub fn offer(call: &Call, address: IpAddr) -> String {
     // Any number does that others will not use; the session's own id is random already.
     let id = call.session.0.first_chunk().map_or(1, |head| u64::from_be_bytes(*head) >> 2);
-    let mut sdp = Writer::new("floortape", id, 1, address);
+    let mut sdp = Writer::new("floortape", id, call.version, address);
     for stream in &call.streams {
         let payload_type = stream.law.payload_type().to_string();
         let transport = match stream.protection {

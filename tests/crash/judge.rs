@@ -33,6 +33,8 @@ pub(crate) struct Start {
     pub(crate) worker: u64,
     pub(crate) at_ns: u64,
     pub(crate) recovered: u64,
+    /// Counts all starts, also those that died before they could say so.
+    pub(crate) incarnation: u64,
 }
 
 struct Stream {
@@ -149,6 +151,7 @@ fn event(record: &Record<'_>, labels: &mut HashMap<u64, String>, starts: &mut Ve
             worker: stream & !HOST,
             at_ns: number(&event["map"]["mono"]),
             recovered: number(&event["recovered"]),
+            incarnation: number(&event["incarnation"]),
         }),
         _ => {}
     }

@@ -25,12 +25,20 @@ pub(crate) enum Scenario {
     Seal,
     /// Media with the second receive engine.
     Engine,
+    /// Media stands still (SIGSTOP) until keeper has replaced it.
+    Hang,
+    /// Control, as soon as the last 200 is there.
+    Reply,
+    /// Control, while SIPp holds dialogs that never rest.
+    Dialogs,
+    /// Media by itself, at each fault point of the receive path once.
+    Aimed,
     /// Nobody from outside: the fault points of `--faults` do it.
     Faults,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [(&'static str, Scenario); 11] = [
+    pub(crate) const ALL: [(&'static str, Scenario); 15] = [
         ("media", Scenario::Media),
         ("control", Scenario::Control),
         ("keeper", Scenario::Keeper),
@@ -41,6 +49,10 @@ impl Scenario {
         ("rekey", Scenario::Rekey),
         ("seal", Scenario::Seal),
         ("engine", Scenario::Engine),
+        ("hang", Scenario::Hang),
+        ("reply", Scenario::Reply),
+        ("dialogs", Scenario::Dialogs),
+        ("aimed", Scenario::Aimed),
         ("faults", Scenario::Faults),
     ];
 
@@ -62,6 +74,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) workers: u64,
     pub(crate) plain: bool,
+    pub(crate) dialogs: u64,
+    pub(crate) tcp: bool,
     pub(crate) ports: String,
     pub(crate) resume: Option<PathBuf>,
     pub(crate) faults: Option<String>,
@@ -76,7 +90,8 @@ kill SCENARIO [OPTIONS]     kills a real server under load, judges from disk
 kill --report FILE          sums what --resume has gathered
 kill                        a few kills of each kind, 20 streams
 
-SCENARIO: media control keeper pair all restart invite rekey seal engine faults
+SCENARIO: media control keeper pair all restart invite rekey seal engine
+          hang reply dialogs aimed faults
   --streams N           SRTP streams, 50 packets/s each [500]
   --kills N             kills in all [40]
   --kills-per-round N   kills of one server, then it is judged [40]
@@ -85,10 +100,12 @@ SCENARIO: media control keeper pair all restart invite rekey seal engine faults
   --seed N              decides instants, order and packets [1]
   --workers N           media workers [the server's default]
   --plain               RTP instead of SRTP
+  --dialogs N           dialogs of SIPp [50]
+  --tcp                 SIPp over TCP
   --ports A-B           media ports [10000-31999]
   --resume FILE         append each round to FILE; rounds that stand there already are not repeated
   --faults PLAN         FLOORTAPE_FAULTS of the server (needs a binary built with them: FLOORTAPE=…)
-  --red                 a negative control: the round must find something missing or twice
+  --red                 a negative control: the round must find something wrong
   --gap-median-ms X     fail where the median gap is longer
   --checker             let tests/checker.py judge as well
   --keep                keep the stores";
@@ -105,6 +122,8 @@ impl Options {
             seed: 1,
             workers: 0,
             plain: false,
+            dialogs: 50,
+            tcp: false,
             ports: "10000-31999".to_owned(),
             resume: None,
             faults: None,
@@ -133,6 +152,8 @@ impl Options {
                 "--seed" => options.seed = number(value()?)?,
                 "--workers" => options.workers = number(value()?)?,
                 "--plain" => options.plain = true,
+                "--dialogs" => options.dialogs = number(value()?)?,
+                "--tcp" => options.tcp = true,
                 "--ports" => options.ports.clone_from(value()?),
                 "--resume" => options.resume = Some(PathBuf::from(value()?)),
                 "--faults" => options.faults = Some(value()?.clone()),

@@ -52,7 +52,7 @@ impl Recorder {
     pub(crate) fn start(options: &Options, folder: &Path, more: &[&str]) -> Result<Self, String> {
         let port = free_port();
         let mut words = vec![
-            format!("media.streams_max={}", options.streams),
+            format!("media.streams_max={}", options.streams + options.dialogs),
             format!("media.ports={}", options.ports),
         ];
         if options.workers > 0 {
@@ -136,6 +136,14 @@ impl Recorder {
             let _ = self.keeper.wait();
         }
         Ok((victims, at))
+    }
+
+    /// Sends a role a signal: its process number and when, monotonic ns.
+    pub(crate) fn signal(&mut self, role: Role, signal: Signal) -> Result<(u32, u64), String> {
+        let pid = self.until(role.name(), |own| own.process(role))?;
+        let at = monotonic_ns();
+        try_send(pid, signal);
+        Ok((pid, at))
     }
 
     /// A new `serve` on the same store.

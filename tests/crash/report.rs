@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::options::Options;
-use super::round::{Kill, Round};
+use super::round::{Kill, Round, deaths};
 
 /// One round as one line.
 pub(crate) fn line(options: &Options, number: u64, round: &Round) -> Value {
@@ -33,7 +33,7 @@ pub(crate) fn line(options: &Options, number: u64, round: &Round) -> Value {
         "late_ms_max": round.late_ms_max,
         "unsent": round.unsent,
         "kills": round.kills.iter().map(kill).collect::<Vec<_>>(),
-        "starts": found.starts.len(),
+        "deaths": deaths(found),
         "recovered": round.recovered,
         "recordings": round.recordings,
         "refused": round.refused,
@@ -63,11 +63,11 @@ pub(crate) fn append(file: &Path, line: &Value) -> std::io::Result<()> {
     out.sync_data()
 }
 
-/// Kills of a round: those from outside, or, where fault points did it, starts but the first.
+/// Kills of a round: those from outside, or, where fault points did it, the deaths that starts tell of.
 pub(crate) fn kills(round: &Value) -> u64 {
     let outside = round["kills"].as_array().map_or(0, Vec::len) as u64;
     match outside {
-        0 => round["starts"].as_u64().unwrap_or(0).saturating_sub(1),
+        0 => round["deaths"].as_u64().unwrap_or(0),
         _ => outside,
     }
 }

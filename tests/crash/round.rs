@@ -5,14 +5,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::aim;
 use super::judge::{self, Found};
 use super::load::Load;
 use super::options::{Options, Scenario};
 use super::prng::Prng;
-use super::process::fresh_folder;
+use super::process::{fresh_folder, try_send};
 use super::recorder::{PATIENCE, Recorder, Role, monotonic_ns};
+use super::sipp::Sipp;
 
 /// One kill.
 pub(crate) struct Kill {
@@ -76,21 +79,46 @@ fn play_in(folder: &Path, options: &Options, number: u64, kills: u64) -> Result<
         Scenario::Seal => &["store.segment_mib=1", "store.segment_s=1"],
         _ => &[],
     };
+    let mut options = options.clone();
+    let mut points = Vec::new();
+    if options.scenario == Scenario::Aimed {
+        let (plan, aimed) = aim::plan(&mut prng, options.streams);
+        (options.faults, points, options.workers) = (Some(plan), aimed, 1);
+    }
+    if options.scenario != Scenario::Dialogs {
+        options.dialogs = 0;
+    }
+    let options = &options;
     let mut recorder = Recorder::start(options, folder, more)?;
-    let mut stage = Stage { options, recorder: &mut recorder, prng: &mut prng, kills: Vec::new() };
+    let mut stage = Stage {
+        options,
+        recorder: &mut recorder,
+        prng: &mut prng,
+        kills: Vec::new(),
+        complaints: Vec::new(),
+    };
     let loads = match options.scenario {
-        Scenario::Invite => stage.bursts(kills)?,
+        Scenario::Invite | Scenario::Reply => stage.bursts(kills)?,
         _ => vec![stage.steady(kills)?],
     };
-    let mut kills = stage.kills;
+    let (mut kills, complaints) = (stage.kills, stage.complaints);
     let listed = recorder.ended()?;
-    let mut faults = verdicts(&recorder, &loads, &listed);
+    let mut faults = verdicts(options, &recorder, &loads, &listed);
+    faults.extend(complaints);
     recorder.stop()?;
     let found = judge::judge(&recorder.store(), &loads).map_err(|error| error.to_string())?;
     if options.checker {
         faults.extend(check(folder, &loads));
     }
     gaps(&mut kills, &found);
+    let deaths = deaths(&found);
+    if deaths < points.len() {
+        faults.push(format!("{deaths} deaths; {} was never passed", points[deaths]));
+    }
+    kills.extend(points.into_iter().take(deaths).map(|phase| {
+        let roles = "media".to_owned();
+        Kill { roles, phase, at_ns: 0, gap_ms: None, signalling_ms: None }
+    }));
     let sum = |key: &str| loads.iter().filter_map(|load| load[key].as_u64()).sum();
     let streams = loads.iter().flat_map(|load| load["streams"].as_array().into_iter().flatten());
     Ok(Round {
@@ -108,7 +136,12 @@ fn play_in(folder: &Path, options: &Options, number: u64, kills: u64) -> Result<
 }
 
 /// What the product itself says of it: every ledger complete, every proof good, one RS an INVITE.
-fn verdicts(recorder: &Recorder, loads: &[Value], listed: &[Value]) -> Vec<String> {
+fn verdicts(
+    options: &Options,
+    recorder: &Recorder,
+    loads: &[Value],
+    listed: &[Value],
+) -> Vec<String> {
     let mut faults = Vec::new();
     let verified = recorder.verb(&["verify", "--all", "--json"]);
     if verified.status.code() != Some(0) {
@@ -126,6 +159,10 @@ fn verdicts(recorder: &Recorder, loads: &[Value], listed: &[Value]) -> Vec<Strin
     recorded.dedup();
     if recorded.len() != count {
         faults.push(format!("{} INVITEs became two RSs", count - recorded.len()));
+    }
+    if options.dialogs > 0 && count != calls.len() + options.dialogs as usize {
+        let dialogs = options.dialogs;
+        faults.push(format!("{count} RSs of {} calls and {dialogs} dialogs", calls.len()));
     }
     let lost: Vec<_> = calls.iter().filter(|call| recorded.binary_search(call).is_err()).collect();
     if let Some(first) = lost.first() {
@@ -167,6 +204,12 @@ fn check(folder: &Path, loads: &[Value]) -> Option<String> {
     (!checked.status.success()).then(|| format!("checker.py: {told}{complaints}"))
 }
 
+/// Deaths of the first worker, those included that came before its start was recorded.
+pub(crate) fn deaths(found: &Found) -> usize {
+    let own = || found.starts.iter().filter(|start| start.worker == 0).map(|s| s.incarnation);
+    (own().max().unwrap_or(0) - own().min().unwrap_or(0)) as usize
+}
+
 /// The gap of each kill of media: until the last worker's next start.
 fn gaps(kills: &mut [Kill], found: &Found) {
     let workers = found.starts.iter().map(|start| start.worker + 1).max().unwrap_or(0);
@@ -193,6 +236,7 @@ struct Stage<'a> {
     recorder: &'a mut Recorder,
     prng: &'a mut Prng,
     kills: Vec<Kill>,
+    complaints: Vec<String>,
 }
 
 impl Stage<'_> {
@@ -202,20 +246,43 @@ impl Stage<'_> {
         let each = match self.options.scenario {
             // A new `serve` after a second on average, and its start.
             Scenario::All => spacing + 1_500,
-            Scenario::Keeper | Scenario::Pair => spacing + 500,
+            Scenario::Keeper | Scenario::Pair => spacing + 1_000,
+            Scenario::Hang => spacing + 3_000,
             _ => spacing,
         };
         let seconds = self.options.seconds.unwrap_or((kills + 1) * each / 1_000 + 2);
         let mut load = self.load(seconds as f64);
         load.reaches("sending", PATIENCE)?;
+        let Options { scenario, dialogs, tcp, .. } = *self.options;
+        let (folder, port) = (self.recorder.folder.clone(), self.recorder.port);
+        let sipp = match scenario {
+            Scenario::Dialogs => Some(Sipp::start(&folder, port, dialogs, seconds, tcp)?),
+            _ => None,
+        };
+        if sipp.is_some() {
+            // An INVITE that died with its connection would be made again, as another RS.
+            let all = self.options.streams.div_ceil(2) + dialogs;
+            self.recorder.until("all dialogs", |own| {
+                let listed = own.verb(&["ls", "--json", "--live"]).stdout;
+                (listed.iter().filter(|byte| **byte == b'\n').count() as u64 >= all).then_some(())
+            })?;
+        }
         let mut done = 0;
-        while done < kills && self.options.scenario != Scenario::Faults {
+        let by_themselves = matches!(scenario, Scenario::Faults | Scenario::Aimed);
+        while done < kills && !by_themselves {
             let wait = spacing * 3 / 4 + self.prng.below(spacing / 2 + 1);
             pass(Duration::from_millis(wait));
             if load.is_over() {
                 break;
             }
             done += self.strike(done)?;
+        }
+        if let Some(sipp) = sipp {
+            self.complaints.extend(sipp.end());
+            let again = Sipp::retransmissions(&folder);
+            if !tcp && again == 0 {
+                self.complaints.push("sipp repeated nothing: nothing was tried".to_owned());
+            }
         }
         load.end()
     }
@@ -226,6 +293,13 @@ impl Stage<'_> {
             format!("--duration={seconds}"),
             format!("--seed={}", self.prng.seed()),
         ];
+        match self.options.scenario {
+            Scenario::Invite | Scenario::Reply | Scenario::Aimed => {
+                words.push("--retry=60".to_owned());
+            }
+            Scenario::Rekey => words.push("--rekey=0.5".to_owned()),
+            _ => {}
+        }
         if self.options.plain {
             words.push("--srtp=none".to_owned());
         }
@@ -258,7 +332,10 @@ impl Stage<'_> {
             }
             Scenario::Rekey => self.kill("rekey", turn(&[&[Media], &[Control], &[Media, Control]])),
             Scenario::Invite => self.kill("invite", turn(&[&[Media], &[Control]])),
-            Scenario::Faults => Ok(0),
+            Scenario::Hang => self.hang(),
+            Scenario::Reply => self.kill("reply", &[Control]),
+            Scenario::Dialogs => self.kill("dialogs", &[Control]),
+            Scenario::Faults | Scenario::Aimed => Ok(0),
         }
     }
 
@@ -287,13 +364,29 @@ impl Stage<'_> {
         Ok(1)
     }
 
+    /// Media stands still; keeper must kill it (F07), and the stopped one must never move again.
+    fn hang(&mut self) -> Result<u64, String> {
+        let (before, at_ns) = self.recorder.signal(Role::Media, Signal::STOP)?;
+        self.recorder.succeeds(Role::Media, before)?;
+        // Its successor is at work for a while before it would move again.
+        pass(Duration::from_millis(200 + self.prng.below(200)));
+        try_send(before, Signal::CONT);
+        let (roles, phase) = ("media".to_owned(), "hang");
+        self.kills.push(Kill { roles, phase, at_ns, gap_ms: None, signalling_ms: None });
+        Ok(1)
+    }
+
     /// A load after the other, and a kill while each is being set up.
     fn bursts(&mut self, kills: u64) -> Result<Vec<Value>, String> {
         let mut loads = Vec::new();
         for done in 0..kills {
             let load = self.load(1.0);
-            load.reaches("inviting", PATIENCE)?;
-            pass(Duration::from_micros(self.prng.below(150_000)));
+            if self.options.scenario == Scenario::Reply {
+                load.reaches("sending", PATIENCE)?;
+            } else {
+                load.reaches("inviting", PATIENCE)?;
+                pass(Duration::from_micros(self.prng.below(150_000)));
+            }
             self.strike(done)?;
             loads.push(load.end()?);
         }

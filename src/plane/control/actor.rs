@@ -10,6 +10,7 @@ use super::salts::OldSalt;
 use super::session::{Phase, Session};
 use super::settle::{Again, Settling};
 use super::slots::Slots;
+use crate::base::faults::faulty;
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::ports::Entropy;
 use crate::base::time::{ClockMap, Mono};
@@ -330,6 +331,8 @@ impl Control {
             self.tokens.insert(token, number);
             self.effects.push_back(Effect::Persist { token, entries });
         }
+        // The rule of rules: persist before reply.
+        let journal = journal.filter(|_| !faulty!("control.reply_before_persist"));
         let deadline = match purpose {
             // Nobody waits for it, and giving it up would forget that it is owed.
             Purpose::Quiet => Mono(u64::MAX),

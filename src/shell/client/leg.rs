@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
 
 use crate::base::ids::Ssrc;
 use crate::base::prng::Prng;
 use crate::base::time::{ClockMap, Mono};
+use crate::client::protect::Protector;
 use crate::client::reports::{Heard, heard};
 use crate::client::{ProtectError, Sender};
 
@@ -58,7 +60,11 @@ pub struct Leg {
     pub heard: Option<Heard>,
     /// The SRS's own SSRC, once heard.
     peer: Option<Ssrc>,
+    fresh: Fresh,
 }
+
+/// The place where a re-INVITE leaves the next keys of a stream that is being sent.
+pub type Fresh = Arc<Mutex<Option<Protector>>>;
 
 impl Leg {
     /// Ready to send to the ports of the answer from `start` on.
@@ -82,11 +88,29 @@ impl Leg {
             reports_heard: 0,
             heard: None,
             peer: None,
+            fresh: Fresh::default(),
+        }
+    }
+
+    /// Where new keys go.
+    pub fn fresh(&self) -> Fresh {
+        Arc::clone(&self.fresh)
+    }
+
+    /// From the next packet on under the new keys, where there are some (RFC 4568 §7.1.4).
+    fn rekey(&mut self) {
+        if let Ok(mut fresh) = self.fresh.try_lock()
+            && let Some(protector) = fresh.take()
+        {
+            self.sender.protect(protector);
+            // The SRS's reports come under new keys as well, from an SSRC that may be new.
+            self.peer = None;
         }
     }
 
     /// Sends the next packet, and a report where one is due.
     pub fn turn(&mut self, clock: ClockMap) -> Result<(), ProtectError> {
+        self.rekey();
         if let Some(packet) = self.sender.packet(clock.mono)?
             && self.sockets.rtp.send_to(&packet, self.rtp_to).is_err()
         {

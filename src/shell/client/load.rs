@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::leg::{Leg, Sockets};
+use super::leg::{Fresh, Leg, Sockets};
 use super::pace::{Lateness, Pace};
 use super::signalling::{Signalling, Target, TargetError};
 use crate::base::ports::{Clock, Entropy};
 use crate::base::suite::Suite;
-use crate::base::time::Wall;
+use crate::base::time::{Mono, Wall};
 use crate::client::g711::Law;
 use crate::client::offer::{Accepted, AnswerError, accept, invite_body};
 use crate::client::rota::PERIOD_NS;
@@ -41,6 +41,10 @@ pub struct Plan {
     pub wavs: Vec<Vec<i16>>,
     /// Numbered packets instead of sound.
     pub numbered: bool,
+    /// How long a call that gets 503 is made again, ms; 0: it ends the load.
+    pub retry_ms: u64,
+    /// New keys by re-INVITE for each call so often, ms; 0: never.
+    pub rekey_ms: u64,
     /// Packets of each stream; a WAV may end before.
     pub packets: u64,
     /// Packets left out.
@@ -89,6 +93,10 @@ pub struct Outcome {
     pub ladder: Vec<Step>,
     /// Calls that the SRS ended before we did.
     pub ended_by_peer: usize,
+    /// 503s after which a call was made again.
+    pub refused: usize,
+    /// Re-INVITEs that were answered by 200 and by something else.
+    pub rekeyed: (usize, usize),
     /// How well the packets' times were kept.
     pub lateness: Lateness,
     /// Whether the user stopped it.
@@ -147,13 +155,17 @@ struct Dialog {
     sockets: Vec<Sockets>,
     lines: Vec<Accepted>,
     call_id: String,
+    /// Where its streams take new keys from, once they are being sent.
+    fresh: Vec<Fresh>,
+    /// When it gets new keys; `None`: never, or the answer is still to come.
+    rekey_due: Option<Mono>,
 }
 
 /// Where a call stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stands {
-    /// Not called yet.
-    Planned,
+    /// To be called from then on.
+    Planned(Mono),
     /// INVITE sent.
     Calling(CallRef),
     /// Answered.
@@ -174,6 +186,9 @@ struct Load<'a> {
     by_call: HashMap<CallRef, usize>,
     ladder: Vec<Step>,
     ended_by_peer: usize,
+    refused: usize,
+    rekeyed: (usize, usize),
+    retry_until: Mono,
     /// Whether the calls are being ended: refusals are no news then.
     is_ending: bool,
 }
@@ -197,6 +212,9 @@ pub fn run(
         by_call: HashMap::new(),
         ladder: Vec::new(),
         ended_by_peer: 0,
+        refused: 0,
+        rekeyed: (0, 0),
+        retry_until: SystemClock.mono().plus_ms(plan.retry_ms),
         is_ending: false,
     };
     if let Some(input) = load.signalling.connected() {
@@ -238,7 +256,15 @@ impl Load<'_> {
             }
             let call_id = String::new();
             let lines = Vec::new();
-            self.dialogs.push(Dialog { call, stands: Stands::Planned, sockets, lines, call_id });
+            self.dialogs.push(Dialog {
+                call,
+                stands: Stands::Planned(Mono(0)),
+                sockets,
+                lines,
+                call_id,
+                fresh: Vec::new(),
+                rekey_due: None,
+            });
         }
         Ok(())
     }
@@ -249,15 +275,15 @@ impl Load<'_> {
     }
 
     fn set_up(&mut self) -> Result<(), LoadError> {
-        let mut next = 0;
         loop {
             let waiting = self.count(|stands| matches!(stands, Stands::Calling(_)));
-            let free = INVITES_AT_ONCE.saturating_sub(waiting);
-            let last = (next + free).min(self.dialogs.len());
-            for place in next..last {
+            let now = self.clock.mono();
+            let due = |place: &usize| matches!(self.dialogs[*place].stands, Stands::Planned(at) if at <= now);
+            let places = (0..self.dialogs.len()).filter(due);
+            let places: Vec<_> = places.take(INVITES_AT_ONCE.saturating_sub(waiting)).collect();
+            for place in places {
                 self.invite(place);
             }
-            next = last;
             self.turn()?;
             let up = self.count(|stands| matches!(stands, Stands::Up(_) | Stands::Over));
             if up == self.dialogs.len() {
@@ -270,10 +296,29 @@ impl Load<'_> {
     }
 
     fn invite(&mut self, place: usize) {
-        let dialog = &mut self.dialogs[place];
         let now = self.clock.map();
         let local = self.signalling.local;
-        let at = in_milliseconds(now.wall);
+        let (headers, body) = self.offer(place);
+        let invite = Invite {
+            target: self.signalling.hop(),
+            uri: self.plan.target.uri.clone(),
+            from: format!("<sip:src@{local}>"),
+            to: format!("<{}>", self.plan.target.uri),
+            headers,
+            body,
+        };
+        let call = self.uac.call(now.mono, &invite).expect("INVITE is a method and has a target");
+        let dialog = &mut self.dialogs[place];
+        dialog.stands = Stands::Calling(call);
+        dialog.call_id = self.uac.call_id(call).unwrap_or_default().to_owned();
+        self.by_call.insert(call, place);
+    }
+
+    /// Headers and body of an INVITE or re-INVITE.
+    fn offer(&self, place: usize) -> (Vec<(String, String)>, Vec<u8>) {
+        let dialog = &self.dialogs[place];
+        let local = self.signalling.local;
+        let at = in_milliseconds(self.clock.map().wall);
         let (content_type, body) = invite_body(&dialog.call, local.ip(), &at);
         let transport = self.plan.target.transport.label();
         // RFC 7866 §6.1.1: +sip.src in Contact, siprec in Require. No `timer` in Supported: a call
@@ -289,18 +334,42 @@ impl Load<'_> {
             ("Session-ID", format!("{half};remote={}", "0".repeat(32))),
             ("Content-Type", content_type),
         ];
-        let invite = Invite {
-            target: self.signalling.hop(),
-            uri: self.plan.target.uri.clone(),
-            from: format!("<sip:src@{local}>"),
-            to: format!("<{}>", self.plan.target.uri),
-            headers: headers.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-            body,
-        };
-        let call = self.uac.call(now.mono, &invite).expect("INVITE is a method and has a target");
-        dialog.stands = Stands::Calling(call);
-        dialog.call_id = self.uac.call_id(call).unwrap_or_default().to_owned();
-        self.by_call.insert(call, place);
+        (headers.map(|(name, value)| (name.to_owned(), value)).to_vec(), body)
+    }
+
+    /// Offers new keys in every call whose time has come.
+    fn rekey(&mut self) {
+        let now = self.clock.mono();
+        for place in 0..self.dialogs.len() {
+            let dialog = &mut self.dialogs[place];
+            let Stands::Up(call) = dialog.stands else { continue };
+            if dialog.rekey_due.is_none_or(|due| due > now) {
+                continue;
+            }
+            dialog.call.rekey(&SystemEntropy);
+            let (headers, body) = self.offer(place);
+            let asked = self.uac.request(now, call, "INVITE", &headers, &body);
+            // Refused while our last request is under way: at the next time.
+            let next = now.plus_ms(self.plan.rekey_ms);
+            self.dialogs[place].rekey_due = asked.is_none().then_some(next);
+        }
+    }
+
+    /// The answer to an offer of new keys.
+    fn rekeyed(&mut self, call: CallRef, message: &Message) -> Result<(), LoadError> {
+        let Some(&place) = self.by_call.get(&call) else { return Ok(()) };
+        let dialog = &mut self.dialogs[place];
+        dialog.rekey_due = Some(self.clock.mono().plus_ms(self.plan.rekey_ms));
+        if !matches!(message.start, StartLine::Response { code: 200..300, .. }) {
+            // The session goes on as it was (RFC 3261 §14.1).
+            self.rekeyed.1 += 1;
+            return Ok(());
+        }
+        self.rekeyed.0 += 1;
+        for (line, fresh) in accept(&dialog.call, &message.body)?.into_iter().zip(&dialog.fresh) {
+            *fresh.lock().expect("no sending thread panics while it looks") = line.protector;
+        }
+        Ok(())
     }
 
     fn send(&mut self) -> Result<(Vec<Named>, Lateness), LoadError> {
@@ -314,11 +383,21 @@ impl Load<'_> {
             for ((plan, line), sockets) in dialog.call.streams.iter().zip(lines).zip(sockets) {
                 let sender = sender(self.plan, legs.len(), line.protector);
                 names.push((dialog.call_id.clone(), plan.label.clone()));
-                legs.push(Leg::new(sender, sockets, line.rtp_to, line.rtcp_to, start));
+                let leg = Leg::new(sender, sockets, line.rtp_to, line.rtcp_to, start);
+                dialog.fresh.push(leg.fresh());
+                legs.push(leg);
+            }
+        }
+        if self.plan.rekey_ms > 0 {
+            let calls = self.dialogs.len() as u64;
+            for (place, dialog) in (1..).zip(&mut self.dialogs) {
+                // Spread evenly.
+                dialog.rekey_due = Some(start.plus_ms(self.plan.rekey_ms * place / calls));
             }
         }
         let pace = Pace::start(legs, start, self.plan.packets);
         while !pace.is_done() {
+            self.rekey();
             self.turn()?;
             // Nothing is left to send to when the SRS has ended every call.
             if self.stop.load(Ordering::Relaxed)
@@ -392,6 +471,10 @@ impl Load<'_> {
                 Ok(())
             }
             UacOutput::Refused { call, message } => {
+                let now = self.clock.mono();
+                if message.code() == Some(503) && !self.is_ending && now < self.retry_until {
+                    return self.call_later(call, &message);
+                }
                 self.over(call);
                 if self.is_ending { Ok(()) } else { Err(refused(&message)) }
             }
@@ -411,12 +494,23 @@ impl Load<'_> {
                 self.uac.respond(self.clock.mono(), txn, Reply::new(488));
                 Ok(())
             }
+            UacOutput::Response { call, message, .. } => self.rekeyed(call, &message),
             UacOutput::Disconnect { .. } => Err(gone(self.plan, &"the connection was lost")),
             UacOutput::Progress { .. }
             | UacOutput::Told { .. }
-            | UacOutput::Response { .. }
             | UacOutput::RequestFailed { .. } => Ok(()),
         }
+    }
+
+    /// As RFC 3261 §21.5.4 wants: not before Retry-After.
+    fn call_later(&mut self, call: CallRef, message: &Message) -> Result<(), LoadError> {
+        self.refused += 1;
+        let wait_s = retry_after_s(message).unwrap_or(1);
+        if let Some(place) = self.by_call.remove(&call) {
+            let at = self.clock.mono().plus_ms(u64::from(wait_s) * 1_000);
+            self.dialogs[place].stands = Stands::Planned(at);
+        }
+        Ok(())
     }
 
     fn over(&mut self, call: CallRef) {
@@ -444,6 +538,8 @@ impl Load<'_> {
             streams: legs.into_iter().map(sent).collect(),
             ladder: self.ladder,
             ended_by_peer: self.ended_by_peer,
+            refused: self.refused,
+            rekeyed: self.rekeyed,
             lateness,
             interrupted: self.stop.load(Ordering::Relaxed),
         }
@@ -491,12 +587,13 @@ fn refused(message: &Message) -> LoadError {
         Some(warning) => format!("{phrase} ({warning})"),
         None => phrase.to_owned(),
     };
-    // RFC 3261 §20.33: seconds, then comment or parameters.
-    let retry_after = message
-        .headers
-        .get("Retry-After")
-        .and_then(|value| value.split([' ', ';', '(']).next()?.parse().ok());
-    LoadError::Refused { code, reason, retry_after }
+    LoadError::Refused { code, reason, retry_after: retry_after_s(message) }
+}
+
+/// RFC 3261 §20.33: seconds, then comment or parameters.
+fn retry_after_s(message: &Message) -> Option<u32> {
+    let value = message.headers.get("Retry-After")?;
+    value.split([' ', ';', '(']).next()?.parse().ok()
 }
 
 /// Stream number `number` of the plan.

@@ -89,6 +89,8 @@ pub struct Signalling {
     /// Our address, as Via and Contact state it.
     pub local: SocketAddr,
     peer: SocketAddr,
+    /// Whether the server has ever answered.
+    heard: bool,
 }
 
 impl Signalling {
@@ -114,7 +116,7 @@ impl Signalling {
             let framer = StreamFramer::new(SIP_STREAM_MESSAGE_BYTES_MAX);
             (Socket::Tcp(stream, Box::new(framer)), local)
         };
-        Ok(Signalling { socket, local, peer })
+        Ok(Signalling { socket, local, peer, heard: false })
     }
 
     /// The one hop there is, as the SIP machine names it.
@@ -147,7 +149,10 @@ impl Signalling {
     /// Sends one message.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.socket {
-            Socket::Udp(socket) => socket.send(bytes).map(|_| ()),
+            Socket::Udp(socket) => match socket.send(bytes) {
+                Err(error) if self.heard && is_refused(&error) => Ok(()),
+                sent => sent.map(|_| ()),
+            },
             Socket::Tcp(stream, _) => stream.write_all(bytes),
         }
     }
@@ -157,10 +162,14 @@ impl Signalling {
     pub fn receive(&mut self) -> io::Result<Option<Received>> {
         let mut bytes = vec![0; SIP_MESSAGE_BYTES_MAX];
         let length = match &mut self.socket {
-            Socket::Udp(socket) => quiet(socket.recv(&mut bytes))?,
+            Socket::Udp(socket) => match quiet(socket.recv(&mut bytes)) {
+                Err(error) if self.heard && is_refused(&error) => None,
+                received => received?,
+            },
             Socket::Tcp(stream, _) => quiet(stream.read(&mut bytes))?,
         };
         let Some(length) = length else { return Ok(None) };
+        self.heard = true;
         bytes.truncate(length);
         let messages = match &mut self.socket {
             Socket::Udp(_) => parse_datagram(&bytes).ok().into_iter().collect(),
@@ -176,6 +185,12 @@ impl Signalling {
         };
         Ok(Some(Received { bytes, messages }))
     }
+}
+
+/// "Port unreachable" from a server that has answered before: it is being started again, and what
+/// was lost is sent again by timers (RFC 3261 §17.1). Before that, nobody is there.
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
 }
 
 /// `None` where nothing came in time.

@@ -82,6 +82,8 @@ fn plan(sip: SocketAddr) -> Result<Plan, Failure> {
         streams: 2,
         streams_per_call: 2,
         wavs: Vec::new(),
+        retry_ms: 0,
+        rekey_ms: 0,
         numbered: false,
         packets: PACKETS,
         drops: BURST,

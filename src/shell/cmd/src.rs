@@ -69,6 +69,12 @@ struct CallArgs {
     /// [default: random]
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
+    /// Make a call that gets 503 again, not before its Retry-After, for so many seconds
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    retry: Option<f64>,
+    /// Offer new keys in each call by re-INVITE every so many seconds
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    rekey: Option<f64>,
     /// Print what was sent as JSON on the last line
     #[arg(long)]
     json: bool,
@@ -98,6 +104,10 @@ fn suite(name: &str) -> Result<Suite, String> {
 fn seconds(text: &str) -> Result<f64, String> {
     let fault = || "expected seconds from 0.02 to 1000000".to_owned();
     text.parse().ok().filter(|value| (0.02..=1e6).contains(value)).ok_or_else(fault)
+}
+
+fn milliseconds(seconds: Option<f64>) -> u64 {
+    seconds.map_or(0, |seconds| (seconds * 1e3) as u64)
 }
 
 /// Runs the verb.
@@ -147,6 +157,8 @@ fn plan(args: &CallArgs) -> Result<Plan, Failure> {
         streams_per_call: args.streams_per_call as usize,
         wavs,
         numbered: args.numbered,
+        retry_ms: milliseconds(args.retry),
+        rekey_ms: milliseconds(args.rekey),
         packets,
         drops: args.drop.unwrap_or_default(),
         drops_in: None,
@@ -203,6 +215,9 @@ fn report(outcome: &Outcome, plan: &Plan) -> serde_json::Value {
         "sent": sent,
         "seed": plan.seed,
         "late": late.packets,
+        "refused": outcome.refused,
+        "rekeyed": outcome.rekeyed.0,
+        "rekeys_refused": outcome.rekeyed.1,
         "late_ms_max": late.worst_ns / 1_000_000,
         "streams": streams,
     })

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
+use crate::base::faults::faulty;
 use crate::base::ports::Clock;
 use crate::config::Fault;
 use crate::config::model::Config;
@@ -179,6 +180,10 @@ impl Keeper {
             Act::Stop(role) => {
                 notify::say("STOPPING=1");
                 self.tell(role, Frame::Stop);
+            }
+            // Its predecessor is left alone: it may move again.
+            Act::Kill(role) if faulty!("keeper.successor_before_reap") => {
+                let _ = self.start(role, u64::MAX);
             }
             Act::Kill(role) => {
                 if let Some(running) = self.place(role) {

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::base::faults::fault;
 use crate::base::ports::Disk;
 use crate::plane::control::NotDurable;
 use crate::shell::serve::control::catalogue::Change;
@@ -45,6 +46,7 @@ pub(super) fn run<D: Disk>(
         {
             group.push(job);
         }
+        fault!("journal.append");
         let written = group.iter().map(|job| journal.append_all(&job.entries)).collect::<Vec<_>>();
         let synced = journal.sync();
         for (job, written) in group.into_iter().zip(written) {
