@@ -172,11 +172,26 @@ class Store:
                 else:
                     at += BLOCK
 
-    def log(self, folder, sealed):
+    # format-store.md: the store's folder and its spare ones, as one.
+    def files(self, *inside):
+        folders = [self.path]
+        try:
+            with open(os.path.join(self.path, "volume.json")) as file:
+                folders += json.load(file).get("spares", [])
+        except FileNotFoundError:
+            pass
+        found = {}
+        for folder in reversed(folders):
+            folder = os.path.join(folder, *inside)
+            for name in os.listdir(folder) if os.path.isdir(folder) else []:
+                found[name] = os.path.join(folder, name)
+        return sorted(found.items())
+
+    def log(self, worker, sealed):
         groups = []
-        for name in sorted(os.listdir(folder)):
+        for name, path in self.files("log", worker):
             if name.endswith(".log"):
-                groups.extend(self.groups(os.path.join(folder, name)))
+                groups.extend(self.groups(path))
         following = sealed
         for first, _seq, end, ring, path, offset, crc in sorted(groups):
             if end <= following:
@@ -211,13 +226,10 @@ class Store:
 
     def read(self, proofs):
         sealed, heads = {}, {}
-        folder = os.path.join(self.path, "segments")
-        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        for name in names:
+        for name, path in self.files("segments"):
             match = re.fullmatch(r"w(\d+)-(\d{10})\.seg", name)
             if not match:
                 continue
-            path = os.path.join(folder, name)
             found = self.segment(path, proofs)
             if not found:
                 continue
@@ -228,10 +240,9 @@ class Store:
                 self.bad(path, 0, "does not follow the chain")
             heads[worker] = head
             sealed[worker] = max(sealed.get(worker, 0), through)
-        folder = os.path.join(self.path, "log")
-        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        for name, _path in self.files("log"):
             if re.fullmatch(r"w\d+", name):
-                self.log(os.path.join(folder, name), sealed.get(int(name[1:]), 0))
+                self.log(name, sealed.get(int(name[1:]), 0))
 
     def report(self):
         for (stream, ordinal), packets in sorted(self.streams.items()):

@@ -30,6 +30,7 @@ fn f75_check_says_one_line_about_each_limit() {
     let first: Vec<_> = said.lines().filter_map(|line| line.split("  ").next()).collect();
     let expected = [
         "configuration",
+        "store",
         "disk",
         "addresses",
         "io_uring",

@@ -2,7 +2,7 @@
 //! simulated ones in tests.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::time::{ClockMap, Mono};
 
@@ -62,6 +62,15 @@ pub trait Disk {
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Which file system a folder lies on, in words that can be compared: another one than before
+    /// means that something was unmounted, or mounted over it (F18). Empty where there is but one.
+    fn device(&self, _folder: &Path) -> io::Result<String> {
+        Ok(String::new())
+    }
+    /// Where a file really is: a store in several folders is read as if it were one.
+    fn locate(&self, path: &Path) -> PathBuf {
+        path.to_owned()
+    }
 }
 
 /// Room on the disk.

@@ -52,6 +52,13 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
     if config.store.dir.as_os_str().is_empty() {
         found.push(breach("store.dir", "expected a folder, found nothing".into()));
     }
+    let spare = config.store.spare_dir.as_deref();
+    if spare.is_some_and(|spare| spare.as_os_str().is_empty()) {
+        found.push(breach("store.spare_dir", "expected a folder, found nothing".into()));
+    }
+    if spare == Some(&config.store.dir) {
+        found.push(breach("store.spare_dir", "it is store.dir: that spares nothing".into()));
+    }
     for (path, text) in [
         ("cpu.rx", &config.cpu.rx),
         ("cpu.spool", &config.cpu.spool),
@@ -145,6 +152,21 @@ pub fn reserve_shortfall(config: &Config, free_bytes: u64) -> Option<String> {
             reserve >> 20,
             free_bytes >> 20,
             config.store.dir.display()
+        )
+    })
+}
+
+/// Why less than `store.reserve_minutes` of the present load fit into `free_bytes` (F11); `None`:
+/// they do.
+pub fn room_shortfall(config: &Config, free_bytes: u64, bytes_per_s: u64) -> Option<String> {
+    let reserve = config.room_bytes(bytes_per_s);
+    (free_bytes < reserve).then(|| {
+        format!(
+            "{} minutes at {} KiB/s need {} MiB on disk, {} MiB are free",
+            config.store.reserve_minutes,
+            bytes_per_s >> 10,
+            reserve >> 20,
+            free_bytes >> 20
         )
     })
 }

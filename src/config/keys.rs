@@ -35,6 +35,9 @@ pub(super) const KEYS: &[Key] = &[
     key("store.segment_s", "seconds from 1 to 86400"),
     key("store.journal_dir", "a folder on a local disk"),
     key("store.reserve_minutes", "minutes from 0 to 1440"),
+    key("store.spare_dir", "a folder on another local disk than store.dir"),
+    key("store.volume", "the id in STORE/volume.json, such as \"0199…\""),
+    key("store.require_mount", "true or false"),
     key("log.level", "\"error\", \"warn\", \"info\" or \"debug\""),
 ];
 

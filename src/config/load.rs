@@ -379,6 +379,8 @@ mod tests {
             },
             store: super::super::model::Store {
                 journal_dir: Some("j".into()),
+                spare_dir: Some("s".into()),
+                volume: Some("v".into()),
                 ..Default::default()
             },
             ..Default::default()

@@ -198,8 +198,14 @@ pub struct Store {
     pub segment_s: u64,
     /// Journal folder; default: `journal` in `dir`.
     pub journal_dir: Option<PathBuf>,
-    /// New RSs are refused when less than this many minutes of the configured load fit on the disk.
+    /// New RSs are refused when less than this many minutes of the present load fit on the disk.
     pub reserve_minutes: u32,
+    /// Where the log, segments and journal go on when the disk of `dir` fails or is full.
+    pub spare_dir: Option<PathBuf>,
+    /// Id of the store that must be in `dir`.
+    pub volume: Option<String>,
+    /// `dir` must lie on another disk than `/`.
+    pub require_mount: bool,
 }
 
 impl Default for Store {
@@ -212,6 +218,9 @@ impl Default for Store {
             segment_s: 300,
             journal_dir: None,
             reserve_minutes: 10,
+            spare_dir: None,
+            volume: None,
+            require_mount: false,
         }
     }
 }

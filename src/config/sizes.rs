@@ -80,6 +80,29 @@ impl Config {
         self.store.journal_dir.clone().unwrap_or_else(|| self.store.dir.join("journal"))
     }
 
+    /// What `streams` are expected to write, bytes/s, if `measured` is not more: G.711 each, also
+    /// those that are silent now, and the two of one more call.
+    pub fn load_bytes_per_s(&self, streams: u64, measured: u64) -> u64 {
+        ((streams + 2) * STREAM_BYTES_PER_S).max(measured)
+    }
+
+    /// Bytes on disk that `reserve_minutes` at `bytes_per_s` need: the segments are 1.06 of what
+    /// the ring held, and each worker needs a log file and a segment before the log's are used
+    /// again. 0: no reserve is wanted.
+    pub fn room_bytes(&self, bytes_per_s: u64) -> u64 {
+        if self.store.reserve_minutes == 0 {
+            return 0;
+        }
+        let sealed = bytes_per_s.saturating_mul(u64::from(self.store.reserve_minutes) * 60);
+        let files = 2 * self.segment_bytes() * u64::from(self.worker_count());
+        sealed.saturating_add(sealed / 16).saturating_add(files)
+    }
+
+    /// Minutes that `free` bytes last at `bytes_per_s`.
+    pub fn minutes_left(free: u64, bytes_per_s: u64) -> u64 {
+        free / (bytes_per_s + bytes_per_s / 16).max(1) / 60
+    }
+
     /// Bytes that `reserve_minutes` of the configured load need on disk: once as log, once sealed.
     pub fn reserve_bytes(&self) -> u64 {
         2 * u64::from(self.media.streams_max)
@@ -109,6 +132,18 @@ mod tests {
         config.media.streams_max = 1;
         assert_eq!(config.ring_bytes(), RING_BYTES_MIN);
         assert_eq!(config.segment_bytes(), RING_BYTES_MIN / 2);
+    }
+
+    #[test]
+    fn f11_the_reserve_follows_the_present_load() {
+        let mut config = Config::default();
+        let idle = config.room_bytes(config.load_bytes_per_s(0, 0));
+        let busy = config.room_bytes(config.load_bytes_per_s(64, 0));
+        let wide = config.room_bytes(config.load_bytes_per_s(64, 5_000_000));
+        assert!(idle < 60 << 20 && busy > 400 << 20 && wide > 3_000 << 20, "{idle} {busy} {wide}");
+        assert_eq!(Config::minutes_left(1_062_500 * 60, 1_000_000), 1);
+        config.store.reserve_minutes = 0;
+        assert_eq!(config.room_bytes(u64::MAX), 0);
     }
 
     #[test]

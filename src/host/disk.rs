@@ -97,6 +97,12 @@ impl Disk for HostDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
+
+    fn device(&self, folder: &Path) -> io::Result<String> {
+        let found = rustix::fs::stat(folder)?;
+        let (major, minor) = (rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
+        Ok(format!("{major}:{minor}"))
+    }
 }
 
 fn preallocate(file: &File, bytes: u64) -> io::Result<()> {

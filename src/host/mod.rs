@@ -19,11 +19,14 @@ pub mod seqpacket;
 pub mod signal;
 pub mod signing;
 pub mod socket;
+pub mod spare;
 pub mod sqlite;
 pub mod survivor;
 pub mod uring;
 pub mod uring_permit;
 pub mod volume;
 
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod engine_tests;

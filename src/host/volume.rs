@@ -27,6 +27,28 @@ pub struct Volume {
     pub version: u32,
     /// Incarnations of media below this are used up.
     pub incarnation_next: u64,
+    /// Spare folders that were ever configured: parts of the store may lie there (F12).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<PathBuf>,
+    /// The journal's folder, where it is not in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<PathBuf>,
+    /// This is a spare folder, of that store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spare_of: Option<PathBuf>,
+}
+
+impl Volume {
+    pub(super) fn fresh(id: &str) -> Self {
+        Volume {
+            id: id.to_owned(),
+            version: VERSION,
+            incarnation_next: 1,
+            spares: Vec::new(),
+            journal: None,
+            spare_of: None,
+        }
+    }
 }
 
 impl Volume {
@@ -53,6 +75,42 @@ pub enum VolumeError {
     Unreadable {
         /// The file.
         path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// It is another store than the configuration names (F18).
+    #[error("{}: expected the store {expected} (store.volume), found {found}", store.display())]
+    Wrong {
+        /// The folder.
+        store: PathBuf,
+        /// The id that the configuration names.
+        expected: String,
+        /// The id that is there, or what else.
+        found: String,
+    },
+    /// Nothing is mounted there (F18).
+    #[error("{}: expected a mounted disk (store.require_mount), found a folder of the root disk", store.display())]
+    NotMounted {
+        /// The folder.
+        store: PathBuf,
+    },
+    /// It cannot be written (F18).
+    #[error("{}: expected a writable disk, found it mounted read-only", store.display())]
+    ReadOnly {
+        /// The folder.
+        store: PathBuf,
+    },
+    /// A spare folder is not there, or is not this store's (F18).
+    #[error(
+        "the spare folder {} may hold parts of the log, and {why}: mount it; if it is lost for \
+         good, take it out of `spares` in {}",
+        spare.display(), volume.display()
+    )]
+    Spare {
+        /// The spare folder.
+        spare: PathBuf,
+        /// The store's `volume.json`.
+        volume: PathBuf,
         /// What was found.
         why: String,
     },
@@ -156,10 +214,14 @@ pub fn open(store: &Path, fresh_id: &str) -> Result<(Volume, u64), VolumeError> 
     let mut volume = match read(store) {
         Ok(volume) => volume,
         Err(VolumeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-            Volume { id: fresh_id.to_owned(), version: VERSION, incarnation_next: 1 }
+            Volume::fresh(fresh_id)
         }
         Err(error) => return Err(error),
     };
+    if let Some(of) = &volume.spare_of {
+        let why = format!("it is the spare folder of the store {}", of.display());
+        return Err(VolumeError::Unreadable { path: store.join("volume.json"), why });
+    }
     let first = reserve(store, &mut volume)?;
     Ok((volume, first))
 }
@@ -197,7 +259,7 @@ pub fn end_run(store: &Path) -> Result<(), VolumeError> {
     gone.map_err(|error| VolumeError::Io { path, error })
 }
 
-fn write(store: &Path, volume: &Volume) -> io::Result<()> {
+pub(super) fn write(store: &Path, volume: &Volume) -> io::Result<()> {
     let path = store.join("volume.json");
     let fresh = store.join("volume.json.new");
     let mut file = File::create(&fresh)?;

@@ -11,8 +11,11 @@ pub mod journal;
 pub mod ledger;
 pub mod log;
 pub mod metadata;
+pub mod places;
 pub mod record;
 pub mod segment;
 
+#[cfg(test)]
+pub(crate) mod fault_disk;
 #[cfg(test)]
 pub(crate) mod test_disk;

@@ -29,6 +29,17 @@ struct State {
     operations: u64,
     fail_at: Option<u64>,
     full: bool,
+    /// Folders below which nothing can be written: why.
+    broken: BTreeMap<PathBuf, Broken>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Broken {
+    unreadable: bool,
+    full: bool,
+    sync_fails: bool,
+    /// Changes when another file system is mounted there.
+    device: u32,
 }
 
 /// See the module. Clones are the same disk.
@@ -38,6 +49,7 @@ pub(crate) struct TestDisk(Rc<RefCell<State>>);
 /// An open file; it outlives its name.
 pub(crate) struct TestFile {
     disk: TestDisk,
+    path: PathBuf,
     content: Rc<RefCell<Content>>,
 }
 
@@ -56,6 +68,36 @@ impl TestDisk {
     /// Nothing can be created any more, or again.
     pub(crate) fn set_full(&self, full: bool) {
         self.0.borrow_mut().full = full;
+    }
+
+    /// Nothing below `folder` can be read or written.
+    pub(crate) fn set_unreadable(&self, folder: &Path, unreadable: bool) {
+        self.0.borrow_mut().broken.entry(folder.to_owned()).or_default().unreadable = unreadable;
+    }
+
+    /// Nothing can be created below `folder`.
+    pub(crate) fn set_full_at(&self, folder: &Path, full: bool) {
+        self.0.borrow_mut().broken.entry(folder.to_owned()).or_default().full = full;
+    }
+
+    /// No sync succeeds below `folder`.
+    pub(crate) fn set_sync_fails(&self, folder: &Path, fails: bool) {
+        self.0.borrow_mut().broken.entry(folder.to_owned()).or_default().sync_fails = fails;
+    }
+
+    /// Something else is mounted at `folder`, or what was before.
+    pub(crate) fn set_device(&self, folder: &Path, device: u32) {
+        self.0.borrow_mut().broken.entry(folder.to_owned()).or_default().device = device;
+    }
+
+    fn broken(&self, path: &Path) -> Broken {
+        let state = self.0.borrow();
+        let found = state.broken.iter().rev().find(|(folder, _)| path.starts_with(folder));
+        found.map(|(_, broken)| *broken).unwrap_or_default()
+    }
+
+    fn readable(&self, path: &Path) -> io::Result<()> {
+        if self.broken(path).unreadable { Err(io::Error::other("unreadable")) } else { Ok(()) }
     }
 
     fn operation(&self) -> io::Result<()> {
@@ -104,9 +146,11 @@ impl TestDisk {
     }
 
     fn find(&self, path: &Path) -> io::Result<TestFile> {
+        self.readable(path)?;
         let state = self.0.borrow();
         let content = state.files.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(TestFile { disk: self.clone(), content: Rc::clone(content) })
+        let content = Rc::clone(content);
+        Ok(TestFile { disk: self.clone(), path: path.to_owned(), content })
     }
 }
 
@@ -115,7 +159,8 @@ impl Disk for TestDisk {
 
     fn create(&self, path: &Path, bytes: u64) -> io::Result<TestFile> {
         self.operation()?;
-        if self.0.borrow().full {
+        self.readable(path)?;
+        if self.0.borrow().full || self.broken(path).full {
             return Err(io::ErrorKind::StorageFull.into());
         }
         if self.0.borrow().files.contains_key(path) {
@@ -142,6 +187,7 @@ impl Disk for TestDisk {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.readable(folder)?;
         let state = self.0.borrow();
         let inside = state.files.keys().filter_map(|path| path.strip_prefix(folder).ok());
         let mut names: Vec<String> =
@@ -154,11 +200,15 @@ impl Disk for TestDisk {
         let removed = self.0.borrow_mut().files.remove(path);
         removed.map(drop).ok_or(io::ErrorKind::NotFound.into())
     }
+
+    fn device(&self, folder: &Path) -> io::Result<String> {
+        Ok(self.broken(folder).device.to_string())
+    }
 }
 
 impl DiskFile for TestFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let failed = self.disk.operation();
+        let failed = self.disk.readable(&self.path).and_then(|()| self.disk.operation());
         let mut content = self.content.borrow_mut();
         assert!(!content.failed, "written again after a failure");
         content.failed = failed.is_err();
@@ -182,7 +232,11 @@ impl DiskFile for TestFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let failed = self.disk.operation();
+        let broken = self.disk.broken(&self.path);
+        let failed = match broken.unreadable || broken.sync_fails {
+            true => Err(io::Error::other("broken")),
+            false => self.disk.operation(),
+        };
         let mut content = self.content.borrow_mut();
         assert!(!content.failed, "synced again after a failure");
         content.failed = failed.is_err();

@@ -122,6 +122,7 @@ impl Control {
             Input::MediaUp => self.media_up(),
             Input::MediaDown => self.media_down(),
             Input::Persisted { token, error } => self.persisted(token, error),
+            Input::JournalWorks => self.journal_works(),
             Input::DiskFree { shortfall } => self.disk_free(shortfall),
             Input::Keeper(frame) => self.keeper_says(frame),
             Input::LookedBack(seen) => self.looked_back(seen),
@@ -147,6 +148,11 @@ impl Control {
         });
         let again = self.again.iter().map(|(at, _)| *at).min();
         [self.sip.next_timeout(), jobs, endings.min(), again].into_iter().flatten().min()
+    }
+
+    /// Streams that are recorded, or still resting.
+    pub fn streams_used(&self) -> usize {
+        self.slots.used()
     }
 
     /// RSs that are up.
@@ -269,12 +275,17 @@ impl Control {
     fn noticed(&mut self, notice: Notice) {
         match notice {
             Notice::Sealed { .. } => self.effects.push_back(Effect::Sealed),
-            Notice::Disk { worker, error: Some(error) } => {
+            Notice::Disk { worker, error: Some(error), .. } => {
                 self.log(Grave::Error, format!("log of worker {}: {error}", worker.0));
                 self.admission.log_errors.insert(worker, error);
             }
-            Notice::Disk { worker, error: None } => {
+            Notice::Disk { worker, error: None, warning } => {
                 self.admission.log_errors.remove(&worker);
+                let (grave, text) = match warning {
+                    Some(warning) => (Grave::Error, warning),
+                    None => (Grave::Info, "well again".to_owned()),
+                };
+                self.log(grave, format!("disk of worker {}: {text}", worker.0));
             }
             Notice::AuthFailing { slot, .. } => {
                 if let Some((rs, label)) = self.of_slot(slot) {
@@ -382,6 +393,12 @@ impl Control {
         let why = error.map(|(NotDurable::Entries(why) | NotDurable::Journal(why))| why);
         job.refused = job.refused.take().or(why);
         self.finish_if_ready(number);
+    }
+
+    fn journal_works(&mut self) {
+        if self.admission.journal_error.take().is_some() {
+            self.log(Grave::Info, "the journal works again: recordings are taken".to_owned());
+        }
     }
 
     fn finish_if_ready(&mut self, number: u64) {

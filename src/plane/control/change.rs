@@ -26,6 +26,13 @@ impl Control {
             // RFC 3311 §5.2, RFC 3261 §14.2: one offer at a time.
             return self.reply(request.txn, Reply::new(500).with("Retry-After", "1"));
         }
+        // F19: what cannot be kept is not promised; the RS goes on as it is.
+        if let Some(error) = &self.admission.journal_error {
+            let why = format!("the journal takes no more: {error}");
+            self.log(Grave::Error, format!("{rs}: change refused: {why}"));
+            let reply = self.unavailable(&why);
+            return self.reply(request.txn, reply);
+        }
         let policy = self.policy(request.peer.ip());
         let body = match Self::body(&request.message, &policy) {
             Ok(body) => body,

@@ -22,6 +22,8 @@ pub enum Input<'a> {
         /// `None`: durable.
         error: Option<NotDurable>,
     },
+    /// The journal takes entries again; what failed before is durable by now (F19).
+    JournalWorks,
     /// Free space of the store's disk was looked at.
     DiskFree {
         /// `None`: enough; else what is missing, in words.

@@ -326,6 +326,29 @@ fn a_failed_journal_refuses_this_and_every_later_invite() {
 }
 
 #[test]
+fn f19_while_the_journal_fails_changes_get_503_and_bye_200_until_it_works_again() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    let failed = || Some(NotDurable::Journal("EIO".to_owned()));
+    bench.input(Input::Persisted { token: 0, error: failed() });
+    bench.datagram(&invite("call-1", 2, &tag, "inactive", 2));
+    bench.datagram(&request("UPDATE", "call-1", 3, &tag, ""));
+    bench.datagram(&invite("b", 1, "", "sendonly", 1));
+    bench.datagram(&request("OPTIONS", "c", 1, "", ""));
+    assert_eq!(bench.codes()[2..], [100, 503, 503, 100, 503, 503]);
+    assert!(bench.media.is_empty() && bench.jobs.is_empty(), "the RS goes on as it was");
+    bench.datagram(&request("BYE", "call-1", 4, &tag, ""));
+    let token = bench.jobs.remove(0).0;
+    bench.input(Input::Persisted { token, error: failed() });
+    assert_eq!(bench.codes().last(), Some(&200), "the RS is over whatever we say");
+    bench.input(Input::JournalWorks);
+    bench.datagram(&invite("d", 1, "", "sendonly", 1));
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert_eq!(bench.codes().last(), Some(&200));
+}
+
+#[test]
 fn silence_of_media_becomes_503_after_half_a_second() {
     let mut bench = Bench::up(4);
     bench.datagram(&invite("a", 1, "", "sendonly", 1));

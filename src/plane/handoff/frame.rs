@@ -175,8 +175,12 @@ pub struct WorkerStats {
     pub captured_ns: [u64; 4],
     /// The same of captured→durable, ns.
     pub durable_ns: [u64; 4],
-    /// The disk failed: why.
+    /// The disk failed, nothing can be kept: why.
     pub disk_error: Option<String>,
+    /// A folder is out of use, and where it goes on.
+    pub disk_warning: Option<String>,
+    /// Age of the oldest byte that is not durable, ms.
+    pub lag_ms: u64,
 }
 
 /// Something media noticed.
@@ -213,8 +217,10 @@ pub enum Notice {
     Disk {
         /// Worker.
         worker: WorkerId,
-        /// What happened; `None`: well again.
+        /// What happened, where nothing can be kept; `None`: well again.
         error: Option<String>,
+        /// What is out of use, and where it goes on; recordings are taken (F12).
+        warning: Option<String>,
     },
 }
 

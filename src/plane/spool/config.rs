@@ -14,6 +14,10 @@ const LOG_FILE_BYTES_MAX: u64 = 64 << 20;
 pub struct SpoolConfig {
     /// The store.
     pub store: PathBuf,
+    /// Where to go on when the store's disk fails (F12).
+    pub spare: Option<PathBuf>,
+    /// Spare folders that were ever configured: parts of the log may lie there.
+    pub spares: Vec<PathBuf>,
     /// Whose ring.
     pub worker: WorkerId,
     /// Volume id of the store.
@@ -27,10 +31,17 @@ pub struct SpoolConfig {
 }
 
 impl SpoolConfig {
-    /// From the `[store]` table.
-    pub fn new(table: &crate::config::model::Store, worker: WorkerId, volume: [u8; 16]) -> Self {
+    /// From the `[store]` table; `spares` as the store's `volume.json` names them.
+    pub fn new(
+        table: &crate::config::model::Store,
+        spares: Vec<PathBuf>,
+        worker: WorkerId,
+        volume: [u8; 16],
+    ) -> Self {
         SpoolConfig {
             store: table.dir.clone(),
+            spare: table.spare_dir.clone(),
+            spares,
             worker,
             volume,
             commit_ms: table.commit_ms,

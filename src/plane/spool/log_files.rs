@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::buffer::AlignedBuffer;
 use super::config::SpoolConfig;
+use super::paths::Paths;
 use crate::base::ids::{Position, WorkerId};
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::ClockMap;
@@ -17,10 +18,13 @@ use crate::store::log::{
 
 /// Files kept for use; more are removed.
 const POOL_MAX: usize = 3;
+/// Files of folders that are out of use which are remembered, to be tidied up when they are back.
+const HELD_MAX: usize = 256;
 /// Bytes zeroed in one turn while a file is prepared.
 const ZERO_BYTES: usize = GROUP_BYTES_MAX;
 
 struct Current<F> {
+    place: usize,
     path: PathBuf,
     file: F,
     sequence: u64,
@@ -30,12 +34,14 @@ struct Current<F> {
 }
 
 struct Held {
+    place: usize,
     path: PathBuf,
     end: Position,
     suspect: bool,
 }
 
 struct Preparing<F> {
+    place: usize,
     path: PathBuf,
     file: F,
     zeroed: u64,
@@ -44,15 +50,19 @@ struct Preparing<F> {
 /// See the module.
 pub(super) struct LogFiles<D: Disk> {
     disk: D,
-    folder: PathBuf,
     worker: WorkerId,
     volume: [u8; 16],
     ring_bytes: u64,
     file_bytes: u64,
     current: Option<Current<D::File>>,
     held: Vec<Held>,
-    free: Vec<PathBuf>,
+    /// The pool, by place.
+    free: Vec<(usize, PathBuf)>,
     preparing: Option<Preparing<D::File>>,
+    /// Preparing the next file failed: not tried again before that file is needed.
+    unprepared: bool,
+    /// Where the last write or sync was.
+    at: usize,
     zeros: AlignedBuffer,
     next_name: u64,
     file_sequence: u64,
@@ -64,16 +74,15 @@ impl<D: Disk + Clone> LogFiles<D> {
     /// Looks at what is there. Returns it with all groups that reach beyond `sealed`.
     pub(super) fn open(
         disk: D,
+        paths: &Paths<D>,
         config: &SpoolConfig,
         ring_bytes: u64,
         sealed: Position,
     ) -> Result<(Self, Vec<Found>), LogError> {
-        let folder = log::folder(&config.store, config.worker);
-        let scans = log::scan_worker(&disk, &config.store, config.worker, u64::MAX)?;
+        let scans = log::scan_worker(&paths.whole(), &config.store, config.worker, u64::MAX)?;
         let file_bytes = config.log_file_bytes(ring_bytes);
         let mut files = LogFiles {
             disk,
-            folder,
             worker: config.worker,
             volume: config.volume,
             ring_bytes,
@@ -82,6 +91,8 @@ impl<D: Disk + Clone> LogFiles<D> {
             held: Vec::new(),
             free: Vec::new(),
             preparing: None,
+            unprepared: false,
+            at: 0,
             zeros: AlignedBuffer::new(ZERO_BYTES),
             next_name: 1,
             file_sequence: 0,
@@ -103,13 +114,14 @@ impl<D: Disk + Clone> LogFiles<D> {
             }
             let end = scan.groups.iter().map(|group| group.header.end()).max();
             let other_size = scan.file_bytes != file_bytes;
+            let place = paths.place_of(&scan.path);
             match end.filter(|end| *end > sealed) {
                 Some(end) => {
-                    files.held.push(Held { path: scan.path, end, suspect: other_size });
+                    files.held.push(Held { place, path: scan.path, end, suspect: other_size });
                     unsealed
                         .extend(scan.groups.into_iter().filter(|one| one.header.end() > sealed));
                 }
-                None if scan.file_bytes == file_bytes => files.free.push(scan.path),
+                None if scan.file_bytes == file_bytes => files.free.push((place, scan.path)),
                 // Best effort: it holds nothing that is not sealed.
                 None => drop(files.disk.remove(&scan.path)),
             }
@@ -126,6 +138,7 @@ impl<D: Disk + Clone> LogFiles<D> {
     /// before [`LogFiles::sync`].
     pub(super) fn write(
         &mut self,
+        paths: &Paths<D>,
         buffer: &mut AlignedBuffer,
         first: Position,
         bytes: usize,
@@ -138,9 +151,11 @@ impl<D: Disk + Clone> LogFiles<D> {
             self.close();
         }
         if self.current.is_none() {
-            self.current = Some(self.start_file(first)?);
+            self.at = paths.choose();
+            self.current = Some(self.start_file(paths, first)?);
         }
         let current = self.current.as_mut().expect("made above");
+        self.at = current.place;
         let block = buffer.bytes_mut();
         block[GROUP_HEADER_BYTES + bytes..span as usize].fill(0);
         let header = GroupHeader {
@@ -167,7 +182,14 @@ impl<D: Disk + Clone> LogFiles<D> {
 
     /// Makes what was written durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        self.current.as_mut().map_or(Ok(()), |current| current.file.sync())
+        let Some(current) = &mut self.current else { return Ok(()) };
+        self.at = current.place;
+        current.file.sync()
+    }
+
+    /// The place of the last write or sync: where it failed, if it did.
+    pub(super) const fn place(&self) -> usize {
+        self.at
     }
 
     /// Whether the last group written reads back as it was; after a failure (F12).
@@ -186,12 +208,18 @@ impl<D: Disk + Clone> LogFiles<D> {
         Ok(found == buffer.bytes()[..span])
     }
 
-    fn start_file(&mut self, first: Position) -> io::Result<Current<D::File>> {
-        let (path, mut file) = match self.free.pop() {
-            Some(path) => (path.clone(), self.disk.open(&path)?),
-            None => match self.preparing.take() {
+    fn start_file(&mut self, paths: &Paths<D>, first: Position) -> io::Result<Current<D::File>> {
+        let place = self.at;
+        paths.check_device(place)?;
+        self.unprepared = false;
+        let (path, mut file) = match self.free.iter().position(|(at, _)| *at == place) {
+            Some(free) => {
+                let (_, path) = self.free.swap_remove(free);
+                (path.clone(), self.disk.open(&path)?)
+            }
+            None => match self.preparing.take_if(|preparing| preparing.place == place) {
                 Some(preparing) => (preparing.path, preparing.file),
-                None => self.create()?,
+                None => self.create(paths.root(place))?,
             },
         };
         self.file_sequence += 1;
@@ -207,11 +235,12 @@ impl<D: Disk + Clone> LogFiles<D> {
         header.emit(block.bytes_mut());
         let started = file.write_at(0, block.bytes()).and_then(|()| file.sync());
         if let Err(error) = started {
-            self.held.push(Held { path, end: first, suspect: true });
+            self.held.push(Held { place, path, end: first, suspect: true });
             return Err(error);
         }
         let at = BLOCK_BYTES as u64;
         Ok(Current {
+            place,
             path,
             file,
             sequence: self.file_sequence,
@@ -221,8 +250,8 @@ impl<D: Disk + Clone> LogFiles<D> {
         })
     }
 
-    fn create(&mut self) -> io::Result<(PathBuf, D::File)> {
-        let path = self.folder.join(format!("{:08}.log", self.next_name));
+    fn create(&mut self, root: &Path) -> io::Result<(PathBuf, D::File)> {
+        let path = log::folder(root, self.worker).join(format!("{:08}.log", self.next_name));
         self.next_name += 1;
         let file = self.disk.create(&path, self.file_bytes)?;
         Ok((path, file))
@@ -231,7 +260,8 @@ impl<D: Disk + Clone> LogFiles<D> {
     /// The current file takes no more.
     pub(super) fn close(&mut self) {
         if let Some(current) = self.current.take() {
-            self.held.push(Held { path: current.path, end: current.end, suspect: false });
+            let Current { place, path, end, .. } = current;
+            self.held.push(Held { place, path, end, suspect: false });
         }
     }
 
@@ -239,24 +269,42 @@ impl<D: Disk + Clone> LogFiles<D> {
     /// durable records stays until they are sealed; it is never used again.
     pub(super) fn fail(&mut self) {
         if let Some(current) = self.current.take() {
-            self.held.push(Held { path: current.path, end: current.end, suspect: true });
+            let Current { place, path, end, .. } = current;
+            self.held.push(Held { place, path, end, suspect: true });
         }
     }
 
+    /// The current file takes no more where it is in `place`, which has become something else.
+    pub(super) fn leave(&mut self, place: usize) {
+        if self.current.as_ref().is_some_and(|current| current.place == place) {
+            self.close();
+        }
+    }
+
+    /// What was found at the start could not all be read: none of it is used again.
+    pub(super) fn suspect_all(&mut self) {
+        self.held.iter_mut().for_each(|held| held.suspect = true);
+    }
+
     /// Everything below `sealed` is in segments: its files return to the pool.
-    pub(super) fn release(&mut self, sealed: Position) {
+    pub(super) fn release(&mut self, paths: &Paths<D>, sealed: Position) {
         for held in std::mem::take(&mut self.held) {
-            if held.end > sealed {
+            // A folder that is out of use is not touched; its files wait.
+            if held.end > sealed || !paths.is_sound(held.place) && self.held.len() < HELD_MAX {
                 self.held.push(held);
             } else if held.suspect {
                 // Kept under another name, for whoever looks at the disk; it may fail again.
                 let _ = self.disk.rename(&held.path, &held.path.with_extension("suspect"));
-            } else if self.free.len() < POOL_MAX && self.blank(&held.path).is_ok() {
-                self.free.push(held.path);
+            } else if self.pooled(held.place) < POOL_MAX && self.blank(&held.path).is_ok() {
+                self.free.push((held.place, held.path));
             } else {
                 let _ = self.disk.remove(&held.path);
             }
         }
+    }
+
+    fn pooled(&self, place: usize) -> usize {
+        self.free.iter().filter(|(at, _)| *at == place).count()
     }
 
     /// Takes the first block off a file, so that readers pass it by. Needs no sync: what the block
@@ -268,30 +316,31 @@ impl<D: Disk + Clone> LogFiles<D> {
 
     /// Prepares the next file while there is nothing better to do: makes it, then writes zeros, so
     /// that later syncs change no metadata. Returns whether there was something to do.
-    pub(super) fn prepare(&mut self) -> bool {
-        if !self.free.is_empty() || self.current.is_none() {
+    pub(super) fn prepare(&mut self, paths: &Paths<D>) -> bool {
+        let place = paths.choose();
+        let wanted = self.current.is_some() && paths.is_sound(place) && !self.unprepared;
+        if !wanted || self.pooled(place) > 0 {
             return false;
         }
-        let Some(preparing) = &mut self.preparing else {
+        // One that was begun before its folder failed stays there: the next start finds it.
+        let preparing = self.preparing.take().filter(|preparing| preparing.place == place);
+        let Some(mut preparing) = preparing else {
             // A failure here shows again, and is reported, when the file is needed.
-            self.preparing =
-                self.create().ok().map(|(path, file)| Preparing { path, file, zeroed: 0 });
-            return self.preparing.is_some();
+            let made = paths.check_device(place).and_then(|()| self.create(paths.root(place))).ok();
+            self.preparing = made.map(|(path, file)| Preparing { place, path, file, zeroed: 0 });
+            self.unprepared = self.preparing.is_none();
+            return !self.unprepared;
         };
-        let left = self.file_bytes - preparing.zeroed;
-        let count = left.min(ZERO_BYTES as u64);
+        let count = (self.file_bytes - preparing.zeroed).min(ZERO_BYTES as u64);
         let zeros = &self.zeros.bytes()[..count as usize];
-        if count == 0 {
-            return false;
-        }
-        if preparing.file.write_at(preparing.zeroed, zeros).is_err() {
+        if count > 0 && preparing.file.write_at(preparing.zeroed, zeros).is_err() {
             // Final for this file too; it holds nothing yet.
-            if let Some(failed) = self.preparing.take() {
-                let _ = self.disk.remove(&failed.path);
-            }
+            let _ = self.disk.remove(&preparing.path);
+            self.unprepared = true;
             return false;
         }
         preparing.zeroed += count;
-        true
+        self.preparing = Some(preparing);
+        count > 0
     }
 }

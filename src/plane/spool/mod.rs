@@ -4,13 +4,18 @@
 
 mod actor;
 mod buffer;
+mod commit;
 mod config;
 mod log_files;
+mod paths;
 mod recovery;
 mod sealer;
+mod sealing;
+mod trouble;
 
 pub use actor::{Output, Spool, Turn};
 pub use config::{SpoolConfig, SpoolError};
+pub use paths::Check;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use crate::base::ids::{Position, SourceId, StreamId};
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::Mono;
 use crate::store::event::Event;
-use crate::store::log::{self, Doubt, Found, GROUP_HEADER_BYTES, Piece, Step, Walk};
+use crate::store::log::{self, Doubt, Found, GROUP_HEADER_BYTES, LogError, Piece, Step, Walk};
 use crate::store::segment::Span;
 
 /// Where positions stand in files.
@@ -53,17 +53,19 @@ impl<D: Disk> LogSource<D> {
 }
 
 /// What the log holds of positions `from..until`: spans ready to be sealed, in order, and where
-/// their bytes are. What cannot be vouched for becomes an `in_doubt` event in its span.
+/// their bytes are. What cannot be vouched for becomes an `in_doubt` event in its span; so does what
+/// cannot be read, if there is `no_hope` that it can be another time (F13).
 pub(super) fn recover<D: Disk + Clone>(
     disk: &D,
     config: &SpoolConfig,
     mut groups: Vec<Found>,
     from: Position,
     until: Position,
-) -> (Vec<Span>, LogSource<D>) {
+    no_hope: bool,
+) -> Result<(Vec<Span>, LogSource<D>), LogError> {
     let mut spans = Spans::new(config, from);
     let mut stretches = Vec::new();
-    let end = log::replay(disk, &mut groups, from, until, &mut |_, piece| match piece {
+    let replayed = log::replay(disk, &mut groups, from, until, &mut |_, piece| match piece {
         Piece::Group { found, payload, from } => {
             spans.boundary(found);
             for step in Walk::new(payload, found.header.first, found.header.ring_bytes) {
@@ -93,7 +95,12 @@ pub(super) fn recover<D: Disk + Clone>(
             spans.doubts.push(doubt);
         }
     });
-    let reached = spans.open.through.max(end);
+    if let Some(error) = replayed.unreadable.into_iter().next()
+        && !no_hope
+    {
+        return Err(error);
+    }
+    let reached = spans.open.through.max(replayed.end);
     if reached < until {
         let why = "was durable, but the log does not hold it".to_owned();
         let path = log::folder(&config.store, config.worker);
@@ -101,7 +108,7 @@ pub(super) fn recover<D: Disk + Clone>(
         spans.open.through = until;
     }
     spans.close();
-    (spans.closed, LogSource { disk: disk.clone(), stretches, open: None })
+    Ok((spans.closed, LogSource { disk: disk.clone(), stretches, open: None }))
 }
 
 struct Spans<'a> {

@@ -23,6 +23,14 @@ pub(super) enum Step {
     Sealed,
 }
 
+/// Why a step failed.
+pub(super) enum SealError {
+    /// The records cannot be read.
+    Read(io::Error),
+    /// The segment cannot be written: final for its file (F12).
+    Write(io::Error),
+}
+
 /// One segment on its way to the disk.
 pub(super) struct Sealer<F> {
     pub(super) name: SegmentName,
@@ -35,20 +43,36 @@ pub(super) struct Sealer<F> {
 }
 
 impl<F: DiskFile> Sealer<F> {
-    pub(super) fn new(store: &Path, name: SegmentName, emitter: Emitter) -> Self {
-        let path = folder(store).join(name.file());
-        let temporary = folder(store).join(format!("{}.tmp", name.file()));
+    /// `root`: the folder whose `segments` it goes to.
+    pub(super) fn new(root: &Path, name: SegmentName, emitter: Emitter) -> Self {
+        let path = folder(root).join(name.file());
+        let temporary = folder(root).join(format!("{}.tmp", name.file()));
         Sealer { name, emitter, path, temporary, file: None, at: 0, synced: 0 }
     }
 
-    /// Writes the next piece. After an error call it again later: it starts over on a new file.
+    /// Whether the next step makes a file.
+    pub(super) const fn is_new(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Starts over in another folder, or in the same. The bytes will be the same ones: should the
+    /// file that failed be there all the same, after a rename whose sync failed, it is a copy.
+    pub(super) fn begin_in<D: Disk>(&mut self, disk: &D, root: &Path) {
+        // Gives the room back, as far as that works.
+        let _ = disk.remove(&self.temporary);
+        self.path = folder(root).join(self.name.file());
+        self.temporary = folder(root).join(format!("{}.tmp", self.name.file()));
+        self.file = None;
+    }
+
+    /// Writes the next piece. After an error it starts over on a new file.
     pub(super) fn step<D: Disk<File = F>>(
         &mut self,
         disk: &D,
         buffer: &mut AlignedBuffer,
         key: &SigningKey,
         copy: &mut impl FnMut(Position, &mut [u8]) -> io::Result<()>,
-    ) -> io::Result<Step> {
+    ) -> Result<Step, SealError> {
         let result = self.try_step(disk, buffer, key, copy);
         if result.is_err() {
             // Final for this file, whatever failed.
@@ -63,34 +87,37 @@ impl<F: DiskFile> Sealer<F> {
         buffer: &mut AlignedBuffer,
         key: &SigningKey,
         copy: &mut impl FnMut(Position, &mut [u8]) -> io::Result<()>,
-    ) -> io::Result<Step> {
+    ) -> Result<Step, SealError> {
         if self.file.is_none() {
             // Left by a predecessor or by the attempt before; may well not exist.
             let _ = disk.remove(&self.temporary);
             self.emitter.restart();
             self.at = 0;
             self.synced = 0;
-            self.file = Some(disk.create(&self.temporary, self.emitter.file_bytes())?);
+            let made = disk.create(&self.temporary, self.emitter.file_bytes());
+            self.file = Some(made.map_err(SealError::Write)?);
         }
         let file = self.file.as_mut().expect("made above");
         let out = &mut buffer.bytes_mut()[..STEP_BYTES];
         let count = self.emitter.fill(out, key, copy).map_err(|error| match error {
-            EmitError::Records { source, .. } => source,
-            EmitError::Salt { .. } => io::Error::other("salts are known before emission begins"),
+            EmitError::Records { source, .. } => SealError::Read(source),
+            EmitError::Salt { .. } => {
+                SealError::Read(io::Error::other("salts are known before emission begins"))
+            }
         })?;
         if count > 0 {
-            file.write_at(self.at, &buffer.bytes()[..count])?;
+            file.write_at(self.at, &buffer.bytes()[..count]).map_err(SealError::Write)?;
             self.at += count as u64;
         }
         let done = self.at == self.emitter.file_bytes();
         if done || self.at - self.synced >= SYNC_BYTES {
-            file.sync()?;
+            file.sync().map_err(SealError::Write)?;
             self.synced = self.at;
         }
         if !done {
             return Ok(Step::More);
         }
-        disk.rename(&self.temporary, &self.path)?;
+        disk.rename(&self.temporary, &self.path).map_err(SealError::Write)?;
         Ok(Step::Sealed)
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::config::model::{Config, Engine};
 use crate::config::{self, Fault};
-use crate::host::{facts, uring_permit};
+use crate::host::{facts, spare, uring_permit, volume};
 use crate::shell::exit::{Exit, Failure};
 
 /// Check a configuration: syntax, types, arithmetic, then what this machine permits.
@@ -49,6 +49,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "configuration  ok: {}", summary(&config))?;
+    let unfit = store(&mut out, &config)?;
     let shortfall = facts::disk_free_bytes(&config.store.dir)
         .map(|free| config::reserve_shortfall(&config, free))
         .unwrap_or_else(|error| {
@@ -58,7 +59,20 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     writeln!(out, "disk           {}", shortfall.unwrap_or_else(|| "ok".to_owned()))?;
     let foreign = addresses(&mut out, &config)?;
     let forbidden = environment(&mut out, &config)?;
-    Ok(if faulty || foreign || forbidden { Exit::Config } else { Exit::Yes })
+    Ok(if unfit || faulty || foreign || forbidden { Exit::Config } else { Exit::Yes })
+}
+
+/// Whether `store.dir` is the store that is meant (F18). Returns whether it is not.
+fn store(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
+    let store = &config.store;
+    let fit = spare::guard(&store.dir, store.volume.as_deref(), store.require_mount);
+    let volume = volume::read(&store.dir);
+    match (&fit, volume) {
+        (Err(error), _) => writeln!(out, "store          {error}")?,
+        (Ok(()), Ok(volume)) => writeln!(out, "store          ok: {}", volume.id)?,
+        (Ok(()), Err(_)) => writeln!(out, "store          ok: made at the first start")?,
+    }
+    Ok(fit.is_err())
 }
 
 /// What the configuration asks for, in one line.

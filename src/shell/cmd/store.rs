@@ -1,10 +1,11 @@
 //! Which store a reading verb works on, and how it is opened.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::host::disk::HostDisk;
-use crate::host::{keyfile, signing, sqlite};
+use crate::host::spare::{self, StoreDisk};
+use crate::host::{keyfile, signing, sqlite, volume};
 use crate::shell::cmd::check::ConfigArgs;
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::{Index, Library, RsEntry};
@@ -27,6 +28,7 @@ pub struct StoreArgs {
 pub(crate) struct Store {
     pub(crate) dir: PathBuf,
     journal: PathBuf,
+    unreadable: Cell<bool>,
 }
 
 impl StoreArgs {
@@ -39,23 +41,26 @@ impl StoreArgs {
                 (store.dir, store.journal_dir)
             }
         };
-        let journal = journal.unwrap_or_else(|| dir.join("journal"));
+        // The store says itself where the rest of it is.
+        let journal = journal
+            .or_else(|| volume::read(&dir).ok()?.journal)
+            .unwrap_or_else(|| dir.join("journal"));
         if !dir.is_dir() {
             return Err(Failure::new(Exit::NotFound, format!("no store at {}", dir.display())));
         }
-        Ok(Store { dir, journal })
+        Ok(Store { dir, journal, unreadable: Cell::new(false) })
     }
 }
 
 impl Store {
     /// Opens it for reading, by way of the catalogue where there is one.
-    pub(crate) fn library(&self) -> Result<Library<HostDisk>, Failure> {
+    pub(crate) fn library(&self) -> Result<Library<StoreDisk>, Failure> {
         let index = sqlite::open_read(&self.dir).map(|index| Box::new(index) as Box<dyn Index>);
         self.open(index)
     }
 
     /// Opens it by journal and records alone: proof does not trust an index.
-    pub(crate) fn bare_library(&self) -> Result<Library<HostDisk>, Failure> {
+    pub(crate) fn bare_library(&self) -> Result<Library<StoreDisk>, Failure> {
         self.open(None)
     }
 
@@ -68,8 +73,19 @@ impl Store {
             .collect()
     }
 
-    fn open(&self, index: Option<Box<dyn Index>>) -> Result<Library<HostDisk>, Failure> {
-        Ok(Library::open(HostDisk, &self.dir, &self.journal, index)?)
+    fn open(&self, index: Option<Box<dyn Index>>) -> Result<Library<StoreDisk>, Failure> {
+        let places = spare::places(&self.dir, &self.journal);
+        let library = Library::open(places.clone(), &self.dir, &self.journal, index);
+        self.unreadable.set(!places.trouble().is_empty());
+        for (folder, why) in places.trouble() {
+            eprintln!("floortape: {} cannot be read, the rest is: {why}", folder.display());
+        }
+        Ok(library?)
+    }
+
+    /// Whether a folder of it could not be read: what is missing may lie there.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.unreadable.get()
     }
 
     /// The key that signed the segments, to sign what leaves the store.
@@ -100,7 +116,7 @@ pub(crate) fn salt(keys: &KeyBox, rs: &RsEntry) -> Option<Salt> {
 
 /// Tells which parts of the journal could not be read. A torn tail is what a running server or a
 /// power cut leaves; nobody was promised it.
-pub(crate) fn tell_damage(library: &Library<HostDisk>) {
+pub(crate) fn tell_damage(library: &Library<StoreDisk>) {
     for damage in library.damage().iter().filter(|damage| damage.middle) {
         let (file, from, to) = (&damage.file, damage.from, damage.to);
         eprintln!("floortape: journal {file} is damaged from byte {from} to {to}");
@@ -109,7 +125,7 @@ pub(crate) fn tell_damage(library: &Library<HostDisk>) {
 
 /// The recording that `text` names.
 pub(crate) fn named(
-    library: &Library<HostDisk>,
+    library: &Library<StoreDisk>,
     text: &str,
     store: &Path,
 ) -> Result<RsEntry, Failure> {

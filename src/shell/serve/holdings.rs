@@ -17,7 +17,7 @@ use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
-use crate::host::{keyfile, letter, seqpacket, signing};
+use crate::host::{keyfile, letter, seqpacket, signing, spare};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
@@ -79,6 +79,9 @@ impl Holdings {
     /// (F03); where nobody lives and the service manager held it, from there (F04): [`Self::held`]
     /// says so.
     pub(super) fn take(config: &Config, handed: Vec<OwnedFd>) -> Result<Self, Failure> {
+        // Before the lock, which would make the folder.
+        let store = &config.store;
+        spare::guard(&store.dir, store.volume.as_deref(), store.require_mount).map_err(refused)?;
         match find(&config.store.dir)? {
             Found::Free(lock) => match stored::claim(&handed) {
                 Some(stored) => Self::take_up(config, lock, stored),
@@ -339,10 +342,21 @@ fn pair(slot: SlotPorts) -> Option<PortPair> {
 /// the roles only ever read it.
 fn open(config: &Config) -> Result<(Volume, u64), Failure> {
     let fresh_id = uuid::Uuid::now_v7().to_string();
-    let opened = volume::open(&config.store.dir, &fresh_id)?;
+    let store = &config.store;
+    let (mut volume, incarnation) = volume::open(&store.dir, &fresh_id)?;
+    spare::record(&store.dir, &mut volume, store.spare_dir.as_deref(), &config.journal_dir())?;
     keyfile::load_or_make(&config.store.dir, &SystemEntropy)?;
     signing::load_or_make(&config.store.dir, &SystemEntropy)?;
-    Ok(opened)
+    Ok((volume, incarnation))
+}
+
+/// A store that the configuration does not mean is a fault of the configuration (F18).
+fn refused(error: VolumeError) -> Failure {
+    let exit = match error {
+        VolumeError::Wrong { .. } | VolumeError::NotMounted { .. } => Exit::Config,
+        _ => Exit::Io,
+    };
+    Failure::new(exit, error.to_string())
 }
 
 /// Reserves the port pairs. SRCs of a run that was cut still send to the pairs of that run, and its

@@ -99,7 +99,7 @@ fn begin(config: &mut Config, handed: &mut Handed) -> Result<Begun, Failure> {
     facts::raise_descriptors();
     facts::raise_memlock();
     let image = std::env::current_exe()?;
-    config.store.dir = std::path::absolute(&config.store.dir)?;
+    make_absolute(config)?;
     let holdings = match handed.take()? {
         Some(queue) => Holdings::unpack(config, queue)?,
         None => Holdings::take(config, stored)?,
@@ -411,8 +411,9 @@ impl Keeper {
                 return;
             }
         };
-        if let Ok(dir) = std::path::absolute(&fresh.store.dir) {
-            fresh.store.dir = dir;
+        if let Err(error) = make_absolute(&mut fresh) {
+            tracing::error!("configuration not reloaded: {error}");
+            return;
         }
         let fixed = fixed_keys_changed(&self.config, &fresh);
         if !fixed.is_empty() {
@@ -431,10 +432,21 @@ impl Keeper {
     }
 }
 
+/// The roles run in the folder of the server; who reads the store later does not.
+fn make_absolute(config: &mut Config) -> io::Result<()> {
+    let store = &mut config.store;
+    store.dir = std::path::absolute(&store.dir)?;
+    for folder in [&mut store.journal_dir, &mut store.spare_dir].into_iter().flatten() {
+        *folder = std::path::absolute(&folder)?;
+    }
+    Ok(())
+}
+
 /// Keys that keeper's holdings depend on, as far as they differ.
 fn fixed_keys_changed(old: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("store.dir", old.store.dir != new.store.dir),
+        ("store.spare_dir", old.store.spare_dir != new.store.spare_dir),
         ("sip.udp", old.sip.udp != new.sip.udp),
         ("sip.tcp", old.sip.tcp != new.sip.tcp),
     ]

@@ -9,6 +9,7 @@ pub mod link;
 pub mod media;
 pub mod notify;
 pub mod role;
+mod room;
 mod stored;
 pub mod upgrade;
 mod vigil;

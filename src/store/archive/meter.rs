@@ -1,7 +1,7 @@
 //! A disk that counts what is read from it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,6 +60,14 @@ impl<D: Disk> Disk for Meter<D> {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
+    }
+
+    fn device(&self, folder: &Path) -> io::Result<String> {
+        self.disk.device(folder)
+    }
+
+    fn locate(&self, path: &Path) -> PathBuf {
+        self.disk.locate(path)
     }
 }
 

@@ -187,7 +187,7 @@ impl<D: Disk> Archive<D> {
 
     /// Path of a segment.
     pub fn path(&self, name: SegmentName) -> PathBuf {
-        segment::folder(&self.store).join(name.file())
+        self.disk.locate(&segment::folder(&self.store).join(name.file()))
     }
 
     pub(super) fn disk(&self) -> &Meter<D> {

@@ -12,6 +12,9 @@ use crate::base::ports::{Disk, DiskFile};
 
 /// A file is closed and the next one begun above this.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Kept in memory while no folder works. New RSs and changes are refused then: what comes are ends
+/// of RSs, some 300 bytes each and a body of at most 2 MiB.
+const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Read in pieces of this size.
 const READ_BYTES: usize = 1024 * 1024;
 
@@ -28,11 +31,11 @@ pub enum JournalError {
         /// The operating system's answer.
         source: std::io::Error,
     },
-    /// A write or sync failed before; nothing more is promised until a new start.
-    #[error("journal failed before: nothing more can be made durable until a new start")]
+    /// A write or sync failed before; nothing more is promised until a folder works again.
+    #[error("journal failed before: nothing more can be made durable until a folder works again")]
     Failed,
-    /// Longer than any entry may be.
-    #[error("journal entry is longer than {} bytes", frame::BODY_BYTES_MAX)]
+    /// Longer than any entry may be, or more than is kept while no folder works.
+    #[error("journal entry is longer than {} bytes, or too much waits", frame::BODY_BYTES_MAX)]
     TooLong,
 }
 
@@ -97,13 +100,26 @@ pub fn replay_file(name: &str, bytes: &[u8], replay: &mut Replay) {
 }
 
 /// The writer. There is one per store: the store's lock sees to that.
+///
+/// A failed file is final. What was appended and not synced is kept in memory and written again by
+/// [`Journal::revive`], at once or when a folder works again (F19).
 pub struct Journal<D: Disk> {
     disk: D,
-    dir: PathBuf,
+    /// The journal's own folder, then the spare one.
+    folders: Vec<Folder>,
+    /// Which of them the file is in.
+    place: usize,
     number: u32,
     file: Option<Open<D::File>>,
     start: Option<Entry>,
+    /// Frames appended since the last sync that succeeded.
+    unsynced: Vec<u8>,
     failed: bool,
+}
+
+struct Folder {
+    path: PathBuf,
+    device: String,
 }
 
 struct Open<F> {
@@ -118,9 +134,31 @@ impl<D: Disk> Journal<D> {
     pub fn open(disk: D, dir: &Path) -> Result<(Self, Replay), JournalError> {
         let replay = read(&disk, dir)?;
         let number = files(&disk, dir)?.last().map_or(0, |(number, _)| *number);
-        let journal =
-            Journal { disk, dir: dir.to_owned(), number, file: None, start: None, failed: false };
+        let mut journal = Journal {
+            disk,
+            folders: Vec::new(),
+            place: 0,
+            number,
+            file: None,
+            start: None,
+            unsynced: Vec::new(),
+            failed: false,
+        };
+        journal.add_folder(dir)?;
         Ok((journal, replay))
+    }
+
+    /// A folder to go on in when the others fail; it must exist, and `disk` must list it together
+    /// with the first.
+    pub fn add_folder(&mut self, dir: &Path) -> Result<(), JournalError> {
+        let device = self.disk.device(dir).map_err(at("look at", dir))?;
+        self.folders.push(Folder { path: dir.to_owned(), device });
+        Ok(())
+    }
+
+    /// Whether nothing can be made durable until [`Journal::revive`] succeeds.
+    pub const fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Writes `entry`; durable after the next [`Journal::sync`].
@@ -128,35 +166,119 @@ impl<D: Disk> Journal<D> {
         self.append_all(std::slice::from_ref(entry))
     }
 
-    /// Writes several entries by one system call; durable after the next [`Journal::sync`].
+    /// Writes several entries by one system call; durable after the next [`Journal::sync`]. After
+    /// a failure they are kept in memory, to be written by [`Journal::revive`].
     pub fn append_all(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
-        if self.failed {
-            return Err(JournalError::Failed);
-        }
         let mut bytes = Vec::new();
         for entry in entries {
             if !frame::write(entry, &mut bytes) {
                 return Err(JournalError::TooLong);
             }
         }
-        let result = self.write(&bytes);
-        self.failed = result.is_err();
+        if self.failed && self.unsynced.len() + bytes.len() > UNSYNCED_BYTES_MAX {
+            return Err(JournalError::TooLong);
+        }
+        // The head of the file that this makes repeats the start before this one, if any.
+        let result = if self.failed { Err(JournalError::Failed) } else { self.write(&bytes) };
+        self.unsynced.extend_from_slice(&bytes);
         if let Some(start) = entries.iter().rfind(|entry| matches!(entry, Entry::Start { .. })) {
             self.start = Some(start.clone());
         }
-        result
+        self.fail_on(result)
     }
 
-    /// Makes all that was appended durable. After a failure nothing more is accepted.
+    /// Makes all that was appended durable. After a failure nothing is, until
+    /// [`Journal::revive`].
     pub fn sync(&mut self) -> Result<(), JournalError> {
         if self.failed {
             return Err(JournalError::Failed);
         }
-        let Some(open) = &mut self.file else { return Ok(()) };
-        open.file.sync().map_err(|source| {
+        let result = self.try_sync();
+        if result.is_ok() {
+            self.unsynced.clear();
+        }
+        self.fail_on(result)
+    }
+
+    /// Begins a new file with everything that is not durable, in the spare folder or in the one
+    /// that failed; reads it back. All of it is durable then. The file gets its name last, so that
+    /// a cut never leaves half of what is said again.
+    pub fn revive(&mut self) -> Result<PathBuf, JournalError> {
+        let mut first = None;
+        for turn in 1..=self.folders.len() {
+            let place = (self.place + turn) % self.folders.len();
+            match self.begin_again(place) {
+                Ok(path) => return Ok(path),
+                Err(error) => drop(first.get_or_insert(error)),
+            }
+        }
+        Err(first.expect("a journal has a folder"))
+    }
+
+    fn fail_on(&mut self, result: Result<(), JournalError>) -> Result<(), JournalError> {
+        if result.is_err() {
             self.failed = true;
-            JournalError::Io { action: "sync", path: open.path.clone(), source }
-        })
+            self.file = None;
+        }
+        result
+    }
+
+    fn try_sync(&mut self) -> Result<(), JournalError> {
+        // What is written to a file system that was unmounted nobody finds again (F18).
+        self.check_device(self.place)?;
+        let Some(open) = &mut self.file else { return Ok(()) };
+        open.file.sync().map_err(at("sync", &open.path))
+    }
+
+    fn check_device(&self, place: usize) -> Result<(), JournalError> {
+        let folder = &self.folders[place];
+        let found = self.disk.device(&folder.path).map_err(at("look at", &folder.path))?;
+        if found != folder.device {
+            let why = format!("expected device {}, found {found}", folder.device);
+            return Err(at("look at", &folder.path)(std::io::Error::other(why)));
+        }
+        Ok(())
+    }
+
+    fn begin_again(&mut self, place: usize) -> Result<PathBuf, JournalError> {
+        self.check_device(place)?;
+        let path = self.folders[place].path.join(file_name(self.number + 1));
+        let temporary = path.with_extension("journal.tmp");
+        // Left by the attempt before; may well not exist.
+        let _ = self.disk.remove(&temporary);
+        let mut bytes = Vec::new();
+        self.emit_start(&mut bytes);
+        bytes.extend_from_slice(&self.unsynced);
+        let file = self.write_again(&temporary, &bytes).inspect_err(|_| {
+            let _ = self.disk.remove(&temporary);
+        })?;
+        // Used up, whatever the rename comes to: its file may be there after an error too, and
+        // replaying entries twice changes nothing.
+        self.number += 1;
+        self.disk.rename(&temporary, &path).map_err(at("rename", &temporary))?;
+        self.file = Some(Open { file, path: path.clone(), bytes: bytes.len() as u64 });
+        self.place = place;
+        self.unsynced.clear();
+        self.failed = false;
+        Ok(path)
+    }
+
+    fn write_again(&self, path: &Path, bytes: &[u8]) -> Result<D::File, JournalError> {
+        let mut file = self.disk.create(path, 0).map_err(at("create", path))?;
+        file.write_at(0, bytes).map_err(at("append to", path))?;
+        file.sync().map_err(at("sync", path))?;
+        let found = read_whole(&self.disk, path).map_err(at("read", path))?;
+        if found != bytes {
+            let why = std::io::Error::other("what was written does not read back");
+            return Err(at("read", path)(why));
+        }
+        Ok(file)
+    }
+
+    fn emit_start(&self, out: &mut Vec<u8>) {
+        if let Some(start) = &self.start {
+            frame::write(start, out);
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
@@ -164,39 +286,38 @@ impl<D: Disk> Journal<D> {
             self.rotate()?;
         }
         let open = self.file.as_mut().expect("rotate leaves a file");
-        open.file.write_at(open.bytes, bytes).map_err(|source| JournalError::Io {
-            action: "append to",
-            path: open.path.clone(),
-            source,
-        })?;
+        open.file.write_at(open.bytes, bytes).map_err(at("append to", &open.path))?;
         open.bytes += bytes.len() as u64;
         Ok(())
     }
 
+    /// The next file. What was written to the one before is durable then.
     fn rotate(&mut self) -> Result<(), JournalError> {
         if self.file.is_some() {
-            self.sync()?;
+            self.try_sync()?;
+            self.unsynced.clear();
         }
+        self.check_device(self.place)?;
         let number = self.number + 1;
-        let path = self.dir.join(file_name(number));
-        let mut file = self.disk.create(&path, 0).map_err(|source| JournalError::Io {
-            action: "create",
-            path: path.clone(),
-            source,
-        })?;
-        let mut head = Vec::new();
-        if let Some(start) = &self.start {
-            frame::write(start, &mut head);
-            file.write_at(0, &head).map_err(|source| JournalError::Io {
-                action: "append to",
-                path: path.clone(),
-                source,
-            })?;
-        }
+        let path = self.folders[self.place].path.join(file_name(number));
+        let mut file = self.disk.create(&path, 0).map_err(at("create", &path))?;
+        // Used up, whatever becomes of it.
         self.number = number;
+        let mut head = Vec::new();
+        self.emit_start(&mut head);
+        if !head.is_empty() {
+            file.write_at(0, &head).map_err(at("append to", &path))?;
+        }
         self.file = Some(Open { file, path, bytes: head.len() as u64 });
         Ok(())
     }
+}
+
+fn at<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(std::io::Error) -> JournalError + use<'a> {
+    move |source| JournalError::Io { action, path: path.to_owned(), source }
 }
 
 fn file_name(number: u32) -> String {
@@ -233,83 +354,12 @@ fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::collections::BTreeMap;
-    use std::io;
-    use std::rc::Rc;
-
     use super::*;
     use crate::base::ids::StreamId;
     use crate::base::prng::Prng;
     use crate::base::time::Wall;
-
-    /// A disk in memory that can fail its syncs.
-    #[derive(Clone, Default)]
-    struct Memory(Rc<RefCell<State>>);
-
-    #[derive(Default)]
-    struct State {
-        files: BTreeMap<PathBuf, Vec<u8>>,
-        fail_sync: bool,
-    }
-
-    struct MemoryFile(Memory, PathBuf);
-
-    impl Disk for Memory {
-        type File = MemoryFile;
-        fn create(&self, path: &Path, bytes: u64) -> io::Result<MemoryFile> {
-            let files = &mut self.0.borrow_mut().files;
-            if files.insert(path.to_owned(), vec![0; bytes as usize]).is_some() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            Ok(MemoryFile(self.clone(), path.to_owned()))
-        }
-        fn open(&self, path: &Path) -> io::Result<MemoryFile> {
-            Ok(MemoryFile(self.clone(), path.to_owned()))
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            let files = &mut self.0.borrow_mut().files;
-            let bytes = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-            files.insert(to.to_owned(), bytes);
-            Ok(())
-        }
-        fn open_read(&self, path: &Path) -> io::Result<MemoryFile> {
-            self.open(path)
-        }
-        fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-            let files = &self.0.borrow().files;
-            let inside = files.keys().filter(|path| path.parent() == Some(folder));
-            Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.0.borrow_mut().files.remove(path);
-            Ok(())
-        }
-    }
-
-    impl DiskFile for MemoryFile {
-        fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-            let mut state = self.0.0.borrow_mut();
-            let file = state.files.get_mut(&self.1).expect("open");
-            file.resize(file.len().max(offset as usize + bytes.len()), 0);
-            file[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
-            Ok(())
-        }
-        fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
-            let state = self.0.0.borrow();
-            let file = &state.files[&self.1];
-            let rest = &file[(offset as usize).min(file.len())..];
-            let got = rest.len().min(out.len());
-            out[..got].copy_from_slice(&rest[..got]);
-            Ok(got)
-        }
-        fn sync(&mut self) -> io::Result<()> {
-            if self.0.0.borrow().fail_sync { Err(io::Error::other("full")) } else { Ok(()) }
-        }
-        fn bytes(&self) -> io::Result<u64> {
-            Ok(self.0.0.borrow().files[&self.1].len() as u64)
-        }
-    }
+    use crate::store::places::{Places, Root};
+    use crate::store::test_disk::TestDisk;
 
     fn start() -> Entry {
         Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1) }
@@ -325,7 +375,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_is_replayed_across_starts_in_order() {
-        let disk = Memory::default();
+        let disk = TestDisk::default();
         for round in 0..3 {
             let (mut journal, replay) = Journal::open(disk.clone(), dir()).expect("memory");
             assert_eq!((replay.entries.len(), replay.damage.len()), (3 * round, 0));
@@ -340,46 +390,144 @@ mod tests {
 
     #[test]
     fn a_torn_tail_is_cut_and_a_damaged_middle_is_reported() {
-        let disk = Memory::default();
+        let disk = TestDisk::default();
         let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
         journal.append_all(&[ids(1), ids(2), ids(3)]).expect("memory");
         let path = dir().join("00000001.journal");
-        let whole = disk.0.borrow().files[&path].clone();
+        let whole = disk.get(&path);
         let one = whole.len() / 3;
         for cut in 2 * one + 1..whole.len() {
-            disk.0.borrow_mut().files.insert(path.clone(), whole[..cut].to_vec());
+            disk.put(&path, whole[..cut].to_vec());
             let replay = read(&disk, dir()).expect("memory");
             assert_eq!(replay.entries, [ids(1), ids(2)]);
             assert!(matches!(replay.damage[..], [Damage { middle: false, .. }]));
         }
         let mut bad = whole;
         bad[one + 9] ^= 4;
-        disk.0.borrow_mut().files.insert(path, bad);
+        disk.put(&path, bad);
         let replay = read(&disk, dir()).expect("memory");
         assert_eq!(replay.entries, [ids(1), ids(3)]);
         assert!(matches!(replay.damage[..], [Damage { middle: true, .. }]));
     }
 
     #[test]
-    fn nothing_is_promised_after_a_failed_sync() {
-        let disk = Memory::default();
+    fn f19_a_failed_file_is_final_and_what_was_not_synced_is_written_again_elsewhere() {
+        let disk = TestDisk::default();
+        let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+        journal.append_all(&[start(), ids(1)]).expect("memory");
+        journal.sync().expect("memory");
+        journal.append(&ids(2)).expect("memory");
+        disk.set_sync_fails(dir(), true);
+        assert!(matches!(journal.sync(), Err(JournalError::Io { .. })));
+        assert!(matches!(journal.sync(), Err(JournalError::Failed)));
+        // Kept in memory: the end of an RS must not be forgotten.
+        assert!(matches!(journal.append(&ids(3)), Err(JournalError::Failed)));
+        assert!(journal.revive().is_err() && journal.has_failed());
+        disk.set_sync_fails(dir(), false);
+        journal.revive().expect("works again");
+        journal.append(&ids(4)).expect("memory");
+        journal.sync().expect("memory");
+        let after = disk.power_cut(&mut Prng::new(5));
+        let replay = read(&after, dir()).expect("memory");
+        // Of the file that failed the tail may be there or not; its successor has all of it.
+        let tail = [start(), ids(2), ids(3), ids(4)];
+        assert_eq!(replay.entries[replay.entries.len() - 4..], tail);
+        assert_eq!(replay.entries[..2], [start(), ids(1)]);
+        assert!(!disk.paths().iter().any(|path| path.ends_with("00000002.journal.tmp")));
+    }
+
+    #[test]
+    fn f19_the_spare_folder_takes_over_at_once_and_both_are_replayed_in_order() {
+        let disk = TestDisk::default();
+        let spare = Path::new("/spare/journal");
+        let open = || {
+            let root = Root { folder: dir().to_owned(), more: vec![spare.to_owned()] };
+            let places = Places::strict(disk.clone(), vec![root]);
+            let (mut journal, replay) = Journal::open(places, dir()).expect("memory");
+            journal.add_folder(spare).expect("memory");
+            (journal, replay)
+        };
+        let (mut journal, _) = open();
+        journal.append_all(&[start(), ids(1)]).expect("memory");
+        journal.sync().expect("memory");
+        disk.set_full_at(dir(), true);
+        disk.set_sync_fails(dir(), true);
+        journal.append(&ids(2)).expect("memory");
+        assert!(journal.sync().is_err());
+        assert_eq!(journal.revive().expect("the spare"), spare.join("00000002.journal"));
+        journal.append(&ids(3)).expect("memory");
+        journal.sync().expect("memory");
+        let (_, replay) = open();
+        let distinct: Vec<_> = replay.entries.iter().filter(|one| **one != start()).collect();
+        assert_eq!(distinct, [&ids(1), &ids(2), &ids(2), &ids(3)]);
+        // A third file never takes a number that the spare folder has.
+        disk.set_full_at(dir(), false);
+        disk.set_sync_fails(dir(), false);
+        let (mut journal, _) = open();
+        journal.append(&start()).expect("memory");
+        assert!(disk.paths().contains(&dir().join("00000003.journal")));
+    }
+
+    #[test]
+    fn f18_an_unmounted_folder_fails_the_journal_and_is_not_written_to() {
+        let disk = TestDisk::default();
         let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
         journal.append(&start()).expect("memory");
-        disk.0.borrow_mut().fail_sync = true;
-        assert!(matches!(journal.sync(), Err(JournalError::Io { .. })));
-        disk.0.borrow_mut().fail_sync = false;
-        assert!(matches!(journal.sync(), Err(JournalError::Failed)));
-        assert!(matches!(journal.append(&start()), Err(JournalError::Failed)));
+        journal.sync().expect("memory");
+        disk.set_device(dir(), 7);
+        journal.append(&ids(1)).expect("the file is open");
+        assert!(journal.sync().is_err(), "nobody would find it again");
+        assert!(journal.revive().is_err());
+        assert_eq!(disk.paths().len(), 1);
+        disk.set_device(dir(), 0);
+        journal.revive().expect("mounted again");
+    }
+
+    #[test]
+    fn f19_every_operation_may_fail_and_nothing_synced_is_missing_after_a_power_cut() {
+        for nth in 1.. {
+            let disk = TestDisk::default();
+            disk.fail_nth(nth);
+            let mut promised = 0;
+            let mut random = Prng::new(nth);
+            let Ok((mut journal, _)) = Journal::open(disk.clone(), dir()) else { continue };
+            let _ = journal.append(&start());
+            for next in 1..=12 {
+                let _ = journal.append(&ids(next));
+                if random.below(3) > 0 && (journal.sync().is_ok() || journal.revive().is_ok()) {
+                    promised = next;
+                }
+            }
+            let after = disk.power_cut(&mut random);
+            let replay = read(&after, dir()).expect("memory");
+            let mut seen: Vec<_> = replay
+                .entries
+                .iter()
+                .filter_map(|entry| match entry {
+                    Entry::StreamIds { next } => Some(next.0),
+                    _ => None,
+                })
+                .collect();
+            assert!(seen.iter().all(|next| (1..=12).contains(next)), "nth {nth}");
+            seen.sort_unstable();
+            seen.dedup();
+            let kept: Vec<u64> = (1..=promised).collect();
+            assert_eq!(seen[..kept.len()], kept, "nth {nth}: promised and not there");
+            if !disk.has_failed() {
+                assert!(nth > 15, "the failures reached {nth} operations");
+                return;
+            }
+        }
     }
 
     #[test]
     fn a_new_file_begins_with_the_start_entry() {
-        let disk = Memory::default();
+        let disk = TestDisk::default();
         let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
         journal.append(&start()).expect("memory");
         journal.file.as_mut().expect("written").bytes = FILE_BYTES_MAX;
         journal.append(&ids(9)).expect("memory");
-        let bytes = disk.0.borrow().files[&dir().join("00000002.journal")].clone();
+        let bytes = disk.get(&dir().join("00000002.journal"));
         let mut replay = Replay::default();
         replay_file("2", &bytes, &mut replay);
         assert_eq!(replay.entries, [start(), ids(9)]);

@@ -161,7 +161,7 @@ pub fn scan_worker<D: Disk>(
     let names = disk.list(&folder).map_err(LogError::at(&folder))?;
     let mut scans = Vec::new();
     for name in names.iter().filter(|name| name.ends_with(".log")) {
-        scans.push(scan_file(disk, &folder.join(name), look_behind)?);
+        scans.push(scan_file(disk, &disk.locate(&folder.join(name)), look_behind)?);
     }
     scans.sort_by_key(|scan| scan.header.map_or(u64::MAX, |header| header.file_sequence));
     Ok(scans)

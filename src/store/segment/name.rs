@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::footer::Trailer;
-use super::read::read_trailer;
+use super::read::{SegmentError, read_trailer};
 use crate::base::ids::{Position, WorkerId};
 use crate::base::ports::Disk;
 
@@ -45,8 +45,8 @@ pub fn list<D: Disk>(disk: &D, store: &Path) -> io::Result<Vec<SegmentName>> {
     Ok(names)
 }
 
-/// The highest number that a segment file of `worker` has (0: none), and the trailer of the newest
-/// one that can be read.
+/// The highest number that a segment file of `worker` has (0: none), and the newest trailer that is
+/// not damaged.
 pub fn last_segment<D: Disk>(
     disk: &D,
     store: &Path,
@@ -57,8 +57,12 @@ pub fn last_segment<D: Disk>(
     let highest = mine.last().map_or(0, |name| name.number);
     for name in mine.iter().rev() {
         let file = disk.open_read(&folder(store).join(name.file()))?;
-        if let Ok(trailer) = read_trailer(&file) {
-            return Ok((highest, Some(trailer)));
+        match read_trailer(&file) {
+            Ok(trailer) => return Ok((highest, Some(trailer))),
+            // F13: not damaged, only not read. Whoever went on from an older one would use its
+            // positions twice and break the chain.
+            Err(SegmentError::Disk { source, .. }) => return Err(source),
+            Err(_) => {}
         }
     }
     Ok((highest, None))

@@ -45,7 +45,7 @@ fn read_log(image: Vec<u8>) {
     }
     let mut at = Position(0);
     let until = Position(u64::MAX);
-    let through = replay(&disk, &mut groups, Position(0), until, &mut |_, piece| match piece {
+    let replayed = replay(&disk, &mut groups, Position(0), until, &mut |_, piece| match piece {
         Piece::Doubt(doubt) | Piece::Torn(doubt) => {
             assert!(doubt.from == at && doubt.from < doubt.to, "{doubt:?}");
         }
@@ -56,7 +56,7 @@ fn read_log(image: Vec<u8>) {
             at = found.header.end();
         }
     });
-    assert_eq!(through, at);
+    assert_eq!(replayed.end, at);
     logs::next_position(&disk, store, worker).expect("memory");
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::base::ids::SourceId;
 use crate::base::time::Wall;
-use crate::host::disk::HostDisk;
+use crate::host::spare::StoreDisk;
 use crate::shell::exit::Failure;
 use crate::store::archive::{Archive, Seen};
 use crate::store::export::manifest::RecordsEntry;
@@ -64,7 +64,7 @@ impl Gathered {
     /// The runs with their proofs.
     pub(super) fn finish(
         mut self,
-        archive: &Archive<HostDisk>,
+        archive: &Archive<StoreDisk>,
     ) -> Result<Vec<RecordsEntry>, Failure> {
         let mut entries = Vec::new();
         for (segment, mut entry) in std::mem::take(&mut self.sealed) {

@@ -8,7 +8,7 @@ use super::report::{Damaged, Report};
 use super::touched::Touched;
 use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
-use crate::host::disk::HostDisk;
+use crate::host::spare::StoreDisk;
 use crate::shell::cmd::store::{Store, salt};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::library::Reading;
@@ -23,12 +23,14 @@ pub(super) struct Checked {
     pub(super) reports: Vec<Report>,
     /// What is wrong where no recording that was asked for can have been.
     pub(super) elsewhere: Vec<String>,
+    /// A folder of the store could not be read: what is missing may be there.
+    pub(super) unreadable: bool,
 }
 
 /// Checks `wanted`. `whole`: every byte of every segment, also what belongs to nobody.
 pub(super) fn check(
     store: &Store,
-    library: &Library<HostDisk>,
+    library: &Library<StoreDisk>,
     wanted: &[&RsEntry],
     whole: bool,
 ) -> Result<Checked, Failure> {
@@ -78,7 +80,8 @@ pub(super) fn check(
             report.settle();
         }
     }
-    Ok(Checked { reports: reports.into_values().collect(), elsewhere })
+    let unreadable = store.is_unreadable();
+    Ok(Checked { reports: reports.into_values().collect(), elsewhere, unreadable })
 }
 
 /// How far signed segments vouch for a recording, in words.
@@ -181,7 +184,7 @@ fn unreadable(names: &Labels<'_>, reports: &mut BTreeMap<RsId, Report>) {
 }
 
 fn chain_faults(
-    library: &Library<HostDisk>,
+    library: &Library<StoreDisk>,
     key: Option<&PublicKey>,
 ) -> Result<Vec<(SegmentName, String)>, Failure> {
     let mut faults = Vec::new();
@@ -193,7 +196,7 @@ fn chain_faults(
 }
 
 fn damaged(
-    library: &Library<HostDisk>,
+    library: &Library<StoreDisk>,
     name: SegmentName,
     report: &SegmentReport,
     names: &Labels<'_>,

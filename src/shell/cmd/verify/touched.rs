@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::RsId;
 use crate::base::time::Wall;
-use crate::host::disk::HostDisk;
+use crate::host::spare::StoreDisk;
 use crate::store::catalog::{Library, RsEntry};
 use crate::store::segment::{Footer, SegmentName, clock_at};
 
@@ -24,7 +24,7 @@ struct Held {
 impl<'a> Touched<'a> {
     /// Reads the footers of `segments`.
     pub(super) fn of(
-        library: &Library<HostDisk>,
+        library: &Library<StoreDisk>,
         segments: &[SegmentName],
         wanted: &'a [&'a RsEntry],
     ) -> Self {

@@ -31,14 +31,14 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let Checked { reports, elsewhere } = match &args.what {
+    let Checked { reports, elsewhere, unreadable } = match &args.what {
         Some(what) if is_folder(what) => {
             let key = match &args.store.store {
                 Some(_) => args.store.find()?.public_key(),
                 None => None,
             };
             let report = folder::check(Path::new(what), key)?;
-            Checked { reports: vec![report], elsewhere: Vec::new() }
+            Checked { reports: vec![report], elsewhere: Vec::new(), unreadable: false }
         }
         Some(id) => {
             let store = args.store.find()?;
@@ -72,7 +72,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         eprintln!("floortape: the store holds no recording yet");
     }
     let good = elsewhere.is_empty() && reports.iter().all(|report| report.is_good(args.complete));
-    Ok(if good { Exit::Yes } else { Exit::No })
+    // What is not there cannot be told from what cannot be read now.
+    Ok(if good {
+        Exit::Yes
+    } else if unreadable {
+        Exit::Io
+    } else {
+        Exit::No
+    })
 }
 
 fn is_folder(what: &str) -> bool {

@@ -8,8 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::host::disk::HostDisk;
-use crate::host::sqlite;
+use crate::host::{spare, sqlite, volume};
 use crate::store::catalog::Library;
 use crate::store::journal::entry::Entry;
 
@@ -62,8 +61,12 @@ fn matters(change: &Change) -> bool {
 }
 
 fn refresh(store: &Path, journal: &Path) {
+    // Of a disk that was unmounted the folder is still there: no catalogue is made in it (F18).
+    if let Err(error) = volume::read(store) {
+        return tracing::warn!("catalogue not updated: {error}");
+    }
     let result = sqlite::open_write(store).map_err(Into::into).and_then(|mut index| {
-        let library = Library::open(HostDisk, store, journal, None)?;
+        let library = Library::open(spare::places(store, journal), store, journal, None)?;
         library.refresh(&mut index)
     });
     if let Err(error) = result {

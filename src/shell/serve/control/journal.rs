@@ -2,7 +2,8 @@
 //! made durable by the next one, so that a burst of INVITEs costs few syncs. What is durable goes
 //! on to the catalogue.
 
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -21,52 +22,124 @@ pub(super) struct Job {
     pub(super) entries: Vec<Entry>,
 }
 
-/// A token and whether its entries are durable.
-pub(super) struct Done {
-    /// The job's token.
-    pub(super) token: u64,
-    /// `None`: durable.
-    pub(super) error: Option<NotDurable>,
+/// What the thread has to say.
+pub(super) enum Said {
+    /// A job is durable, or not.
+    Done {
+        /// The job's token.
+        token: u64,
+        /// `None`: durable.
+        error: Option<NotDurable>,
+    },
+    /// The journal takes nothing: why.
+    Fails(String),
+    /// It takes entries again, and all that it was given meanwhile is durable.
+    Works,
 }
 
+/// Time between two attempts to go on after a failure (F19).
+const RETRY: Duration = Duration::from_secs(1);
 /// Jobs taken into one sync. 1,000 INVITE/s × 10 ms of fdatasync = 10; room for a slow disk.
 const GROUP_MAX: usize = 512;
 
-/// Runs until the sender of jobs is gone.
+/// Runs until the sender of jobs is gone. What fails is tried again each second; until then it is
+/// kept in memory and nothing is promised.
 pub(super) fn run<D: Disk>(
     mut journal: Journal<D>,
     jobs: &mpsc::Receiver<Job>,
-    done: &UnboundedSender<Done>,
+    said: &UnboundedSender<Said>,
     catalogue: &mpsc::Sender<Change>,
 ) {
-    while let Ok(first) = jobs.recv() {
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
+    let mut retry_at = Instant::now();
+    if journal.has_failed() {
+        let _ = said.send(Said::Fails("it cannot be written".to_owned()));
+    }
+    loop {
+        let wait = if journal.has_failed() {
+            retry_at.saturating_duration_since(Instant::now())
+        } else {
+            Duration::MAX
+        };
+        let mut group = Vec::new();
+        match jobs.recv_timeout(wait) {
+            Ok(job) => group.push(job),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        while !group.is_empty()
+            && group.len() < GROUP_MAX
             && let Ok(job) = jobs.try_recv()
         {
             group.push(job);
         }
         fault!("journal.append");
-        let written = group.iter().map(|job| journal.append_all(&job.entries)).collect::<Vec<_>>();
-        let synced = journal.sync();
+        let failed_before = journal.has_failed();
+        let written: Vec<_> = group.iter().map(|job| journal.append_all(&job.entries)).collect();
+        let mut durable = if group.is_empty() { Err(JournalError::Failed) } else { journal.sync() };
+        // At once after the failure, for there may be a spare folder; then each second.
+        if journal.has_failed() && (!failed_before || Instant::now() >= retry_at) {
+            retry_at = Instant::now() + RETRY;
+            durable = revive(&mut journal, &durable, &written, failed_before);
+            if durable.is_ok() && failed_before {
+                let _ = said.send(Said::Works);
+                let _ = catalogue.send(Change::Sealed);
+            }
+        }
         for (job, written) in group.into_iter().zip(written) {
-            let error = written.err().or(match &synced {
-                Ok(()) => None,
-                Err(_) => Some(JournalError::Failed),
-            });
-            let error = error.map(|fault| match fault {
-                JournalError::TooLong => NotDurable::Entries(fault.to_string()),
-                _ => NotDurable::Journal(fault.to_string()),
-            });
+            let error = not_durable(written, &durable);
             if error.is_none() {
                 for entry in job.entries {
                     // The catalogue is rebuildable: a thread that is gone costs no recording.
                     let _ = catalogue.send(Change::Entry(Box::new(entry)));
                 }
             }
-            if done.send(Done { token: job.token, error }).is_err() {
+            if said.send(Said::Done { token: job.token, error }).is_err() {
                 return;
             }
         }
+    }
+    if journal.has_failed()
+        && let Err(error) = journal.revive()
+    {
+        tracing::error!("what was not in the journal yet is lost: {error}");
+    }
+}
+
+fn revive<D: Disk>(
+    journal: &mut Journal<D>,
+    durable: &Result<(), JournalError>,
+    written: &[Result<(), JournalError>],
+    failed_before: bool,
+) -> Result<(), JournalError> {
+    let errors = written.iter().filter_map(|one| one.as_ref().err()).chain(durable.as_ref().err());
+    let first = errors.map(ToString::to_string).next().unwrap_or_default();
+    match journal.revive() {
+        Ok(path) if failed_before => {
+            tracing::warn!("the journal works again, in {}", path.display());
+            Ok(())
+        }
+        Ok(path) => {
+            tracing::error!("{first}; the journal goes on in {}", path.display());
+            Ok(())
+        }
+        Err(error) => {
+            if !failed_before {
+                tracing::error!("{first}; and {error}: it is tried again each second");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn not_durable(
+    written: Result<(), JournalError>,
+    durable: &Result<(), JournalError>,
+) -> Option<NotDurable> {
+    match (written, durable) {
+        (Err(fault @ JournalError::TooLong), _) => Some(NotDurable::Entries(fault.to_string())),
+        // What was not written at first is in the file that came after.
+        (_, Ok(())) => None,
+        (Err(fault), Err(JournalError::Failed)) => Some(NotDurable::Journal(fault.to_string())),
+        (_, Err(fault)) => Some(NotDurable::Journal(fault.to_string())),
     }
 }

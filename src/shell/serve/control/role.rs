@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc as channel;
 use std::time::Duration;
 
@@ -13,21 +13,22 @@ use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::ports::{Clock, Entropy};
 use crate::base::time::Mono;
 use crate::config::model::Config;
-use crate::config::reserve_shortfall;
+use crate::config::room_shortfall;
 use crate::host::clock::SystemClock;
-use crate::host::disk::{HostDisk, make_folder};
+use crate::host::disk::make_folder;
 use crate::host::entropy::SystemEntropy;
-use crate::host::{affinity, facts, keyfile, volume};
-use crate::plane::control::{Control, Effect, Grave, Input, Setup};
+use crate::host::{affinity, keyfile, spare, volume};
+use crate::plane::control::{Control, Effect, Grave, Input, NotDurable, Setup};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::plane::keeper;
 use crate::proto::sip;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
-use crate::shell::serve::control::journal::{self, Done, Job};
+use crate::shell::serve::control::journal::{self, Job, Said};
 use crate::shell::serve::control::net::{Arrival, Net};
 use crate::shell::serve::estate::{self, Estate};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
+use crate::shell::serve::room::{Load, Room};
 use crate::store::archive::{Archive, LastSeen, Sought};
 use crate::store::journal::entry::Entry;
 use crate::store::journal::file::Journal;
@@ -37,6 +38,8 @@ use crate::store::journal::keybox::KeyBox;
 const BEAT: Duration = Duration::from_secs(1);
 /// How often the disk's free space is looked at.
 const DISK_LOOK: Duration = Duration::from_secs(5);
+/// Below this an operator should look.
+const WARN_MINUTES: u64 = 60;
 /// Time for the writers of connections to send what was queued.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 /// Frames that may wait for media's link; far above what one burst of INVITEs makes.
@@ -59,7 +62,16 @@ fn role(start: Start) -> io::Result<()> {
     let keys = KeyBox::new(&keyfile::load_or_make(&store, &entropy)?).map_err(io::Error::other)?;
     let folder = start.config.journal_dir();
     make_folder(&folder)?;
-    let (mut journal, replay) = Journal::open(HostDisk, &folder).map_err(io::Error::other)?;
+    // Strict: entries that cannot be read now would be forgotten by what is written next.
+    let places = spare::strict_places(&store, &folder).map_err(io::Error::other)?;
+    let (mut journal, replay) = Journal::open(places, &folder).map_err(io::Error::other)?;
+    if let Some(spare) = &start.config.store.spare_dir {
+        let added = spare::folder(spare, &store, "journal")
+            .and_then(|folder| journal.add_folder(&folder).map_err(io::Error::other));
+        if let Err(error) = added {
+            tracing::error!("no spare folder for the journal: {error}");
+        }
+    }
     for damage in &replay.damage {
         tracing::warn!(
             "journal {}: bytes {} to {} are no entries",
@@ -70,10 +82,14 @@ fn role(start: Start) -> io::Result<()> {
     }
     let now = SystemClock.map();
     let volume = volume::read(&store).map_err(io::Error::other)?.id;
-    journal
-        .append(&Entry::Start { version: 1, volume, at: now.wall })
-        .and_then(|()| journal.sync())
-        .map_err(io::Error::other)?;
+    // Where this fails nothing is promised, but BYE is answered and the dialogs live on (F19).
+    let begun = journal.append(&Entry::Start { version: 1, volume, at: now.wall });
+    if let Err(error) = begun.and_then(|()| journal.sync()) {
+        tracing::error!("{error}");
+        if let Err(error) = journal.revive() {
+            tracing::error!("{error}");
+        }
+    }
     let mut seed = [0; 8];
     entropy.fill(&mut seed);
     let mut control = Control::new(Setup {
@@ -109,6 +125,10 @@ struct Role {
     /// `None`: it is gone, and what we hold is for the next one.
     keeper: Option<AsyncLink>,
     estate: Option<Estate>,
+    room: Room,
+    load: Load,
+    /// Less than [`WARN_MINUTES`] are left, and that was said.
+    warned: bool,
     media: Option<AsyncLink>,
     /// Frames that media's link had no room for, in order.
     waiting: VecDeque<Envelope>,
@@ -133,7 +153,7 @@ enum Wake {
     Keeper(io::Result<Received>),
     Media(io::Result<Received>),
     MediaSent(io::Result<()>),
-    Persisted(Done),
+    Journal(Said),
     Beat,
     LookedBack(Past),
     Time,
@@ -161,10 +181,15 @@ impl Role {
         };
         let sip = &config.sip;
         let (net, arrivals) = Net::open(&sip.udp, &sip.tcp, config.media.address)?;
+        let folders = [Some(&config.store.dir), config.store.spare_dir.as_ref()];
+        let room = Room::watch(folders.into_iter().flatten().cloned().collect())?;
         Ok(Role {
             control,
             config,
             store,
+            room,
+            load: Load::default(),
+            warned: false,
             keeper: Some(link.into_async()?),
             estate,
             media: peer.map(Link::into_async).transpose()?,
@@ -180,7 +205,7 @@ impl Role {
         })
     }
 
-    async fn serve(&mut self, mut finished: mpsc::UnboundedReceiver<Done>) -> io::Result<()> {
+    async fn serve(&mut self, mut finished: mpsc::UnboundedReceiver<Said>) -> io::Result<()> {
         let mut look = tokio::time::interval(DISK_LOOK);
         if self.media.is_some() {
             self.tell(Input::MediaUp).await?;
@@ -202,7 +227,7 @@ impl Role {
                 _ = beat.tick() => Wake::Beat,
                 frame = receive(media) => Wake::Media(frame),
                 sent = pass_on(media, front) => Wake::MediaSent(sent),
-                Some(done) = finished.recv() => Wake::Persisted(done),
+                Some(said) = finished.recv() => Wake::Journal(said),
                 Some(seen) = self.past.1.recv() => Wake::LookedBack(seen),
                 () = tokio::time::sleep(deadline) => Wake::Time,
                 _ = look.tick() => Wake::Disk,
@@ -213,6 +238,10 @@ impl Role {
                 Wake::Beat => self.say(Frame::Beat).await,
                 Wake::Keeper(Ok(received)) => self.keeper_says(received).await?,
                 Wake::Media(Ok(received)) => {
+                    if let Frame::Stats(stats) = &received.frame {
+                        let tails = stats.iter().map(|worker| worker.tail.0).sum();
+                        self.load.note(SystemClock.mono(), tails);
+                    }
                     let envelope = Envelope { id: received.id, fds: 0, frame: received.frame };
                     self.tell(Input::Media(envelope)).await?;
                 }
@@ -227,9 +256,7 @@ impl Role {
                     self.waiting.clear();
                     self.tell(Input::MediaDown).await?;
                 }
-                Wake::Persisted(Done { token, error }) => {
-                    self.tell(Input::Persisted { token, error }).await?;
-                }
+                Wake::Journal(said) => self.tell(heard(said)).await?,
                 Wake::LookedBack(seen) => self.tell(Input::LookedBack(seen)).await?,
                 Wake::Time => self.tell(Input::Sip(sip::Input::Tick)).await?,
                 Wake::Disk => {
@@ -254,11 +281,20 @@ impl Role {
         }
     }
 
-    fn disk_shortfall(&self) -> Option<String> {
-        match facts::disk_free_bytes(Path::new(&self.store)) {
-            Ok(free) => reserve_shortfall(&self.config, free),
-            Err(error) => Some(format!("its free space cannot be read: {error}")),
+    /// F11: new RSs are refused when the reserve is touched; before that there is a warning.
+    fn disk_shortfall(&mut self) -> Option<String> {
+        let free = match self.room.free() {
+            Ok(free) => free,
+            Err(error) => return Some(format!("its free space cannot be read: {error}")),
+        };
+        let streams = self.control.streams_used() as u64;
+        let load = self.config.load_bytes_per_s(streams, self.load.bytes_per_s());
+        let minutes = Config::minutes_left(free, load);
+        if (minutes < WARN_MINUTES) != self.warned {
+            self.warned = !self.warned;
+            tracing::warn!("disk: room for {minutes} minutes of the present load");
         }
+        room_shortfall(&self.config, free, load)
     }
 
     /// F03: keeper is gone. Running RSs go on, new ones are refused, because nobody would start media
@@ -374,9 +410,11 @@ impl Role {
     /// Reads the store beside the loop: SIP and the links go on meanwhile.
     fn look_back(&self, sought: Vec<Sought>) -> io::Result<()> {
         let (store, said) = (self.store.clone(), self.past.0.clone());
+        let places =
+            spare::strict_places(&store, &self.config.journal_dir()).map_err(io::Error::other)?;
         let own = volume::read(&store).map_err(io::Error::other)?.incarnation_first();
         let look = move || {
-            let archive = Archive::open(HostDisk, store);
+            let archive = Archive::open(places, store);
             let seen = archive.last_seen(&sought, SOURCES_PER_STREAM, own);
             // Without a receiver control is at its end, and the next one looks for itself.
             let _ = said.send(seen.map_err(|error| error.to_string()));
@@ -390,6 +428,16 @@ impl Role {
             sip::Target::Stream { conn, .. } => drop(self.net.write(conn.0, bytes)),
             sip::Target::Dial { peer, .. } => self.net.dial(peer, bytes),
         }
+    }
+}
+
+/// What the journal's thread said, as the actor's input.
+fn heard(said: Said) -> Input<'static> {
+    match said {
+        Said::Done { token, error } => Input::Persisted { token, error },
+        // Token 0 is nobody's.
+        Said::Fails(why) => Input::Persisted { token: 0, error: Some(NotDurable::Journal(why)) },
+        Said::Works => Input::JournalWorks,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -11,20 +12,22 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::health::{Health, Now};
+use super::lag::Lag;
 use super::outbox::Outbox;
 use super::receiver::Receiver;
-use super::spooler::{Request, Spooler, Ties};
+use super::spooler::{Opener, Request, Spooler, Ties};
 use crate::base::counter::Counter;
 use crate::base::ids::{Generation, Position, Slot, StreamId, WorkerId};
 use crate::base::limits::FRAME_HELD_MAX;
 use crate::base::ports::{Clock, Entropy, Region};
 use crate::base::time::Mono;
 use crate::config::model::Config;
+use crate::config::room_shortfall;
 use crate::host::clock::SystemClock;
-use crate::host::disk::HostDisk;
 use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::Mapped;
-use crate::host::{drops, facts, signing, socket, volume};
+use crate::host::volume::{self, Volume};
+use crate::host::{drops, signing, socket, spare};
 use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal, WorkerStats};
 use crate::plane::handoff::layout::{
     self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
@@ -33,10 +36,11 @@ use crate::plane::handoff::queues::{HostSample, Queues};
 use crate::plane::handoff::slot::{OPEN, SOCKET_DROPS, SlotView};
 use crate::plane::keeper::Role;
 use crate::plane::reporter::{Reporter, WorkerState};
-use crate::plane::spool::{Output, Spool, SpoolConfig};
+use crate::plane::spool::{Output, SpoolConfig};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Estate};
 use crate::shell::serve::link::{self, Link, Received, SlotPorts, Start, WorkerMemory};
+use crate::shell::serve::room::{Load, Room};
 use crate::store::evidence::{Salt, SigningKey};
 use crate::store::log;
 
@@ -50,6 +54,8 @@ const REPORT_MS: u64 = 50;
 const SECOND_MS: u64 = 1_000;
 /// Longest wait for control before a fresh media receives: sockets hold more than that.
 const HELD_MS_MAX: u64 = 5_000;
+/// A spool that has not ended by then is held up by its disk; keeper kills media 2 s later.
+const SPOOL_END_MS: u64 = 2_500;
 /// Request ids carry the number of control's link above these bits, so that an answer meant for a
 /// dead control never reaches its successor.
 const ID_BITS: u32 = 48;
@@ -65,6 +71,8 @@ struct Seat {
     receiver: JoinHandle<io::Result<()>>,
     ties: Ties,
     spooler: JoinHandle<()>,
+    /// Age of what is not durable.
+    lag: Lag,
     /// Ids of `Seal` requests that this spool has yet to answer, oldest first.
     seals: VecDeque<u64>,
 }
@@ -113,6 +121,8 @@ struct Desk {
     sealing: HashMap<u64, usize>,
     /// The `Holding` request under way, by id, and workers yet to come to it.
     holding: Option<(u64, usize)>,
+    room: Room,
+    load: Load,
     disk_full: bool,
     ready: bool,
     gate: Gate,
@@ -126,20 +136,21 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
     // Held to the end, see `Start`.
     let _lock = lock;
     let key = Arc::new(signing::load(&config.store.dir)?);
-    let id = volume::read(&config.store.dir)?.id;
-    let volume = uuid::Uuid::parse_str(&id)?.into_bytes();
+    let store = Store { key, volume: volume::read(&config.store.dir)? };
     let stop_workers = Arc::new(AtomicBool::new(false));
     let slot_count = slots.len() as u32;
     let mut sockets = by_worker(slots, workers.len());
     let mut seats = Vec::new();
     for memory in workers {
         let pairs = std::mem::take(&mut sockets[usize::from(memory.worker.0)]);
-        seats.push(seat(memory, pairs, &config, successor, &key, volume, &stop_workers)?);
+        seats.push(seat(memory, pairs, &config, successor, &store, &stop_workers)?);
     }
     let mut seed = [0; 8];
     SystemEntropy.fill(&mut seed);
     let stats: Vec<_> = seats.iter().map(Seat::stats).collect();
     let mut desk = Desk {
+        room: Room::watch(folders(&config))?,
+        load: Load::default(),
         health: Health::new(SystemClock.mono(), &stats),
         reporter: Reporter::new(u64::from_le_bytes(seed), slot_count),
         config,
@@ -175,39 +186,57 @@ fn by_worker(slots: Vec<SlotPorts>, workers: usize) -> Vec<(Vec<OwnedFd>, Vec<u1
     all
 }
 
+/// What of the store all spools share.
+struct Store {
+    key: Arc<SigningKey>,
+    volume: Volume,
+}
+
+/// The folders whose room counts.
+fn folders(config: &Config) -> Vec<PathBuf> {
+    [Some(&config.store.dir), config.store.spare_dir.as_ref()]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
+}
+
 /// Brings one worker's memory and files together and starts its two threads.
 fn seat(
     memory: WorkerMemory,
     (sockets, ports): (Vec<OwnedFd>, Vec<u16>),
     config: &Config,
     successor: bool,
-    key: &Arc<SigningKey>,
-    volume: [u8; 16],
+    store: &Store,
     stop: &Arc<AtomicBool>,
 ) -> Result<Seat, Failure> {
     let WorkerMemory { worker, geometry, state: state_fd, buffers, ring } = memory;
     let map_state = || Mapped::map(state_fd.as_fd(), geometry.state_bytes());
     let state = map_state()?;
     if state.load(AT_MAGIC) != MAGIC {
-        let first = log::next_position(&HostDisk, &config.store.dir, worker)?;
+        let places = spare::strict_places(&config.store.dir, &config.journal_dir())?;
+        let first = log::next_position(&places, &config.store.dir, worker)?;
         // F06: what waits in the sockets is for streams that control has yet to name.
         state.store(AT_HELD, 1);
         layout::initialise(&state, worker.0, &geometry, first.0);
     }
-    let spool = Spool::open(
-        SpoolConfig::new(&config.store, worker, volume),
-        Mapped::map(ring.as_fd(), geometry.ring_bytes as usize)?,
-        map_state()?,
-        HostDisk,
-        Arc::clone(key),
-        SystemClock.map(),
-    )?;
+    let id = uuid::Uuid::parse_str(&store.volume.id)?.into_bytes();
+    let opener = Opener {
+        config: SpoolConfig::new(&config.store, store.volume.spares.clone(), worker, id),
+        geometry,
+        state: state_fd.try_clone()?,
+        ring: ring.try_clone()?,
+        key: Arc::clone(&store.key),
+    };
+    // A successor receives first: the disk may be what its predecessor hung on (F14).
+    let spool = if successor { None } else { Some(opener.open()?) };
     let ties = Ties::default();
     let spooler = Spooler {
         worker,
         geometry,
         state: map_state()?,
         spool,
+        opener,
         core: config.spool_core(worker),
         ties: ties.clone(),
     };
@@ -240,6 +269,7 @@ fn seat(
         receiver: receiver.spawn()?,
         ties,
         spooler: spooler.spawn()?,
+        lag: Lag::new(SystemClock.mono()),
         seals: VecDeque::new(),
     })
 }
@@ -271,6 +301,9 @@ impl Desk {
             self.gate.expire(now, &self.seats);
             if now >= report_at {
                 report_at = now.plus_ms(REPORT_MS);
+                for seat in &mut self.seats {
+                    seat.lag.note(now, seat.state.load(AT_TAIL), seat.state.load(AT_DURABLE));
+                }
                 self.report(now);
             }
             if now >= second_at {
@@ -518,6 +551,8 @@ impl Desk {
             }
             while let Some(output) = seat.ties.outputs.pop() {
                 match output {
+                    // The spool's thread sees to it.
+                    Output::Check(_) => {}
                     Output::Notice(notice) => self.outbox.push(0, Frame::Notice(notice)),
                     Output::SealDone => {
                         let Some(id) = seat.seals.pop_front() else { continue };
@@ -562,25 +597,32 @@ impl Desk {
             // A worker that has not taken the last eight samples gets a longer span.
             let _ = seat.queues.host.push(sample);
         }
-        // F11: asked of the disk, not remembered, because others fill it as well.
-        if let Ok(free) = facts::disk_free_bytes(&self.config.store.dir) {
-            let full = free < self.config.reserve_bytes();
-            if full != self.disk_full {
-                tracing::warn!("disk: {} MiB free, new streams {}", free >> 20, {
-                    if full { "are refused" } else { "are taken again" }
-                });
-            }
-            self.disk_full = full;
-        }
         let stats: Vec<_> = self.seats.iter().map(Seat::stats).collect();
-        if let Some(line) = self.health.line(now, &stats, self.now()) {
+        self.load.note(now, stats.iter().map(|worker| worker.tail.0).sum());
+        let state = self.now();
+        // F11: asked of the disk, not remembered, because others fill it as well.
+        if let Ok(free) = self.room.free() {
+            let shortfall = room_shortfall(&self.config, free, self.bytes_per_s(state.streams));
+            if shortfall.is_some() != self.disk_full {
+                match &shortfall {
+                    Some(why) => tracing::error!("new streams are refused: {why}"),
+                    None => tracing::info!("the disk has room again: {} MiB free", free >> 20),
+                }
+            }
+            self.disk_full = shortfall.is_some();
+        }
+        if let Some(line) = self.health.line(now, &stats, state) {
             tracing::info!("{line}");
         }
         self.outbox.push(0, Frame::Stats(stats));
     }
 
+    fn bytes_per_s(&self, streams: usize) -> u64 {
+        self.config.load_bytes_per_s(streams as u64, self.load.bytes_per_s())
+    }
+
     fn now(&self) -> Now {
-        let mut now = Now::default();
+        let mut now = Now { disk_hangs_s: self.room.hangs_s(), ..Now::default() };
         for seat in &self.seats {
             for number in 0..seat.geometry.slot_count {
                 let slot = SlotView::new(&seat.state, &seat.geometry, number);
@@ -590,6 +632,9 @@ impl Desk {
                 }
             }
         }
+        let free = self.room.free().ok();
+        now.minutes_left =
+            free.map(|free| Config::minutes_left(free, self.bytes_per_s(now.streams)));
         now
     }
 
@@ -609,8 +654,14 @@ impl Desk {
             seat.spooler.thread().unpark();
             spoolers.push((seat.spooler, seat.ties));
         }
+        let deadline = SystemClock.mono().plus_ms(SPOOL_END_MS);
         for (spooler, ties) in spoolers {
             while !spooler.is_finished() {
+                if SystemClock.mono() >= deadline {
+                    // In the kernel, most likely: nobody can end it there. What is not durable is
+                    // in the ring, which keeper holds.
+                    return Err(io::Error::other("a spool is held up by its disk"));
+                }
                 // Nobody listens any more; a full queue must not hold the spool up.
                 while ties.outputs.pop().is_some() {}
                 std::thread::park_timeout(std::time::Duration::from_millis(1));
@@ -650,6 +701,8 @@ impl Seat {
             captured_ns: self.queues.gauge.captured_ns(),
             durable_ns: figures.durable_ns,
             disk_error: figures.error,
+            disk_warning: figures.warning,
+            lag_ms: self.lag.ms(),
         }
     }
 }

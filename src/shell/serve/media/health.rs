@@ -24,6 +24,10 @@ pub(super) struct Now {
     pub(super) streams: usize,
     /// Datagrams that the sockets of these streams dropped.
     pub(super) socket_drops: u64,
+    /// Minutes of the present load that fit on the disk.
+    pub(super) minutes_left: Option<u64>,
+    /// The disk has not answered for so long.
+    pub(super) disk_hangs_s: Option<u64>,
 }
 
 impl Health {
@@ -66,21 +70,31 @@ impl Health {
             dropped.iter().map(|(label, count)| format!("{label} {count}")).collect();
         let dropped = if dropped.is_empty() { "nothing".to_owned() } else { dropped.join(" ") };
         let _ = write!(line, ", dropped {dropped}");
+        if let Some(minutes) = state.minutes_left {
+            let _ = write!(line, ", disk {minutes} min left");
+        }
+        if let Some(seconds) = state.disk_hangs_s {
+            let _ = write!(line, ", disk has not answered for {seconds} s");
+        }
         for worker in stats {
             let held = worker.tail.0 - worker.durable.min(worker.sealed).0;
             let fill = held as f64 * 100.0 / worker.ring_bytes.max(1) as f64;
             let behind = (worker.tail.0 - worker.durable.0) >> 10;
             let _ = write!(
                 line,
-                "; worker {} {}: ring {fill:.1} %, disk {behind} KiB behind, \
+                "; worker {} {}: ring {fill:.1} %, disk {behind} KiB and {:.1} s behind, \
                  wire→captured {}, captured→durable {}",
                 worker.worker.0,
                 worker.engine,
+                worker.lag_ms as f64 / 1e3,
                 quantiles(worker.captured_ns),
                 quantiles(worker.durable_ns)
             );
             if let Some(error) = &worker.disk_error {
                 let _ = write!(line, ", disk failed: {error}");
+            }
+            if let Some(warning) = &worker.disk_warning {
+                let _ = write!(line, ", disk: {warning}");
             }
         }
         (self.since, self.counters) = (now, counters);
@@ -120,6 +134,7 @@ mod tests {
             sealed: Position(2_000_000),
             ring_bytes: 10_000_000,
             engine: "io_uring".to_owned(),
+            lag_ms: 1_500,
             captured_ns: [100_000, 200_000, 300_000, 4_000_000],
             ..WorkerStats::default()
         }]
@@ -128,13 +143,18 @@ mod tests {
     #[test]
     fn a_line_a_minute_says_what_grew_since_the_one_before() {
         let mut health = Health::new(Mono(0), &stats(1_000, 2));
-        let state = Now { streams: 7, socket_drops: 0 };
+        let state = Now { streams: 7, minutes_left: Some(512), ..Now::default() };
         assert_eq!(health.line(Mono(59_999_000_000), &stats(2_000, 2), state), None);
         let line = health.line(Mono(60_000_000_000), &stats(61_000, 2), state).expect("is due");
-        assert!(line.starts_with("health: 7 streams, 1000 packets/s, dropped nothing;"), "{line}");
-        assert!(line.contains("ring 10.0 %, disk 46 KiB behind"), "{line}");
+        assert!(
+            line.starts_with(
+                "health: 7 streams, 1000 packets/s, dropped nothing, disk 512 min left;"
+            ),
+            "{line}"
+        );
+        assert!(line.contains("ring 10.0 %, disk 46 KiB and 1.5 s behind"), "{line}");
         assert!(line.contains("captured p50 0.10 p99 0.20 p99.9 0.30 max 4.00 ms"), "{line}");
-        let state = Now { streams: 7, socket_drops: 3 };
+        let state = Now { streams: 7, socket_drops: 3, ..Now::default() };
         let line = health.line_now(Mono(61_000_000_000), &stats(61_050, 6), state);
         assert!(line.contains(" 50 packets/s, dropped auth_failed 4 socket 3;"), "{line}");
     }

@@ -4,6 +4,7 @@
 
 mod desk;
 mod health;
+mod lag;
 mod outbox;
 mod receiver;
 mod spooler;

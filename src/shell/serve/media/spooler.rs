@@ -1,6 +1,8 @@
 //! A spool's thread: log, durable watermark, segments of one worker.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
@@ -16,8 +18,8 @@ use crate::host::disk::HostDisk;
 use crate::host::mapped::Mapped;
 use crate::plane::handoff::layout::{AT_TAIL, Geometry};
 use crate::plane::handoff::slot::{OPEN, SlotView};
-use crate::plane::spool::{Output, Spool};
-use crate::store::evidence::Salt;
+use crate::plane::spool::{Check, Output, Spool, SpoolConfig, SpoolError};
+use crate::store::evidence::{Salt, SigningKey};
 
 /// Requests and outputs that may wait.
 const QUEUE: usize = 4_096;
@@ -25,6 +27,8 @@ const QUEUE: usize = 4_096;
 const LOOK_MS: u64 = 100;
 /// Longest nap with nothing to do: a fraction of the commit interval.
 const NAP: Duration = Duration::from_millis(10);
+/// Time between two attempts to open the log after a death of media.
+const OPEN_AGAIN: Duration = Duration::from_secs(1);
 /// At the end all is made durable, and then sealed as far as this much time allows.
 const SEAL_AT_STOP_MS: u64 = 1_200;
 
@@ -36,6 +40,13 @@ pub(super) enum Request {
     NoMoreSalts,
     /// Seal what is there.
     Seal,
+    /// A folder was checked.
+    Checked {
+        /// The folder.
+        root: PathBuf,
+        /// Whether it passed.
+        passed: bool,
+    },
 }
 
 /// Figures that a spool publishes.
@@ -45,6 +56,8 @@ pub(super) struct Figures {
     pub(super) durable_ns: [u64; 4],
     /// The disk failed: why.
     pub(super) error: Option<String>,
+    /// A folder is out of use, and where it goes on.
+    pub(super) warning: Option<String>,
 }
 
 /// Ties a spool's thread to the desk. Clones are the same.
@@ -67,13 +80,48 @@ impl Default for Ties {
     }
 }
 
+/// A worker's spool.
+pub(super) type HostSpool = Spool<Mapped, Mapped, HostDisk>;
+
+/// What a spool is opened with.
+pub(super) struct Opener {
+    pub(super) config: SpoolConfig,
+    pub(super) geometry: Geometry,
+    pub(super) state: OwnedFd,
+    pub(super) ring: OwnedFd,
+    pub(super) key: Arc<SigningKey>,
+}
+
+impl Opener {
+    /// Maps the memory and looks at the files: may take as long as the disk does.
+    pub(super) fn open(&self) -> Result<HostSpool, OpenError> {
+        let ring = Mapped::map(self.ring.as_fd(), self.geometry.ring_bytes as usize)?;
+        let state = Mapped::map(self.state.as_fd(), self.geometry.state_bytes())?;
+        let (config, key) = (self.config.clone(), Arc::clone(&self.key));
+        Ok(Spool::open(config, ring, state, HostDisk, key, SystemClock.map())?)
+    }
+}
+
+/// Why a spool cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    /// The memory.
+    #[error("the memory cannot be mapped: {0}")]
+    Memory(#[from] io::Error),
+    /// The files.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
 /// What the thread is given.
 pub(super) struct Spooler {
     pub(super) worker: WorkerId,
     pub(super) geometry: Geometry,
     /// A map of its own, to count open streams.
     pub(super) state: Mapped,
-    pub(super) spool: Spool<Mapped, Mapped, HostDisk>,
+    /// `None`: opened by the thread, as often as it takes. Receiving waits for no disk.
+    pub(super) spool: Option<HostSpool>,
+    pub(super) opener: Opener,
     pub(super) core: Option<u16>,
     pub(super) ties: Ties,
 }
@@ -90,6 +138,7 @@ impl Spooler {
         {
             tracing::warn!("cpu.spool: cannot pin spool {} to core {core}: {error}", self.worker.0);
         }
+        let Some(mut spool) = self.opened() else { return };
         let clock = SystemClock;
         let mut look_at = clock.mono();
         let mut streams_open = self.streams_open();
@@ -100,41 +149,97 @@ impl Spooler {
                 match request {
                     Request::Salts(salts) => {
                         for (stream, salt) in salts {
-                            self.spool.set_salt(stream, salt);
+                            spool.set_salt(stream, salt);
                         }
                     }
-                    Request::NoMoreSalts => self.spool.no_more_salts(),
-                    Request::Seal => self.spool.request_seal(),
+                    Request::NoMoreSalts => spool.no_more_salts(),
+                    Request::Seal => spool.request_seal(),
+                    Request::Checked { root, passed } => {
+                        spool.checked(&root, passed, clock.mono());
+                    }
                 }
             }
             let now = clock.mono();
             if stopping.is_none() && self.ties.stop.load(Ordering::Acquire) {
-                self.spool.commit_now();
-                self.spool.request_seal();
+                spool.commit_now();
+                spool.request_seal();
                 stopping = Some(now);
             }
             if now >= look_at {
                 look_at = now.plus_ms(LOOK_MS);
                 streams_open = self.streams_open();
-                self.publish();
+                self.publish(&spool);
             }
-            let turn = self.spool.turn(&clock, streams_open);
-            while let Some(output) = unsaid.take().or_else(|| self.spool.poll()) {
+            let turn = spool.turn(&clock, streams_open);
+            while let Some(output) = unsaid.take().or_else(|| spool.poll()) {
+                if let Output::Check(check) = output {
+                    self.check(check);
+                    continue;
+                }
                 if let Err(output) = self.ties.outputs.push(output) {
                     unsaid = Some(output);
                     break;
                 }
             }
             if let Some(since) = stopping {
-                let durable = self.spool.durable().0 == self.state.load(AT_TAIL);
+                let durable = spool.durable().0 == self.state.load(AT_TAIL);
                 let late = clock.mono() >= since.plus_ms(SEAL_AT_STOP_MS);
-                if durable && (late || self.spool.is_settled()) {
+                if durable && (late || spool.is_settled()) {
                     return;
                 }
             }
             if !turn.busy {
                 std::thread::park_timeout(NAP);
             }
+        }
+    }
+
+    /// The spool; tried again each second where the files cannot be read, until media ends. What
+    /// comes meanwhile is in the ring.
+    fn opened(&mut self) -> Option<HostSpool> {
+        if let Some(spool) = self.spool.take() {
+            return Some(spool);
+        }
+        let mut said = None;
+        loop {
+            match self.opener.open() {
+                Ok(spool) => {
+                    if said.is_some() {
+                        tracing::warn!("spool {}: the log can be read again", self.worker.0);
+                    }
+                    return Some(spool);
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if said.as_ref() != Some(&error) {
+                        tracing::error!("spool {}: {error}", self.worker.0);
+                    }
+                    if let Ok(mut figures) = self.ties.figures.lock() {
+                        figures.error = Some(error.clone());
+                    }
+                    said = Some(error);
+                }
+            }
+            if self.ties.stop.load(Ordering::Acquire) {
+                return None;
+            }
+            std::thread::park_timeout(OPEN_AGAIN);
+        }
+    }
+
+    /// Checks a folder on a thread of its own, which a disk that hangs may keep.
+    fn check(&self, check: Check) {
+        let requests = Arc::clone(&self.ties.requests);
+        let run = move || {
+            let result = check.run(&HostDisk);
+            if let Err(error) = &result {
+                tracing::debug!("{} fails its check: {error}", check.root.display());
+            }
+            // A full queue is that of a spool that hangs; it asks again after its next failure.
+            let _ = requests.push(Request::Checked { root: check.root, passed: result.is_ok() });
+        };
+        if let Err(error) = Builder::new().name("check".to_owned()).spawn(run) {
+            tracing::error!("no thread to check a folder: {error}");
         }
     }
 
@@ -146,13 +251,14 @@ impl Spooler {
         open as u32
     }
 
-    fn publish(&self) {
-        let histogram = self.spool.durable_ns();
+    fn publish(&self, spool: &HostSpool) {
+        let histogram = spool.durable_ns();
         let durable_ns =
             [50.0, 99.0, 99.9, 100.0].map(|percent| histogram.value_at_percentile(percent));
-        let error = self.spool.disk_error().map(str::to_owned);
+        let error = spool.disk_error().map(str::to_owned);
+        let warning = spool.disk_warning();
         if let Ok(mut figures) = self.ties.figures.lock() {
-            *figures = Figures { durable_ns, error };
+            *figures = Figures { durable_ns, error, warning };
         }
     }
 }

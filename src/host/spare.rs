@@ -1,0 +1,199 @@
+//! The spare folder of a store (F12), and whether a folder is the store that is meant (F18).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxAttributes, StatxFlags};
+
+use super::disk::HostDisk;
+use super::facts;
+use super::volume::{self, Volume, VolumeError};
+use crate::base::ports::Disk;
+use crate::store::places::{Places, Root};
+
+/// A store with everything that lies elsewhere of it, for reading.
+pub type StoreDisk = Places<HostDisk>;
+
+/// The folders of `store` as its `volume.json` names them, for reading. One that is not there, or
+/// is not this store's, is noted and left out.
+pub fn places(store: &Path, journal: &Path) -> StoreDisk {
+    let Ok(volume) = volume::read(store) else {
+        return Places::new(HostDisk, Root::of_store(store, journal, &[]));
+    };
+    let checked = |spare: &PathBuf| check(spare, store, &volume.id);
+    let (good, bad): (Vec<_>, Vec<_>) =
+        volume.spares.iter().map(|spare| (spare, checked(spare))).partition(|one| one.1.is_ok());
+    let good: Vec<PathBuf> = good.into_iter().map(|(spare, _)| spare.clone()).collect();
+    let places = Places::new(HostDisk, Root::of_store(store, journal, &good));
+    for (spare, result) in bad {
+        places.note(spare, result.err().map(|error| error.to_string()).unwrap_or_default());
+    }
+    places
+}
+
+/// The same for those who write on where the files end: all folders or nothing.
+pub fn strict_places(store: &Path, journal: &Path) -> Result<StoreDisk, VolumeError> {
+    let volume = volume::read(store)?;
+    volume.spares.iter().try_for_each(|spare| check(spare, store, &volume.id))?;
+    Ok(Places::strict(HostDisk, Root::of_store(store, journal, &volume.spares)))
+}
+
+/// Makes folder `name` in the spare folder of `store`.
+pub fn folder(spare: &Path, store: &Path, name: &str) -> io::Result<PathBuf> {
+    let volume = volume::read(store).map_err(io::Error::other)?;
+    check(spare, store, &volume.id).map_err(io::Error::other)?;
+    let folder = spare.join(name);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Notes in `volume` where else the store is: a spare folder, which is made and marked the first
+/// time, and a journal outside. All that were noted before must be there: they may hold the only
+/// copy of what came last, and its positions would be used again without them.
+pub fn record(
+    store: &Path,
+    volume: &mut Volume,
+    spare: Option<&Path>,
+    journal: &Path,
+) -> Result<(), VolumeError> {
+    volume.spares.iter().try_for_each(|known| check(known, store, &volume.id))?;
+    let before = volume.clone();
+    if let Some(spare) = spare.filter(|spare| !volume.spares.iter().any(|known| known == spare)) {
+        mark(spare, store, &volume.id)?;
+        volume.spares.push(spare.to_owned());
+    }
+    volume.journal = (journal != store.join("journal")).then(|| journal.to_owned());
+    if *volume != before {
+        volume::write(store, volume)
+            .map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })?;
+    }
+    Ok(())
+}
+
+/// Makes `spare` the spare folder of a store.
+fn mark(spare: &Path, store: &Path, id: &str) -> Result<(), VolumeError> {
+    let failed = |error| VolumeError::Io { path: spare.to_owned(), error };
+    std::fs::create_dir_all(spare).map_err(failed)?;
+    if !spare.join("volume.json").exists() {
+        let marker = Volume { spare_of: Some(store.to_owned()), ..Volume::fresh(id) };
+        volume::write(spare, &marker).map_err(failed)?;
+    }
+    check(spare, store, id)
+}
+
+/// Whether `spare` is the spare folder of the store with that id.
+fn check(spare: &Path, store: &Path, id: &str) -> Result<(), VolumeError> {
+    let found = match volume::read(spare) {
+        Ok(found) if found.id == id && found.spare_of.is_some() => return Ok(()),
+        Ok(found) => format!("it belongs to the store {}, expected {id}", found.id),
+        Err(VolumeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            "it is not there".to_owned()
+        }
+        Err(error) => error.to_string(),
+    };
+    let (spare, volume) = (spare.to_owned(), store.join("volume.json"));
+    Err(VolumeError::Spare { spare, volume, why: found })
+}
+
+/// Whether `store` is what the configuration means and can be written: the store with the
+/// `expected` id, on a mounted disk where `require_mount`. Makes nothing.
+pub fn guard(store: &Path, expected: Option<&str>, require_mount: bool) -> Result<(), VolumeError> {
+    let there = facts::existing_folder(store);
+    let failed = |error| VolumeError::Io { path: there.clone(), error };
+    if require_mount && !is_mounted(&there).map_err(failed)? {
+        return Err(VolumeError::NotMounted { store: store.to_owned() });
+    }
+    if let Some(expected) = expected {
+        let found = match volume::read(store) {
+            Ok(volume) if volume.id == expected => None,
+            Ok(volume) => Some(volume.id),
+            Err(VolumeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                Some("no store".to_owned())
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(found) = found {
+            let (store, expected) = (store.to_owned(), expected.to_owned());
+            return Err(VolumeError::Wrong { store, expected, found });
+        }
+    }
+    let flags = rustix::fs::statvfs(&there).map_err(|error| failed(error.into()))?.f_flag;
+    if flags.contains(StatVfsMountFlags::RDONLY) {
+        return Err(VolumeError::ReadOnly { store: store.to_owned() });
+    }
+    Ok(())
+}
+
+/// Whether a folder lies on another device than `/`, or is itself a mount.
+fn is_mounted(folder: &Path) -> io::Result<bool> {
+    if HostDisk.device(folder)? != HostDisk.device(Path::new("/"))? {
+        return Ok(true);
+    }
+    let found = rustix::fs::statx(CWD, folder, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
+    Ok(folder != Path::new("/") && found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("floortape-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn f18_another_store_no_store_and_a_folder_of_the_root_disk_are_refused() {
+        let base = folder("guard");
+        let store = base.join("store");
+        assert!(matches!(guard(&store, Some("a"), false), Err(VolumeError::Wrong { .. })));
+        assert!(!store.exists(), "a store is never made where another one is expected");
+        std::fs::create_dir_all(&store).unwrap();
+        volume::open(&store, "b").unwrap();
+        let wrong = guard(&store, Some("a"), false).unwrap_err().to_string();
+        assert!(wrong.contains("expected the store a") && wrong.contains("found b"), "{wrong}");
+        guard(&store, Some("b"), false).unwrap();
+        assert!(is_mounted(Path::new("/proc")).unwrap());
+        assert!(!is_mounted(Path::new("/")).unwrap());
+        assert!(matches!(guard(Path::new("/proc/x"), None, true), Ok(())));
+        assert!(matches!(
+            guard(Path::new("/nowhere/x"), None, true),
+            Err(VolumeError::NotMounted { .. })
+        ));
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn f18_a_spare_folder_is_marked_noted_and_must_be_there_from_then_on() {
+        let base = folder("spare");
+        let (store, spare, journal) = (base.join("store"), base.join("spare"), base.join("j"));
+        std::fs::create_dir_all(&store).unwrap();
+        let (mut volume, _) = volume::open(&store, "id").unwrap();
+        record(&store, &mut volume, Some(&spare), &journal).unwrap();
+        let read = volume::read(&store).unwrap();
+        assert_eq!((read.spares, read.journal), (vec![spare.clone()], Some(journal.clone())));
+        assert!(volume::open(&spare, "x").is_err(), "nobody records into a spare folder");
+        record(&store, &mut volume, None, &journal).unwrap();
+        assert_eq!(
+            volume.spares,
+            std::slice::from_ref(&spare),
+            "what lies there stays part of the store"
+        );
+        // Unmounted: an empty folder.
+        std::fs::remove_file(spare.join("volume.json")).unwrap();
+        assert!(matches!(
+            record(&store, &mut volume, Some(&spare), &journal),
+            Err(VolumeError::Spare { .. })
+        ));
+        assert!(strict_places(&store, &journal).is_err());
+        assert_eq!(places(&store, &journal).trouble().len(), 1);
+        // Another store's.
+        volume::write(&spare, &Volume { spare_of: Some("/".into()), ..Volume::fresh("b") })
+            .unwrap();
+        let why = record(&store, &mut volume, None, &journal).unwrap_err().to_string();
+        assert!(why.contains("belongs to the store b"), "{why}");
+        std::fs::remove_dir_all(base).unwrap();
+    }
+}

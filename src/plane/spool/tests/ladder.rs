@@ -1,0 +1,231 @@
+//! The ordinary way: ring, log, segments, readers.
+
+use super::bench::{Bench, RING_BYTES, TestSpool, key, random_stream, salt};
+use std::collections::BTreeSet;
+
+use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
+use crate::base::ports::{Clock, Region};
+use crate::base::prng::Prng;
+use crate::plane::handoff::frame::Notice;
+use crate::plane::handoff::layout::{AT_SEALED, AT_TAIL};
+use crate::plane::spool::Output;
+use crate::store::archive::{Hint, Hints};
+use crate::store::event::Event;
+use crate::store::evidence::verify_proof;
+use crate::store::record::RecordKind;
+use crate::store::test_disk::TestDisk;
+#[test]
+fn a_wrapping_ring_goes_through_log_and_segments_and_every_record_is_read_once() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool();
+    let mut random = Prng::new(7);
+    let mut checked = 0;
+    for round in 0..12_000_u64 {
+        let stream = 1 + random.below(20);
+        let bytes = 12 + random.below(600) as usize;
+        let source = SourceId::new(StreamId(stream), (round % 3) as u16);
+        let kind = if round % 3 == 0 { RecordKind::Rtcp } else { RecordKind::Rtp };
+        let payload = vec![(round % 256) as u8; bytes];
+        assert!(bench.append(source, kind, &payload), "the spool keeps up");
+        if round % 40 == 0 {
+            bench.clock.advance(7);
+            // One turn only, so that reads fall between all the steps of a seal.
+            spool.turn(&bench.clock, 1);
+        }
+        if round % 1_500 == 0 {
+            bench.clock.advance(200);
+            spool.commit_now();
+            while spool.durable().0 < bench.state.load(AT_TAIL) {
+                spool.turn(&bench.clock, 1);
+            }
+            assert_eq!(bench.found(), bench.written);
+            checked += 1;
+        }
+    }
+    assert!(checked > 7 && bench.state.load(AT_TAIL) > 2 * RING_BYTES);
+    bench.settle(&mut spool);
+    assert_eq!(bench.found(), bench.written);
+    assert_eq!(bench.state.load(AT_SEALED), bench.state.load(AT_TAIL));
+    assert!(bench.archive().segments().unwrap().len() > 5);
+    bench.assert_sound();
+    let logs =
+        bench.disk.paths().iter().filter(|path| path.extension() == Some("log".as_ref())).count();
+    assert!(logs <= 4, "log files are recycled, found {logs}");
+}
+
+#[test]
+fn nothing_is_called_durable_before_its_sync_and_the_interval_is_kept() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool();
+    bench.turn(&mut spool, 1);
+    bench.packet(1);
+    bench.turn(&mut spool, 1);
+    assert_eq!(spool.durable(), Position(0), "before the interval");
+    bench.clock.advance(100);
+    bench.turn(&mut spool, 1);
+    assert_eq!(spool.durable().0, bench.state.load(AT_TAIL));
+    let after = Bench { disk: bench.disk.power_cut(&mut Prng::new(1)), ..Bench::new() };
+    let after = Bench { written: bench.written.clone(), ..after };
+    assert_eq!(after.found(), bench.written);
+}
+
+#[test]
+fn a_finished_recording_is_sealed_a_second_later_and_the_recorders_own_events_are_not() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool();
+    let host = SourceId::new(StreamId::host(WorkerId(0)), 0);
+    let clock = Event::Clock { map: bench.clock.map() }.to_payload();
+    bench.append(host, RecordKind::Event, &clock);
+    bench.clock.advance(5_000);
+    bench.turn(&mut spool, 0);
+    assert!(bench.notices.is_empty(), "only host events: nothing to hurry for");
+    bench.packet(3);
+    bench.clock.advance(900);
+    bench.turn(&mut spool, 1);
+    bench.clock.advance(900);
+    bench.turn(&mut spool, 0);
+    assert!(bench.notices.is_empty(), "not idle for a second yet");
+    bench.clock.advance(1_000);
+    bench.turn(&mut spool, 0);
+    assert!(
+        matches!(&bench.notices[..], [Notice::Sealed { file, .. }] if file == "w0-0000000001.seg")
+    );
+    bench.assert_sound();
+}
+
+#[test]
+fn a_requested_seal_is_answered_when_the_segment_is_in_place_and_waits_for_salts() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool_without_salts();
+    bench.packet(9);
+    spool.request_seal();
+    let answered = |spool: &mut TestSpool| {
+        let mut answered = false;
+        while let Some(output) = spool.poll() {
+            answered |= output == Output::SealDone;
+        }
+        answered
+    };
+    for _ in 0..20 {
+        spool.turn(&bench.clock, 1);
+    }
+    assert!(!answered(&mut spool));
+    assert_eq!(spool.waits_for_salt(), Some(StreamId(9)));
+    spool.set_salt(StreamId(9), salt(StreamId(9)));
+    for _ in 0..20 {
+        spool.turn(&bench.clock, 1);
+    }
+    assert!(answered(&mut spool));
+    assert_eq!(bench.archive().segments().unwrap().len(), 1);
+    bench.assert_sound();
+}
+
+#[test]
+fn a_ring_that_fills_for_want_of_a_salt_is_sealed_without_it() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool_without_salts();
+    for _ in 0..40_000 {
+        assert!(bench.packet(1), "the worker is never stopped by a salt");
+        if bench.sent.is_multiple_of(100) {
+            bench.clock.advance(100);
+            bench.turn(&mut spool, 1);
+        }
+    }
+    bench.assert_sound();
+}
+
+#[test]
+fn f06_a_stream_that_nobody_has_a_salt_for_does_not_hold_up_sealing() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool_without_salts();
+    bench.packet(9);
+    spool.request_seal();
+    bench.turn(&mut spool, 1);
+    assert_eq!(spool.waits_for_salt(), Some(StreamId(9)));
+    spool.no_more_salts();
+    bench.settle(&mut spool);
+    assert_eq!(bench.archive().segments().unwrap().len(), 1);
+    bench.assert_sound();
+}
+
+#[test]
+fn media_that_died_goes_on_from_the_words_in_shared_memory() {
+    // A spool is dropped at every possible turn; its successor has the same memory.
+    let mut bench = Bench::new();
+    let mut random = Prng::new(3);
+    for _ in 0..60 {
+        let mut spool = bench.spool();
+        for _ in 0..random.below(12) {
+            for _ in 0..random.below(900) {
+                assert!(bench.packet(1 + random_stream(bench.sent)));
+            }
+            bench.clock.advance(60);
+            spool.turn(&bench.clock, 1);
+        }
+    }
+    let mut spool = bench.spool();
+    bench.settle(&mut spool);
+    assert_eq!(bench.found(), bench.written);
+    bench.assert_sound();
+}
+
+/// 500 streams of 6 s each, read back with a catalogue's hints and without.
+#[test]
+fn one_stream_of_500_costs_at_most_1_3_times_its_own_rtp_bytes() {
+    let mut bench = Bench::with_ring(TestDisk::default(), 80 << 20);
+    bench.config.segment_bytes = 256 << 20;
+    let mut spool = bench.spool();
+    for _ in 0..300 {
+        (1..=500).for_each(|stream| assert!(bench.packet(stream)));
+        bench.clock.advance(20);
+        bench.turn(&mut spool, 500);
+    }
+    bench.settle(&mut spool);
+    let archive = bench.archive();
+    assert_eq!(archive.segments().unwrap().len(), 1);
+    let source = SourceId::new(StreamId(250), 1);
+    let mut hints = Hints::default();
+    for name in archive.segments().unwrap() {
+        hints.indexed.insert(name);
+        let rows = archive.rows(name).unwrap().rows;
+        let mine = rows.iter().filter(|row| row.source == source);
+        hints.extents.extend(mine.map(|row| Hint {
+            segment: name,
+            offset: row.offset,
+            bytes: row.bytes,
+        }));
+    }
+    for (hints, limit) in [(Some(&hints), 1.25), (None, 1.5)] {
+        let mut payload = 0;
+        let mut packets = 0;
+        let wanted = BTreeSet::from([StreamId(250)]);
+        let visit = archive.visit(&wanted, hints, &mut |seen| {
+            payload += seen.record.payload.len() as u64;
+            packets += 1;
+        });
+        let visit = visit.unwrap();
+        assert_eq!((packets, visit.unsealed), (300, 0));
+        let ratio = visit.bytes_read as f64 / payload as f64;
+        assert!(ratio <= limit, "{ratio}");
+    }
+}
+
+#[test]
+fn an_export_is_proven_offline() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool();
+    (0..50).for_each(|n| assert!(bench.packet(1 + n % 5)));
+    bench.settle(&mut spool);
+    let archive = bench.archive();
+    let name = archive.segments().unwrap()[0];
+    let footer = archive.rows(name).unwrap();
+    for row in &footer.rows {
+        let stream = row.source.stream();
+        let proof = archive.proof(name, row.source).unwrap();
+        let mut records = archive.extent(name, row).unwrap().records;
+        let head = verify_proof(&records, &salt(stream), &proof, &key().public_key());
+        assert_eq!(head, Ok(footer.trailer.head));
+        records[40] ^= 1;
+        assert!(verify_proof(&records, &salt(stream), &proof, &key().public_key()).is_err());
+    }
+}

@@ -1,0 +1,7 @@
+//! The spool with its memory and its disk in memory: round trips, failures, power cuts.
+
+mod bench;
+mod damage;
+pub(crate) mod faults;
+mod ladder;
+mod trouble;

@@ -1,0 +1,268 @@
+#!/usr/bin/env bash
+# Disk trouble under a real `floortape serve` with numbered packets, judged from disk by a reader that
+# shares no code with the writer: full, read-only, unmounted and stalled disks, and a journal without
+# room (failure catalogue F11, F12, F14, F18, F19).
+#
+#   tests/disk.sh                 short form, about 2 minutes: 500 streams, stall of 10 s
+#   tests/disk.sh long            long form: stall of 30 s, latency judged, not only printed
+#   tests/disk.sh short full ro   only these cases: full ro unmount stall journal mount
+#   FLOORTAPE=path tests/disk.sh  this binary instead of a build
+#
+# As root: makes loop mounts below a folder of its own. Last line: "N passed, N failed".
+set -uo pipefail
+cd "$(dirname "$0")/.."
+form=${1:-short}
+shift || true
+cases=${*:-mount journal full ro unmount stall}
+[ "$(id -u)" = 0 ] || { echo "run as root: mounts loop disks" >&2; exit 2; }
+missing=
+for pair in mkfs.ext4:e2fsprogs losetup:mount fsfreeze:util-linux python3:python3; do
+    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
+done
+if [ -n "$missing" ]; then
+    echo "installing:$missing" >&2
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >&2
+fi
+if [ -z "${FLOORTAPE:-}" ]; then
+    cargo build --release --quiet --bin floortape
+    FLOORTAPE="${CARGO_TARGET_DIR:-target}/release/floortape"
+fi
+floortape=$(realpath "$FLOORTAPE")
+streams=${STREAMS:-500}
+port_base=${PORT_BASE:-48000}
+sip=127.0.0.1:$port_base
+dir=$(mktemp -d "${TMPDIR:-/tmp}/floortape-disk.XXXXXX")
+keeper= passed=0 failed=0
+
+unmount_all() {
+    grep " $dir/" /proc/mounts | awk '{ print $2 }' | sort -r | while read -r path; do
+        fsfreeze -u "$path" 2>/dev/null
+        umount -l "$path" 2>/dev/null
+    done
+    rm -f "$dir"/*.img
+}
+stop() { # signal
+    [ -n "$keeper" ] || return 0
+    kill "-${1:-TERM}" "$keeper" 2>/dev/null
+    for _ in $(seq 100); do kill -0 "$keeper" 2>/dev/null || break; sleep 0.1; done
+    kill -TERM "$keeper" 2>/dev/null
+    for _ in $(seq 80); do kill -0 "$keeper" 2>/dev/null || break; sleep 0.1; done
+    wait "$keeper" 2>/dev/null
+    keeper=
+}
+trap 'stop; unmount_all; [ -n "${KEEP:-}" ] || rm -rf "$dir"' EXIT
+
+disk() { # name MiB: an ext4 loop disk at $dir/name
+    truncate -s "$2M" "$dir/$1.img"
+    mkfs.ext4 -q -m 0 -E lazy_itable_init=0,lazy_journal_init=0 "$dir/$1.img"
+    mkdir -p "$dir/$1"
+    mount -o loop,errors=remount-ro "$dir/$1.img" "$dir/$1"
+}
+serve() { # settings…
+    local words=()
+    for word in "$@"; do words+=(--set "$word"); done
+    "$floortape" serve --set "sip.udp=[\"$sip\"]" --set "sip.tcp=[\"$sip\"]" \
+        --set "media.ports=$((port_base + 2))-$((port_base + 999))" --set media.streams_max=$streams_max \
+        "${words[@]}" 2>"$dir/serve.log" &
+    keeper=$!
+    await "the ready line" 100 grep -q '^ready' "$dir/serve.log"
+}
+await() { # what tenths command…
+    local what=$1 tenths=$2; shift 2
+    for _ in $(seq "$tenths"); do "$@" && return 0; sleep 0.1; done
+    echo "  waited in vain for $what" >&2
+    return 1
+}
+call() { # streams seconds: in the background; the JSON is $dir/sent.json
+    "$floortape" src call --to "sip:load@$sip;transport=tcp" --streams "$1" --duration "$2" \
+        --numbered --json >"$dir/sent.json" 2>"$dir/call.log" &
+    caller=$!
+}
+answer() { # the exit code of a call of one packet: 0 recorded, 75 refused with 503
+    "$floortape" src call --to "sip:load@$sip;transport=tcp" --streams 2 --duration 1 \
+        >/dev/null 2>>"$dir/call.log"
+    echo $?
+}
+log_says() { grep -q -- "$1" "$dir/serve.log"; }
+answers() { [ "$(answer)" = "$1" ]; }
+expect() { # what command…
+    local what=$1; shift
+    if "$@"; then return 0; fi
+    echo "  FAILED: $what" >&2
+    bad=1
+}
+judge() { # store: every packet that was sent is there, once, equal; and the store proves itself
+    python3 tests/checker.py "$1" --numbered --proofs "--sent=$dir/sent.json" >"$dir/checked" 2>&1 || {
+        tail -3 "$dir/checked" >&2
+        bad=1
+    }
+    tail -1 "$dir/checked"
+    expect "verify --all" "$floortape" verify --all --store "$1" >/dev/null
+}
+run() { # name
+    bad=0
+    streams_max=$streams
+    local begin=$SECONDS
+    echo "::: $1"
+    "case_$1" || bad=1
+    stop
+    if [ "$bad" = 0 ]; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        tail -20 "$dir/serve.log" >&2
+    fi
+    echo "::: $1: $([ "$bad" = 0 ] && echo ok || echo FAILED) ($((SECONDS - begin)) s)"
+    unmount_all
+    rm -rf "${dir:?}"/*
+}
+
+# F18: what is not the store that is meant is refused, and nothing is made there.
+case_mount() {
+    mkdir "$dir/root"
+    local on=(--set "sip.udp=[\"$sip\"]" --set "sip.tcp=[]")
+    "$floortape" serve "${on[@]}" --set "store.dir=$dir/root/store" --set store.volume=abc 2>"$dir/out"
+    expect "exit 78 without the store" test $? = 78
+    expect "expected and found are named" grep -q "expected the store abc.*found no store" "$dir/out"
+    expect "nothing was made" test ! -e "$dir/root/store"
+    if ! [ "$(stat -c %d "$dir")" = "$(stat -c %d /)" ]; then
+        echo "  $dir is a mount of its own: store.require_mount not tried"
+    else
+        "$floortape" serve "${on[@]}" --set "store.dir=$dir/root/store" --set store.require_mount=true 2>"$dir/out"
+        expect "exit 78 on the root disk" test $? = 78
+    fi
+    disk store 64
+    mount -o remount,ro "$dir/store"
+    "$floortape" serve "${on[@]}" --set "store.dir=$dir/store" 2>"$dir/out"
+    expect "exit 74 on a read-only disk" test $? = 74
+    expect "read-only is said" grep -q read-only "$dir/out"
+    "$floortape" check --set "store.dir=$dir/store" --set store.reserve_minutes=0 >"$dir/out"
+    expect "check says the same" grep -q "^store .*read-only" "$dir/out"
+    cp "$dir/out" "$dir/serve.log"
+}
+
+# F19: a journal without room: 503 for what is new, recording goes on, and it ends by itself.
+case_journal() {
+    streams_max=64
+    disk store 1500
+    disk journal 12
+    mkdir "$dir/journal/j"
+    serve "store.dir=$dir/store/s" "store.journal_dir=$dir/journal/j"
+    call 10 20
+    await "the call" 50 log_says "recording, 2 streams"
+    dd if=/dev/zero of="$dir/journal/fill" bs=4k status=none 2>/dev/null
+    # The file has blocks of its own: the next ones bring it to the end of the room.
+    await "503" 300 answers 75
+    expect "control says why" log_says "journal"
+    kill -0 "$caller" || { echo "  the running call has ended" >&2; bad=1; }
+    rm "$dir/journal/fill"
+    await "200 without a restart" 100 answers 0 || bad=1
+    wait "$caller"
+    expect "the running call was recorded to its end" test $? = 0
+    await "sealed" 100 settled "$dir/store/s"
+    stop
+    python3 tests/checker.py "$dir/store/s" --numbered "--sent=$dir/sent.json" >"$dir/checked" 2>&1
+    tail -1 "$dir/checked" >&2
+    expect "the call is whole" grep -q '"missing": 0, "twice": 0, "unequal": 0' "$dir/checked"
+}
+settled() { ! "$floortape" ls --json --store "$1" | grep -q '"state":"open"\|"state":"live"'; }
+
+# F11: the store's disk fills up under the calls: the spare folder takes what comes.
+case_full() {
+    disk store 400
+    disk spare 2000
+    serve "store.dir=$dir/store/s" "store.spare_dir=$dir/spare/s" store.reserve_minutes=0
+    call "$streams" 25
+    await "the calls" 100 log_says "recording, 2 streams"
+    sleep 4
+    dd if=/dev/zero of="$dir/store/fill" bs=1M status=none 2>/dev/null
+    wait "$caller"
+    expect "the calls were taken and recorded" test $? = 0
+    expect "the alarm" log_says "goes on in $dir/spare/s"
+    expect "segments in the spare folder" ls "$dir"/spare/s/segments/*.seg >/dev/null
+    await "sealed" 200 settled "$dir/store/s"
+    stop
+    judge "$dir/store/s"
+}
+
+# F12: the disk becomes read-only under the calls, as ext4 does after an error.
+case_ro() {
+    disk store 2000
+    disk spare 2000
+    serve "store.dir=$dir/store/s" "store.spare_dir=$dir/spare/s" store.reserve_minutes=5
+    call "$streams" 20
+    await "the calls" 100 log_says "recording, 2 streams"
+    sleep 4
+    # Files open for writing forbid an ordinary remount; this is what an error of the disk does.
+    mount -o remount,abort "$dir/store" 2>/dev/null ||
+        echo 1 >"/sys/fs/ext4/$(basename "$(findmnt -no SOURCE "$dir/store")")/trigger_fs_error"
+    expect "the disk is read-only" sh -c "! touch $dir/store/x 2>/dev/null"
+    wait "$caller"
+    expect "the calls were recorded" test $? = 0
+    expect "the alarm" log_says "goes on in $dir/spare/s"
+    await "sealed" 200 settled "$dir/store/s"
+    stop
+    judge "$dir/store/s"
+}
+
+# F18: somebody unmounts the store under the calls, and mounts it again later.
+case_unmount() {
+    disk store 2000
+    disk spare 2000
+    serve "store.dir=$dir/store/s" "store.spare_dir=$dir/spare/s" store.require_mount=true \
+        store.reserve_minutes=5
+    call "$streams" 20
+    await "the calls" 100 log_says "recording, 2 streams"
+    sleep 4
+    umount -l "$dir/store"
+    wait "$caller"
+    expect "the calls were recorded" test $? = 0
+    expect "the alarm" log_says "goes on in $dir/spare/s"
+    expect "nothing was written to what lies below" test -z "$(ls "$dir/store")"
+    stop
+    await "the disk is free again" 100 released
+    mount -o loop "$dir/store.img" "$dir/store"
+    judge "$dir/store/s"
+}
+
+released() { [ -z "$(losetup -j "$dir/store.img")" ]; }
+
+# F14: the disk stalls. Workers never wait for it; the ring keeps everything.
+case_stall() {
+    local stall=10
+    [ "$form" != long ] || stall=30
+    local quiet=$stall
+    measure 0 "$quiet" || return 1
+    local undisturbed=$measured
+    unmount_all
+    rm -rf "${dir:?}"/*
+    measure "$stall" 10 || return 1
+    awk -v before="$undisturbed" -v during="$measured" 'BEGIN {
+        printf "append (wire→captured) p99.9: undisturbed %.2f ms, with the stall %.2f ms: %.2f times\n",
+            before, during, during / before }'
+    # A busy machine makes either of them worse; the long form is for a quiet one.
+    [ "$form" != long ] || expect "p99.9 within 20 %" \
+        awk -v before="$undisturbed" -v during="$measured" 'BEGIN { exit during > before * 1.2 }'
+}
+measure() { # stall seconds: p99.9 of a run's appends in $measured
+    disk store 3000
+    serve "store.dir=$dir/store/s" store.ring_seconds=90 store.reserve_minutes=1 || return 1
+    call "$streams" $(($1 + $2 + 8))
+    await "the calls" 100 log_says "recording, 2 streams"
+    sleep 5
+    if [ "$1" != 0 ]; then
+        fsfreeze -f "$dir/store"
+        sleep "$1"
+        fsfreeze -u "$dir/store"
+    fi
+    wait "$caller"
+    expect "the calls were recorded" test $? = 0
+    await "sealed" 300 settled "$dir/store/s"
+    stop
+    measured=$(grep 'health: ' "$dir/serve.log" | tail -1 |
+        sed -n 's/.*wire→captured p50 [0-9.]* p99 [0-9.]* p99.9 \([0-9.]*\) .*/\1/p')
+    judge "$dir/store/s"
+}
+
+for name in $cases; do run "$name"; done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
