@@ -99,8 +99,9 @@ pub trait Datagrams {
     fn name(&self) -> &'static str;
     /// Why this engine was chosen.
     fn reason(&self) -> &str;
-    /// Offers every buffer and arms every socket. Called once, after the recovery scan.
-    fn start(&mut self) -> io::Result<()>;
+    /// Offers every buffer and arms the sockets: those whose port is `urgent` before it returns, all
+    /// others at the latest within the next turns. Called once, after the recovery scan.
+    fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()>;
     /// Waits at most `wait_ms` and adds the numbers of filled buffers to `taken`, which has room
     /// for [`super::limits::TURN_PACKETS_MAX`]. A buffer stays the caller's until it is offered.
     fn take(&mut self, wait_ms: u64, taken: &mut Vec<u16>) -> io::Result<()>;

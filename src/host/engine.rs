@@ -25,34 +25,44 @@ impl Engine {
     /// takes recvmmsg where io_uring is refused; `IoUring` fails there.
     pub fn choose(
         wanted: model::Engine,
-        buffers: BorrowedFd<'_>,
-        buffers_bytes: usize,
+        memory: (BorrowedFd<'_>, usize),
         sockets: Arc<[OwnedFd]>,
         ports: Vec<u16>,
     ) -> io::Result<Self> {
-        let map = || -> io::Result<Mapped> {
-            let map = if faulty!("worker.private_buffers") {
-                Mapped::anonymous("private buffers", buffers_bytes)?
-            } else {
-                Mapped::map(buffers, buffers_bytes)?
-            };
-            map.populate(0, map.bytes())?;
-            // Best effort: RLIMIT_MEMLOCK may be low (F75).
-            let _ = map.lock();
-            Ok(map)
-        };
         let why = match wanted {
             model::Engine::Recvmmsg => "configured".to_owned(),
             model::Engine::IoUring => {
-                return Ok(Engine::Uring(Uring::new(map()?, sockets, ports)?));
+                return Ok(Engine::Uring(Uring::new(map(memory)?, sockets, ports)?));
             }
-            model::Engine::Auto => match Uring::new(map()?, sockets.clone(), ports.clone()) {
+            model::Engine::Auto => match Uring::new(map(memory)?, sockets.clone(), ports.clone()) {
                 Ok(engine) => return Ok(Engine::Uring(engine)),
                 Err(error) => format!("io_uring refused: {error}"),
             },
         };
-        Ok(Engine::Recvmmsg(Recvmmsg::new(map()?, sockets, ports, &why)?))
+        Self::fall_back(memory, sockets, ports, &why)
     }
+
+    /// recvmmsg over the same shared buffers, whatever filled them: `why` another engine cannot be.
+    pub fn fall_back(
+        memory: (BorrowedFd<'_>, usize),
+        sockets: Arc<[OwnedFd]>,
+        ports: Vec<u16>,
+        why: &str,
+    ) -> io::Result<Self> {
+        Ok(Engine::Recvmmsg(Recvmmsg::new(map(memory)?, sockets, ports, why)?))
+    }
+}
+
+fn map((buffers, bytes): (BorrowedFd<'_>, usize)) -> io::Result<Mapped> {
+    let map = if faulty!("worker.private_buffers") {
+        Mapped::anonymous("private buffers", bytes)?
+    } else {
+        Mapped::map(buffers, bytes)?
+    };
+    map.populate(0, map.bytes())?;
+    // Best effort: RLIMIT_MEMLOCK may be low (F75).
+    let _ = map.lock();
+    Ok(map)
 }
 
 impl Datagrams for Engine {
@@ -70,10 +80,10 @@ impl Datagrams for Engine {
         }
     }
 
-    fn start(&mut self) -> io::Result<()> {
+    fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         match self {
-            Engine::Uring(engine) => engine.start(),
-            Engine::Recvmmsg(engine) => engine.start(),
+            Engine::Uring(engine) => engine.start(urgent),
+            Engine::Recvmmsg(engine) => engine.start(urgent),
         }
     }
 

@@ -5,12 +5,18 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::{MemfdFlags, SealFlags};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 
 use crate::base::ports::{Region, WritableRegion};
+
+const PAGE_BYTES: usize = 4_096;
+/// Pages are given back in pieces of this size: one call, and one interrupt to other cores, for
+/// 10,000 packets. Divides every ring.
+pub const RELEASE_BYTES: u64 = 2 << 20;
 
 /// Makes a memfd of exactly `bytes` zero bytes, closed on exec and sealed against changing its
 /// size: no map of it can ever raise SIGBUS.
@@ -22,12 +28,34 @@ pub fn create(name: &str, bytes: usize) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Makes the memory of `bytes` at `offset` of a memfd be there, without mapping it.
+pub fn allocate(fd: BorrowedFd<'_>, offset: u64, bytes: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, bytes)?)
+}
+
 /// One mapped memfd. Drop unmaps; the memory lives on while any descriptor or map of it does.
 ///
 /// Word access is atomic. Byte access is not: whoever writes bytes publishes them by a word stored
 /// afterwards, and whoever reads them loads that word first (the tail, the durable watermark).
 pub struct Mapped {
-    map: MmapRaw,
+    /// Start and length of `map`, kept here because every access to a word asks for them.
+    start: *mut u8,
+    length: usize,
+    map: Arc<MmapRaw>,
+}
+
+// SAFETY: `start` points into `map`, which is `Send` and `Sync` itself and lives as long as `self`;
+// every access goes through methods whose rules hold on any thread.
+// JUSTIFICATION: a raw pointer takes both traits away from a type that has them by its content.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+// JUSTIFICATION: as above.
+unsafe impl Sync for Mapped {}
+
+/// The pages of a map, for a helper thread: it readies and gives back what others write and read.
+/// Keeps the map alive.
+pub struct Pages {
+    map: Arc<MmapRaw>,
 }
 
 impl Mapped {
@@ -44,7 +72,8 @@ impl Mapped {
         let map = MmapOptions::new().len(bytes).map_raw(&File::from(fd.try_clone_to_owned()?))?;
         // Keys and speech stay out of core dumps. Best effort: an old kernel may not know it.
         let _ = map.advise(Advice::DontDump);
-        Ok(Mapped { map })
+        let map = Arc::new(map);
+        Ok(Mapped { start: map.as_mut_ptr(), length: map.len(), map })
     }
 
     /// Makes a memfd and maps it: for a process that keeps its memory to itself, and for tests.
@@ -55,16 +84,12 @@ impl Mapped {
     /// Faults `length` bytes at `offset` in for writing, so that later stores do not. Both are
     /// rounded to pages; what lies behind the end is left out.
     pub fn populate(&self, offset: usize, length: usize) -> io::Result<()> {
-        let first = offset.min(self.map.len()) / 4096 * 4096;
-        let length = (offset.saturating_add(length).min(self.map.len())).saturating_sub(first);
-        if length == 0 {
-            return Ok(());
-        }
-        match self.map.advise_range(Advice::PopulateWrite, first, length) {
-            // Kernels before 5.14 do not know it; the first touch of each page then faults.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            other => other,
-        }
+        populate(&self.map, offset, length)
+    }
+
+    /// Its pages, for a helper thread.
+    pub fn pages(&self) -> Pages {
+        Pages { map: Arc::clone(&self.map) }
     }
 
     /// Keeps the pages from being swapped out. Fails where RLIMIT_MEMLOCK is too low (F75).
@@ -75,11 +100,11 @@ impl Mapped {
     /// Where `length` bytes at `offset` begin. Panics where they do not all lie in the map.
     pub(super) fn at(&self, offset: usize, length: usize) -> *mut u8 {
         let end = offset.checked_add(length).expect("an offset is far below the address space");
-        assert!(end <= self.map.len(), "{length} bytes at {offset} leave the map");
+        assert!(end <= self.length, "{length} bytes at {offset} leave the map");
         // SAFETY: `offset` ≤ the map's length, checked in the line above, so that the pointer stays
         // in the same allocation (or one past its end, where length is 0).
         // JUSTIFICATION: raw pointers are the only way to name memory that others write too.
-        unsafe { self.map.as_mut_ptr().add(offset) }
+        unsafe { self.start.add(offset) }
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
@@ -92,9 +117,56 @@ impl Mapped {
     }
 }
 
+fn populate(map: &MmapRaw, offset: usize, length: usize) -> io::Result<()> {
+    let first = offset.min(map.len()) / PAGE_BYTES * PAGE_BYTES;
+    let length = (offset.saturating_add(length).min(map.len())).saturating_sub(first);
+    if length == 0 {
+        return Ok(());
+    }
+    match map.advise_range(Advice::PopulateWrite, first, length) {
+        // Kernels before 5.14 do not know it; the first touch of each page then faults.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
+}
+
+impl Pages {
+    /// As [`Mapped::populate`].
+    pub fn populate(&self, offset: usize, length: usize) -> io::Result<()> {
+        populate(&self.map, offset, length)
+    }
+
+    /// Takes the pages between two positions of a ring that fills this map out of the map, in
+    /// pieces of [`RELEASE_BYTES`]; the position up to which it has. Their content stays in the
+    /// memfd: whoever touches one again only faults.
+    pub fn release_between(&self, from: u64, to: u64) -> u64 {
+        let ring_bytes = self.map.len() as u64;
+        // Further behind than the ring is long: the same pages again.
+        let mut at =
+            from.max(to.saturating_sub(ring_bytes)).div_ceil(RELEASE_BYTES) * RELEASE_BYTES;
+        // The piece that holds `to` is in use, as is the one before it for whoever looks back.
+        while at + 2 * RELEASE_BYTES <= to {
+            let place = (at % ring_bytes) as usize;
+            let length = (RELEASE_BYTES as usize).min(self.map.len() - place);
+            // SAFETY: the map is shared and backed by a memfd, for which MADV_DONTNEED only drops
+            // page table entries (madvise(2)): the bytes are the same for every later access.
+            // JUSTIFICATION: the crate marks it as unsafe because private maps lose their content.
+            let advised = unsafe {
+                self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, place, length)
+            };
+            if advised.is_err() {
+                // Locked pages stay; so be it.
+                break;
+            }
+            at += RELEASE_BYTES;
+        }
+        at
+    }
+}
+
 impl Region for Mapped {
     fn bytes(&self) -> usize {
-        self.map.len()
+        self.length
     }
 
     #[inline]
@@ -162,6 +234,23 @@ mod tests {
         assert_eq!(&out, b"bytes");
         second.copy_out(200, &mut out[..3]);
         assert_eq!((&out[..3], second.load(8184), second.bytes()), (&b"abc"[..], 42, 8192));
+    }
+
+    #[test]
+    fn released_pages_keep_their_content() {
+        let bytes = 4 * RELEASE_BYTES as usize;
+        let map = Mapped::anonymous("ring", bytes).expect("memfd");
+        for place in 0..4 {
+            map.store(place * RELEASE_BYTES as usize, place as u64 + 1);
+        }
+        let pages = map.pages();
+        // Position 5 pieces: the ring has wrapped once.
+        assert_eq!(pages.release_between(0, 5 * RELEASE_BYTES), 4 * RELEASE_BYTES);
+        assert_eq!(pages.release_between(4 * RELEASE_BYTES, 5 * RELEASE_BYTES), 4 * RELEASE_BYTES);
+        pages.populate(0, bytes).expect("populate");
+        for place in 0..4 {
+            assert_eq!(map.load(place * RELEASE_BYTES as usize), place as u64 + 1);
+        }
     }
 
     #[test]

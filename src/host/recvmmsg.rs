@@ -60,44 +60,15 @@ impl Recvmmsg {
             lent: 0,
             reason: reason.to_owned(),
         };
+        finish_all(&engine.buffers);
         for number in 0..TURN_PACKETS_MAX {
-            engine.finish(number);
             engine.prepare(number);
         }
         Ok(engine)
     }
 
     fn message(&self, number: usize) -> *mut libc::mmsghdr {
-        self.buffers.at(AT_MESSAGES + number * MESSAGE_BYTES, MESSAGE_BYTES).cast()
-    }
-
-    /// Turns a message header that the kernel has filled into the buffer's own head, and marks the
-    /// header as read. Whether there was one.
-    ///
-    /// The mark is the name length: 16 or 28 when the kernel wrote it, 0 or the size of the area
-    /// when it did not. Head first, mark second: between the two a kill leaves both, and the head
-    /// that is there is not written again.
-    fn finish(&self, number: usize) -> bool {
-        let message = self.message(number);
-        let at = number * BUFFER_BYTES;
-        // SAFETY: in the map and aligned (64-byte steps from a page); the kernel writes it only
-        // inside recvmmsg, which is not running: only this thread calls it, or its caller is dead.
-        // JUSTIFICATION: the header is the kernel's struct in shared memory.
-        let copy = unsafe { message.read() };
-        let name_bytes = copy.msg_hdr.msg_namelen;
-        if name_bytes == 0 || name_bytes >= BUFFER_NAME_BYTES as u32 {
-            return false;
-        }
-        if self.buffers.load(at) == 0 {
-            self.buffers.copy_in(at + AT_PAYLOAD_BYTES, &copy.msg_len.to_ne_bytes());
-            self.buffers.copy_in(at + AT_FLAGS, &copy.msg_hdr.msg_flags.to_ne_bytes());
-            let control = (copy.msg_hdr.msg_controllen as u64) << 32;
-            self.buffers.store(at, control | u64::from(name_bytes));
-        }
-        // SAFETY: as above.
-        // JUSTIFICATION: as above.
-        unsafe { (&raw mut (*message).msg_hdr.msg_namelen).write_volatile(0) };
-        true
+        message(&self.buffers, number)
     }
 
     /// Points message `number` at its buffer: once, at the start.
@@ -159,6 +130,47 @@ impl Recvmmsg {
     }
 }
 
+/// Sets the heads of what a dead engine of this kind had taken. Whichever engine comes next asks for
+/// it before the scan: the length of such a datagram stands nowhere but in its message header.
+pub(super) fn finish_all(buffers: &Mapped) {
+    for number in 0..TURN_PACKETS_MAX {
+        finish(buffers, number);
+    }
+}
+
+fn message(buffers: &Mapped, number: usize) -> *mut libc::mmsghdr {
+    buffers.at(AT_MESSAGES + number * MESSAGE_BYTES, MESSAGE_BYTES).cast()
+}
+
+/// Turns a message header that the kernel has filled into the buffer's own head, and marks the
+/// header as read. Whether there was one.
+///
+/// The mark is the name length: 16 or 28 when the kernel wrote it, 0 or the size of the area
+/// when it did not. Head first, mark second: between the two a kill leaves both, and the head
+/// that is there is not written again.
+fn finish(buffers: &Mapped, number: usize) -> bool {
+    let message = message(buffers, number);
+    let at = number * BUFFER_BYTES;
+    // SAFETY: in the map and aligned (64-byte steps from a page); the kernel writes it only
+    // inside recvmmsg, which is not running: only this thread calls it, or its caller is dead.
+    // JUSTIFICATION: the header is the kernel's struct in shared memory.
+    let copy = unsafe { message.read() };
+    let name_bytes = copy.msg_hdr.msg_namelen;
+    if name_bytes == 0 || name_bytes >= BUFFER_NAME_BYTES as u32 {
+        return false;
+    }
+    if buffers.load(at) == 0 {
+        buffers.copy_in(at + AT_PAYLOAD_BYTES, &copy.msg_len.to_ne_bytes());
+        buffers.copy_in(at + AT_FLAGS, &copy.msg_hdr.msg_flags.to_ne_bytes());
+        let control = (copy.msg_hdr.msg_controllen as u64) << 32;
+        buffers.store(at, control | u64::from(name_bytes));
+    }
+    // SAFETY: as above.
+    // JUSTIFICATION: as above.
+    unsafe { (&raw mut (*message).msg_hdr.msg_namelen).write_volatile(0) };
+    true
+}
+
 impl Datagrams for Recvmmsg {
     fn name(&self) -> &'static str {
         "recvmmsg"
@@ -168,7 +180,7 @@ impl Datagrams for Recvmmsg {
         &self.reason
     }
 
-    fn start(&mut self) -> io::Result<()> {
+    fn start(&mut self, _urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         for (number, socket) in self.sockets.iter().enumerate() {
             let data = epoll::EventData::new_u64(number as u64);
             epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)?;
@@ -192,7 +204,7 @@ impl Datagrams for Recvmmsg {
             let socket = self.ready[place].data.u64() as usize;
             let count = self.receive(socket, self.lent, room)?;
             for number in self.lent..self.lent + count {
-                if self.finish(number) {
+                if finish(&self.buffers, number) {
                     taken.push(number as u16);
                 }
             }

@@ -77,6 +77,8 @@ impl Uring {
     /// Takes nothing from any socket before [`Datagrams::start`].
     pub fn new(buffers: Mapped, sockets: Arc<[OwnedFd]>, ports: Vec<u16>) -> io::Result<Self> {
         assert_eq!(sockets.len(), ports.len(), "a port for each socket");
+        // The predecessor may have been of the other kind.
+        super::recvmmsg::finish_all(&buffers);
         // Every buffer may complete, and every request may end besides.
         let completions = (u32::from(BUFFER_COUNT) + sockets.len() as u32).next_power_of_two();
         let ring = IoUring::builder()
@@ -192,13 +194,18 @@ impl Datagrams for Uring {
         &self.reason
     }
 
-    fn start(&mut self) -> io::Result<()> {
+    fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         for buffer in 0..BUFFER_COUNT {
             self.offer(buffer);
         }
         self.publish();
-        self.ended.extend((0..self.sockets.len() as u32).rev());
-        while !self.ended.is_empty() {
+        let numbers = || (0..self.sockets.len() as u32).rev();
+        let is_urgent = |number: &u32| urgent(self.ports[*number as usize]);
+        // Taken from the end.
+        self.ended.extend(numbers().filter(|number| !is_urgent(number)));
+        let later = self.ended.len();
+        self.ended.extend(numbers().filter(is_urgent));
+        while self.ended.len() > later {
             self.arm();
             self.ring.submitter().submit()?;
         }
@@ -209,7 +216,8 @@ impl Datagrams for Uring {
     fn take(&mut self, wait_ms: u64, taken: &mut Vec<u16>) -> io::Result<()> {
         // What was left over from the last turn comes first, without a system call.
         if self.ring.completion().is_empty() {
-            self.enter(wait_ms)?;
+            // Sockets that are not armed yet do not wait for those that are.
+            self.enter(if self.ended.is_empty() { wait_ms } else { 0 })?;
         }
         let mut queue = self.ring.completion();
         self.counts.overflows = u64::from(queue.overflow());

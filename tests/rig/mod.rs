@@ -78,8 +78,7 @@ impl Rig {
         };
         let engine = Engine::choose(
             engine,
-            self.memories[1].as_fd(),
-            self.geometry.buffers_bytes(),
+            (self.memories[1].as_fd(), self.geometry.buffers_bytes()),
             self.sockets.clone(),
             self.ports.clone(),
         )

@@ -22,6 +22,8 @@ use crate::store::record::{RecordKind, RecordMeta};
 
 /// Notices that wait for room in the answer queue; more are dropped, the events in the ring stay.
 pub(super) const NOTICES_MAX: usize = 256;
+/// Keys of slots derived in a turn, 3 µs each: all of 2,500 slots within 40 turns.
+const DERIVED_PER_TURN: u32 = 64;
 /// wire→captured: 1 µs to 60 s with two significant digits, 21 KiB.
 const CAPTURED_NS: (u64, u64) = (1_000, 60_000_000_000);
 
@@ -58,6 +60,9 @@ pub(super) struct Core<S, G> {
     pub(super) ports: Ports,
     pub(super) rtp_ports: Vec<u16>,
     pub(super) protection: Vec<Protection>,
+    /// Slots whose keys have been looked for since the start: the others' stand in shared state only.
+    derived: Vec<bool>,
+    derived_below: u32,
     /// Slots whose account has moved since evidence was last written.
     pub(super) dirty: Vec<bool>,
     /// Slots that failed authentication without pause: reported once.
@@ -86,9 +91,6 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let slot_count = geometry.slot_count as usize;
         assert_eq!(rtp_ports.len(), slot_count, "a port pair for each slot");
         assert_eq!(ring.bytes() as u64, geometry.ring_bytes, "the ring that the geometry names");
-        let protection = (0..geometry.slot_count)
-            .map(|slot| Protection::load(SlotView::new(&state, &geometry, slot)))
-            .collect();
         let captured = Histogram::new_with_bounds(CAPTURED_NS.0, CAPTURED_NS.1, 2)
             .expect("bounds and digits are constants in range");
         Core {
@@ -100,7 +102,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             state,
             ports: Ports::new(rtp_ports),
             rtp_ports: rtp_ports.to_vec(),
-            protection,
+            protection: (0..slot_count).map(|_| Protection::Plain).collect(),
+            derived: vec![false; slot_count],
+            derived_below: 0,
             dirty: vec![true; slot_count],
             failing: vec![false; slot_count],
             notices: Vec::with_capacity(NOTICES_MAX),
@@ -110,6 +114,25 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             arrivals: Vec::with_capacity(usize::from(BUFFER_COUNT)),
             captured,
         }
+    }
+
+    /// Derives a slot's keys unless that was done. Before anything asks for its protection: a start
+    /// that derived all of them first would keep every socket waiting.
+    #[inline]
+    pub(super) fn derive(&mut self, slot: u32) {
+        if !self.derived[slot as usize] {
+            self.derived[slot as usize] = true;
+            self.protection[slot as usize] = Protection::load(self.slot(slot));
+        }
+    }
+
+    /// Derives the keys of the next few slots, so that in steady state no packet does.
+    pub(super) fn derive_ahead(&mut self) {
+        let end = self.geometry.slot_count.min(self.derived_below + DERIVED_PER_TURN);
+        for slot in self.derived_below..end {
+            self.derive(slot);
+        }
+        self.derived_below = end;
     }
 
     #[inline]

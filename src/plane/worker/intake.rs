@@ -76,6 +76,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             Ok(packet) => packet,
             Err(counter) => return counter,
         };
+        self.derive(packet.slot);
         if let Some(drops) = packet.datagram.socket_drops {
             self.note_socket_drops(packet.slot, packet.rtcp_port, drops);
         }

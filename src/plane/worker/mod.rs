@@ -30,4 +30,4 @@ mod stream_tests;
 
 pub use run::{End, run};
 pub use state::{BufferState, classify};
-pub use turn::{Setup, StartError, Worker};
+pub use turn::{Beginning, Setup, StartError, Worker};

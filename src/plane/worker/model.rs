@@ -127,7 +127,7 @@ impl Datagrams for FakeEngine {
         "a test"
     }
 
-    fn start(&mut self) -> io::Result<()> {
+    fn start(&mut self, _urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         self.free = (0..BUFFER_COUNT).collect();
         Ok(())
     }

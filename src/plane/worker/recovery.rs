@@ -154,6 +154,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
     /// Step 4 again for the packet whose step 4 may have been cut. Changes nothing if it was not.
     fn complete(&mut self, buffer: u16, bytes: &[u8], hint: Option<Hint>) {
         let Some(packet) = self.accepted_packet(buffer, bytes, hint) else { return };
+        self.derive(packet.slot);
         let payload = packet.datagram.payload;
         // RTCP state (last report, SRTCP window) is overwritten by the next report; nothing of it
         // counts.
@@ -206,6 +207,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let Some(packet) = self.accepted_packet(buffer, bytes, hint) else {
             return Counter::Malformed;
         };
+        self.derive(packet.slot);
         let payload = packet.datagram.payload;
         let Some(position) = self.writer.place(record_bytes(payload.len())) else {
             return Counter::RingFull;

@@ -62,6 +62,22 @@ pub struct Worker<S, G, E, C> {
     closing: Closing,
     /// Whether the sockets are armed.
     armed: bool,
+    beginning: Beginning,
+}
+
+/// How a worker took over.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning {
+    /// The predecessor's last turn, where there was one.
+    pub predecessor_last: Option<Mono>,
+    /// Datagrams that it left in the receive buffers.
+    pub recovered: u32,
+    /// When the keys were derived.
+    pub derived: Mono,
+    /// When what was left was in the ring.
+    pub recovered_at: Mono,
+    /// When the sockets were armed: the first turn follows at once.
+    pub armed_at: Mono,
 }
 
 impl<S, G, E, C> Worker<S, G, E, C>
@@ -79,8 +95,10 @@ where
             setup;
         layout::check(&state, worker.0, &geometry)?;
         let predecessor = state.load(AT_HEARTBEAT);
+        let predecessor_last = (predecessor != 0).then_some(Mono(predecessor));
         let mut core = Core::new(worker, workers, geometry, state, ring, rtp_ports);
         core.now = clock.map();
+        let derived = clock.mono();
         let recovered = recover(&mut engine, &mut core);
         let started = Event::Started {
             incarnation: core.state.load(AT_INCARNATION),
@@ -88,21 +106,24 @@ where
             map: core.now,
             boot: setup.boot,
             recovered,
-            predecessor_last: (predecessor != 0).then_some(Mono(predecessor)),
+            predecessor_last,
         };
         // A full ring refuses even this; the clock map below is due until it fits.
         if core.append_event(StreamId::host(worker), &started).is_some() {
             core.note_clock();
         }
         core.commit(core.now.mono);
+        let recovered_at = clock.mono();
         setup.queues.gauge.set_engine(engine.name(), engine.reason());
         fault!("worker.before_arm");
         let armed = core.state.load(AT_HELD) == 0;
         if armed {
-            engine.start()?;
+            arm(&mut engine, &core)?;
         }
         let second_at = core.now.mono;
+        let armed_at = clock.mono();
         Ok(Worker {
+            beginning: Beginning { predecessor_last, recovered, derived, recovered_at, armed_at },
             engine,
             core,
             clock,
@@ -116,13 +137,18 @@ where
         })
     }
 
+    /// How it took over.
+    pub fn beginning(&self) -> &Beginning {
+        &self.beginning
+    }
+
     /// One bounded turn: at most [`TURN_PACKETS_MAX`] packets and [`TURN_COMMANDS_MAX`] commands; it
     /// waits at most [`TURN_WAIT_MS`] for the first. Returns how many datagrams it took. An error
     /// is the engine's end: drop the worker and start a new one.
     pub fn turn(&mut self) -> io::Result<usize> {
         self.taken.clear();
         if !self.armed && self.core.state.load(AT_HELD) == 0 {
-            self.engine.start()?;
+            arm(&mut self.engine, &self.core)?;
             self.armed = true;
         }
         let wait_ms = if self.queues.commands.is_empty() { TURN_WAIT_MS } else { 0 };
@@ -211,6 +237,7 @@ where
 
     fn due(&mut self) {
         self.core.clock();
+        self.core.derive_ahead();
         while let Some(sample) = self.queues.host.pop() {
             if let Some(before) = self.host_before.replace(sample) {
                 self.core.host_drops(&before, &sample);
@@ -240,6 +267,15 @@ where
         let count = if before & 0xffff_ffff == current { before >> 32 } else { 0 };
         self.core.state.store(AT_STRIKES, current | (count + 1) << 32);
     }
+}
+
+/// Offers all buffers and arms the sockets, those that carry the media of an open stream first.
+fn arm<S: Region, G: WritableRegion>(
+    engine: &mut impl Datagrams,
+    core: &Core<S, G>,
+) -> io::Result<()> {
+    engine
+        .start(|port| core.ports.find(port).is_some_and(|(slot, rtcp)| !rtcp && core.is_open(slot)))
 }
 
 /// Steps 6 to 8: clear before offering, or a late clear could wipe a fresh packet.

@@ -10,7 +10,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::base::ids::{Slot, WorkerId};
 use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::ports::Clock;
+use crate::base::time::Mono;
 use crate::config::model::Config;
+use crate::host::clock::SystemClock;
 use crate::host::process;
 use crate::host::seqpacket::SeqPacket;
 use crate::plane::handoff::frame::{Envelope, Frame, FrameError, Versions};
@@ -176,6 +179,10 @@ pub struct SlotPorts {
 
 /// Everything a child is given before it begins.
 pub struct Start {
+    /// When this role began.
+    pub began: Mono,
+    /// When keeper let it go.
+    pub go: Mono,
     /// The link to keeper.
     pub keeper: Link,
     /// The validated configuration; `store.dir` is absolute.
@@ -201,6 +208,7 @@ pub fn start() -> io::Result<Start> {
 
 /// The same over a link in hand: a role in a thread is handed its start by the very same frames.
 pub fn start_on(mut keeper: Link) -> io::Result<Start> {
+    let began = SystemClock.mono();
     let Received { frame: Frame::Setup { config, start, successor }, mut fds, .. } =
         keeper.recv()?
     else {
@@ -211,7 +219,8 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
     let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Setup"))?;
     let config = serde_json::from_str(&config)?;
     let Contents { workers, slots, peer } = contents(&mut keeper)?;
-    Ok(Start { keeper, config, start, successor, lock, workers, slots, peer })
+    let go = SystemClock.mono();
+    Ok(Start { began, go, keeper, config, start, successor, lock, workers, slots, peer })
 }
 
 /// What stands between the first frame and `Go`.
@@ -229,7 +238,15 @@ fn contents(from: &mut Link) -> io::Result<Contents> {
             Frame::Memory { .. } => workers.push(memory(received)?),
             Frame::Slots { .. } => slots.extend(self::slots(received)?),
             Frame::Link => peer = one(received.fds)?,
-            Frame::Go => return Ok(Contents { workers, slots, peer }),
+            Frame::Go => {
+                #[cfg(feature = "faults")]
+                match std::env::args().next().as_deref() {
+                    Some("floortape-media") => crate::base::faults::pass("worker.before_go"),
+                    Some("floortape-control") => crate::base::faults::pass("control.before_go"),
+                    _ => {}
+                }
+                return Ok(Contents { workers, slots, peer });
+            }
             _ => return Err(wrong("expected Memory, Slots, Link or Go before the start")),
         }
     }

@@ -1,23 +1,21 @@
 //! The command thread: takes frames from keeper and control, passes them to the workers and spools
 //! that they are for, sends answers, figures and RTCP. It waits for links only, never for a queue.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::health::{Health, Now};
-use super::lag::Lag;
 use super::outbox::Outbox;
-use super::receiver::Receiver;
-use super::spooler::{Opener, Request, Spooler, Ties};
-use crate::base::counter::Counter;
-use crate::base::ids::{Generation, Position, Slot, StreamId, WorkerId};
+use super::seat::{self, Common, Receiving, Seat};
+use super::spooler::Request;
+use super::stages::Stages;
+use crate::base::ids::{Generation, Slot, StreamId};
 use crate::base::limits::FRAME_HELD_MAX;
 use crate::base::ports::{Clock, Entropy, Region};
 use crate::base::time::Mono;
@@ -25,24 +23,19 @@ use crate::config::model::Config;
 use crate::config::room_shortfall;
 use crate::host::clock::SystemClock;
 use crate::host::entropy::SystemEntropy;
-use crate::host::mapped::Mapped;
-use crate::host::volume::{self, Volume};
-use crate::host::{drops, signing, socket, spare};
-use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal, WorkerStats};
-use crate::plane::handoff::layout::{
-    self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
-};
-use crate::plane::handoff::queues::{HostSample, Queues};
+use crate::host::{drops, signing, socket, volume};
+use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal};
+use crate::plane::handoff::layout::{AT_DURABLE, AT_HELD, AT_TAIL};
+use crate::plane::handoff::queues::HostSample;
 use crate::plane::handoff::slot::{OPEN, SOCKET_DROPS, SlotView};
 use crate::plane::keeper::Role;
 use crate::plane::reporter::{Reporter, WorkerState};
-use crate::plane::spool::{Output, SpoolConfig};
+use crate::plane::spool::Output;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Estate};
-use crate::shell::serve::link::{self, Link, Received, SlotPorts, Start, WorkerMemory};
+use crate::shell::serve::link::{self, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
-use crate::store::evidence::{Salt, SigningKey};
-use crate::store::log;
+use crate::store::evidence::Salt;
 
 /// How long an answer may lie in a worker's queue while control waits for it.
 const ANSWER_MS: u64 = 1;
@@ -59,23 +52,6 @@ const SPOOL_END_MS: u64 = 2_500;
 /// Request ids carry the number of control's link above these bits, so that an answer meant for a
 /// dead control never reaches its successor.
 const ID_BITS: u32 = 48;
-
-/// One worker with its spool.
-struct Seat {
-    worker: WorkerId,
-    geometry: Geometry,
-    state: Mapped,
-    sockets: Arc<[OwnedFd]>,
-    queues: Queues,
-    running: Arc<AtomicBool>,
-    receiver: JoinHandle<io::Result<()>>,
-    ties: Ties,
-    spooler: JoinHandle<()>,
-    /// Age of what is not durable.
-    lag: Lag,
-    /// Ids of `Seal` requests that this spool has yet to answer, oldest first.
-    seals: VecDeque<u64>,
-}
 
 /// Keeps the workers from receiving while control tells them which streams go on. The word is in
 /// shared state, so that a media that dies in between leaves it to its successor.
@@ -131,20 +107,29 @@ struct Desk {
 
 /// Runs the role until keeper stops it or is gone.
 pub fn run(start: Start) -> Result<Exit, Failure> {
-    let Start { keeper, config, successor, lock, workers, slots, peer, .. } = start;
+    let Start { began, go, keeper, config, lock, workers, slots, peer, .. } = start;
     let estate = Estate::of(Role::Media, &config, lock.as_fd(), &workers, &slots)?;
     // Held to the end, see `Start`.
     let _lock = lock;
-    let key = Arc::new(signing::load(&config.store.dir)?);
-    let store = Store { key, volume: volume::read(&config.store.dir)? };
-    let stop_workers = Arc::new(AtomicBool::new(false));
     let slot_count = slots.len() as u32;
-    let mut sockets = by_worker(slots, workers.len());
-    let mut seats = Vec::new();
+    let common = Common {
+        config: &config,
+        stages: Stages::of_process(began, go),
+        key: Arc::new(signing::load(&config.store.dir)?),
+        volume: volume::read(&config.store.dir)?,
+        stop: Arc::default(),
+    };
+    let mut sockets = seat::by_worker(slots, workers.len());
+    let mut receiving = Vec::new();
     for memory in workers {
         let pairs = std::mem::take(&mut sockets[usize::from(memory.worker.0)]);
-        seats.push(seat(memory, pairs, &config, successor, &store, &stop_workers)?);
+        receiving.push(Receiving::start(memory, pairs, &common)?);
     }
+    let seats: Result<Vec<_>, _> =
+        receiving.into_iter().map(|receiving| receiving.store(&common)).collect();
+    // A process ends with its threads; a role in a thread must end them itself.
+    let seats = seats.inspect_err(|_| common.stop.store(true, Ordering::Release))?;
+    let stop_workers = common.stop;
     let mut seed = [0; 8];
     SystemEntropy.fill(&mut seed);
     let stats: Vec<_> = seats.iter().map(Seat::stats).collect();
@@ -173,25 +158,6 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// Sockets and their ports of each worker: slot n belongs to worker n mod workers.
-fn by_worker(slots: Vec<SlotPorts>, workers: usize) -> Vec<(Vec<OwnedFd>, Vec<u16>)> {
-    let mut all: Vec<(Vec<OwnedFd>, Vec<u16>)> = (0..workers).map(|_| Default::default()).collect();
-    for SlotPorts { slot, address, sockets } in slots {
-        if let Some((rtp, rtcp)) = sockets {
-            let (fds, ports) = &mut all[slot.0 as usize % workers];
-            fds.extend([rtp, rtcp]);
-            ports.extend([address.port(), address.port() + 1]);
-        }
-    }
-    all
-}
-
-/// What of the store all spools share.
-struct Store {
-    key: Arc<SigningKey>,
-    volume: Volume,
-}
-
 /// The folders whose room counts.
 fn folders(config: &Config) -> Vec<PathBuf> {
     [Some(&config.store.dir), config.store.spare_dir.as_ref()]
@@ -199,79 +165,6 @@ fn folders(config: &Config) -> Vec<PathBuf> {
         .flatten()
         .cloned()
         .collect()
-}
-
-/// Brings one worker's memory and files together and starts its two threads.
-fn seat(
-    memory: WorkerMemory,
-    (sockets, ports): (Vec<OwnedFd>, Vec<u16>),
-    config: &Config,
-    successor: bool,
-    store: &Store,
-    stop: &Arc<AtomicBool>,
-) -> Result<Seat, Failure> {
-    let WorkerMemory { worker, geometry, state: state_fd, buffers, ring } = memory;
-    let map_state = || Mapped::map(state_fd.as_fd(), geometry.state_bytes());
-    let state = map_state()?;
-    if state.load(AT_MAGIC) != MAGIC {
-        let places = spare::strict_places(&config.store.dir, &config.journal_dir())?;
-        let first = log::next_position(&places, &config.store.dir, worker)?;
-        // F06: what waits in the sockets is for streams that control has yet to name.
-        state.store(AT_HELD, 1);
-        layout::initialise(&state, worker.0, &geometry, first.0);
-    }
-    let id = uuid::Uuid::parse_str(&store.volume.id)?.into_bytes();
-    let opener = Opener {
-        config: SpoolConfig::new(&config.store, store.volume.spares.clone(), worker, id),
-        geometry,
-        state: state_fd.try_clone()?,
-        ring: ring.try_clone()?,
-        key: Arc::clone(&store.key),
-    };
-    // A successor receives first: the disk may be what its predecessor hung on (F14).
-    let spool = if successor { None } else { Some(opener.open()?) };
-    let ties = Ties::default();
-    let spooler = Spooler {
-        worker,
-        geometry,
-        state: map_state()?,
-        spool,
-        opener,
-        core: config.spool_core(worker),
-        ties: ties.clone(),
-    };
-    let sockets: Arc<[OwnedFd]> = sockets.into();
-    let queues = Queues::default();
-    let running = Arc::new(AtomicBool::new(false));
-    let receiver = Receiver {
-        worker,
-        workers: config.worker_count(),
-        geometry,
-        state: state_fd.try_clone()?,
-        buffers,
-        ring,
-        sockets: Arc::clone(&sockets),
-        ports,
-        engine: config.media.engine,
-        core: config.worker_core(worker),
-        successor,
-        queues: queues.clone(),
-        stop: Arc::clone(stop),
-        running: Arc::clone(&running),
-    };
-    Ok(Seat {
-        worker,
-        geometry,
-        state,
-        sockets,
-        queues,
-        running,
-        receiver: receiver.spawn()?,
-        ties,
-        spooler: spooler.spawn()?,
-        lag: Lag::new(SystemClock.mono()),
-        seals: VecDeque::new(),
-    })
 }
 
 impl Desk {
@@ -671,38 +564,5 @@ impl Desk {
             }
         }
         result
-    }
-}
-
-impl Seat {
-    /// Its slots that were ever used, by the numbers that control knows.
-    fn held<'a>(&'a self, all: &'a [Seat]) -> impl Iterator<Item = HeldSlot> + 'a {
-        (0..self.geometry.slot_count).filter_map(move |number| {
-            let view = SlotView::new(&self.state, &self.geometry, number);
-            let slot = Slot(number * all.len() as u32 + u32::from(self.worker.0));
-            let (generation, stream, open) = (view.generation(), view.stream(), view.has(OPEN));
-            (generation.0 > 0).then_some(HeldSlot { slot, generation, stream, open })
-        })
-    }
-
-    fn stats(&self) -> WorkerStats {
-        let figures = self.ties.figures.lock().map(|figures| figures.clone()).unwrap_or_default();
-        let (engine, engine_reason) = self.queues.gauge.engine();
-        let counter = |counter: Counter| self.state.load(AT_COUNTERS + counter as usize * 8);
-        WorkerStats {
-            worker: self.worker,
-            counters: Counter::ALL.into_iter().map(counter).collect(),
-            tail: Position(self.state.load(AT_TAIL)),
-            durable: Position(self.state.load(AT_DURABLE)),
-            sealed: Position(self.state.load(AT_SEALED)),
-            ring_bytes: self.geometry.ring_bytes,
-            engine,
-            engine_reason,
-            captured_ns: self.queues.gauge.captured_ns(),
-            durable_ns: figures.durable_ns,
-            disk_error: figures.error,
-            disk_warning: figures.warning,
-            lag_ms: self.lag.ms(),
-        }
     }
 }

@@ -2,11 +2,14 @@
 //! links; each worker has a pinned thread that receives ([`receiver`]) and one that writes to disk
 //! ([`spooler`]). The threads meet in bounded queues; nobody waits for a full one.
 
+mod ahead;
 mod desk;
 mod health;
 mod lag;
 mod outbox;
 mod receiver;
+mod seat;
 mod spooler;
+mod stages;
 
 pub use desk::run;

@@ -7,20 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
+use super::ahead::{Ahead, Window};
+use super::stages::Stages;
 use crate::base::ids::WorkerId;
-use crate::base::ports::Region;
+use crate::base::ports::{Clock, Region};
 use crate::config::model;
 use crate::host::affinity;
 use crate::host::clock::{SystemClock, boot_id};
 use crate::host::engine::Engine;
-use crate::host::mapped::Mapped;
-use crate::plane::handoff::layout::{AT_TAIL, Geometry};
+use crate::host::mapped::{self, Mapped};
+use crate::plane::handoff::layout::Geometry;
 use crate::plane::handoff::queues::Queues;
 use crate::plane::worker::{self, End, Worker};
-
-/// Ring that a successor faults in before it receives; the rest follows packet by packet, from
-/// pages that exist already.
-const SUCCESSOR_BYTES: usize = 8 << 20;
 
 /// What the thread is given.
 pub(super) struct Receiver {
@@ -35,11 +33,23 @@ pub(super) struct Receiver {
     pub(super) ports: Vec<u16>,
     pub(super) engine: model::Engine,
     pub(super) core: Option<u16>,
+    pub(super) helper_core: Option<u16>,
     pub(super) successor: bool,
+    pub(super) stages: Stages,
     pub(super) queues: Queues,
     pub(super) stop: Arc<AtomicBool>,
     /// Set once the worker receives.
     pub(super) running: Arc<AtomicBool>,
+}
+
+type Built = Worker<Mapped, Mapped, Engine, SystemClock>;
+
+/// Which engine.
+enum Wanted {
+    /// The configured one.
+    Configured,
+    /// recvmmsg, because another one failed: why.
+    Instead(String),
 }
 
 impl Receiver {
@@ -55,42 +65,70 @@ impl Receiver {
         {
             tracing::warn!("cpu.rx: cannot pin worker {} to core {core}: {error}", self.worker.0);
         }
-        let mut successor = self.successor;
+        if !self.successor {
+            // The first one waits until the ring's memory is there: better no start than a ring
+            // that turns out to be missing in mid-call.
+            mapped::allocate(self.ring.as_fd(), 0, self.geometry.ring_bytes)?;
+        }
+        let mut stages = self.stages.clone();
+        stages.mark("thread", SystemClock.mono());
+        let mut wanted = Wanted::Configured;
         loop {
-            let worker = self.build(successor)?;
+            let (worker, _ahead) = match self.build(&wanted, &mut stages) {
+                Ok(built) => built,
+                Err(error) => {
+                    wanted = self.instead(&wanted, error)?;
+                    continue;
+                }
+            };
+            if let Some(line) = stages.line(self.worker, worker.beginning()) {
+                tracing::info!("{line}");
+            }
             self.running.store(true, Ordering::Release);
             match worker::run(worker, &self.stop) {
                 End::Stopped => return Ok(()),
-                End::Failed(error) => return Err(error),
+                End::Failed(error) => wanted = self.instead(&wanted, error)?,
                 // F05: the same thread starts again over the same memory; a buffer that did it
                 // twice is kept raw.
                 End::Panicked => {
                     tracing::error!("worker {} panicked and starts again", self.worker.0);
-                    successor = true;
                 }
             }
+            stages = Stages::of_thread(SystemClock.mono());
         }
     }
 
-    fn build(&self, successor: bool) -> io::Result<Worker<Mapped, Mapped, Engine, SystemClock>> {
+    /// The engine after one that failed: recvmmsg over the same buffers, where we may choose.
+    fn instead(&self, failed: &Wanted, error: io::Error) -> io::Result<Wanted> {
+        if self.engine != model::Engine::Auto || matches!(failed, Wanted::Instead(_)) {
+            return Err(error);
+        }
+        tracing::error!("worker {}: {error}; it goes on with recvmmsg", self.worker.0);
+        Ok(Wanted::Instead(error.to_string()))
+    }
+
+    fn build(&self, wanted: &Wanted, stages: &mut Stages) -> io::Result<(Built, Ahead)> {
         let state = Mapped::map(self.state.as_fd(), self.geometry.state_bytes())?;
         let ring = Mapped::map(self.ring.as_fd(), self.geometry.ring_bytes as usize)?;
         state.populate(0, state.bytes())?;
-        if successor {
-            let place = (state.load(AT_TAIL) % self.geometry.ring_bytes) as usize;
-            ring.populate(place, SUCCESSOR_BYTES)?;
-        } else {
-            ring.populate(0, ring.bytes())?;
-        }
+        let window = Window {
+            geometry: self.geometry,
+            state: Mapped::map(self.state.as_fd(), self.geometry.state_bytes())?,
+            pages: ring.pages(),
+            ring: self.ring.try_clone()?,
+            core: self.helper_core,
+        };
+        let ahead = window.begin()?;
         // Best effort: without the right to lock, `check` has said so (F75).
         let _ = state.lock();
-        let engine = Engine::choose(
-            self.engine,
-            self.buffers.as_fd(),
-            self.geometry.buffers_bytes(),
-            Arc::clone(&self.sockets),
-            self.ports.clone(),
-        )?;
+        stages.mark("memory", SystemClock.mono());
+        let memory = (self.buffers.as_fd(), self.geometry.buffers_bytes());
+        let (sockets, ports) = (Arc::clone(&self.sockets), self.ports.clone());
+        let engine = match wanted {
+            Wanted::Configured => Engine::choose(self.engine, memory, sockets, ports)?,
+            Wanted::Instead(why) => Engine::fall_back(memory, sockets, ports, why)?,
+        };
+        stages.mark("engine", SystemClock.mono());
         let rtp_ports: Vec<u16> = self.ports.iter().copied().step_by(2).collect();
         let setup = worker::Setup {
             worker: self.worker,
@@ -104,6 +142,6 @@ impl Receiver {
             queues: self.queues.clone(),
             boot: boot_id(),
         };
-        Worker::start(setup).map_err(io::Error::other)
+        Ok((Worker::start(setup).map_err(io::Error::other)?, ahead))
     }
 }

@@ -15,7 +15,7 @@ use crate::base::ports::{Clock, Region};
 use crate::host::affinity;
 use crate::host::clock::SystemClock;
 use crate::host::disk::HostDisk;
-use crate::host::mapped::Mapped;
+use crate::host::mapped::{Mapped, Pages};
 use crate::plane::handoff::layout::{AT_TAIL, Geometry};
 use crate::plane::handoff::slot::{OPEN, SlotView};
 use crate::plane::spool::{Check, Output, Spool, SpoolConfig, SpoolError};
@@ -80,8 +80,21 @@ impl Default for Ties {
     }
 }
 
-/// A worker's spool.
-pub(super) type HostSpool = Spool<Mapped, Mapped, HostDisk>;
+/// A worker's spool, with the pages of its own map of the ring.
+pub(super) struct HostSpool {
+    spool: Spool<Mapped, Mapped, HostDisk>,
+    pages: Pages,
+    /// Position up to which they have been given back.
+    released: u64,
+}
+
+impl HostSpool {
+    /// Gives back the pages of what is sealed: the map would else grow to the whole ring, and taking
+    /// that apart is time in which nobody receives when we are killed (F01).
+    fn release(&mut self) {
+        self.released = self.pages.release_between(self.released, self.spool.sealed().0);
+    }
+}
 
 /// What a spool is opened with.
 pub(super) struct Opener {
@@ -98,7 +111,9 @@ impl Opener {
         let ring = Mapped::map(self.ring.as_fd(), self.geometry.ring_bytes as usize)?;
         let state = Mapped::map(self.state.as_fd(), self.geometry.state_bytes())?;
         let (config, key) = (self.config.clone(), Arc::clone(&self.key));
-        Ok(Spool::open(config, ring, state, HostDisk, key, SystemClock.map())?)
+        let pages = ring.pages();
+        let spool = Spool::open(config, ring, state, HostDisk, key, SystemClock.map())?;
+        Ok(HostSpool { released: spool.sealed().0, spool, pages })
     }
 }
 
@@ -138,7 +153,7 @@ impl Spooler {
         {
             tracing::warn!("cpu.spool: cannot pin spool {} to core {core}: {error}", self.worker.0);
         }
-        let Some(mut spool) = self.opened() else { return };
+        let Some(mut opened) = self.opened() else { return };
         let clock = SystemClock;
         let mut look_at = clock.mono();
         let mut streams_open = self.streams_open();
@@ -149,29 +164,30 @@ impl Spooler {
                 match request {
                     Request::Salts(salts) => {
                         for (stream, salt) in salts {
-                            spool.set_salt(stream, salt);
+                            opened.spool.set_salt(stream, salt);
                         }
                     }
-                    Request::NoMoreSalts => spool.no_more_salts(),
-                    Request::Seal => spool.request_seal(),
+                    Request::NoMoreSalts => opened.spool.no_more_salts(),
+                    Request::Seal => opened.spool.request_seal(),
                     Request::Checked { root, passed } => {
-                        spool.checked(&root, passed, clock.mono());
+                        opened.spool.checked(&root, passed, clock.mono());
                     }
                 }
             }
             let now = clock.mono();
             if stopping.is_none() && self.ties.stop.load(Ordering::Acquire) {
-                spool.commit_now();
-                spool.request_seal();
+                opened.spool.commit_now();
+                opened.spool.request_seal();
                 stopping = Some(now);
             }
             if now >= look_at {
                 look_at = now.plus_ms(LOOK_MS);
                 streams_open = self.streams_open();
-                self.publish(&spool);
+                self.publish(&opened.spool);
+                opened.release();
             }
-            let turn = spool.turn(&clock, streams_open);
-            while let Some(output) = unsaid.take().or_else(|| spool.poll()) {
+            let turn = opened.spool.turn(&clock, streams_open);
+            while let Some(output) = unsaid.take().or_else(|| opened.spool.poll()) {
                 if let Output::Check(check) = output {
                     self.check(check);
                     continue;
@@ -182,9 +198,9 @@ impl Spooler {
                 }
             }
             if let Some(since) = stopping {
-                let durable = spool.durable().0 == self.state.load(AT_TAIL);
+                let durable = opened.spool.durable().0 == self.state.load(AT_TAIL);
                 let late = clock.mono() >= since.plus_ms(SEAL_AT_STOP_MS);
-                if durable && (late || spool.is_settled()) {
+                if durable && (late || opened.spool.is_settled()) {
                     return;
                 }
             }
@@ -251,7 +267,7 @@ impl Spooler {
         open as u32
     }
 
-    fn publish(&self, spool: &HostSpool) {
+    fn publish(&self, spool: &Spool<Mapped, Mapped, HostDisk>) {
         let histogram = spool.durable_ns();
         let durable_ns =
             [50.0, 99.0, 99.9, 100.0].map(|percent| histogram.value_at_percentile(percent));

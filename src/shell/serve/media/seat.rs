@@ -1,0 +1,225 @@
+//! One worker with its spool: what the command thread knows of both, and how they are started. The
+//! receiver first: a spool may have a whole ring to look through, and nobody waits for that with
+//! packets in the sockets (F01).
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use super::lag::Lag;
+use super::receiver::Receiver;
+use super::spooler::{Opener, Spooler, Ties};
+use super::stages::Stages;
+use crate::base::counter::Counter;
+use crate::base::ids::{Position, Slot, WorkerId};
+use crate::base::ports::{Clock, Region};
+use crate::config::model::Config;
+use crate::host::clock::SystemClock;
+use crate::host::mapped::Mapped;
+use crate::host::spare;
+use crate::host::volume::Volume;
+use crate::plane::handoff::frame::{HeldSlot, WorkerStats};
+use crate::plane::handoff::layout::{
+    self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
+};
+use crate::plane::handoff::queues::Queues;
+use crate::plane::handoff::slot::{OPEN, SlotView};
+use crate::plane::spool::SpoolConfig;
+use crate::shell::exit::Failure;
+use crate::shell::serve::link::{SlotPorts, WorkerMemory};
+use crate::store::evidence::SigningKey;
+use crate::store::log;
+
+/// What all seats of a process share.
+pub(super) struct Common<'a> {
+    pub(super) config: &'a Config,
+    pub(super) stages: Stages,
+    pub(super) key: Arc<SigningKey>,
+    pub(super) volume: Volume,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// A worker that receives, or is about to; its spool has yet to be opened.
+pub(super) struct Receiving {
+    worker: WorkerId,
+    geometry: Geometry,
+    state_fd: OwnedFd,
+    ring: OwnedFd,
+    sockets: Arc<[OwnedFd]>,
+    queues: Queues,
+    running: Arc<AtomicBool>,
+    receiver: JoinHandle<io::Result<()>>,
+    successor: bool,
+}
+
+/// See the module.
+pub(super) struct Seat {
+    pub(super) worker: WorkerId,
+    pub(super) geometry: Geometry,
+    pub(super) state: Mapped,
+    pub(super) sockets: Arc<[OwnedFd]>,
+    pub(super) queues: Queues,
+    pub(super) running: Arc<AtomicBool>,
+    pub(super) receiver: JoinHandle<io::Result<()>>,
+    pub(super) ties: Ties,
+    pub(super) spooler: JoinHandle<()>,
+    /// Age of what is not durable.
+    pub(super) lag: Lag,
+    /// Ids of `Seal` requests that this spool has yet to answer, oldest first.
+    pub(super) seals: VecDeque<u64>,
+}
+
+/// Sockets and their ports of each worker: slot n belongs to worker n mod workers.
+pub(super) fn by_worker(slots: Vec<SlotPorts>, workers: usize) -> Vec<(Vec<OwnedFd>, Vec<u16>)> {
+    let mut all: Vec<(Vec<OwnedFd>, Vec<u16>)> = (0..workers).map(|_| Default::default()).collect();
+    for SlotPorts { slot, address, sockets } in slots {
+        if let Some((rtp, rtcp)) = sockets {
+            let (fds, ports) = &mut all[slot.0 as usize % workers];
+            fds.extend([rtp, rtcp]);
+            ports.extend([address.port(), address.port() + 1]);
+        }
+    }
+    all
+}
+
+impl Receiving {
+    /// Starts the worker's thread over its memory; makes the state where nobody has yet.
+    pub(super) fn start(
+        memory: WorkerMemory,
+        (sockets, ports): (Vec<OwnedFd>, Vec<u16>),
+        common: &Common<'_>,
+    ) -> Result<Self, Failure> {
+        let WorkerMemory { worker, geometry, state: state_fd, buffers, ring } = memory;
+        let config = common.config;
+        let state = Mapped::map(state_fd.as_fd(), geometry.state_bytes())?;
+        // Whoever kept the memory, what stands in it says whether there was a predecessor.
+        let successor = state.load(AT_MAGIC) == MAGIC;
+        if !successor {
+            let places = spare::strict_places(&config.store.dir, &config.journal_dir())?;
+            let first = log::next_position(&places, &config.store.dir, worker)?;
+            // F06: what waits in the sockets is for streams that control has yet to name.
+            state.store(AT_HELD, 1);
+            layout::initialise(&state, worker.0, &geometry, first.0);
+        }
+        let sockets: Arc<[OwnedFd]> = sockets.into();
+        let queues = Queues::default();
+        let running = Arc::new(AtomicBool::new(false));
+        let receiver = Receiver {
+            worker,
+            workers: config.worker_count(),
+            geometry,
+            state: state_fd.try_clone()?,
+            buffers,
+            ring: ring.try_clone()?,
+            sockets: Arc::clone(&sockets),
+            ports,
+            engine: config.media.engine,
+            core: config.worker_core(worker),
+            helper_core: config.spool_core(worker),
+            successor,
+            stages: common.stages.clone(),
+            queues: queues.clone(),
+            stop: Arc::clone(&common.stop),
+            running: Arc::clone(&running),
+        };
+        let receiver = receiver.spawn()?;
+        Ok(Receiving {
+            worker,
+            geometry,
+            state_fd,
+            ring,
+            sockets,
+            queues,
+            running,
+            receiver,
+            successor,
+        })
+    }
+
+    /// Opens the files and starts the spool's thread.
+    pub(super) fn store(self, common: &Common<'_>) -> Result<Seat, Failure> {
+        let Receiving {
+            worker,
+            geometry,
+            state_fd,
+            ring,
+            sockets,
+            queues,
+            running,
+            receiver,
+            successor,
+        } = self;
+        let config = common.config;
+        let map_state = || Mapped::map(state_fd.as_fd(), geometry.state_bytes());
+        let id = uuid::Uuid::parse_str(&common.volume.id)?.into_bytes();
+        let opener = Opener {
+            config: SpoolConfig::new(&config.store, common.volume.spares.clone(), worker, id),
+            geometry,
+            state: state_fd.try_clone()?,
+            ring,
+            key: Arc::clone(&common.key),
+        };
+        // A successor waits for no disk: it may be what its predecessor hung on (F14).
+        let spool = if successor { None } else { Some(opener.open()?) };
+        let ties = Ties::default();
+        let spooler = Spooler {
+            worker,
+            geometry,
+            state: map_state()?,
+            spool,
+            opener,
+            core: config.spool_core(worker),
+            ties: ties.clone(),
+        };
+        let state = map_state()?;
+        Ok(Seat {
+            worker,
+            geometry,
+            state,
+            sockets,
+            queues,
+            running,
+            receiver,
+            ties,
+            spooler: spooler.spawn()?,
+            lag: Lag::new(SystemClock.mono()),
+            seals: VecDeque::new(),
+        })
+    }
+}
+
+impl Seat {
+    /// Its slots that were ever used, by the numbers that control knows.
+    pub(super) fn held<'a>(&'a self, all: &'a [Seat]) -> impl Iterator<Item = HeldSlot> + 'a {
+        (0..self.geometry.slot_count).filter_map(move |number| {
+            let view = SlotView::new(&self.state, &self.geometry, number);
+            let slot = Slot(number * all.len() as u32 + u32::from(self.worker.0));
+            let (generation, stream, open) = (view.generation(), view.stream(), view.has(OPEN));
+            (generation.0 > 0).then_some(HeldSlot { slot, generation, stream, open })
+        })
+    }
+
+    pub(super) fn stats(&self) -> WorkerStats {
+        let figures = self.ties.figures.lock().map(|figures| figures.clone()).unwrap_or_default();
+        let (engine, engine_reason) = self.queues.gauge.engine();
+        let counter = |counter: Counter| self.state.load(AT_COUNTERS + counter as usize * 8);
+        WorkerStats {
+            worker: self.worker,
+            counters: Counter::ALL.into_iter().map(counter).collect(),
+            tail: Position(self.state.load(AT_TAIL)),
+            durable: Position(self.state.load(AT_DURABLE)),
+            sealed: Position(self.state.load(AT_SEALED)),
+            ring_bytes: self.geometry.ring_bytes,
+            engine,
+            engine_reason,
+            captured_ns: self.queues.gauge.captured_ns(),
+            durable_ns: figures.durable_ns,
+            disk_error: figures.error,
+            disk_warning: figures.warning,
+            lag_ms: self.lag.ms(),
+        }
+    }
+}
