@@ -125,6 +125,7 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
         let pairs = std::mem::take(&mut sockets[usize::from(memory.worker.0)]);
         receiving.push(Receiving::start(memory, pairs, &common)?);
     }
+    receiving.iter().for_each(Receiving::wait);
     let seats: Result<Vec<_>, _> =
         receiving.into_iter().map(|receiving| receiving.store(&common)).collect();
     // A process ends with its threads; a role in a thread must end them itself.

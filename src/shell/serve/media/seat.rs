@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::lag::Lag;
 use super::receiver::Receiver;
@@ -137,6 +138,13 @@ impl Receiving {
             receiver,
             successor,
         })
+    }
+
+    /// Waits until it receives, or has failed: until then nothing else shall ask for the processor.
+    pub(super) fn wait(&self) {
+        while !self.running.load(Ordering::Acquire) && !self.receiver.is_finished() {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
     }
 
     /// Opens the files and starts the spool's thread.
