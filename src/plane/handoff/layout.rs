@@ -45,8 +45,6 @@ pub const AT_SPOOL_HEARTBEAT: usize = 512;
 /// Word: the receive buffer whose handling has begun, plus 1. After a kill only its packet may have
 /// been counted by halves.
 pub const AT_CURRENT: usize = 576;
-/// Word: panics while handling one buffer: buffer plus 1 (low 32 bits), count (high). F05.
-pub const AT_STRIKES: usize = 584;
 /// Word: not 0 while the worker must not receive yet: memory is fresh, and control has not named
 /// the streams that go on (F06).
 pub const AT_HELD: usize = 592;
@@ -56,6 +54,13 @@ pub const AT_CLOCK_AT: usize = 640;
 pub const AT_CLOCK_OFFSET: usize = 648;
 /// Words: the datagram account, one per `base::counter::Counter`.
 pub const AT_COUNTERS: usize = 1024;
+/// Words: panics while handling a buffer, four bits a buffer. F05.
+pub const AT_STRIKES: usize = 2048;
+/// Buffers in one of them.
+pub const STRIKES_PER_WORD: usize = 16;
+/// How many words.
+pub const STRIKES_WORDS: usize = BUFFER_COUNT as usize / STRIKES_PER_WORD;
+const _: () = assert!(AT_STRIKES + STRIKES_WORDS * 8 <= AT_INTENTS);
 /// Intent words.
 pub const AT_INTENTS: usize = 4096;
 /// Slots.

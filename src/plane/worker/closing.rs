@@ -30,6 +30,11 @@ impl Closing {
         self.waiting.push((close, now));
     }
 
+    /// Takes all of them out: whoever comes next carries them out.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Envelope> {
+        self.waiting.drain(..).map(|(close, _)| close)
+    }
+
     /// The next close that may be carried out. `drained`: the engine has nothing at hand that was
     /// not looked at.
     pub(super) fn next<S: Region, G: WritableRegion>(

@@ -67,6 +67,8 @@ pub(super) struct Core<S, G> {
     pub(super) dirty: Vec<bool>,
     /// Slots that failed authentication without pause: reported once.
     pub(super) failing: Vec<bool>,
+    /// The buffer being handled: to blame for a panic.
+    pub(super) touching: Option<u16>,
     pub(super) notices: Vec<Notice>,
     /// Both clocks of this turn.
     pub(super) now: ClockMap,
@@ -107,6 +109,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             derived_below: 0,
             dirty: vec![true; slot_count],
             failing: vec![false; slot_count],
+            touching: None,
             notices: Vec::with_capacity(NOTICES_MAX),
             now: ClockMap::default(),
             search_tries: TAGS_PER_TURN,

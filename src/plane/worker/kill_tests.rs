@@ -27,7 +27,7 @@ fn protected(context: &Context, ssrc: u32, index: u64) -> Vec<u8> {
 }
 
 /// Both streams open; the secure one has a source that is about to wrap.
-fn prepared(first: u64) -> (Machine, Context) {
+pub(super) fn prepared(first: u64) -> (Machine, Context) {
     let mut machine = Machine::new(first);
     let context = Context::new(SUITE, &master(SUITE, 1)).expect("key of the suite");
     let mut worker = machine.start();
@@ -45,7 +45,7 @@ fn prepared(first: u64) -> (Machine, Context) {
 }
 
 /// The batch under test: a wrap, a gap, a late packet, a replay, a forgery, a new SSRC, plain ones.
-fn send_batch(machine: &Machine, context: &Context) -> BTreeMap<(u64, u64), u32> {
+pub(super) fn send_batch(machine: &Machine, context: &Context) -> BTreeMap<(u64, u64), u32> {
     let mut wanted = BTreeMap::new();
     let secure = [65_534_u64, 65_536, 65_540, 65_535];
     for index in secure {
@@ -68,7 +68,12 @@ fn send_batch(machine: &Machine, context: &Context) -> BTreeMap<(u64, u64), u32>
 }
 
 /// What the ring holds must be what was sent, once each, as must the accounts of the sources.
-fn judge(machine: &Machine, first: u64, mut wanted: BTreeMap<(u64, u64), u32>, what: &str) {
+pub(super) fn judge(
+    machine: &Machine,
+    first: u64,
+    mut wanted: BTreeMap<(u64, u64), u32>,
+    what: &str,
+) {
     for (stream, indexes) in [(1, 65_530..65_534_u64), (101, 9..10)] {
         indexes.for_each(|index| *wanted.entry((stream, index)).or_default() += 1);
     }

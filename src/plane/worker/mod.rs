@@ -18,6 +18,7 @@ mod resume;
 mod run;
 mod search;
 mod state;
+mod strikes;
 mod turn;
 mod writer;
 
@@ -25,6 +26,8 @@ mod writer;
 mod kill_tests;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod panic_tests;
 #[cfg(test)]
 mod stream_tests;
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
-use super::turn::{Setup, Worker};
+use super::turn::{Setup, StartError, Worker};
 use crate::base::ids::{Generation, RsId, Slot, StreamId, WorkerId};
 use crate::base::limits::{BUFFER_BYTES, BUFFER_COUNT, TURN_PACKETS_MAX};
 use crate::base::ports::{Clock, Datagrams, Region, WritableRegion};
@@ -29,6 +29,9 @@ pub(super) const RTP_PORTS: [u16; 2] = [20_000, 20_002];
 /// Monotonic 0 is this wall time.
 const EPOCH: i64 = 1_767_225_600_000_000_000;
 
+/// What a poisonous payload ends with.
+pub(super) const POISON: &[u8] = b"poison!";
+
 /// Stores left before the process dies; all memories of one machine share it.
 pub(super) type Life = Rc<Cell<u64>>;
 
@@ -37,14 +40,27 @@ pub(super) type Life = Rc<Cell<u64>>;
 pub(super) struct Memory {
     bytes: Rc<RefCell<Vec<u8>>>,
     life: Life,
+    bomb: Bomb,
 }
 
+/// Stores left before a store panics; `u64::MAX`: none does.
+pub(super) type Bomb = Rc<Cell<u64>>;
+
 impl Memory {
-    fn new(bytes: usize, life: &Life) -> Self {
-        Memory { bytes: Rc::new(RefCell::new(vec![0; bytes])), life: life.clone() }
+    fn new(bytes: usize, life: &Life, bomb: &Bomb) -> Self {
+        let bytes = Rc::new(RefCell::new(vec![0; bytes]));
+        Memory { bytes, life: life.clone(), bomb: bomb.clone() }
     }
 
     fn live(&self) -> bool {
+        match self.bomb.get() {
+            u64::MAX => {}
+            0 => {
+                self.bomb.set(u64::MAX);
+                panic!("the bomb");
+            }
+            stores => self.bomb.set(stores - 1),
+        }
         let left = self.life.get();
         self.life.set(left.saturating_sub(1));
         left > 0
@@ -116,6 +132,7 @@ pub(super) struct FakeEngine {
     buffers: Memory,
     network: Network,
     free: VecDeque<u16>,
+    poison: Rc<Cell<Option<u64>>>,
 }
 
 impl Datagrams for FakeEngine {
@@ -174,7 +191,17 @@ impl Datagrams for FakeEngine {
     fn look<R>(&self, buffer: u16, view: impl FnOnce(&[u8]) -> R) -> R {
         let at = usize::from(buffer) * BUFFER_BYTES;
         let copy = self.buffers.bytes.borrow()[at..at + BUFFER_BYTES].to_vec();
-        view(&copy)
+        let payload = datagram::read(&copy).map_or(&[][..], |datagram| datagram.payload);
+        // A poisonous datagram panics at some store while it is looked at, each time anew.
+        let fuse = self.poison.get().filter(|_| payload.ends_with(POISON));
+        if let Some(stores) = fuse {
+            self.buffers.bomb.set(stores);
+        }
+        let result = view(&copy);
+        if fuse.is_some() {
+            self.buffers.bomb.set(u64::MAX);
+        }
+        result
     }
 
     #[cfg(feature = "faults")]
@@ -220,6 +247,9 @@ pub(super) struct Machine {
     buffers: Memory,
     ring: Memory,
     pub(super) network: Network,
+    pub(super) bomb: Bomb,
+    /// At which store, counted while it is looked at, a poisonous datagram panics.
+    pub(super) poison: Rc<Cell<Option<u64>>>,
     clock: FakeClock,
     pub(super) queues: Queues,
     next_id: u64,
@@ -243,13 +273,16 @@ impl Machine {
     /// Fresh memory; records begin at `first`, so that a test may start next to the ring's end.
     pub(super) fn new(first: u64) -> Self {
         let life = Rc::new(Cell::new(u64::MAX));
-        let state = Memory::new(GEOMETRY.state_bytes(), &life);
+        let bomb = Rc::new(Cell::new(u64::MAX));
+        let state = Memory::new(GEOMETRY.state_bytes(), &life, &bomb);
         layout::initialise(&state, 0, &GEOMETRY, first);
         Machine {
             state,
-            buffers: Memory::new(GEOMETRY.buffers_bytes(), &life),
-            ring: Memory::new(GEOMETRY.ring_bytes as usize, &life),
+            buffers: Memory::new(GEOMETRY.buffers_bytes(), &life, &bomb),
+            ring: Memory::new(GEOMETRY.ring_bytes as usize, &life, &bomb),
             network: Network::default(),
+            bomb,
+            poison: Rc::default(),
             clock: FakeClock(Rc::new(Cell::new(5_000_000_000))),
             queues: Queues::default(),
             next_id: 1,
@@ -265,6 +298,11 @@ impl Machine {
 
     /// As [`Self::start`], under the life that is left.
     pub(super) fn try_start(&self) -> TestWorker {
+        self.go().expect("the layout is ours")
+    }
+
+    /// As [`Self::try_start`], where the start itself may fail.
+    pub(super) fn go(&self) -> Result<TestWorker, StartError> {
         self.state.store(AT_INCARNATION, self.state.load(AT_INCARNATION) + 1);
         Worker::start(Setup {
             worker: WorkerId(0),
@@ -277,18 +315,20 @@ impl Machine {
                 buffers: self.buffers.clone(),
                 network: self.network.clone(),
                 free: VecDeque::new(),
+                poison: self.poison.clone(),
             },
             clock: self.clock.clone(),
             queues: self.queues.clone(),
             boot: "boot".to_owned(),
         })
-        .expect("the layout is ours")
     }
 
     /// A copy of everything shared, with its own life: the same instant, to be killed differently.
     pub(super) fn fork(&self) -> Self {
         let life = Rc::new(Cell::new(u64::MAX));
+        let bomb = Rc::new(Cell::new(u64::MAX));
         let copy = |memory: &Memory| Memory {
+            bomb: bomb.clone(),
             bytes: Rc::new(RefCell::new(memory.bytes.borrow().clone())),
             life: life.clone(),
         };
@@ -297,6 +337,8 @@ impl Machine {
             buffers: copy(&self.buffers),
             ring: copy(&self.ring),
             network: Rc::new(RefCell::new(self.network.borrow().clone())),
+            bomb,
+            poison: Rc::new(Cell::new(self.poison.get())),
             clock: FakeClock(Rc::new(Cell::new(self.clock.0.get()))),
             queues: Queues::default(),
             next_id: self.next_id,

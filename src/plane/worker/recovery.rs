@@ -6,6 +6,7 @@ use super::core::Core;
 use super::intake::{Packet, counted};
 use super::keys::Protection;
 use super::state::{BufferState, classify};
+use super::strikes::Trust;
 use crate::base::counter::Counter;
 use crate::base::faults::fault;
 use crate::base::ids::{Index, SourceId};
@@ -13,15 +14,12 @@ use crate::base::limits::{BUFFER_COUNT, SOURCES_PER_STREAM};
 use crate::base::ports::{Datagrams, Region, WritableRegion};
 use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::datagram;
-use crate::plane::handoff::layout::{AT_CURRENT, AT_INTENTS, AT_STRIKES, AT_TAIL, INTENT_NONE};
+use crate::plane::handoff::layout::{AT_CURRENT, AT_INTENTS, AT_TAIL, INTENT_NONE};
 use crate::store::record::{
     self, FLAG_AUTHENTICATED, HEADER_BYTES, PAYLOAD_BYTES_MAX, RecordKind, RecordMeta, record_bytes,
 };
 use crate::wire::rtp::{Header, Kind, classify as kind_of};
 use crate::wire::seq;
-
-/// A buffer whose handling panicked so often is stored raw (F05).
-const STRIKES_MAX: u64 = 2;
 
 /// What an uncommitted record says about the packet that it was made of.
 #[derive(Clone, Copy)]
@@ -48,9 +46,15 @@ where
     let tail = core.state.load(AT_TAIL);
     let mut found = Vec::new();
     for buffer in 0..BUFFER_COUNT {
+        core.touching = Some(buffer);
         let intent = core.state.load(AT_INTENTS + usize::from(buffer) * 8);
         let accepted = match classify(engine.head(buffer), intent, tail) {
             BufferState::Free | BufferState::Committed => continue,
+            // Nothing is read of what panicked again and again.
+            _ if core.trust(buffer) != Trust::Handle => {
+                found.push(Found { buffer, stamp: Wall::default(), accepted: None });
+                continue;
+            }
             BufferState::Filled => None,
             // Read before anything is appended: the new records go where the old ones stand.
             BufferState::Accepted { position } => Some(engine.look(buffer, |bytes| {
@@ -68,31 +72,44 @@ where
     // accepted are complete. Finish it before another one becomes the current one.
     let current = core.state.load(AT_CURRENT);
     for one in found.iter().filter(|one| u64::from(one.buffer) + 1 == current) {
+        core.touching = Some(one.buffer);
         if let Some(hint) = one.accepted {
             engine.look(one.buffer, |bytes| core.complete(one.buffer, bytes, hint));
         }
     }
+    core.touching = None;
     core.announce_lost(tail);
     // The kernel's stamp keeps the order within a socket, and so within a flow.
     found.sort_by_key(|one| (one.stamp, one.buffer));
     for one in &found {
+        core.touching = Some(one.buffer);
         let counter = match one.accepted {
             Some(hint) => {
                 engine.look(one.buffer, |bytes| core.append_again(one.buffer, bytes, hint))
             }
             None => {
                 core.state.store(AT_CURRENT, u64::from(one.buffer) + 1);
-                engine.look(one.buffer, |bytes| match core.strikes(one.buffer) {
-                    0..STRIKES_MAX => core.handle(one.buffer, bytes),
-                    _ => core.poison(one.buffer, bytes),
+                engine.look(one.buffer, |bytes| match core.trust(one.buffer) {
+                    Trust::Handle => core.handle(one.buffer, bytes),
+                    Trust::Poison => core.poison(one.buffer, bytes),
+                    Trust::Hopeless => Counter::Poison,
                 })
             }
         };
         core.count(counter);
         fault!("worker.in_recovery_append");
     }
+    core.touching = None;
     let now = core.now.mono;
     core.commit(now);
+    // Not before: a recovery that panics at the next one stores this one again.
+    for one in found.iter().filter(|one| core.trust(one.buffer) == Trust::Poison) {
+        engine.look(one.buffer, |bytes| {
+            if let Ok(packet) = core.packet(one.buffer, bytes) {
+                core.slot(packet.slot).count(Counter::Poison);
+            }
+        });
+    }
     for buffer in 0..BUFFER_COUNT {
         if engine.head(buffer) != 0 {
             engine.clear(buffer);
@@ -100,7 +117,7 @@ where
         }
         core.state.store(AT_INTENTS + usize::from(buffer) * 8, INTENT_NONE);
     }
-    core.state.store(AT_STRIKES, 0);
+    core.forget_strikes();
     core.state.store(AT_CURRENT, 0);
     found.len() as u32
 }
@@ -123,11 +140,6 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             arrival: meta.arrival,
             flags: meta.flags,
         })
-    }
-
-    fn strikes(&self, buffer: u16) -> u64 {
-        let word = self.state.load(AT_STRIKES);
-        if word & 0xffff_ffff == u64::from(buffer) + 1 { word >> 32 } else { 0 }
     }
 
     fn accepted_packet<'a>(
@@ -258,10 +270,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
     fn poison(&mut self, buffer: u16, bytes: &[u8]) -> Counter {
         let Ok(packet) = self.packet(buffer, bytes) else { return Counter::Malformed };
         let meta: RecordMeta = self.meta(&packet, RecordKind::Poison, 0, Index(0), 0);
-        self.slot(packet.slot).count(Counter::Poison);
-        match self.writer.append(&meta, packet.datagram.payload) {
-            Some(_) => Counter::Poison,
-            None => Counter::RingFull,
+        if self.writer.append(&meta, packet.datagram.payload).is_none() {
+            return Counter::RingFull;
         }
+        Counter::Poison
     }
 }

@@ -34,9 +34,13 @@ where
         match catch_unwind(AssertUnwindSafe(|| worker.turn())) {
             Ok(Ok(_)) if last => return End::Stopped,
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return End::Failed(error),
+            Ok(Err(error)) => {
+                worker.leave();
+                return End::Failed(error);
+            }
             Err(_) => {
                 worker.strike();
+                worker.leave();
                 return End::Panicked;
             }
         }

@@ -1,20 +1,21 @@
 //! The worker and its turn: take, process, commit, give back; then commands, then what is due.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::closing::Closing;
 use super::core::{Core, NOTICES_MAX};
 use super::recovery::recover;
 use super::search::TAGS_PER_TURN;
 use crate::base::faults::{fault, fault_io, faulty};
-use crate::base::ids::{StreamId, WorkerId};
+use crate::base::ids::{Generation, Slot, StreamId, WorkerId};
 use crate::base::limits::{TURN_COMMANDS_MAX, TURN_PACKETS_MAX, TURN_WAIT_MS};
 use crate::base::ports::{Clock, Datagrams, Region, WritableRegion};
 use crate::base::time::Mono;
-use crate::plane::handoff::frame::{Envelope, Frame};
+use crate::plane::handoff::frame::{Envelope, Frame, Refusal};
 use crate::plane::handoff::layout::{
-    self, AT_CURRENT, AT_HEARTBEAT, AT_HELD, AT_INCARNATION, AT_INTENTS, AT_STRIKES, Geometry,
-    INTENT_NONE, LayoutError,
+    self, AT_CURRENT, AT_HEARTBEAT, AT_HELD, AT_INCARNATION, AT_INTENTS, Geometry, INTENT_NONE,
+    LayoutError,
 };
 use crate::plane::handoff::queues::{HostSample, Queues};
 use crate::store::event::Event;
@@ -99,7 +100,12 @@ where
         let mut core = Core::new(worker, workers, geometry, state, ring, rtp_ports);
         core.now = clock.map();
         let derived = clock.mono();
-        let recovered = recover(&mut engine, &mut core);
+        // What is private is dropped after a panic, what is shared the kill protocol covers.
+        let recovered = catch_unwind(AssertUnwindSafe(|| recover(&mut engine, &mut core)));
+        let recovered = recovered.map_err(|_| {
+            core.strike();
+            StartError::Panicked
+        })?;
         let started = Event::Started {
             incarnation: core.state.load(AT_INCARNATION),
             engine: engine.name().to_owned(),
@@ -183,6 +189,7 @@ where
                 continue;
             }
             core.state.store(AT_CURRENT, u64::from(buffer) + 1);
+            core.touching = Some(buffer);
             let counter = engine.look(buffer, |bytes| core.handle(buffer, bytes));
             core.count(counter);
             #[cfg(feature = "faults")]
@@ -190,6 +197,7 @@ where
                 core.spoil(engine, buffer, counter);
             }
         }
+        core.touching = None;
         if faulty!("worker.offer_before_publish") {
             give_back(engine, core, taken);
             fault!("worker.before_tail");
@@ -213,11 +221,7 @@ where
                 self.closing.hold(command, self.core.now.mono);
                 continue;
             }
-            fault!("worker.in_command");
-            let answer = self.core.command(&self.engine, command);
-            fault!("worker.after_command");
-            let pushed = self.queues.answers.push(answer);
-            assert!(pushed.is_ok(), "only this worker fills the queue, and it had room");
+            self.carry_out(command);
         }
     }
 
@@ -227,11 +231,27 @@ where
         while self.queues.answers.len() < self.queues.answers.capacity()
             && let Some(command) = self.closing.next(&self.core, &self.engine, drained)
         {
+            self.carry_out(command);
+        }
+    }
+
+    fn carry_out(&mut self, command: Envelope) {
+        let refusal = refused_for(&command);
+        let done = catch_unwind(AssertUnwindSafe(|| {
             fault!("worker.in_command");
             let answer = self.core.command(&self.engine, command);
             fault!("worker.after_command");
-            let pushed = self.queues.answers.push(answer);
-            assert!(pushed.is_ok(), "only this worker fills the queue, and it had room");
+            answer
+        }));
+        // F05: whoever asked hears no, so that a command which panics is not asked for ever.
+        let (answer, panic) = match done {
+            Ok(answer) => (answer, None),
+            Err(panic) => (refusal, Some(panic)),
+        };
+        let pushed = self.queues.answers.push(answer);
+        assert!(pushed.is_ok(), "only this worker fills the queue, and it had room");
+        if let Some(panic) = panic {
+            resume_unwind(panic);
         }
     }
 
@@ -262,10 +282,15 @@ where
     /// Notes that a turn panicked, so that a buffer which does it again is kept raw (F05). The
     /// worker must then be dropped: its successor scans the buffers.
     pub fn strike(&self) {
-        let current = self.core.state.load(AT_CURRENT);
-        let before = self.core.state.load(AT_STRIKES);
-        let count = if before & 0xffff_ffff == current { before >> 32 } else { 0 };
-        self.core.state.store(AT_STRIKES, current | (count + 1) << 32);
+        self.core.strike();
+    }
+
+    /// Puts commands that wait in private back into the queue, for whoever comes next. What does not
+    /// fit is asked for again, as after a death.
+    pub fn leave(&mut self) {
+        for command in self.closing.take() {
+            let _ = self.queues.commands.push(command);
+        }
     }
 }
 
@@ -295,12 +320,28 @@ where
     engine.publish();
 }
 
+/// The answer to a command that could not be done.
+fn refused_for(command: &Envelope) -> Envelope {
+    let (slot, generation) = match &command.frame {
+        Frame::Open(stream) | Frame::Update { stream, .. } => (stream.slot, stream.generation),
+        Frame::Resume(past) => (past.open.slot, past.open.generation),
+        Frame::Close { slot, generation, .. } => (*slot, *generation),
+        Frame::Note { slot, .. } => (*slot, Generation(0)),
+        _ => (Slot(0), Generation(0)),
+    };
+    let frame = Frame::Refused { slot, generation, why: Refusal::NotReady };
+    Envelope { id: command.id, fds: 0, frame }
+}
+
 /// Why a worker cannot take over.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The shared memory is not what this binary expects.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The recovery panicked; the buffer being looked at is marked (F05). The next start goes further.
+    #[error("the recovery panicked")]
+    Panicked,
     /// The engine could not be armed.
     #[error("receive engine: {0}")]
     Engine(#[from] io::Error),

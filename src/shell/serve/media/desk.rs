@@ -15,6 +15,7 @@ use super::outbox::Outbox;
 use super::seat::{self, Common, Receiving, Seat};
 use super::spooler::Request;
 use super::stages::Stages;
+use crate::base::faults::fault;
 use crate::base::ids::{Generation, Slot, StreamId};
 use crate::base::limits::FRAME_HELD_MAX;
 use crate::base::ports::{Clock, Entropy, Region};
@@ -175,6 +176,7 @@ impl Desk {
         let (mut report_at, mut second_at) = (now, now);
         loop {
             self.wait()?;
+            fault!("media.turn");
             if self.hear_keeper()? {
                 let stats: Vec<_> = self.seats.iter().map(Seat::stats).collect();
                 tracing::info!("{}", self.health.line_now(SystemClock.mono(), &stats, self.now()));
@@ -182,10 +184,10 @@ impl Desk {
             }
             self.hear_control();
             self.collect();
-            if self.seats.iter().any(|seat| seat.receiver.is_finished()) {
-                // The engine or the memory failed: end, so that keeper starts the next one.
+            if self.seats.iter().any(Seat::has_ended) {
+                // The engine or the memory failed, or a spool panicked: end, so that keeper starts the next one.
                 self.end()?;
-                return Err(Failure::new(Exit::Io, "a worker ended unasked"));
+                return Err(Failure::new(Exit::Io, "a worker or a spool ended unasked"));
             }
             if !self.ready && self.seats.iter().all(|seat| seat.running.load(Ordering::Acquire)) {
                 self.ready = true;

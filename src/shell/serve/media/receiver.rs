@@ -18,7 +18,7 @@ use crate::host::engine::Engine;
 use crate::host::mapped::{self, Mapped};
 use crate::plane::handoff::layout::Geometry;
 use crate::plane::handoff::queues::Queues;
-use crate::plane::worker::{self, End, Worker};
+use crate::plane::worker::{self, End, StartError, Worker};
 
 /// What the thread is given.
 pub(super) struct Receiver {
@@ -41,6 +41,11 @@ pub(super) struct Receiver {
     /// Set once the worker receives.
     pub(super) running: Arc<AtomicBool>,
 }
+
+/// So many panics in a row, each within a second of the one before, are none of one datagram's: two
+/// blame it, one more each for a second and a third one of the same batch, and some to spare.
+const PANICS_MAX: u32 = 12;
+const CALM_NS: u64 = 1_000_000_000;
 
 type Built = Worker<Mapped, Mapped, Engine, SystemClock>;
 
@@ -72,15 +77,22 @@ impl Receiver {
         }
         let mut stages = self.stages.clone();
         stages.mark("thread", SystemClock.mono());
-        let mut wanted = Wanted::Configured;
+        let (mut wanted, mut panics) = (Wanted::Configured, 0);
         loop {
             let (worker, _ahead) = match self.build(&wanted, &mut stages) {
                 Ok(built) => built,
-                Err(error) => {
+                Err(StartError::Engine(error)) => {
                     wanted = self.instead(&wanted, error)?;
                     continue;
                 }
+                Err(StartError::Panicked) if panics < PANICS_MAX => {
+                    panics += 1;
+                    tracing::error!("worker {} panicked in its recovery", self.worker.0);
+                    continue;
+                }
+                Err(error) => return Err(io::Error::other(error)),
             };
+            let began = SystemClock.mono();
             if let Some(line) = stages.line(self.worker, worker.beginning()) {
                 tracing::info!("{line}");
             }
@@ -92,6 +104,11 @@ impl Receiver {
                 // twice is kept raw.
                 End::Panicked => {
                     tracing::error!("worker {} panicked and starts again", self.worker.0);
+                    let calm = SystemClock.mono().since(began) > CALM_NS;
+                    panics = if calm { 1 } else { panics + 1 };
+                    if panics > PANICS_MAX {
+                        return Err(io::Error::other("a worker panics again and again"));
+                    }
                 }
             }
             stages = Stages::of_thread(SystemClock.mono());
@@ -107,7 +124,7 @@ impl Receiver {
         Ok(Wanted::Instead(error.to_string()))
     }
 
-    fn build(&self, wanted: &Wanted, stages: &mut Stages) -> io::Result<(Built, Ahead)> {
+    fn build(&self, wanted: &Wanted, stages: &mut Stages) -> Result<(Built, Ahead), StartError> {
         let state = Mapped::map(self.state.as_fd(), self.geometry.state_bytes())?;
         let ring = Mapped::map(self.ring.as_fd(), self.geometry.ring_bytes as usize)?;
         state.populate(0, state.bytes())?;
@@ -142,6 +159,6 @@ impl Receiver {
             queues: self.queues.clone(),
             boot: boot_id(),
         };
-        Ok((Worker::start(setup).map_err(io::Error::other)?, ahead))
+        Ok((Worker::start(setup)?, ahead))
     }
 }

@@ -200,6 +200,11 @@ impl Receiving {
 }
 
 impl Seat {
+    /// Whether one of its threads has ended, which neither does by itself.
+    pub(super) fn has_ended(&self) -> bool {
+        self.receiver.is_finished() || self.spooler.is_finished()
+    }
+
     /// Its slots that were ever used, by the numbers that control knows.
     pub(super) fn held<'a>(&'a self, all: &'a [Seat]) -> impl Iterator<Item = HeldSlot> + 'a {
         (0..self.geometry.slot_count).filter_map(move |number| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::base::faults::fault;
 use crate::base::ids::{StreamId, WorkerId};
 use crate::base::ports::{Clock, Region};
 use crate::host::affinity;
@@ -160,6 +161,7 @@ impl Spooler {
         let mut unsaid = None;
         let mut stopping = None;
         loop {
+            fault!("spool.turn");
             while let Some(request) = self.ties.requests.pop() {
                 match request {
                     Request::Salts(salts) => {
