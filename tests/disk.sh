@@ -30,7 +30,8 @@ if [ -z "${FLOORTAPE:-}" ]; then
 fi
 floortape=$(realpath "$FLOORTAPE")
 streams=${STREAMS:-500}
-port_base=${PORT_BASE:-48000}
+port_base=${PORT_BASE:-28000}
+ports=${PORTS:-$((port_base + 2))-$((port_base + 1401))}
 sip=127.0.0.1:$port_base
 dir=$(mktemp -d "${TMPDIR:-/tmp}/floortape-disk.XXXXXX")
 keeper= passed=0 failed=0
@@ -63,10 +64,10 @@ serve() { # settings…
     local words=()
     for word in "$@"; do words+=(--set "$word"); done
     "$floortape" serve --set "sip.udp=[\"$sip\"]" --set "sip.tcp=[\"$sip\"]" \
-        --set "media.ports=$((port_base + 2))-$((port_base + 999))" --set media.streams_max=$streams_max \
+        --set "media.ports=$ports" --set media.streams_max=$streams_max \
         "${words[@]}" 2>"$dir/serve.log" &
     keeper=$!
-    await "the ready line" 100 grep -q '^ready' "$dir/serve.log"
+    await "the ready line" 100 log_says "^ready"
 }
 await() { # what tenths command…
     local what=$1 tenths=$2; shift 2
@@ -84,7 +85,7 @@ answer() { # the exit code of a call of one packet: 0 recorded, 75 refused with 
         >/dev/null 2>>"$dir/call.log"
     echo $?
 }
-log_says() { grep -q -- "$1" "$dir/serve.log"; }
+log_says() { grep -q -- "$1" "$dir/serve.log" 2>/dev/null; }
 answers() { [ "$(answer)" = "$1" ]; }
 expect() { # what command…
     local what=$1; shift
@@ -164,22 +165,23 @@ case_journal() {
     tail -1 "$dir/checked" >&2
     expect "the call is whole" grep -q '"missing": 0, "twice": 0, "unequal": 0' "$dir/checked"
 }
-settled() { ! "$floortape" ls --json --store "$1" | grep -q '"state":"open"\|"state":"live"'; }
+settled() { ! "$floortape" ls --json --store "$1" | grep '"state":"open"\|"state":"live"' >/dev/null; }
 
 # F11: the store's disk fills up under the calls: the spare folder takes what comes.
 case_full() {
     disk store 400
     disk spare 2000
     serve "store.dir=$dir/store/s" "store.spare_dir=$dir/spare/s" store.reserve_minutes=0
-    call "$streams" 25
+    call "$streams" 12
     await "the calls" 100 log_says "recording, 2 streams"
-    sleep 4
+    sleep 3
     dd if=/dev/zero of="$dir/store/fill" bs=1M status=none 2>/dev/null
     wait "$caller"
     expect "the calls were taken and recorded" test $? = 0
+    # The log had its room already; what needs more is the segment.
+    await "sealed" 200 settled "$dir/store/s"
     expect "the alarm" log_says "goes on in $dir/spare/s"
     expect "segments in the spare folder" ls "$dir"/spare/s/segments/*.seg >/dev/null
-    await "sealed" 200 settled "$dir/store/s"
     stop
     judge "$dir/store/s"
 }
@@ -189,9 +191,9 @@ case_ro() {
     disk store 2000
     disk spare 2000
     serve "store.dir=$dir/store/s" "store.spare_dir=$dir/spare/s" store.reserve_minutes=5
-    call "$streams" 20
+    call "$streams" 12
     await "the calls" 100 log_says "recording, 2 streams"
-    sleep 4
+    sleep 3
     # Files open for writing forbid an ordinary remount; this is what an error of the disk does.
     mount -o remount,abort "$dir/store" 2>/dev/null ||
         echo 1 >"/sys/fs/ext4/$(basename "$(findmnt -no SOURCE "$dir/store")")/trigger_fs_error"
@@ -210,9 +212,9 @@ case_unmount() {
     disk spare 2000
     serve "store.dir=$dir/store/s" "store.spare_dir=$dir/spare/s" store.require_mount=true \
         store.reserve_minutes=5
-    call "$streams" 20
+    call "$streams" 12
     await "the calls" 100 log_says "recording, 2 streams"
-    sleep 4
+    sleep 3
     umount -l "$dir/store"
     wait "$caller"
     expect "the calls were recorded" test $? = 0
@@ -235,7 +237,7 @@ case_stall() {
     local undisturbed=$measured
     unmount_all
     rm -rf "${dir:?}"/*
-    measure "$stall" 10 || return 1
+    measure "$stall" 4 || return 1
     awk -v before="$undisturbed" -v during="$measured" 'BEGIN {
         printf "append (wire→captured) p99.9: undisturbed %.2f ms, with the stall %.2f ms: %.2f times\n",
             before, during, during / before }'
@@ -246,9 +248,9 @@ case_stall() {
 measure() { # stall seconds: p99.9 of a run's appends in $measured
     disk store 3000
     serve "store.dir=$dir/store/s" store.ring_seconds=90 store.reserve_minutes=1 || return 1
-    call "$streams" $(($1 + $2 + 8))
+    call "$streams" $(($1 + $2 + 4))
     await "the calls" 100 log_says "recording, 2 streams"
-    sleep 5
+    sleep 3
     if [ "$1" != 0 ]; then
         fsfreeze -f "$dir/store"
         sleep "$1"
@@ -260,7 +262,7 @@ measure() { # stall seconds: p99.9 of a run's appends in $measured
     stop
     measured=$(grep 'health: ' "$dir/serve.log" | tail -1 |
         sed -n 's/.*wire→captured p50 [0-9.]* p99 [0-9.]* p99.9 \([0-9.]*\) .*/\1/p')
-    judge "$dir/store/s"
+    [ "$1" = 0 ] || judge "$dir/store/s"
 }
 
 for name in $cases; do run "$name"; done
