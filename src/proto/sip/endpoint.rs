@@ -318,6 +318,7 @@ impl Endpoint {
         match server.expire(now) {
             Due::Nothing => {}
             Due::Repeat => self.repeat_answer(txn),
+            Due::Trying => self.send_answer(txn, &Reply::new(100)),
             Due::End => return self.remove_server(txn),
             Due::EndUnacked => {
                 let dialog = server.dialog;

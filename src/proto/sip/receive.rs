@@ -4,7 +4,7 @@ use super::endpoint::Endpoint;
 use super::event::{DialogId, IncomingRequest, Output, Reply, TxnId};
 use super::server::{ServerTxn, State, match_key, merge_key};
 use super::target::Hop;
-use super::timer::Deadlines;
+use super::timer::{Deadlines, TRYING_MS};
 use crate::base::limits::SIP_TRANSACTIONS_MAX;
 use crate::base::time::Mono;
 use crate::wire::sip::{CSeq, Echo, Message, Via, print_response};
@@ -74,7 +74,7 @@ impl Endpoint {
             let wait = ("Retry-After".to_owned(), self.config.retry_after_s.to_string());
             return self.refuse(hop, &message, 503, &[wait]);
         }
-        self.admit(hop, message, via, (key, merge), dialog, &cseq);
+        self.admit(now, hop, message, via, (key, merge), dialog, &cseq);
     }
 
     /// Finds the dialog of a request, or the reason to refuse it.
@@ -123,8 +123,10 @@ impl Endpoint {
     }
 
     /// Opens a server transaction and hands the request to control.
+    #[expect(clippy::too_many_arguments, reason = "all parts of one arrival, taken apart once")]
     fn admit(
         &mut self,
+        now: Mono,
         hop: Hop,
         message: Message,
         via: Via,
@@ -163,12 +165,24 @@ impl Endpoint {
             }
         }
         if cseq.method == "INVITE" {
-            // Control will take longer than 200 ms to persist (RFC 3261 §17.2.1).
-            self.send_answer(txn, &Reply::new(100));
+            // A 100 ends the peer's retransmissions (RFC 3261 §17.1.1.2): what dies between it and
+            // the final answer is never asked for again. Over UDP it therefore waits for the 200 ms
+            // that §17.2.1 allows; a peer on a stream sees the connection fall.
+            match hop.conn {
+                Some(_) => self.send_answer(txn, &Reply::new(100)),
+                None => self.trying_later(now, txn),
+            }
         }
         let (Hop { local, peer, .. }, transport) = (hop, hop.transport());
         let request = IncomingRequest { txn, dialog, message, peer, local, transport };
         self.out.push_back(Output::Request(request));
+    }
+
+    fn trying_later(&mut self, now: Mono, txn: TxnId) {
+        if let Some(server) = self.servers.get_mut(&txn) {
+            server.deadlines.again = Some(now.plus_ms(TRYING_MS));
+        }
+        self.arm_server(txn);
     }
 
     /// A retransmission: the last response again, over the way it came.

@@ -81,6 +81,8 @@ pub(super) enum Due {
     Nothing,
     /// Send the last response again.
     Repeat,
+    /// Send 100: the final response takes longer.
+    Trying,
     /// Forget the transaction.
     End,
     /// Forget it and say that no ACK came.
@@ -139,6 +141,12 @@ impl ServerTxn {
         if self.deadlines.ended(now) {
             let unacked = self.state == State::Accepted && !self.acked;
             return if unacked { Due::EndUnacked } else { Due::End };
+        }
+        if self.state == State::Proceeding {
+            return match self.deadlines.again.take_if(|due| *due <= now) {
+                Some(_) => Due::Trying,
+                None => Due::Nothing,
+            };
         }
         if self.deadlines.repeat(now, T2_MS) { Due::Repeat } else { Due::Nothing }
     }

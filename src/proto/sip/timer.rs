@@ -7,6 +7,8 @@ use crate::base::time::Mono;
 
 /// Estimate of the round trip time.
 pub(super) const T1_MS: u64 = 500;
+/// An INVITE that is not answered by then gets 100 (RFC 3261 §17.2.1).
+pub(super) const TRYING_MS: u64 = 200;
 /// Longest interval between retransmissions.
 pub(super) const T2_MS: u64 = 4_000;
 /// Longest time a message stays in the network.
