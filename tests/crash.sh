@@ -67,6 +67,7 @@ faults() { FLOORTAPE=$faulty step "$@"; }
 
 if [ -z "$long" ]; then
     step media media --streams 500 --kills 40 --seed "$RANDOM"
+    step dialogs dialogs --streams 20 --dialogs 50 --kills 10
     step pair pair --streams 40 --kills 3
     step keeper keeper --streams 40 --kills 2
     step invite invite --streams 40 --kills 2

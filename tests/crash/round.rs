@@ -250,7 +250,9 @@ impl Stage<'_> {
             Scenario::Hang => spacing + 3_000,
             _ => spacing,
         };
-        let seconds = self.options.seconds.unwrap_or((kills + 1) * each / 1_000 + 2);
+        // SIPp's dialogs take 5 s to come up.
+        let setup = if self.options.scenario == Scenario::Dialogs { 10 } else { 2 };
+        let seconds = self.options.seconds.unwrap_or((kills + 1) * each / 1_000 + setup);
         let mut load = self.load(seconds as f64);
         load.reaches("sending", PATIENCE)?;
         let Options { scenario, dialogs, tcp, .. } = *self.options;
