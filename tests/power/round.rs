@@ -11,7 +11,7 @@ use crate::disk::FaultDisk;
 use crate::host::{Kind, Mounted, Shutdown, mono, until};
 use crate::image::{Loss, Random};
 use crate::ring::Copy;
-use crate::server::{Load, Server, verb};
+use crate::server::{Load, REFUSED, Server, verb};
 
 /// Cuts of one store before a fresh one is made.
 pub(crate) const CUTS_PER_LIFE: u64 = 3;
@@ -223,7 +223,7 @@ impl<'a> Life<'a> {
             load.as_mut().filter(|_| moment != Moment::Setup).map(Load::sending)
         {
             // A slow disk may cost an INVITE its 500 ms: 503 is an honest answer, so call again.
-            if !why.contains("503") || Instant::now() > limit {
+            if why != REFUSED || Instant::now() > limit {
                 return Err(why);
             }
             let (binary, sip) = (&self.settings.binary, self.settings.sip);

@@ -143,6 +143,11 @@ impl Drop for Server {
     }
 }
 
+/// Exit code of a call that got 503.
+const TRY_AGAIN: i32 = 75;
+/// What [`Load::sending`] says then.
+pub(crate) const REFUSED: &str = "src call was refused with 503";
+
 /// `floortape src call` at work. Killed on drop: its calls end with the power.
 pub(crate) struct Load {
     child: Child,
@@ -173,6 +178,8 @@ impl Load {
         })?;
         match self.child.try_wait() {
             Ok(None) => Ok(()),
+            // Its last words may still be on their way to the thread that reads them.
+            Ok(Some(status)) if status.code() == Some(TRY_AGAIN) => Err(REFUSED.to_owned()),
             _ => {
                 let said = self.said.lock().expect("no panic while held").join("\n");
                 Err(format!("src call ended early:\n{said}"))
