@@ -413,6 +413,7 @@ impl Control {
         match job.purpose {
             Purpose::Start => self.finish_start(job),
             Purpose::Change => self.finish_change(job),
+            Purpose::Answer => self.finish_answer(job),
             Purpose::End => self.finish_end(job),
             Purpose::Quiet => {}
         }
@@ -483,9 +484,11 @@ impl Control {
         self.jobs.len()
     }
 
-    /// Whether a job of this RS is still under way.
+    /// Whether a job that changes this RS is still under way.
     pub(super) fn is_busy(&self, rs: RsId) -> bool {
-        self.jobs.values().any(|job| job.rs == rs && job.txn.is_some())
+        self.jobs.values().any(|job| {
+            job.rs == rs && job.txn.is_some() && !matches!(job.purpose, Purpose::Answer)
+        })
     }
 
     fn media_down(&mut self) {

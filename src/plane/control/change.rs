@@ -16,7 +16,7 @@ use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{self as rs_proto, Body, Negotiated};
 use crate::proto::sip::{IncomingRequest, Reply};
 use crate::store::event::Origin;
-use crate::store::journal::entry::{Entry, StreamOpened};
+use crate::store::journal::entry::{DialogState, Entry, StreamOpened};
 use crate::store::journal::keybox::answer_context;
 
 impl Control {
@@ -50,7 +50,7 @@ impl Control {
     /// Metadata alone, or nothing but a refresh. An offerless re-INVITE gets our present SDP as the
     /// offer: the same lines, none new (RFC 7866 §7.2).
     fn without_offer(&mut self, rs: RsId, request: &IncomingRequest) {
-        let entries = self.bodies(rs, &request.message);
+        let mut entries = self.bodies(rs, &request.message);
         let mut reply = self.with_capabilities(Reply::new(200), request);
         if request.message.method() == Some("INVITE")
             && let Some(session) = self.sessions.get(&rs)
@@ -58,7 +58,43 @@ impl Control {
             reply = reply.with("Content-Type", "application/sdp");
             reply.body = session.answer_sdp.clone().into_bytes();
         }
-        self.begin(Purpose::Change, rs, Some(request.txn), Some(reply), Vec::new(), entries);
+        // A refresh promises nothing, so that a failed journal is no reason to refuse it (F19).
+        let bare = entries.is_empty();
+        let purpose = if bare { Purpose::Answer } else { Purpose::Change };
+        let sdp = !reply.body.is_empty();
+        entries.extend(self.unchanged(rs, request, sdp));
+        self.begin(purpose, rs, Some(request.txn), Some(reply), Vec::new(), entries);
+    }
+
+    /// INFO in a dialog: taken, and of no consequence.
+    pub(super) fn informed(&mut self, rs: RsId, request: &IncomingRequest) {
+        // While a change is under way the streams of the RS are not known.
+        let entry = if self.is_busy(rs) { None } else { self.unchanged(rs, request, false) };
+        let entries = entry.into_iter().collect();
+        let reply = Some(Reply::new(200));
+        self.begin(Purpose::Answer, rs, Some(request.txn), reply, Vec::new(), entries);
+    }
+
+    /// The entry of a request that leaves the streams as they are: its number, so that it is not
+    /// taken a second time after a restart, and its way and Contact.
+    fn unchanged(&self, rs: RsId, request: &IncomingRequest, sdp: bool) -> Option<Entry> {
+        let session = self.sessions.get(&rs)?;
+        let answer = session.answer_sdp.as_bytes();
+        Some(Entry::Changed {
+            rs,
+            at: self.now.wall,
+            dialog: state(self.sip.prospective(request.txn)?, sdp),
+            streams: session.streams.clone(),
+            quirks: Vec::new(),
+            answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
+        })
+    }
+
+    /// The journal knows the request, or cannot.
+    pub(super) fn finish_answer(&mut self, job: Job) {
+        let (Some(txn), Some(reply)) = (job.txn, job.reply) else { return };
+        let live = self.sessions.get(&job.rs).is_some_and(|session| session.phase == Phase::Live);
+        self.reply(txn, if live { reply } else { Reply::new(481) });
     }
 
     fn apply(&mut self, rs: RsId, request: &IncomingRequest, body: &Body, negotiated: Negotiated) {
@@ -80,14 +116,14 @@ impl Control {
         let mut quirks = negotiated.quirks.clone();
         quirks.extend(metadata_quirks(body));
         plan.negotiated = Some(negotiated);
-        let dialog = request.dialog.and_then(|dialog| self.sip.snapshot(dialog));
-        if let Some(dialog) = dialog {
+        // The dialog as the answer will leave it (RFC 3261 §12.2.2).
+        if let Some(dialog) = self.sip.prospective(request.txn) {
             let answer_sdp =
                 self.keys.seal(&*self.entropy, plan.answer_sdp.as_bytes(), &answer_context(rs));
             entries.push(Entry::Changed {
                 rs,
                 at: self.now.wall,
-                dialog: state(dialog),
+                dialog: state(dialog, true),
                 streams: plan.streams.clone(),
                 quirks,
                 answer_sdp,
@@ -280,7 +316,8 @@ impl Control {
         let entry = Entry::Changed {
             rs,
             at: self.now.wall,
-            dialog: state(dialog),
+            // The request got no 2xx.
+            dialog: DialogState { answered: None, ..state(dialog, false) },
             streams,
             quirks: Vec::new(),
             answer_sdp,

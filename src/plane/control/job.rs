@@ -18,6 +18,9 @@ pub(super) enum Purpose {
     Start,
     /// Answer a re-INVITE or UPDATE.
     Change,
+    /// Answer a request that changes nothing: the journal should know its number, but nothing is
+    /// promised by the answer.
+    Answer,
     /// Answer a BYE.
     End,
     /// Nothing is waiting for it: closing streams, metadata of no consequence.

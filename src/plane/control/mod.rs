@@ -23,6 +23,8 @@ mod start;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_restart;
+#[cfg(test)]
 mod tests_settle;
 
 pub use actor::{Control, Setup};

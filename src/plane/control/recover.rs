@@ -1,6 +1,6 @@
 //! What a restarted control knows: the journal, told again to the SIP endpoint and to media.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::actor::Control;
@@ -9,9 +9,9 @@ use super::job::Purpose;
 use super::session::{Phase, Session};
 use crate::base::ids::{RsId, StreamId};
 use crate::base::time::{ClockMap, Wall};
-use crate::proto::sip::{DialogId, DialogSnapshot, Reply, Transport};
+use crate::proto::sip::{self, DialogId, DialogSnapshot, Reply, Transport};
 use crate::store::event::Origin;
-use crate::store::journal::entry::{DialogState, Entry, StreamOpened};
+use crate::store::journal::entry::{Answered, DialogState, Entry, StreamOpened};
 use crate::store::journal::keybox::{answer_context, salt_context};
 
 /// Stream ids are reserved in the journal by the thousand.
@@ -20,16 +20,35 @@ pub(super) const STREAM_ID_BLOCK: u64 = 1_000;
 /// For this long a request may be repeated (64·T1, RFC 3261 §17.1.2.2).
 const REPEATS_NS: i64 = 32_000_000_000;
 
+/// Answers that are known again, per RS: more are not under way at once.
+const ANSWERS_MAX: usize = 8;
+
+/// Requests with a 2xx: the SDP of the answer, and when.
+type Answers = VecDeque<(Answered, String, Wall)>;
+
 /// What the journal says of one RS.
 struct Known {
     session: Session,
     dialog: DialogState,
     /// Streams that have left it and may still be open in media.
     leaving: Vec<StreamOpened>,
+    /// Its last ones.
+    answers: Answers,
     /// All streams that it ever had.
     all: BTreeSet<StreamId>,
     /// CSeq of its BYE and when it came, if it is over.
     ended: Option<(u32, Wall)>,
+}
+
+impl Known {
+    /// The entry that was just taken stands for a request with a 2xx.
+    fn note_answer(&mut self, at: Wall) {
+        let Some(answered) = self.dialog.answered.clone() else { return };
+        self.answers.push_back((answered, self.session.answer_sdp.clone(), at));
+        if self.answers.len() > ANSWERS_MAX {
+            self.answers.pop_front();
+        }
+    }
 }
 
 impl Control {
@@ -87,9 +106,12 @@ impl Control {
                 };
                 let (dialog, leaving) = (dialog.clone(), Vec::new());
                 let all = ids(streams).collect();
-                known.insert(*rs, Known { session, dialog, leaving, all, ended: None });
+                let answers = VecDeque::new();
+                let mut new = Known { session, dialog, leaving, answers, all, ended: None };
+                new.note_answer(*at);
+                known.insert(*rs, new);
             }
-            Entry::Changed { rs, dialog, streams, answer_sdp, .. } => {
+            Entry::Changed { rs, at, dialog, streams, answer_sdp, .. } => {
                 let streams = self.learned(streams);
                 let answer = self.keys.open(answer_sdp, &answer_context(*rs)).ok();
                 if let Some(known) = known.get_mut(rs) {
@@ -105,6 +127,7 @@ impl Control {
                         known.session.answer_sdp = String::from_utf8_lossy(&answer).into_owned();
                         known.session.origin = origin(&known.session.answer_sdp);
                     }
+                    known.note_answer(*at);
                 }
             }
             Entry::Body { rs, number, .. } => {
@@ -139,7 +162,7 @@ impl Control {
     }
 
     fn take_back(&mut self, rs: RsId, known: Known) {
-        let Known { mut session, dialog, leaving, ended, .. } = known;
+        let Known { mut session, dialog, leaving, answers, ended, .. } = known;
         let wanted = session.streams.len();
         session.streams.retain_mut(|stream| self.claim(stream));
         for mut stream in leaving {
@@ -155,13 +178,21 @@ impl Control {
         if let Some((cseq, _)) = ended {
             // A BYE whose 200 was lost comes again (RFC 3261 §17.2.2).
             self.sip.restore_answer(id, cseq, "BYE", Reply::new(200));
+            if cseq > 0 {
+                // Nor do its INVITEs begin another RS.
+                self.restore_answers(id, &dialog, &answers);
+            }
             self.sip.close(id);
             if session.streams.is_empty() {
                 return;
             }
             session.phase = Phase::Ending(self.now.mono);
         } else {
-            self.restore_answer(id, &dialog, &session.answer_sdp);
+            if answers.is_empty() {
+                self.restore_answer(id, &dialog, &session.answer_sdp);
+            }
+            self.restore_answers(id, &dialog, &answers);
+            self.resume_answer(id, &dialog, &answers);
             session.dialog = Some(id);
             self.dialogs.insert(id, rs);
         }
@@ -198,12 +229,40 @@ impl Control {
         self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
     }
 
-    /// An INVITE whose 200 was lost comes again, and is no second RS (F59). A number is used once
-    /// in a dialog, so that the method need not be known.
+    /// What was answered comes again, and gets the same answer (F59).
+    fn restore_answers(&mut self, id: DialogId, dialog: &DialogState, answers: &Answers) {
+        for (answered, sdp, _) in answers {
+            let reply = self.answer_again(dialog, answered, sdp);
+            self.sip.restore_answer(id, answered.cseq, &answered.method, reply);
+        }
+    }
+
+    /// The last 200 is repeated until its ACK comes (RFC 3261 §13.3.1.4).
+    fn resume_answer(&mut self, id: DialogId, dialog: &DialogState, answers: &Answers) {
+        let Some((answered, sdp, at)) = answers.back() else { return };
+        let reply = self.answer_again(dialog, answered, sdp);
+        let age_ms = ((self.now.wall.0 - at.0) / 1_000_000).max(0) as u64;
+        self.sip.resume_answer(self.now.mono, id, age_ms, &reply);
+    }
+
+    fn answer_again(&self, dialog: &DialogState, answered: &Answered, sdp: &str) -> Reply {
+        let reply = Reply::new(200);
+        if answered.method == "INFO" {
+            return reply;
+        }
+        let mut reply = self.capable(reply, dialog.local, transport(dialog));
+        if answered.sdp {
+            reply = reply.with("Content-Type", "application/sdp");
+            sdp.as_bytes().clone_into(&mut reply.body);
+        }
+        reply
+    }
+
+    /// The same for a journal that does not say which request it was. A number is used once in a
+    /// dialog, so that the method need not be known.
     fn restore_answer(&mut self, id: DialogId, dialog: &DialogState, sdp: &str) {
-        let transport = snapshot(dialog).transport;
         let mut reply = self
-            .capable(Reply::new(200), dialog.local, transport)
+            .capable(Reply::new(200), dialog.local, transport(dialog))
             .with("Content-Type", "application/sdp");
         sdp.as_bytes().clone_into(&mut reply.body);
         for method in ["INVITE", "UPDATE"] {
@@ -237,6 +296,10 @@ fn origin(sdp: &str) -> (u64, u64) {
     (fields.next().unwrap_or(1), fields.next().unwrap_or(1))
 }
 
+fn transport(dialog: &DialogState) -> Transport {
+    if dialog.transport == "tcp" { Transport::Tcp } else { Transport::Udp }
+}
+
 /// The journal's form of a dialog as the endpoint wants it.
 pub(super) fn snapshot(state: &DialogState) -> DialogSnapshot {
     DialogSnapshot {
@@ -249,14 +312,20 @@ pub(super) fn snapshot(state: &DialogState) -> DialogSnapshot {
         route_set: state.route_set.clone(),
         local_cseq: state.local_cseq,
         remote_cseq: state.remote_cseq,
-        transport: if state.transport == "tcp" { Transport::Tcp } else { Transport::Udp },
+        transport: transport(state),
         peer: state.peer,
         local: state.local,
+        answered: state.answered.clone().map(|answered| sip::Answered {
+            method: answered.method,
+            cseq: answered.cseq,
+            via: answered.via,
+            record_route: answered.record_route,
+        }),
     }
 }
 
-/// The endpoint's form of a dialog as the journal keeps it.
-pub(super) fn state(snapshot: DialogSnapshot) -> DialogState {
+/// The endpoint's form of a dialog as the journal keeps it. `sdp`: whether the answer carries one.
+pub(super) fn state(snapshot: DialogSnapshot, sdp: bool) -> DialogState {
     DialogState {
         call_id: snapshot.call_id,
         local_tag: snapshot.local_tag,
@@ -273,6 +342,13 @@ pub(super) fn state(snapshot: DialogSnapshot) -> DialogState {
         },
         peer: snapshot.peer,
         local: snapshot.local,
+        answered: snapshot.answered.map(|answered| Answered {
+            method: answered.method,
+            cseq: answered.cseq,
+            via: answered.via,
+            record_route: answered.record_route,
+            sdp,
+        }),
     }
 }
 

@@ -33,7 +33,7 @@ impl Control {
             ("INVITE", None) => self.initial_invite(&request),
             ("INVITE" | "UPDATE", Some(rs)) => self.changed(rs, &request),
             ("BYE", Some(rs)) => self.bye(rs, &request),
-            ("INFO", Some(_)) => self.reply(request.txn, Reply::new(200)),
+            ("INFO", Some(rs)) => self.informed(rs, &request),
             (_, Some(_)) => self.reply(request.txn, Reply::new(501)),
             ("UPDATE" | "BYE" | "INFO", None) => self.reply(request.txn, Reply::new(481)),
             _ => self.reply(request.txn, Reply::new(405).with("Allow", ALLOW)),

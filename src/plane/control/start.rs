@@ -131,7 +131,7 @@ impl Control {
         entries.push(Entry::Opened {
             rs,
             at: self.now.wall,
-            dialog: state(dialog),
+            dialog: state(dialog, true),
             src: src_facts(request),
             signalling: signalling(request.transport),
             quirks,

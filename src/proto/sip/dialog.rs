@@ -7,7 +7,36 @@ use serde::{Deserialize, Serialize};
 use super::event::{ClientTxnId, TxnId};
 use super::server::ServerTxn;
 use super::target::{ConnId, Hop, Target, Transport};
-use crate::wire::sip::{Message, NameAddr, Uri, without_tag};
+use crate::wire::sip::{Header, Message, NameAddr, Uri, without_tag};
+
+/// A request of the peer that got a 2xx: what its answer repeats of it (RFC 3261 §8.2.6.2), so that
+/// a restarted process can say that answer again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Its method.
+    pub method: String,
+    /// Its CSeq number.
+    pub cseq: u32,
+    /// Its Via fields, topmost first.
+    pub via: Vec<String>,
+    /// Its Record-Route fields.
+    pub record_route: Vec<String>,
+}
+
+impl Answered {
+    fn of(request: &Message) -> Answered {
+        let fields = |name| {
+            let raw = request.headers.fields(name).map(Header::raw);
+            raw.map(|raw| String::from_utf8_lossy(raw).into_owned()).collect()
+        };
+        Answered {
+            method: request.method().unwrap_or("").to_owned(),
+            cseq: request.cseq().map_or(0, |cseq| cseq.number),
+            via: fields("Via"),
+            record_route: fields("Record-Route"),
+        }
+    }
+}
 
 /// All that a restarted process needs to go on with a dialog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +65,8 @@ pub struct DialogSnapshot {
     pub peer: SocketAddr,
     /// Which of our addresses took it.
     pub local: SocketAddr,
+    /// The peer's last request that got a 2xx.
+    pub answered: Option<Answered>,
 }
 
 impl DialogSnapshot {
@@ -57,6 +88,7 @@ impl DialogSnapshot {
             transport: txn.hop.transport(),
             peer: txn.hop.peer,
             local: txn.hop.local,
+            answered: Some(Answered::of(&txn.request)),
         }
     }
 
@@ -64,6 +96,7 @@ impl DialogSnapshot {
     /// (RFC 3261 §12.2.2).
     pub(super) fn accept(&mut self, message: &Message, hop: &Hop) {
         (self.transport, self.peer, self.local) = (hop.transport(), hop.peer, hop.local);
+        self.answered = Some(Answered::of(message));
         self.refresh(message);
     }
 

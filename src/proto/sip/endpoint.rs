@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use super::client::ClientTxn;
 use super::dialog::{Dialog, DialogSnapshot};
 use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, Reply, TxnId};
-use super::server::{Due, ServerTxn, request_key};
+use super::server::{Due, ServerTxn};
 use super::target::{ConnId, Hop, Target, Transport};
 use super::timer::{Owner, Timers};
-use crate::base::limits::{SIP_ANSWERS_MAX, SIP_CONNECTIONS_MAX, SIP_STREAMS_BYTES_MAX};
+use crate::base::limits::{SIP_CONNECTIONS_MAX, SIP_STREAMS_BYTES_MAX};
 use crate::base::prng::Prng;
 use crate::base::time::Mono;
 use crate::wire::sip::{Frame, Message, SipError, SipFault, StreamFramer, parse_datagram};
@@ -42,10 +42,13 @@ pub struct Endpoint {
     pub(super) clients: BTreeMap<ClientTxnId, ClientTxn>,
     pub(super) client_keys: HashMap<String, ClientTxnId>,
     pub(super) dialogs: BTreeMap<DialogId, Dialog>,
-    pub(super) dialog_keys: HashMap<(String, String, String), DialogId>,
+    /// By Call-ID first, so that the dialogs of one are neighbours.
+    pub(super) dialog_keys: BTreeMap<(String, String, String), DialogId>,
     /// Answers given before a restart, by request: our tag and the rest.
     pub(super) answers: HashMap<String, (String, Reply)>,
-    answer_order: VecDeque<String>,
+    pub(super) answer_order: VecDeque<String>,
+    /// Answers of before a restart that are being repeated until their ACK comes.
+    pub(super) resumed: HashSet<TxnId>,
     pub(super) timers: Timers,
     last_id: u64,
 }
@@ -65,9 +68,10 @@ impl Endpoint {
             clients: BTreeMap::new(),
             client_keys: HashMap::new(),
             dialogs: BTreeMap::new(),
-            dialog_keys: HashMap::new(),
+            dialog_keys: BTreeMap::new(),
             answers: HashMap::new(),
             answer_order: VecDeque::new(),
+            resumed: HashSet::new(),
             timers: Timers::default(),
             last_id: 0,
         }
@@ -114,32 +118,6 @@ impl Endpoint {
     /// What must be kept of a dialog; `None` where there is none of that number.
     pub fn snapshot(&self, dialog: DialogId) -> Option<DialogSnapshot> {
         self.dialogs.get(&dialog).map(|dialog| dialog.snapshot.clone())
-    }
-
-    /// Goes on with a dialog after a restart. A stream connection of before is gone: the peer's
-    /// next request brings its own, our next request dials one.
-    pub fn restore(&mut self, mut snapshot: DialogSnapshot) -> DialogId {
-        // Requests sent after the last snapshot may have used numbers that were not kept; gaps
-        // are legal (RFC 3261 §12.2.2), repeats are not.
-        snapshot.local_cseq = snapshot.local_cseq.saturating_add(1_000);
-        self.open(snapshot, None)
-    }
-
-    /// Remembers the answer to a request of before the restart, so that its retransmission gets it
-    /// again, under the same tag. It outlives [`close`](Self::close).
-    pub fn restore_answer(&mut self, dialog: DialogId, cseq: u32, method: &str, reply: Reply) {
-        let Some(dialog) = self.dialogs.get(&dialog) else { return };
-        let snapshot = &dialog.snapshot;
-        let key = request_key(&snapshot.call_id, &snapshot.remote_tag, cseq, method);
-        let answer = (snapshot.local_tag.clone(), reply);
-        if self.answers.insert(key.clone(), answer).is_none() {
-            self.answer_order.push_back(key);
-        }
-        if self.answer_order.len() > SIP_ANSWERS_MAX
-            && let Some(oldest) = self.answer_order.pop_front()
-        {
-            self.answers.remove(&oldest);
-        }
     }
 
     /// Forgets a dialog: its requests get 481 from now on, a 2xx that waits for ACK is not
@@ -232,6 +210,7 @@ impl Endpoint {
                 }
             }
         }
+        self.follow(conn, peer);
     }
 
     fn receive_stream(&mut self, now: Mono, conn: ConnId, bytes: &[u8]) {
@@ -321,13 +300,12 @@ impl Endpoint {
             Due::Trying => self.send_answer(txn, &Reply::new(100)),
             Due::End => return self.remove_server(txn),
             Due::EndUnacked => {
-                let dialog = server.dialog;
+                let dialog = server.dialog.filter(|dialog| self.dialogs.contains_key(dialog));
+                // The ACK of an answer from before the restart may have come then.
+                let known = !self.resumed.contains(&txn);
                 self.remove_server(txn);
-                if let Some(id) = dialog
-                    && let Some(dialog) = self.dialogs.get_mut(&id)
-                {
-                    dialog.unacked = None;
-                    self.out.push_back(Output::AckMissing { dialog: id });
+                if let Some(dialog) = dialog.filter(|_| known) {
+                    self.out.push_back(Output::AckMissing { dialog });
                 }
                 return;
             }
@@ -384,9 +362,15 @@ impl Endpoint {
         if self.merges.get(&server.merge) == Some(&txn) {
             self.merges.remove(&server.merge);
         }
-        let dialog = server.dialog.and_then(|dialog| self.dialogs.get_mut(&dialog));
-        if let Some(dialog) = dialog.filter(|dialog| dialog.asked == Some(txn)) {
+        self.resumed.remove(&txn);
+        let Some(dialog) = server.dialog.and_then(|dialog| self.dialogs.get_mut(&dialog)) else {
+            return;
+        };
+        if dialog.asked == Some(txn) {
             dialog.asked = None;
+        }
+        if dialog.unacked.is_some_and(|(_, unacked)| unacked == txn) {
+            dialog.unacked = None;
         }
     }
 

@@ -11,6 +11,7 @@ mod endpoint;
 mod event;
 mod receive;
 mod respond;
+mod restore;
 mod send;
 mod server;
 mod target;
@@ -25,7 +26,7 @@ mod tests_uac;
 mod timer;
 mod uac;
 
-pub use dialog::DialogSnapshot;
+pub use dialog::{Answered, DialogSnapshot};
 pub use endpoint::Endpoint;
 pub use event::{
     ClientTxnId, DialogId, EndpointConfig, Failure, IncomingRequest, Input, Output, Reply, TxnId,

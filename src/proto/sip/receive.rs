@@ -85,6 +85,12 @@ impl Endpoint {
             if self.merges.contains_key(merge) {
                 return Verdict::Refuse(482, Vec::new());
             }
+            // F59: never a second RS for one INVITE.
+            let from = tags.1.as_ref().and_then(|from| from.tag()).unwrap_or("");
+            let call_id = message.call_id().unwrap_or("");
+            if cseq.method == "INVITE" && self.is_late_invite(call_id, from, cseq.number) {
+                return Verdict::Refuse(482, Vec::new());
+            }
             // These exist in dialogs only (RFC 3261 §15.1.2, RFC 3311 §5.2, RFC 6086 §4.2.2).
             let inside = ["BYE", "UPDATE", "INFO"].contains(&&*cseq.method);
             return if inside { Verdict::Refuse(481, Vec::new()) } else { Verdict::Take(None) };
@@ -119,6 +125,7 @@ impl Endpoint {
             return Verdict::Refuse(500, vec![("Retry-After".to_owned(), wait)]);
         }
         dialog.snapshot.remote_cseq = cseq.number;
+        self.stop_repeating(id);
         Verdict::Take(Some(id))
     }
 

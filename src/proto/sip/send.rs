@@ -275,6 +275,7 @@ fn of_client(outline: &Outline, message: &Message, hop: &Hop) -> DialogSnapshot 
         transport: hop.transport(),
         peer: hop.peer,
         local: hop.local,
+        answered: None,
     }
 }
 

@@ -56,6 +56,25 @@ pub struct DialogState {
     pub peer: SocketAddr,
     /// Which of our listening addresses took it.
     pub local: SocketAddr,
+    /// The request that the entry stands for, when its answer is a 2xx.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Answered>,
+}
+
+/// A request of the peer that got a 2xx: what a successor needs to say that answer again (RFC 3261
+/// §13.3.1.4, F59).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Its method.
+    pub method: String,
+    /// Its CSeq number.
+    pub cseq: u32,
+    /// Its Via fields, topmost first.
+    pub via: Vec<String>,
+    /// Its Record-Route fields.
+    pub record_route: Vec<String>,
+    /// Whether the answer carries the SDP of the entry.
+    pub sdp: bool,
 }
 
 /// A stream with what is needed to open it again.
@@ -142,7 +161,7 @@ pub enum Entry {
         /// The SDP of that answer with our keys, sealed.
         answer_sdp: Sealed,
     },
-    /// A re-INVITE or UPDATE changed an RS.
+    /// A re-INVITE, UPDATE or INFO was taken; its streams may be the same.
     Changed {
         /// The RS.
         rs: RsId,
