@@ -9,6 +9,7 @@ mod dialer;
 mod disk;
 mod host;
 mod image;
+mod probe;
 mod recovery;
 mod report;
 mod ring;

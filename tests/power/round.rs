@@ -10,13 +10,14 @@ use crate::dialer::Dialer;
 use crate::disk::FaultDisk;
 use crate::host::{Kind, Mounted, Shutdown, mono, until};
 use crate::image::{Loss, Random};
+use crate::probe::Probe;
 use crate::ring::Copy;
 use crate::server::{Load, REFUSED, Server, verb};
 
 /// Cuts of one store before a fresh one is made.
 pub(crate) const CUTS_PER_LIFE: u64 = 3;
 /// Interval between two syncs.
-const COMMIT_MS: u64 = 100;
+pub(crate) const COMMIT_MS: u64 = 100;
 /// Room for other calls beside the load.
 const OTHER_STREAMS: u32 = 60;
 
@@ -204,6 +205,7 @@ impl<'a> Life<'a> {
                 disk.delay_flushes(Duration::from_micros(random.below(30_000)));
             }
         }
+        let probe = Probe::start(&self.volumes[0].folder).map_err(io)?;
         let begun = Instant::now();
         let mut server = Server::start(&mut self.serve())?;
         let mut ready = None;
@@ -232,6 +234,8 @@ impl<'a> Life<'a> {
         self.wait_for(moment, &server, &mut random)?;
         let (promised, promised_ns, loss) = self.cut(seed, &server)?;
         let cut_ns = mono();
+        let sync_ms = probe.longest_ms(cut_ns);
+        drop(probe);
         let mut copies = server.kill()?;
         if let Some(promised) = promised {
             for copy in &mut copies {
@@ -262,6 +266,7 @@ impl<'a> Life<'a> {
             "unsynced": loss.iter().map(Loss::told).collect::<Vec<_>>(),
             "ready_ms": ready.map(|ready| ready.as_millis() as u64),
             "durable_bytes": durable,
+            "sync_ms": sync_ms,
             "judge": judged,
             "verify": verified,
             "took_ms": begun.elapsed().as_millis() as u64,
