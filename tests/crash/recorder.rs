@@ -50,7 +50,13 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Starts a server on an empty store in `folder`; returns once it is ready.
     pub(crate) fn start(options: &Options, folder: &Path, more: &[&str]) -> Result<Self, String> {
-        let port = free_port();
+        let port = loop {
+            let port = free_port();
+            let own = options.ports.split_once('-').map(|(from, to)| (from.parse(), to.parse()));
+            if !matches!(own, Some((Ok(from), Ok(to))) if (from..=to).contains(&port)) {
+                break port;
+            }
+        };
         let mut words = vec![
             format!("media.streams_max={}", options.streams + options.dialogs),
             format!("media.ports={}", options.ports),

@@ -1,6 +1,7 @@
 //! Processes of a `floortape serve` under test: its command, its children, signals to them.
 
 use std::net::{TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,12 +27,15 @@ pub(crate) fn fresh_folder() -> PathBuf {
     path
 }
 
-/// A port that was free for UDP and TCP a moment ago.
+/// Media ports of [`command`], shared by parallel tests: keeper skips pairs that are taken.
+pub(crate) const MEDIA_PORTS: RangeInclusive<u16> = 42_000..=45_999;
+
+/// A port that was free for UDP and TCP a moment ago, and that no keeper of a test will take.
 pub(crate) fn free_port() -> u16 {
     loop {
         let udp = UdpSocket::bind("127.0.0.1:0").expect("some port is free");
         let port = udp.local_addr().expect("bound").port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if !MEDIA_PORTS.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
@@ -44,8 +48,7 @@ pub(crate) fn command(folder: &Path, port: u16) -> Command {
         format!("store.dir={}", toml_text(&folder.join("store"))),
         format!("sip.udp=[\"127.0.0.1:{port}\"]"),
         format!("sip.tcp=[\"127.0.0.1:{port}\"]"),
-        // Shared by parallel tests: keeper skips pairs that are taken.
-        "media.ports=42000-45999".to_owned(),
+        format!("media.ports={}-{}", MEDIA_PORTS.start(), MEDIA_PORTS.end()),
         "media.streams_max=8".to_owned(),
     ] {
         command.args(["--set", &set]);
