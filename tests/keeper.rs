@@ -3,15 +3,25 @@
 
 mod server;
 
-use std::io::Read;
+use std::fs::Permissions;
+use std::io::{IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 use server::{
-    CONTROL, MEDIA, Server, argv0, binary, command, free_port, fresh_folder, send, until,
+    CONTROL, MEDIA, Server, argv0, binary, command, free_port, fresh_folder, send, try_send, until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,6 +31,10 @@ struct Bench {
     folder: PathBuf,
     port: u16,
     binary: PathBuf,
+}
+
+fn command_for(bench: &Bench) -> Command {
+    command(&bench.folder, bench.port)
 }
 
 impl Bench {
@@ -33,11 +47,15 @@ impl Bench {
     }
 
     fn serve(&self) -> Server {
-        let like = command(&self.folder, self.port);
-        let mut command = Command::new(&self.binary);
+        self.start(Command::new(&self.binary)).ready()
+    }
+
+    /// Starts a server by `command`, which takes its words.
+    fn start(&self, mut command: Command) -> Server {
+        let like = command_for(self);
         command.args(like.get_args()).args(["--set", "media.streams_max=12"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        Server::start(command, &self.folder).ready()
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        Server::start(command, &self.folder)
     }
 
     fn call(&self, seconds: u32) -> Child {
@@ -145,6 +163,233 @@ fn f03_control_alone_is_enough_for_a_new_keeper() {
     keeper_dies(&[MEDIA]);
 }
 
+/// Of two that would take copies of one memory, one does.
+#[test]
+fn f03_of_two_new_keepers_one_takes_over() {
+    let bench = Bench::new();
+    let mut first = bench.serve();
+    let call = bench.call(6);
+    bench.reaches(200);
+    first.keeper.kill().expect("ours");
+    first.wait();
+    let mut pair = [0, 1].map(|_| bench.start(Command::new(&bench.binary)));
+    let refused = until("one to be refused", PATIENCE, || {
+        pair.iter_mut().position(|server| server.keeper.try_wait().expect("ours").is_some())
+    });
+    assert_eq!(pair[refused].wait().code(), Some(75), "{:#?}", pair[refused].lines());
+    let taker = &pair[1 - refused];
+    until("ready", PATIENCE, || taker.heard("ready").then_some(()));
+    assert!(taker.told("took over memory"), "{:#?}", taker.lines());
+    bench.judge(call, taker);
+}
+
+/// At every instant of a take-over some process holds everything: kills, each a little later than
+/// the one before, meet every part of it.
+#[test]
+fn f03_keepers_killed_while_they_take_over_lose_nothing() {
+    let bench = Bench::new();
+    let mut servers = vec![bench.serve()];
+    let call = bench.call(9);
+    bench.reaches(200);
+    for round in 0..16 {
+        let last = servers.last_mut().expect("never empty");
+        last.keeper.kill().expect("ours");
+        last.wait();
+        let next = bench.start(Command::new(&bench.binary));
+        let begun = Instant::now();
+        let moment = Duration::from_millis(round * 8);
+        until("the moment", PATIENCE, || (begun.elapsed() >= moment).then_some(()));
+        servers.push(next);
+    }
+    let last = servers.last_mut().expect("never empty");
+    last.keeper.kill().expect("ours");
+    last.wait();
+    servers.push(bench.serve());
+    bench.judge(call, servers.last().expect("never empty"));
+}
+
+/// F09: what another version holds is not touched. Its voice is the test's; the roles are real.
+#[test]
+fn f09_a_running_recorder_of_another_version_is_left_alone() {
+    let bench = Bench::new();
+    let mut first = bench.serve();
+    let call = bench.call(6);
+    bench.reaches(100);
+    let roles = [MEDIA, CONTROL].map(|name| (name, first.child(name).expect("it runs")));
+    first.keeper.kill().expect("ours");
+    first.wait();
+    let run = bench.folder.join("store/run");
+    let doors = ["media.sock", "control.sock"].map(|name| run.join(name));
+    until("the doors", PATIENCE, || doors.iter().all(|door| door.exists()).then_some(()));
+    for door in &doors {
+        std::fs::rename(door, door.with_extension("away")).expect("ours");
+    }
+    let voice = std::thread::spawn({
+        let door = seqpacket();
+        rustix::net::bind(&door, &SocketAddrUnix::new(&doors[0]).expect("short")).expect("free");
+        rustix::net::listen(&door, 1).expect("bound");
+        move || {
+            let caller = rustix::net::accept(&door).expect("a new keeper");
+            let mut frame = [0; 64];
+            frame[..2].copy_from_slice(&u16::MAX.to_le_bytes());
+            rustix::net::send(&caller, &frame, SendFlags::empty()).expect("it listens");
+        }
+    });
+    let mut newer = bench.start(Command::new(&bench.binary));
+    assert_eq!(newer.wait().code(), Some(78), "{:#?}", newer.lines());
+    assert!(newer.told("of another version"), "{:#?}", newer.lines());
+    voice.join().expect("no panic");
+    assert!(roles.iter().all(|(name, pid)| runs(*pid, name)), "untouched");
+    let before = bench.durable();
+    bench.reaches(before + 50);
+    for door in &doors {
+        std::fs::rename(door.with_extension("away"), door).expect("ours");
+    }
+    let second = bench.serve();
+    bench.judge(call, &second);
+}
+
+fn seqpacket() -> OwnedFd {
+    rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket")
+}
+
+/// The service manager's descriptor store, played: it keeps what it is given until it is told to let
+/// go, and hands it to the next start.
+struct Manager {
+    path: PathBuf,
+    held: Arc<Mutex<Vec<OwnedFd>>>,
+}
+
+impl Manager {
+    fn new(folder: &Path) -> Self {
+        let path = folder.join("notify.sock");
+        let socket = UnixDatagram::bind(&path).expect("ours");
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let store = Arc::clone(&held);
+        std::thread::spawn(move || {
+            loop {
+                let (text, fds) = receive(&socket);
+                let mut held = store.lock().expect("no panic while held");
+                if text.contains("FDSTOREREMOVE=1") {
+                    held.clear();
+                }
+                held.extend(fds);
+            }
+        });
+        Manager { path, held }
+    }
+
+    fn held(&self) -> usize {
+        self.held.lock().expect("no panic while held").len()
+    }
+
+    /// A command that becomes `binary` with the descriptors as sd_listen_fds(3) wants them. Only
+    /// the process itself knows its number, and std hands over no descriptor above the third.
+    fn launch(&self, binary: &Path) -> Command {
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("a pair");
+        let held = self.held.lock().expect("no panic while held");
+        let fds: Vec<_> = held.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)), "a few letters");
+        let bytes = [IoSlice::new(b"x")];
+        rustix::net::sendmsg(&ours, &bytes, &mut ancillary, SendFlags::empty()).expect("room");
+        let mut command = Command::new("python3");
+        command.args(["-c", LAUNCHER]).arg(binary);
+        command.stdin(Stdio::from(theirs)).env("NOTIFY_SOCKET", &self.path);
+        command
+    }
+}
+
+const LAUNCHER: &str = r#"
+import array, fcntl, os, socket, sys
+data = socket.socket(fileno=os.dup(0)).recvmsg(1, socket.CMSG_SPACE(4 * 64))[1][0][2]
+fds = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in array.array("i", data)]
+for place, fd in enumerate(fds):
+    os.dup2(fd, 3 + place)
+    os.close(fd)
+os.environ.update(LISTEN_FDS=str(len(fds)), LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+fn receive(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0; 512];
+    let mut slices = [IoSliceMut::new(&mut text)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let got = rustix::net::recvmsg(socket, &mut slices, &mut ancillary, flags).expect("bound");
+    let fds = ancillary.drain().flat_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
+        _ => Vec::new(),
+    });
+    let fds = fds.collect();
+    (String::from_utf8_lossy(&text[..got.bytes]).into_owned(), fds)
+}
+
+#[test]
+fn f04_what_the_service_manager_holds_outlives_all_three() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("not tested: no python3 to hand descriptors over");
+        return;
+    }
+    let bench = Bench::new();
+    let manager = Manager::new(&bench.folder);
+    let mut command = Command::new(&bench.binary);
+    command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &manager.path);
+    let mut server = bench.start(command).ready();
+    until("the store", PATIENCE, || (manager.held() >= 3).then_some(()));
+    let call = bench.call(6);
+    let mut servers = Vec::new();
+    for packets in [200, 600] {
+        bench.reaches(packets);
+        let roles = [MEDIA, CONTROL].map(|name| server.child(name).expect("it runs"));
+        server.keeper.kill().expect("ours");
+        for pid in roles {
+            send(pid, Signal::KILL);
+        }
+        server.wait();
+        let next = bench.start(manager.launch(&bench.binary)).ready();
+        assert!(next.told("from the service manager"), "{:#?}", next.lines());
+        servers.push(std::mem::replace(&mut server, next));
+    }
+    bench.judge(call, &server);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{:#?}", server.lines());
+    until("an empty store", PATIENCE, || (manager.held() == 0).then_some(()));
+}
+
+#[test]
+fn f04_an_incomplete_store_is_named_and_dropped() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("not tested: no python3 to hand descriptors over");
+        return;
+    }
+    let bench = Bench::new();
+    let manager = Manager::new(&bench.folder);
+    let mut command = Command::new(&bench.binary);
+    command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &manager.path);
+    let mut first = bench.start(command).ready();
+    until("the store", PATIENCE, || (manager.held() >= 3).then_some(()));
+    let roles = [MEDIA, CONTROL].map(|name| first.child(name).expect("it runs"));
+    first.keeper.kill().expect("ours");
+    for pid in roles {
+        try_send(pid, Signal::KILL);
+    }
+    first.wait();
+    manager.held.lock().expect("no panic while held").pop();
+    let second = bench.start(manager.launch(&bench.binary)).ready();
+    assert!(second.told("cannot be taken up"), "{:#?}", second.lines());
+    until("a whole store", PATIENCE, || (manager.held() >= 3).then_some(()));
+    bench.judge(bench.call(1), &second);
+}
+
 #[test]
 fn f03_without_keeper_no_new_rs_is_taken_and_the_roles_end_with_the_last() {
     let bench = Bench::new();
@@ -192,6 +437,44 @@ fn f09_the_binary_is_replaced_in_mid_call() {
     let after = [MEDIA, CONTROL].map(|name| server.child(name).expect("it runs"));
     assert!(after[0] != roles[0] && after[1] != roles[1], "both run the new binary");
     bench.judge(call, &server);
+}
+
+/// A version that refuses (here: told that it cannot read what it gets) hands everything back, and
+/// the one before looks for the next one in the old place.
+#[test]
+fn f09_a_version_that_cannot_go_on_hands_back_and_a_better_one_follows() {
+    let bench = Bench::new();
+    let server = bench.serve();
+    let call = bench.call(9);
+    bench.reaches(200);
+    for (round, fault) in ["FLOORTAPE_VERSIONS=other", "FLOORTAPE_FD_ESTATE=9"].iter().enumerate() {
+        replace(&bench.binary, |new| refusing(new, &bench.folder.join("real"), fault));
+        server.signal(Signal::USR2);
+        until("the way back", PATIENCE, || {
+            let lines = server.lines();
+            let back = lines.iter().filter(|line| line.contains("went back")).count();
+            (back == round + 1).then_some(())
+        });
+        let before = bench.durable();
+        bench.reaches(before + 50);
+    }
+    replace(&bench.binary, |new| _ = std::fs::copy(binary(), new).expect("ours"));
+    server.signal(Signal::USR2);
+    until("the upgrade", PATIENCE, || server.told("upgraded: version").then_some(()));
+    bench.judge(call, &server);
+}
+
+/// The real thing behind a script that answers for it, but lets it find something else than what was
+/// left for it.
+fn refusing(path: &Path, real: &Path, fault: &str) {
+    std::fs::copy(binary(), real).expect("the binary is built");
+    let script = format!(
+        "#!/bin/sh\nfor word; do\n  case \"$word\" in --version|--help) exec {real} \"$@\";; esac\n\
+         done\nexec 9</dev/null\nexport {fault}\nexec {real} \"$@\"\n",
+        real = real.display()
+    );
+    std::fs::write(path, script).expect("ours");
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("ours");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,6 +41,35 @@ impl Survivor {
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).ok()?;
         let stat = Stat::read(pid).ok()?;
         (stat.started == started && !stat.ended).then_some(Survivor { pid, pidfd })
+    }
+
+    /// All living processes that go by `name` (their `argv[0]`) and hold `file` open: who they are
+    /// without a mark, which a full disk may not have taken. Processes whose descriptors we may not
+    /// see are left out.
+    pub fn holding(name: &str, file: &Path) -> io::Result<Vec<Self>> {
+        let wanted = std::fs::metadata(file)?;
+        let is_wanted = |link: PathBuf| {
+            // Sockets and memory are thousands, and no files: their names tell.
+            std::fs::read_link(&link).is_ok_and(|target| target.is_absolute())
+                && std::fs::metadata(&link)
+                    .is_ok_and(|found| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino()))
+        };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if words.split(|byte| *byte == 0).next() != Some(name.as_bytes()) {
+                continue;
+            }
+            let Some(survivor) = mark(pid).ok().and_then(|mark| Self::find(&mark)) else {
+                continue;
+            };
+            let Ok(open) = std::fs::read_dir(entry.path().join("fd")) else { continue };
+            if open.flatten().any(|fd| is_wanted(fd.path())) {
+                found.push(survivor);
+            }
+        }
+        Ok(found)
     }
 
     /// Its number.
@@ -94,7 +125,8 @@ impl Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_marked_process_is_found_ended_and_gone() {
@@ -109,6 +141,25 @@ mod tests {
         assert!(Survivor::find(&mark).is_none());
         // Reaped already; the handle only has to be put away.
         let _ = child.wait();
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_name_and_the_file_that_it_holds() {
+        let path = std::env::temp_dir().join(format!("floortape-held-{}", std::process::id()));
+        let file = std::fs::File::create(&path).expect("a temp folder");
+        let name = format!("holder-{}", std::process::id());
+        let sleep = |stdin: Stdio| {
+            Command::new("sleep").arg0(&name).arg("60").stdin(stdin).spawn().expect("it is there")
+        };
+        let mut holder = sleep(Stdio::from(file));
+        let mut other = sleep(Stdio::null());
+        let found = Survivor::holding(&name, &path).expect("procfs");
+        assert_eq!(found.iter().map(Survivor::pid).collect::<Vec<_>>(), [holder.id()]);
+        assert!(found[0].end(Duration::from_secs(5)).expect("ours"));
+        assert!(Survivor::holding(&name, &path).expect("procfs").is_empty());
+        other.kill().expect("ours");
+        let _ = (holder.wait(), other.wait());
+        std::fs::remove_file(path).expect("ours");
     }
 
     #[test]

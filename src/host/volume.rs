@@ -1,6 +1,7 @@
 //! The store's identity, its lock and the mark of a run: `volume.json`, `lock` and `running` in the
 //! store's folder.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::disk::make_folder;
-use super::survivor;
+use super::survivor::{self, Survivor};
 
 /// Version of the store's layout.
 pub const VERSION: u32 = 1;
@@ -67,8 +68,8 @@ pub enum VolumeError {
     InUse {
         /// The store.
         store: PathBuf,
-        /// Process number of its keeper, or `unknown`.
-        holder: String,
+        /// Its keeper.
+        holder: Holder,
     },
     /// `volume.json` cannot be understood.
     #[error("{}: expected a store of version {VERSION}: {why}", path.display())]
@@ -124,6 +125,43 @@ pub enum VolumeError {
     },
 }
 
+/// Who signed the lock of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Process number; `None` where the lock does not say it.
+    pid: Option<u32>,
+    /// What tells the process from a later one of that number.
+    mark: String,
+}
+
+impl Holder {
+    /// Reads what [`sign`] wrote: the process number, and below it the mark.
+    fn parse(text: &str) -> Self {
+        let mut lines = text.lines().map(str::trim);
+        let pid = lines.next().and_then(|line| line.parse().ok());
+        Holder { pid, mark: lines.next().unwrap_or_default().to_owned() }
+    }
+
+    /// Whether it is alive. We ourselves are not: our number stands there when this process held the
+    /// store under an older image.
+    pub fn lives(&self) -> bool {
+        let other = self.pid.filter(|pid| *pid != std::process::id());
+        other.is_some_and(|pid| match self.mark.as_str() {
+            "" => survivor::lives(pid),
+            mark => Survivor::find(mark).is_some(),
+        })
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "{pid}"),
+            None => f.write_str("unknown"),
+        }
+    }
+}
+
 /// The lock of a store: held as long as any copy of its descriptor is open, in any process.
 #[derive(Debug)]
 pub struct Lock(File);
@@ -151,17 +189,20 @@ impl Lock {
     }
 }
 
-/// Writes our process number into the lock.
+/// Writes our process number into the lock, for people, and our mark, for the next keeper: numbers
+/// are used again.
 fn sign(file: &mut File) -> io::Result<()> {
+    let pid = std::process::id();
+    let text = format!("{pid}\n{}\n", survivor::mark(pid)?);
     file.set_len(0)?;
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+    file.write_all(text.as_bytes())
 }
 
 /// Takes the lock of `store`, which is made if it is not there.
 ///
-/// [`VolumeError::InUse`] at once where a keeper lives; a caller may try again where only its
-/// children are left ([`holder_lives`] tells).
+/// [`VolumeError::InUse`] at once where anybody holds it; where that are only the roles of a dead
+/// keeper ([`Holder::lives`] tells), a caller may take it over from them, or try again.
 pub fn lock(store: &Path) -> Result<Lock, VolumeError> {
     let failed = |path: &Path, error: io::Error| VolumeError::Io { path: path.to_owned(), error };
     make_folder(store).map_err(|error| failed(store, error))?;
@@ -173,25 +214,18 @@ pub fn lock(store: &Path) -> Result<Lock, VolumeError> {
         .truncate(false)
         .open(&path)
         .map_err(|error| failed(&path, error))?;
-    let mut holder = String::new();
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            let _ = (&file).take(20).read_to_string(&mut holder);
-            let holder = holder.trim().to_owned();
-            let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
+            let mut text = String::new();
+            let _ = (&file).take(64).read_to_string(&mut text);
+            let holder = Holder::parse(&text);
             return Err(VolumeError::InUse { store: store.to_owned(), holder });
         }
         Err(error) => return Err(failed(&path, error.into())),
     }
     sign(&mut file).map_err(|error| failed(&path, error))?;
     Ok(Lock(file))
-}
-
-/// Whether the process that `InUse` names is alive. We ourselves are not: our number stands there
-/// when this process held the store under an older image.
-pub fn holder_lives(holder: &str) -> bool {
-    holder.parse().is_ok_and(|pid| pid != std::process::id() && survivor::lives(pid))
 }
 
 /// Reads `volume.json` of `store`.
@@ -286,15 +320,26 @@ mod tests {
         let first = lock(&store).expect("nobody has it");
         match lock(&store) {
             Err(VolumeError::InUse { holder, .. }) => {
-                assert_eq!(holder, std::process::id().to_string());
-                assert!(!holder_lives(&holder), "it is ourselves, as after an upgrade");
-                assert!(holder_lives("1"));
+                assert_eq!(holder.to_string(), std::process::id().to_string());
+                assert!(!holder.lives(), "it is ourselves, as after an upgrade");
             }
             other => panic!("expected InUse, found {other:?}"),
         }
         drop(first);
         lock(&store).expect("free again");
         std::fs::remove_dir_all(store).expect("ours");
+    }
+
+    #[test]
+    fn f03_a_holder_is_told_from_a_later_process_of_its_number() {
+        let first = survivor::mark(1).expect("it lives");
+        assert!(Holder::parse(&format!("1\n{first}\n")).lives());
+        assert!(!Holder::parse("1\n1 77\n").lives(), "an older process 1");
+        assert!(Holder::parse("1\n").lives(), "without a mark the number decides");
+        for unknown in ["", "\n", "x\n"] {
+            assert!(!Holder::parse(unknown).lives());
+            assert_eq!(Holder::parse(unknown).to_string(), "unknown");
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct HostSample {
 pub struct Gauge {
     /// p50, p99, p99.9 and maximum of wire→captured since the start, ns.
     captured_ns: [AtomicU64; 4],
+    /// Datagrams of a predecessor that were found in the receive buffers, since this process began.
+    recovered: AtomicU64,
     engine: OnceLock<(String, String)>,
 }
 
@@ -39,6 +41,16 @@ impl Gauge {
     /// The quantiles last published.
     pub fn captured_ns(&self) -> [u64; 4] {
         [0, 1, 2, 3].map(|place: usize| self.captured_ns[place].load(Ordering::Relaxed))
+    }
+
+    /// Counts datagrams that a predecessor had taken from the sockets and not recorded.
+    pub fn add_recovered(&self, datagrams: u32) {
+        self.recovered.fetch_add(u64::from(datagrams), Ordering::Relaxed);
+    }
+
+    /// Their number so far.
+    pub fn recovered(&self) -> u64 {
+        self.recovered.load(Ordering::Relaxed)
     }
 
     /// Says which engine receives, and why; the first one stays.

@@ -17,6 +17,13 @@ const CALM_MS: u64 = 1_000;
 const DELAY_FIRST_MS: u64 = 50;
 /// No longer than this: a role that is down records nothing.
 const DELAY_MAX_MS: u64 = 1_000;
+/// What was killed for hanging and does not end hangs in the kernel; said again this often.
+const STUCK_MS: u64 = 10_000;
+/// A version that has not brought both roles up within this long after an upgrade does not work: both
+/// start within a second, and packets wait in the sockets for minutes.
+const UPGRADE_MS: u64 = 15_000;
+/// Nor does one whose roles died this often before they were ready.
+const UPGRADE_DEATHS: u32 = 3;
 /// A stop takes at most 5 s (contract); control has most of it for its BYEs, media the rest.
 const STOP_CONTROL_MS: u64 = 2_500;
 /// See [`STOP_CONTROL_MS`]. Half a second is left for reaping and exit.
@@ -105,6 +112,8 @@ pub enum Act {
     Stop(Role),
     /// Kill the role.
     Kill(Role),
+    /// The role was killed for hanging and is not gone: say so. No successor may start.
+    Stuck(Role),
     /// Both roles are ready for the first time.
     Announce,
     /// Become the version before again: a role of this one does not start.
@@ -128,11 +137,13 @@ struct Child {
     starts: u64,
     died: Option<Mono>,
     delay_ms: u64,
+    /// Killed for hanging; when to say next that it is still there.
+    stuck: Option<Mono>,
 }
 
 impl Child {
     const fn new() -> Self {
-        Child { life: Life::Absent(None), starts: 0, died: None, delay_ms: 0 }
+        Child { life: Life::Absent(None), starts: 0, died: None, delay_ms: 0, stuck: None }
     }
 
     fn runs(&self) -> bool {
@@ -157,6 +168,9 @@ enum Phase {
 #[derive(Debug)]
 pub struct Machine {
     begin: Begin,
+    since: Mono,
+    /// Roles that died before both were ready.
+    deaths_before: u32,
     phase: Phase,
     media: Child,
     control: Child,
@@ -170,6 +184,8 @@ impl Machine {
     pub fn new(now: Mono, begin: Begin) -> Self {
         let mut machine = Machine {
             begin,
+            since: now,
+            deaths_before: 0,
             phase: Phase::Running,
             media: Child::new(),
             control: Child::new(),
@@ -205,11 +221,18 @@ impl Machine {
                 if self.child(role).life == Life::Ready {
                     // Killed once; it comes back through its death, whenever that is.
                     self.child(role).life = Life::Running;
+                    self.child(role).stuck = Some(now.plus_ms(STUCK_MS));
                     self.acts.push_back(Act::Kill(role));
                 }
             }
         }
         self.turn(now);
+    }
+
+    /// Whether the server runs and is not about to end: only then may it be upgraded, since the next
+    /// image would not know what was asked of this one.
+    pub fn is_running(&self) -> bool {
+        self.phase == Phase::Running && self.announced
     }
 
     /// The next thing to do.
@@ -261,21 +284,30 @@ impl Machine {
         child.delay_ms =
             if calm { 0 } else { (child.delay_ms * 2).clamp(DELAY_FIRST_MS, DELAY_MAX_MS) };
         child.died = Some(now);
+        child.stuck = None;
         let again = now.plus_ms(child.delay_ms);
         child.life = Life::Absent((!stopping).then_some(again));
         // A role that says no before anything was recorded (a port in use, a store it cannot read)
         // would say no again: end with its own code. A signal is no such answer.
-        if let (false, false, Some(code)) = (stopping, announced, code) {
-            match self.begin {
-                Begin::Fresh => self.stop(now, Outcome::Failed(code)),
-                Begin::Kept => {}
-                Begin::Upgraded => self.acts.push_back(Act::GoBack),
+        if !stopping && !announced {
+            self.deaths_before += 1;
+            match (self.begin, code) {
+                (Begin::Fresh, Some(code)) => self.stop(now, Outcome::Failed(code)),
+                (Begin::Upgraded, Some(_)) => self.go_back(),
+                (Begin::Upgraded, None) if self.deaths_before >= UPGRADE_DEATHS => self.go_back(),
+                (Begin::Fresh | Begin::Kept | Begin::Upgraded, _) => {}
             }
         }
         let asked = matches!(self.outcome, Outcome::Clean | Outcome::Interrupted);
         if stopping && asked && role == Role::Media && code != Some(0) {
             self.outcome = Outcome::Killed;
         }
+    }
+
+    /// Asked for once: where there is no way back, the roles are tried again.
+    fn go_back(&mut self) {
+        self.begin = Begin::Kept;
+        self.acts.push_back(Act::GoBack);
     }
 
     fn stop(&mut self, now: Mono, outcome: Outcome) {
@@ -296,7 +328,17 @@ impl Machine {
 
     /// What follows from where everything is.
     fn turn(&mut self, now: Mono) {
+        let waited_ms = now.since(self.since) / 1_000_000;
+        let upgrading = self.begin == Begin::Upgraded && !self.announced;
+        if upgrading && self.phase == Phase::Running && waited_ms >= UPGRADE_MS {
+            self.go_back();
+        }
         for role in [Role::Media, Role::Control] {
+            let child = self.child(role);
+            if let Some(at) = child.stuck.filter(|at| *at <= now) {
+                child.stuck = Some(at.plus_ms(STUCK_MS));
+                self.acts.push_back(Act::Stuck(role));
+            }
             let child = self.child(role);
             if matches!(child.life, Life::Absent(Some(at)) if at <= now) {
                 child.life = Life::Running;
@@ -448,6 +490,49 @@ mod tests {
         acts(&mut machine);
         machine.handle(ms(1), Event::Died(Role::Media, Some(78)));
         assert_eq!(acts(&mut machine)[0], Act::GoBack);
+    }
+
+    #[test]
+    fn f09_an_upgrade_whose_roles_crash_or_never_are_ready_goes_back() {
+        let mut machine = Machine::new(ms(0), Begin::Upgraded);
+        for death in 1..=3 {
+            assert!(!acts(&mut machine).contains(&Act::GoBack));
+            machine.handle(ms(death * 2_000), Event::Died(Role::Media, None));
+        }
+        assert_eq!(acts(&mut machine).iter().filter(|act| **act == Act::GoBack).count(), 1);
+        let mut machine = Machine::new(ms(0), Begin::Upgraded);
+        machine.handle(ms(1), Event::Ready(Role::Media));
+        machine.handle(ms(14_999), Event::Tick);
+        assert!(!acts(&mut machine).contains(&Act::GoBack));
+        machine.handle(ms(15_000), Event::Tick);
+        machine.handle(ms(15_100), Event::Tick);
+        assert_eq!(acts(&mut machine), [Act::GoBack], "once");
+    }
+
+    #[test]
+    fn f09_a_server_that_is_ending_is_not_upgraded() {
+        let mut machine = Machine::new(ms(0), Begin::Fresh);
+        assert!(!machine.is_running(), "not ready yet");
+        machine = ready();
+        assert!(machine.is_running());
+        machine.handle(ms(10), Event::Terminate);
+        assert!(!machine.is_running());
+    }
+
+    #[test]
+    fn f07_what_does_not_die_is_said_again_and_gets_no_successor() {
+        let mut machine = ready();
+        machine.handle(ms(5_000), Event::Hangs(Role::Media));
+        acts(&mut machine);
+        machine.handle(ms(14_999), Event::Tick);
+        assert_eq!(acts(&mut machine), []);
+        for second in [15, 25] {
+            machine.handle(ms(second * 1_000), Event::Tick);
+            assert_eq!(acts(&mut machine), [Act::Stuck(Role::Media)]);
+        }
+        machine.handle(ms(26_000), Event::Died(Role::Media, None));
+        machine.handle(ms(60_000), Event::Tick);
+        assert_eq!(acts(&mut machine), [start(Role::Media, 2)]);
     }
 
     #[test]

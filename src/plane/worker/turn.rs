@@ -106,6 +106,7 @@ where
             core.strike();
             StartError::Panicked
         })?;
+        setup.queues.gauge.add_recovered(recovered);
         let started = Event::Started {
             incarnation: core.state.load(AT_INCARNATION),
             engine: engine.name().to_owned(),

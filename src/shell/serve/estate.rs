@@ -29,9 +29,21 @@ const SLOTS_PER_FRAME: usize = FRAME_FDS_MAX / 2;
 /// A process that takes longer than this to take what it asked for has changed its mind.
 const HAND_OUT_WAIT: Duration = Duration::from_secs(5);
 
+/// A role without keeper ends when nothing has been recorded for this long: a re-INVITE may close
+/// every stream before it opens others, and a BYE whose answer was lost comes again within 4 s (T2,
+/// RFC 3261 §17.1.2.2).
+pub(super) const LINGER_S: u64 = 10;
+
 /// Where the roles of a store can be found.
-pub(super) fn folder(store: &Path) -> PathBuf {
+fn folder(store: &Path) -> PathBuf {
     store.join("run")
+}
+
+/// The same, made where it is missing: for our own user only.
+pub(super) fn make_folder(store: &Path) -> io::Result<PathBuf> {
+    let folder = folder(store);
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    Ok(folder)
 }
 
 fn door_name(role: Role) -> &'static str {
@@ -52,7 +64,7 @@ fn mark_path(store: &Path, role: Role) -> PathBuf {
 /// Notes which process plays `role`, for a keeper that did not start it. Not synced: after a power
 /// cut there is no such process.
 pub(super) fn mark(store: &Path, role: Role, pid: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder(store))?;
+    make_folder(store)?;
     std::fs::write(mark_path(store, role), survivor::mark(pid)?)
 }
 

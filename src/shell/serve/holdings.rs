@@ -5,7 +5,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -26,12 +25,7 @@ use crate::shell::serve::estate::{self, Sink};
 use crate::shell::serve::link::{self, Link, SlotPorts, Taken, WorkerMemory};
 use crate::shell::serve::notify;
 use crate::shell::serve::stored::{self, Stored};
-
-/// How long we try to reach the roles of a keeper that was killed. Those that record nothing end by
-/// themselves within that time.
-const PREDECESSOR_WAIT: Duration = Duration::from_secs(10);
-/// A killed process is gone within milliseconds, unless it hangs in the kernel.
-const END_WAIT: Duration = Duration::from_secs(30);
+use crate::shell::serve::succession::{self, Found, GOES_ON, Survivors};
 
 /// Of a queue that holds everything: the frames of the head and of the memory, with what the kernel
 /// charges for them.
@@ -57,6 +51,8 @@ pub(super) struct Holdings {
     stored: bool,
     /// The run before this one did not end cleanly.
     unclean: bool,
+    /// Roles that another keeper started and that have no successor yet.
+    survivors: Survivors,
 }
 
 struct Memory {
@@ -65,29 +61,22 @@ struct Memory {
     words: Mapped,
 }
 
-/// What there is to begin with.
-enum Found {
-    /// Nobody has the store.
-    Free(Lock),
-    /// A dead keeper's roles hold everything.
-    Roles(Box<Taken>),
-}
-
 impl Holdings {
     /// Locks the store, makes the memory, reserves the ports: the order of the design. Where the
-    /// roles of a dead keeper still hold all that, it is taken over from them and they are ended
-    /// (F03); where nobody lives and the service manager held it, from there (F04): [`Self::held`]
-    /// says so.
+    /// roles of a dead keeper still hold all that, it is taken over from them (F03), who go on until
+    /// [`Self::bury`]; where nobody lives and the service manager held it, from there (F04).
+    /// [`Self::held`] says so.
     pub(super) fn take(config: &Config, handed: Vec<OwnedFd>) -> Result<Self, Failure> {
         // Before the lock, which would make the folder.
         let store = &config.store;
         spare::guard(&store.dir, store.volume.as_deref(), store.require_mount).map_err(refused)?;
-        match find(&config.store.dir)? {
-            Found::Free(lock) => match stored::claim(&handed) {
+        match succession::find(&config.store.dir)? {
+            Found::Free(lock) => match stored::claim(&handed, &config.store.dir) {
                 Some(stored) => Self::take_up(config, lock, stored),
                 None => Self::make(config, lock),
             },
-            Found::Roles(taken) => {
+            // The turn ends when the lock names us.
+            Found::Roles(taken, _turn) => {
                 // What the manager holds besides is the same: they had it from the keeper that gave
                 // it there.
                 let stored = !handed.is_empty();
@@ -117,6 +106,7 @@ impl Holdings {
                     held: Some(held),
                     stored: true,
                     unclean: false,
+                    survivors: Survivors::default(),
                 })
             }
             Err(error) => {
@@ -215,14 +205,14 @@ impl Holdings {
             .map(|worker| Memory::make(config, WorkerId(worker), slots.len() as u32))
             .collect::<io::Result<_>>()?;
         volume::begin_run(&config.store.dir)?;
-        let (held, stored) = (None, false);
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean })
+        let (held, stored, survivors) = (None, false, Survivors::default());
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean, survivors })
     }
 
     /// Everything is looked at before anybody is ended: what we cannot go on from goes on as it is
     /// (F09).
     fn take_over(config: &Config, taken: Taken) -> Result<Self, Failure> {
-        let Taken { config: held, lock, workers, slots, .. } = taken;
+        let Taken { config: held, lock, workers, slots } = taken;
         let refuse = |why: String| Failure::new(Exit::Config, format!("{why}; {GOES_ON}"));
         let memory = workers
             .into_iter()
@@ -233,21 +223,17 @@ impl Holdings {
             return Err(refuse("the running recorder handed over no memory or no ports".into()));
         }
         let (volume, incarnation) = open(config)?;
-        for role in [Role::Control, Role::Media] {
-            let Some(survivor) = estate::survivor(&config.store.dir, role) else { continue };
-            if !survivor.end(END_WAIT)? {
-                let (name, pid) = (role.name(), survivor.pid());
-                let why = format!(
-                    "{name} (process {pid}) was killed and does not end: it hangs in \
-                                   the kernel, mostly on a disk"
-                );
-                return Err(Failure::new(Exit::TryAgain, why));
-            }
-        }
         let lock = Lock::taken_over(lock, &config.store.dir)?;
+        let survivors = Survivors::of(&config.store.dir);
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
         let (held, stored, unclean) = (Some(held), false, false);
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean })
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean, survivors })
+    }
+
+    /// Ends whoever plays `role` for a keeper before us. Only then may its successor start; an error
+    /// where it does not end. Until then it goes on, so that our own death now would lose nothing.
+    pub(super) fn bury(&mut self, role: Role) -> Result<(), Failure> {
+        self.survivors.end(role)
     }
 
     /// The configuration that memory and slots were made for, where another keeper made them.
@@ -307,10 +293,6 @@ impl Holdings {
     }
 }
 
-/// What a refusal to take over ends with.
-const GOES_ON: &str = "the recorder that runs was not touched and goes on; take over with the \
-                       version that started it";
-
 impl Memory {
     fn make(config: &Config, worker: WorkerId, slot_count: u32) -> io::Result<Self> {
         let geometry = Geometry {
@@ -327,8 +309,12 @@ impl Memory {
 
     /// Memory that another keeper made, checked.
     fn held(fds: WorkerMemory) -> io::Result<Self> {
-        let words = Mapped::map(fds.state.as_fd(), fds.geometry.state_bytes())?;
-        layout::check(&words, fds.worker.0, &fds.geometry).map_err(io::Error::other)?;
+        let geometry = &fds.geometry;
+        let words = Mapped::map(fds.state.as_fd(), geometry.state_bytes())?;
+        layout::check(&words, fds.worker.0, geometry).map_err(io::Error::other)?;
+        // Only to see that they can be mapped, and have their sizes.
+        drop(Mapped::map(fds.buffers.as_fd(), geometry.buffers_bytes())?);
+        drop(Mapped::map(fds.ring.as_fd(), geometry.ring_bytes as usize)?);
         Ok(Memory { fds, words })
     }
 }
@@ -381,51 +367,4 @@ fn reserve(config: &Config, unclean: bool) -> Result<Vec<PortPair>, Failure> {
         drop(slots);
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Takes the store's lock. Where only the roles of a dead keeper hold it, takes over from them what
-/// they hold, or waits for their end.
-fn find(store: &Path) -> Result<Found, Failure> {
-    let deadline = Instant::now() + PREDECESSOR_WAIT;
-    loop {
-        let (error, holder) = match volume::lock(store) {
-            Ok(lock) => return Ok(Found::Free(lock)),
-            Err(VolumeError::InUse { store, holder }) => {
-                (VolumeError::InUse { store, holder: holder.clone() }, holder)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if volume::holder_lives(&holder) {
-            return Err(Failure::new(Exit::TryAgain, error.to_string()));
-        }
-        for role in [Role::Media, Role::Control] {
-            match estate::knock(store, role) {
-                Ok(taken) => return Ok(Found::Roles(Box::new(taken))),
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    let why = format!("the recorder that runs is of another version: {error}");
-                    return Err(Failure::new(Exit::Config, format!("{why}; {GOES_ON}")));
-                }
-                Err(error) => tracing::debug!("{}: {error}", role.name()),
-            }
-        }
-        if Instant::now() >= deadline {
-            give_up(store)?;
-            return match volume::lock(store) {
-                Ok(lock) => Ok(Found::Free(lock)),
-                Err(error) => Err(Failure::new(Exit::TryAgain, error.to_string())),
-            };
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Roles that live and hand nothing over hang. Whoever started after them would write the same
-/// store: they are ended, and what they held is lost with them.
-fn give_up(store: &Path) -> Result<(), Failure> {
-    for role in [Role::Control, Role::Media] {
-        let Some(survivor) = estate::survivor(store, role) else { continue };
-        tracing::error!("{} (process {}) hangs: ending it", role.name(), survivor.pid());
-        survivor.end(END_WAIT)?;
-    }
-    Ok(())
 }

@@ -98,7 +98,10 @@ fn begin(config: &mut Config, handed: &mut Handed) -> Result<Begun, Failure> {
     process::forbid_cores();
     facts::raise_descriptors();
     facts::raise_memlock();
-    let image = std::env::current_exe()?;
+    let image = match handed.path() {
+        Some(path) => path,
+        None => std::env::current_exe()?,
+    };
     make_absolute(config)?;
     let holdings = match handed.take()? {
         Some(queue) => Holdings::unpack(config, queue)?,
@@ -192,6 +195,15 @@ impl Keeper {
                 }
             }
             Act::Announce => self.announce(),
+            Act::Stuck(role) => {
+                let pid = self.place(role).as_ref().map_or(0, |running| running.child.pid());
+                tracing::error!(
+                    "alarm: {} (process {pid}) was killed and does not end; nothing can take its \
+                     place before: {}",
+                    role.name(),
+                    process::threads(pid)
+                );
+            }
             Act::GoBack => self.go_back(),
             Act::Exit(_) => {}
         }
@@ -217,6 +229,11 @@ impl Keeper {
 
     /// Starts a role, hands it what it needs, and connects it with the other one.
     fn start(&mut self, role: Role, start: u64) -> Result<(), Failure> {
+        self.holdings.bury(role)?;
+        if start == 1 && self.holdings.held().is_some() {
+            // Another keeper's role had been at work until now.
+            self.vigil.died(role, SystemClock.mono(), &self.holdings.heartbeats());
+        }
         let (ours, theirs) = seqpacket::pair()?;
         set_socket_timeout(&ours, Timeout::Send, Some(HAND_OVER_WAIT)).map_err(io::Error::from)?;
         let child = Child::start(role.name(), theirs.into_fd(), &upgrade::ENVIRONMENT)?;
@@ -248,12 +265,15 @@ impl Keeper {
 
     /// Becomes the binary that now lies where ours did (F09). Comes back where that cannot be.
     fn upgrade(&self) {
+        if !self.machine.is_running() {
+            return tracing::error!("not upgraded: the server is starting or ending");
+        }
         let error = match upgrade::probe(&self.image) {
             Ok(version) => {
                 tracing::warn!("upgrading to {version}, {}", self.image.display());
                 self.holdings
                     .pack(&self.config)
-                    .map_or_else(|error| error, |queue| upgrade::upgrade(&self.image, &queue))
+                    .map_or_else(|error| error, |queue| upgrade::upgrade(&self.image, queue))
             }
             Err(error) => error,
         };
@@ -263,8 +283,9 @@ impl Keeper {
     /// The other way round. Where even that cannot be, the roles are tried again.
     fn go_back(&mut self) {
         let Some(handed) = self.handed.take() else { return };
+        let why = "its roles do not come up";
         match self.holdings.pack(&self.config) {
-            Ok(queue) => drop(handed.go_back(Some(queue), "a role ended instead of starting")),
+            Ok(queue) => handed.go_back(Some(queue), why),
             Err(error) => tracing::error!("cannot go back: {error}"),
         }
     }

@@ -281,8 +281,6 @@ pub fn slots(received: Received) -> io::Result<Vec<SlotPorts>> {
 
 /// What a role whose keeper is gone hands to the next keeper.
 pub struct Taken {
-    /// What the holder reads and writes; [`Versions::OURS`], or nothing else could be read.
-    pub versions: Versions,
     /// The configuration that the memory was made for.
     pub config: Config,
     /// The store's lock.
@@ -296,8 +294,8 @@ pub struct Taken {
 /// Takes what a role holds. `Unsupported` where it is of a version that this binary cannot go on
 /// from: nothing has been touched then.
 pub fn take(mut from: Link) -> io::Result<Taken> {
-    let Received { frame: Frame::Estate { versions, config, .. }, mut fds, .. } = from.recv()?
-    else {
+    let Received { frame, mut fds, .. } = from.recv()?;
+    let Frame::Estate { versions, config, workers: worker_count, slots: slot_count } = frame else {
         return Err(wrong("expected Estate as the first frame"));
     };
     if versions != Versions::OURS {
@@ -307,7 +305,12 @@ pub fn take(mut from: Link) -> io::Result<Taken> {
     let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Estate"))?;
     let config = serde_json::from_str(&config)?;
     let Contents { workers, slots, .. } = contents(&mut from)?;
-    Ok(Taken { versions, config, lock, workers, slots })
+    let (expected, found) =
+        ((worker_count.into(), slot_count as usize), (workers.len(), slots.len()));
+    if expected != found {
+        return Err(wrong(format!("expected {expected:?} workers and slots, found {found:?}")));
+    }
+    Ok(Taken { config, lock, workers, slots })
 }
 
 /// The link in the descriptors of a `Link` frame.

@@ -11,6 +11,7 @@ pub mod notify;
 pub mod role;
 mod room;
 mod stored;
+mod succession;
 pub mod upgrade;
 mod vigil;
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use crate::host::letter;
 use crate::plane::handoff::frame::{Frame, Versions};
@@ -17,13 +18,21 @@ pub(super) struct Stored {
     pub(super) slots: Vec<SlotPorts>,
 }
 
-/// Puts together what the manager handed back. `None`: nothing, or nothing that we can go on from;
-/// the log says why.
-pub(super) fn claim(handed: &[OwnedFd]) -> Option<Stored> {
+/// Puts together what the manager handed back, made for `store`. `None`: nothing, or nothing that we
+/// can go on from; the log says why.
+pub(super) fn claim(handed: &[OwnedFd], store: &Path) -> Option<Stored> {
     if handed.is_empty() {
         return None;
     }
-    match assemble(handed) {
+    let fits = |stored: Stored| {
+        let made_for = &stored.config.store.dir;
+        if made_for == store {
+            return Ok(stored);
+        }
+        let why = format!("it belongs to the store {}", made_for.display());
+        Err(io::Error::other(why))
+    };
+    match assemble(handed).and_then(fits) {
         Ok(stored) => Some(stored),
         Err(error) => {
             tracing::error!(
@@ -95,8 +104,8 @@ mod tests {
     #[test]
     fn f04_letters_are_put_together_in_any_order_and_refused_where_one_is_missing() {
         let workers = [memory(0), memory(1)];
-        let home = "127.0.0.1".parse().expect("an address");
-        let pairs = socket::reserve(home, 41_000, 41_999, 130).expect("ports");
+        let address = "127.0.0.1".parse().expect("an address");
+        let pairs = socket::reserve(address, 41_000, 41_999, 130).expect("ports");
         let ports: Vec<_> = pairs.iter().map(|pair| pair.address).collect();
         let mut letters = Vec::new();
         let mut write = |frame, fds: &[std::os::fd::BorrowedFd<'_>]| {
@@ -112,7 +121,9 @@ mod tests {
         estate::emit_slots(&ports, pair, &mut write).expect("written");
         letters.reverse();
         assert_eq!(letters.len(), 5);
-        let stored = claim(&letters).expect("complete");
+        let home = &config.store.dir;
+        let stored = claim(&letters, home).expect("complete");
+        assert!(claim(&letters, Path::new("/elsewhere")).is_none(), "another store's");
         let found: Vec<_> = stored.slots.iter().map(|slot| slot.address).collect();
         assert_eq!(found, ports);
         assert_eq!(stored.workers.iter().map(|m| m.worker.0).collect::<Vec<_>>(), [0, 1]);
@@ -120,8 +131,8 @@ mod tests {
             let copy = |fd: &OwnedFd| fd.try_clone().expect("a copy");
             let mut some: Vec<_> = letters.iter().map(copy).collect();
             some.remove(left_out);
-            assert!(claim(&some).is_none(), "without letter {left_out}");
+            assert!(claim(&some, home).is_none(), "without letter {left_out}");
         }
-        assert!(claim(&[]).is_none());
+        assert!(claim(&[], home).is_none());
     }
 }

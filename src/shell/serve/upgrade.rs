@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,11 @@ const IMAGE: &str = "FLOORTAPE_FD_IMAGE";
 const VERSIONS: &str = "FLOORTAPE_VERSIONS";
 /// Environment: who we were before; for the log.
 const FROM: &str = "FLOORTAPE_FROM";
+/// Environment: where newer binaries are looked for. An image that was replaced does not know any
+/// more: the kernel calls its file deleted.
+const PATH: &str = "FLOORTAPE_PATH";
 /// All of these; no child inherits them.
-pub const ENVIRONMENT: [&str; 4] = [ESTATE, IMAGE, VERSIONS, FROM];
+pub const ENVIRONMENT: [&str; 5] = [ESTATE, IMAGE, VERSIONS, FROM, PATH];
 
 /// A binary that starts at all says its version within milliseconds.
 const PROBE_WAIT: Duration = Duration::from_secs(2);
@@ -34,6 +37,7 @@ pub struct Handed {
     estate: Option<OwnedFd>,
     image: Option<OwnedFd>,
     from: String,
+    path: Option<PathBuf>,
     readable: bool,
 }
 
@@ -53,6 +57,7 @@ impl Handed {
             estate: process::inherited(ESTATE),
             image: process::inherited(IMAGE),
             from: text(FROM),
+            path: std::env::var_os(PATH).filter(|path| !path.is_empty()).map(PathBuf::from),
             readable: text(VERSIONS) == versions(),
         }
     }
@@ -60,6 +65,11 @@ impl Handed {
     /// Whether we are new here and can still go back.
     pub const fn can_go_back(&self) -> bool {
         self.image.is_some()
+    }
+
+    /// Where the first image of this process was started from; `None` where that is ourselves.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.path.clone()
     }
 
     /// Takes the queue; an error where its contents are of versions that we cannot read.
@@ -71,17 +81,20 @@ impl Handed {
         Ok(self.estate.take())
     }
 
-    /// Becomes the image before again; returns only where that fails, or where there is none.
-    /// `estate`: the queue, if it was taken and filled again.
-    pub fn go_back(self, estate: Option<OwnedFd>, why: &str) -> Option<io::Error> {
-        let image = self.image?;
-        let estate = estate.or(self.estate)?;
+    /// Becomes the image before again; comes back only where that fails, or where there is none.
+    /// `estate`: the queue, if it was taken and filled again. Without one the image before takes over
+    /// from the roles, as from those of a dead keeper.
+    pub fn go_back(self, estate: Option<OwnedFd>, why: &str) {
+        let Some(image) = self.image else { return };
         tracing::error!("going back to version {}: {why}", self.from);
-        let path = format!("/proc/self/fd/{}", image.as_raw_fd());
-        let from = format!("{}, which did not start: {why}", own_version());
-        let error = exec(Path::new(&path), &estate, None, &from);
+        let next = Next {
+            path: &self.path.unwrap_or_default(),
+            estate: estate.or(self.estate),
+            image: None,
+            from: format!("{}, which did not start: {why}", own_version()),
+        };
+        let error = next.exec(Path::new(&format!("/proc/self/fd/{}", image.as_raw_fd())));
         tracing::error!("the version before cannot be started: {error}");
-        Some(error)
     }
 
     /// The new image works: the way back ends here.
@@ -95,11 +108,24 @@ impl Handed {
     }
 }
 
-/// Whether `path` is a Floortape that runs here: a file that is anything else must not take the place
-/// of a keeper.
+/// Whether `path` is a Floortape that runs here and understands our command line: a file that is
+/// anything else must not take the place of a keeper. Returns its name and version.
 pub fn probe(path: &Path) -> io::Result<String> {
+    let said = ask(path, &["--version".into()])?;
+    if !said.starts_with("floortape ") {
+        return Err(io::Error::other("it is no floortape"));
+    }
+    // Help is given only where all before it was understood.
+    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    words.push("--help".into());
+    ask(path, &words)?;
+    Ok(said)
+}
+
+/// What a binary says on its standard output when it is asked something harmless.
+fn ask(path: &Path, words: &[OsString]) -> io::Result<String> {
     let mut child = Command::new(path)
-        .arg("--version")
+        .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -112,7 +138,7 @@ pub fn probe(path: &Path) -> io::Result<String> {
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(io::Error::other("it does not answer --version"));
+                return Err(io::Error::other("it does not answer"));
             }
         }
     };
@@ -120,40 +146,57 @@ pub fn probe(path: &Path) -> io::Result<String> {
     if let Some(mut stdout) = child.stdout.take() {
         stdout.read_to_string(&mut said)?;
     }
-    let said = said.trim().to_owned();
-    if !status.success() || !said.starts_with("floortape ") {
-        return Err(io::Error::other("it is no floortape that runs on this machine"));
+    if !status.success() {
+        let question = words.last().map_or_else(String::new, |word| word.display().to_string());
+        return Err(io::Error::other(format!("asked for {question} it ends with {status}")));
     }
-    Ok(said)
+    Ok(said.trim().to_owned())
 }
 
 /// Becomes the binary at `path` with our own arguments; returns only where that fails.
-pub fn upgrade(path: &Path, estate: &OwnedFd) -> io::Error {
+pub fn upgrade(path: &Path, estate: OwnedFd) -> io::Error {
     match std::fs::File::open("/proc/self/exe") {
-        Ok(image) => exec(path, estate, Some(&image.into()), &own_version()),
+        Ok(image) => {
+            let image = Some(image.into());
+            Next { path, estate: Some(estate), image, from: own_version() }.exec(path)
+        }
         Err(error) => error,
     }
 }
 
-fn exec(path: &Path, estate: &OwnedFd, image: Option<&OwnedFd>, from: &str) -> io::Error {
-    let mut words = std::env::args_os();
-    let name = words.next().unwrap_or_else(|| OsString::from("floortape"));
-    let mut command = Command::new(path);
-    command.arg0(name).args(words).env_remove(IMAGE);
-    // What the service manager handed to the first image is its own by now, under other numbers.
-    command.env_remove("LISTEN_PID").env_remove("LISTEN_FDS").env_remove("LISTEN_FDNAMES");
-    command.env(VERSIONS, versions()).env(FROM, from);
-    for (name, fd) in [(ESTATE, Some(estate)), (IMAGE, image)] {
-        let Some(fd) = fd else { continue };
-        if let Err(error) = process::keep_on_exec(fd.as_fd()) {
-            return error;
-        }
-        command.env(name, fd.as_raw_fd().to_string());
-    }
-    command.exec()
+/// What the next image is told.
+struct Next<'a> {
+    path: &'a Path,
+    estate: Option<OwnedFd>,
+    image: Option<OwnedFd>,
+    from: String,
 }
 
-/// Gives up, or goes back: the end of a start that failed before anything was taken.
+impl Next<'_> {
+    /// Returns only where it fails.
+    fn exec(&self, image: &Path) -> io::Error {
+        let mut words = std::env::args_os();
+        let name = words.next().unwrap_or_else(|| OsString::from("floortape"));
+        let mut command = Command::new(image);
+        command.arg0(name).args(words);
+        for name in ENVIRONMENT {
+            command.env_remove(name);
+        }
+        // What the service manager handed to the first image is its own by now, under other numbers.
+        command.env_remove("LISTEN_PID").env_remove("LISTEN_FDS").env_remove("LISTEN_FDNAMES");
+        command.env(VERSIONS, versions()).env(FROM, &self.from).env(PATH, self.path);
+        for (name, fd) in [(ESTATE, &self.estate), (IMAGE, &self.image)] {
+            let Some(fd) = fd else { continue };
+            if let Err(error) = process::keep_on_exec(fd.as_fd()) {
+                return error;
+            }
+            command.env(name, fd.as_raw_fd().to_string());
+        }
+        command.exec()
+    }
+}
+
+/// Gives up, or goes back: the end of a start that failed before any role was started.
 pub fn failed(handed: Handed, failure: Failure) -> Failure {
     let why = format!("{:#}", failure.error);
     handed.go_back(None, &why);

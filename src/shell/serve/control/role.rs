@@ -26,7 +26,7 @@ use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::journal::{self, Job, Said};
 use crate::shell::serve::control::net::{Arrival, Net};
-use crate::shell::serve::estate::{self, Estate};
+use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
 use crate::store::archive::{Archive, LastSeen, Sought};
@@ -141,6 +141,9 @@ struct Role {
     /// Keeper wants the end, and the actor has no RS left.
     stopping: bool,
     drained: bool,
+    /// Keeper died while RSs were running; since when there are none.
+    alone: bool,
+    over_since: Option<Mono>,
     _lock: OwnedFd,
 }
 
@@ -201,6 +204,8 @@ impl Role {
             past: mpsc::unbounded_channel(),
             stopping: false,
             drained: false,
+            alone: false,
+            over_since: None,
             _lock: lock,
         })
     }
@@ -265,7 +270,7 @@ impl Role {
                 }
                 Wake::Arrival(arrival) => self.arrived(arrival).await?,
             }
-            if self.keeper.is_none() && self.drained {
+            if self.keeper.is_none() && self.drained && self.has_lingered() {
                 tracing::warn!("without keeper and without an RS: ending");
                 return Ok(());
             }
@@ -305,12 +310,21 @@ impl Role {
         if !self.drained
             && let Some(estate) = self.estate.take()
         {
+            self.alone = true;
             tracing::error!("keeper is gone: running RSs go on without it, new ones get 503");
             if let Err(error) = estate::open_door(estate) {
                 tracing::error!("nobody can take over from us: {error}");
             }
         }
         Ok(())
+    }
+
+    /// Whether enough time has passed since the last RS ended; at once where there was none when
+    /// keeper died.
+    fn has_lingered(&mut self) -> bool {
+        let now = SystemClock.mono();
+        let since = *self.over_since.get_or_insert(now);
+        !self.alone || now >= since.plus_ms(LINGER_S * 1_000)
     }
 
     /// To keeper, if there is one; that it is gone shows in its link.

@@ -33,7 +33,7 @@ use crate::plane::keeper::Role;
 use crate::plane::reporter::{Reporter, WorkerState};
 use crate::plane::spool::Output;
 use crate::shell::exit::{Exit, Failure};
-use crate::shell::serve::estate::{self, Estate};
+use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
 use crate::store::evidence::Salt;
@@ -101,6 +101,8 @@ struct Desk {
     room: Room,
     load: Load,
     disk_full: bool,
+    /// Seconds in which nothing was recorded.
+    idle_s: u64,
     ready: bool,
     gate: Gate,
     health: Health,
@@ -152,6 +154,7 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
         sealing: HashMap::new(),
         holding: None,
         disk_full: false,
+        idle_s: 0,
         ready: false,
         gate: Gate::new(SystemClock.mono()),
     };
@@ -192,6 +195,10 @@ impl Desk {
             if !self.ready && self.seats.iter().all(|seat| seat.running.load(Ordering::Acquire)) {
                 self.ready = true;
                 self.say(Frame::Ready);
+                let recovered: u64 = self.seats.iter().map(|s| s.queues.gauge.recovered()).sum();
+                if recovered > 0 {
+                    tracing::warn!("{recovered} datagrams of the predecessor recovered");
+                }
             }
             let now = SystemClock.mono();
             self.gate.expire(now, &self.seats);
@@ -206,7 +213,8 @@ impl Desk {
                 second_at = now.plus_ms(SECOND_MS);
                 self.each_second(now);
                 self.say(Frame::Beat);
-                if self.keeper.is_none() && self.now().streams == 0 {
+                self.idle_s = if self.now().streams == 0 { self.idle_s + 1 } else { 0 };
+                if self.keeper.is_none() && self.idle_s >= LINGER_S {
                     tracing::warn!("without keeper and with nothing to record: ending");
                     return Ok(());
                 }
@@ -262,7 +270,7 @@ impl Desk {
     fn go_on_alone(&mut self) -> bool {
         self.keeper = None;
         let streams = self.now().streams;
-        if streams == 0 || !self.ready {
+        if streams == 0 {
             return false;
         }
         tracing::error!("keeper is gone: {streams} streams go on without it");
