@@ -372,7 +372,7 @@ pub enum Frame {
     Estate {
         /// What the holder reads and writes.
         versions: Versions,
-        /// JSON of the configuration that the memory was made for.
+        /// JSON of that part of the configuration that the memory was made for.
         config: String,
         /// Workers whose memory follows.
         workers: u16,

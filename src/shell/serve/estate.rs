@@ -169,11 +169,36 @@ pub(super) fn emit_head(
 ) -> io::Result<()> {
     let head = Frame::Estate {
         versions: Versions::OURS,
-        config: serde_json::to_string(config)?,
+        config: made_for(config)?,
         workers: workers as u16,
         slots: slots as u32,
     };
     to(head, lock.as_slice())
+}
+
+/// Keys that memory, ports and the place of the files depend on.
+const MADE_FOR: [(&str, &str); 9] = [
+    ("media", "address"),
+    ("media", "ports"),
+    ("media", "streams_max"),
+    ("cpu", "workers"),
+    ("cpu", "rx"),
+    ("store", "dir"),
+    ("store", "journal_dir"),
+    ("store", "ring_seconds"),
+    ("store", "segment_mib"),
+];
+
+/// These keys as JSON of a configuration. No others: whoever reads it may be of a version that does
+/// not know them (F09), and takes them from its own file.
+fn made_for(config: &Config) -> serde_json::Result<String> {
+    let all = serde_json::to_value(config)?;
+    let mut part = serde_json::Map::new();
+    for (table, key) in MADE_FOR {
+        let place = part.entry(table).or_insert_with(|| serde_json::json!({}));
+        place[key] = all[table][key].clone();
+    }
+    serde_json::to_string(&part)
 }
 
 /// One worker's memory.
@@ -216,4 +241,27 @@ pub(super) fn open_door(estate: Estate) -> io::Result<()> {
     };
     Builder::new().name("estate".into()).spawn(serve)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f09_only_what_memory_was_made_for_is_told_and_a_version_without_other_keys_reads_it() {
+        let mut config = Config::default();
+        config.media.streams_max = 77;
+        config.store.ring_seconds = 9;
+        config.store.dir = "/srv/tape".into();
+        config.store.reserve_minutes += 1;
+        let text = made_for(&config).expect("JSON");
+        assert!(!text.contains("reserve"), "{text}");
+        for (_, key) in MADE_FOR {
+            assert!(text.contains(&format!("\"{key}\":")), "{key} of {text}");
+        }
+        let held: Config = serde_json::from_str(&text).expect("a configuration");
+        assert_eq!(held.store.dir, config.store.dir);
+        assert_eq!(held.ring_bytes(), config.ring_bytes());
+        assert_eq!(held.slot_count(), config.slot_count());
+    }
 }

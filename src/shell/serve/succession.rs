@@ -99,16 +99,23 @@ fn still_held() -> Failure {
     Failure::new(Exit::TryAgain, "the store is held by processes that hand nothing over")
 }
 
-/// Asks both roles. Whoever answers holds everything.
+/// Asks both roles; whoever answers holds everything. Somebody who answers what we cannot read, or
+/// whom we may not trust, is at work all the same: an error, and nobody is touched.
 fn knock(store: &Path) -> Result<Option<Taken>, Failure> {
     for role in [Role::Media, Role::Control] {
         match estate::knock(store, role) {
             Ok(taken) => return Ok(Some(taken)),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                let why = format!("the recorder that runs is of another version: {error}");
-                return Err(Failure::new(Exit::Config, format!("{why}; {GOES_ON}")));
-            }
-            Err(error) => tracing::debug!("{}: {error}", role.name()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Unsupported | io::ErrorKind::InvalidData => {
+                    let why = format!("the recorder that runs is of another version: {error}");
+                    return Err(Failure::new(Exit::Config, format!("{why}; {GOES_ON}")));
+                }
+                io::ErrorKind::PermissionDenied => {
+                    let why = format!("the recorder that runs is another user's: {error}");
+                    return Err(Failure::new(Exit::Refused, why));
+                }
+                _ => tracing::debug!("{}: {error}", role.name()),
+            },
         }
     }
     Ok(None)
