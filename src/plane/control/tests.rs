@@ -336,7 +336,7 @@ fn f19_while_the_journal_fails_changes_get_503_and_bye_200_until_it_works_again(
     bench.datagram(&request("UPDATE", "call-1", 3, &tag, ""));
     bench.datagram(&invite("b", 1, "", "sendonly", 1));
     bench.datagram(&request("OPTIONS", "c", 1, "", ""));
-    assert_eq!(bench.codes()[2..], [100, 503, 503, 100, 503, 503]);
+    assert_eq!(bench.codes()[1..], [503, 503, 503, 503]);
     assert!(bench.media.is_empty() && bench.jobs.is_empty(), "the RS goes on as it was");
     bench.datagram(&request("BYE", "call-1", 4, &tag, ""));
     let token = bench.jobs.remove(0).0;
@@ -429,7 +429,7 @@ fn a_restarted_control_opens_its_streams_again_and_answers_the_bye() {
     after.media_agrees();
     after.datagram(&request("BYE", "call-1", 2, &tag, ""));
     after.journal_syncs();
-    assert_eq!(after.codes(), [200]);
+    assert_eq!(after.codes(), [200, 200], "the INVITE's, whose ACK has not come, and the BYE's");
     let next = after.control.slots.take().map(|(slot, generation, _)| (slot, generation));
     assert_ne!(next, Some((Slot(0), Generation(1))), "its slot is in use until it is closed");
 }

@@ -16,9 +16,11 @@ fn reborn(mut before: Bench) -> Bench {
     after.control.recover(after.clock(), &before.journal);
     after.input(Input::MediaUp);
     after.media_holds(&before.held());
-    after.media_agrees();
     after.journal = std::mem::take(&mut before.journal);
-    after.journal_syncs();
+    while !(after.media.is_empty() && after.jobs.is_empty()) {
+        after.media_agrees();
+        after.journal_syncs();
+    }
     after
 }
 
