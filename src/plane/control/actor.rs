@@ -486,9 +486,9 @@ impl Control {
 
     /// Whether a job that changes this RS is still under way.
     pub(super) fn is_busy(&self, rs: RsId) -> bool {
-        self.jobs.values().any(|job| {
-            job.rs == rs && job.txn.is_some() && !matches!(job.purpose, Purpose::Answer)
-        })
+        self.jobs
+            .values()
+            .any(|job| job.rs == rs && job.txn.is_some() && !matches!(job.purpose, Purpose::Answer))
     }
 
     fn media_down(&mut self) {
