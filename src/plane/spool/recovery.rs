@@ -82,12 +82,14 @@ pub(super) fn recover<D: Disk + Clone>(
             }
             spans.open.through = found.header.end();
             spans.last = found.header.clock.mono;
-            let inside = from.0 - found.header.first.0;
+            // Behind a hole a group begins later than what is wanted of it.
+            let first = found.header.first;
+            let from = from.max(first);
             stretches.push(Stretch {
                 from,
                 end: found.header.end(),
                 path: found.path.clone(),
-                offset: found.offset + GROUP_HEADER_BYTES as u64 + inside,
+                offset: found.offset + GROUP_HEADER_BYTES as u64 + (from.0 - first.0),
             });
         }
         Piece::Doubt(doubt) | Piece::Torn(doubt) => {
