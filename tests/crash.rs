@@ -172,7 +172,9 @@ fn an_invite_while_media_dies_is_recorded_or_refused() {
     // A call of a refused load may have stood for a moment, without a packet.
     let listed = until("the end of all recordings", PATIENCE, || {
         let listed = bench.listed();
-        listed.iter().all(|recording| recording["state"] != "live").then_some(listed)
+        // What media has captured is listed once it is durable, and media has just been dead.
+        let over = |one: &Value| one["state"] != "live" && one["durable_through"] == one["end"];
+        listed.iter().all(over).then_some(listed)
     });
     let found: BTreeMap<u64, u64> = listed
         .iter()

@@ -48,6 +48,7 @@ if [ ! -d "$faulty/release/.fingerprint" ]; then
         -exec ln -f {} "$faulty/release/deps/" \;
 fi
 CARGO_TARGET_DIR=$faulty cargo build --release --quiet --locked --features faults --bin floortape || exit 1
+faulty_dir=$faulty
 faulty=$(realpath "$faulty/release/floortape")
 
 # NAME: a word to choose it by. Everything behind it is for the harness.
@@ -65,6 +66,18 @@ step() {
 # The same with fault points.
 faults() { FLOORTAPE=$faulty step "$@"; }
 
+# Panics and dead engines: tests/faults.rs.
+panics() {
+    case $wanted in "  " | *" panics "*) ;; *) return ;; esac
+    echo "::: panics"
+    if CARGO_TARGET_DIR=$faulty_dir cargo test --release --quiet --locked --features faults --test faults; then
+        passed=$((passed + 1)); echo "::: panics: ok"
+    else
+        failed=$((failed + 1)); echo "::: panics: FAILED"
+    fi
+}
+
+panics
 if [ -z "$long" ]; then
     step media media --streams 500 --kills 40 --seed "$RANDOM"
     step dialogs dialogs --streams 20 --dialogs 50 --kills 10
@@ -73,6 +86,9 @@ if [ -z "$long" ]; then
     step invite invite --streams 40 --kills 2
     step rekey rekey --streams 40 --kills 6 --spacing-ms 700
     step hang hang --streams 40 --kills 1
+    step upgrade upgrade --streams 100 --kills 4 --other "$faulty"
+    step go-back upgrade --streams 100 --kills 1 --other "$faulty" --faults keeper.other_layouts
+    step go-back-dead upgrade --streams 100 --kills 1 --other "$faulty" --faults worker.kill=before_go
     faults aimed aimed --streams 100 --kills 18 --seconds 35
 else
     step media media --streams 500 --kills 1000
@@ -89,6 +105,11 @@ else
     step keeper keeper --streams 200 --kills 50 --kills-per-round 10
     step pair pair --streams 200 --kills 60 --kills-per-round 12
     step hang hang --streams 200 --kills 20 --kills-per-round 5
+    step upgrade upgrade --streams 500 --kills 40 --kills-per-round 10 --other "$faulty"
+    step go-back upgrade --streams 500 --kills 20 --kills-per-round 5 --other "$faulty" \
+        --faults keeper.other_layouts
+    step go-back-dead upgrade --streams 500 --kills 20 --kills-per-round 5 --other "$faulty" \
+        --faults worker.kill=before_go
     faults aimed aimed --streams 100 --kills 500 --seconds 25
 fi
 

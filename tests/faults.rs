@@ -1,6 +1,7 @@
-//! Panics and dead engines with real processes: a build with fault points (`cargo test --profile
-//! faults --features faults --test faults`) fails itself where it hurts, in mid-call. Nothing is
-//! missing, nothing is there twice. Aimed kills and the negative controls are `tests/crash.sh`'s.
+//! Panics and dead engines with real processes: a build with fault points (`tests/crash.sh panics`, or
+//! `cargo test --release --features faults --test faults`) fails itself where it hurts, in mid-call.
+//! Nothing is missing, nothing is there twice. Aimed kills and the negative controls are
+//! `tests/crash.sh`'s.
 
 mod server;
 

@@ -26,6 +26,12 @@ if [ "${#wanted[@]}" -gt 0 ]; then
         skip "cannot install ${wanted[*]}"
 fi
 folder=${POWER_FOLDER:-/tmp/floortape-power}
+# What a run that was killed has left.
+while read -r _ path _; do
+    case $path in "$folder"/*) umount -l "$path" ;; esac
+done < <(tac /proc/mounts)
+losetup -a | sed -n "s|^\([^:]*\):.*($folder/.*|\1|p" | xargs -r -n1 losetup -d
+rm -rf "$folder"/life-* "$folder"/selfcheck "$folder"/recovery
 mkdir -p "$folder"
 ways=both
 if [ ! -c /dev/fuse ]; then

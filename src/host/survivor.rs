@@ -153,7 +153,14 @@ mod tests {
         };
         let mut holder = sleep(Stdio::from(file));
         let mut other = sleep(Stdio::null());
-        let found = Survivor::holding(&name, &path).expect("procfs");
+        // A process has its name a moment after its start is told.
+        let found = loop {
+            let found = Survivor::holding(&name, &path).expect("procfs");
+            if !found.is_empty() {
+                break found;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
         assert_eq!(found.iter().map(Survivor::pid).collect::<Vec<_>>(), [holder.id()]);
         assert!(found[0].end(Duration::from_secs(5)).expect("ours"));
         assert!(Survivor::holding(&name, &path).expect("procfs").is_empty());

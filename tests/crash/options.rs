@@ -29,6 +29,8 @@ pub(crate) enum Scenario {
     Hang,
     /// Control, as soon as the last 200 is there.
     Reply,
+    /// Nobody: keeper becomes another build, and then this one again.
+    Upgrade,
     /// Control, while SIPp holds dialogs that never rest.
     Dialogs,
     /// Media by itself, at each fault point of the receive path once.
@@ -38,7 +40,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [(&'static str, Scenario); 15] = [
+    pub(crate) const ALL: [(&'static str, Scenario); 16] = [
         ("media", Scenario::Media),
         ("control", Scenario::Control),
         ("keeper", Scenario::Keeper),
@@ -51,6 +53,7 @@ impl Scenario {
         ("engine", Scenario::Engine),
         ("hang", Scenario::Hang),
         ("reply", Scenario::Reply),
+        ("upgrade", Scenario::Upgrade),
         ("dialogs", Scenario::Dialogs),
         ("aimed", Scenario::Aimed),
         ("faults", Scenario::Faults),
@@ -77,6 +80,7 @@ pub(crate) struct Options {
     pub(crate) dialogs: u64,
     pub(crate) tcp: bool,
     pub(crate) ports: String,
+    pub(crate) other: Option<PathBuf>,
     pub(crate) resume: Option<PathBuf>,
     pub(crate) faults: Option<String>,
     pub(crate) red: bool,
@@ -91,7 +95,7 @@ kill --report FILE          sums what --resume has gathered
 kill                        a few kills of each kind, 20 streams
 
 SCENARIO: media control keeper pair all restart invite rekey seal engine
-          hang reply dialogs aimed faults
+          hang reply upgrade dialogs aimed faults
   --streams N           SRTP streams, 50 packets/s each [500]
   --kills N             kills in all [40]
   --kills-per-round N   kills of one server, then it is judged [40]
@@ -103,6 +107,7 @@ SCENARIO: media control keeper pair all restart invite rekey seal engine
   --dialogs N           dialogs of SIPp [50]
   --tcp                 SIPp over TCP
   --ports A-B           media ports [10000-31999]
+  --other FILE          the build that `upgrade` changes to; with --faults one that must go back
   --resume FILE         append each round to FILE; rounds that stand there already are not repeated
   --faults PLAN         FLOORTAPE_FAULTS of the server (needs a binary built with them: FLOORTAPE=…)
   --red                 a negative control: the round must find something wrong
@@ -125,6 +130,7 @@ impl Options {
             dialogs: 50,
             tcp: false,
             ports: "10000-31999".to_owned(),
+            other: None,
             resume: None,
             faults: None,
             red: false,
@@ -155,6 +161,7 @@ impl Options {
                 "--dialogs" => options.dialogs = number(value()?)?,
                 "--tcp" => options.tcp = true,
                 "--ports" => options.ports.clone_from(value()?),
+                "--other" => options.other = Some(PathBuf::from(value()?)),
                 "--resume" => options.resume = Some(PathBuf::from(value()?)),
                 "--faults" => options.faults = Some(value()?.clone()),
                 "--red" => options.red = true,

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 use super::options::Options;
-use super::process::{CONTROL, MEDIA, binary, children, command, free_port, try_send};
+use super::process::{CONTROL, MEDIA, binary, children, command_of, free_port, try_send};
 
 /// Patience with a machine that does other things as well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +43,8 @@ pub(crate) struct Recorder {
     said: Arc<Mutex<Vec<String>>>,
     words: Vec<String>,
     faults: Option<String>,
+    /// What is started: a copy of its own where builds change.
+    image: PathBuf,
     pub(crate) folder: PathBuf,
     pub(crate) port: u16,
 }
@@ -67,10 +69,16 @@ impl Recorder {
         words.extend(more.iter().map(|word| (*word).to_owned()));
         let said = Arc::new(Mutex::new(Vec::new()));
         let faults = options.faults.clone();
-        let keeper = spawn(folder, port, &words, faults.as_deref(), &said);
+        let mut image = binary();
+        if options.other.is_some() {
+            let own = folder.join("floortape");
+            std::fs::copy(&image, &own).map_err(|error| error.to_string())?;
+            image = own;
+        }
+        let keeper = spawn(&image, folder, port, &words, faults.as_deref(), &said);
         let folder = folder.to_owned();
         let mut recorder =
-            Recorder { keeper, orphans: Vec::new(), said, words, faults, folder, port };
+            Recorder { keeper, orphans: Vec::new(), said, words, faults, image, folder, port };
         recorder.readies(1)?;
         Ok(recorder)
     }
@@ -156,9 +164,29 @@ impl Recorder {
     pub(crate) fn serve_again(&mut self) -> Result<(), String> {
         let ready = |line: &&String| line.starts_with("ready");
         let before = self.lines().iter().filter(ready).count();
-        self.keeper =
-            spawn(&self.folder, self.port, &self.words, self.faults.as_deref(), &self.said);
+        self.keeper = spawn(
+            &self.image,
+            &self.folder,
+            self.port,
+            &self.words,
+            self.faults.as_deref(),
+            &self.said,
+        );
         self.readies(before + 1)
+    }
+
+    /// Puts another build in the place of the one that runs, as a package manager does, and asks
+    /// keeper to become it; waits until it says `outcome` once more. When it was asked.
+    pub(crate) fn becomes(&mut self, build: &Path, outcome: &str) -> Result<u64, String> {
+        let fresh = self.image.with_extension("new");
+        std::fs::copy(build, &fresh).map_err(|error| error.to_string())?;
+        std::fs::rename(&fresh, &self.image).map_err(|error| error.to_string())?;
+        let count = |own: &Self| own.lines().iter().filter(|l| l.contains(outcome)).count();
+        let before = count(self);
+        let at = monotonic_ns();
+        try_send(self.keeper.id(), Signal::USR2);
+        self.until(outcome, |own| (count(own) > before).then_some(()))?;
+        Ok(at)
     }
 
     /// Waits until another process plays the role.
@@ -256,13 +284,14 @@ impl Drop for Recorder {
 }
 
 fn spawn(
+    image: &Path,
     folder: &Path,
     port: u16,
     words: &[String],
     faults: Option<&str>,
     said: &Arc<Mutex<Vec<String>>>,
 ) -> Child {
-    let mut command = command(folder, port);
+    let mut command = command_of(image, folder, port);
     for word in words {
         command.args(["--set", word]);
     }

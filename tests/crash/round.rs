@@ -13,7 +13,7 @@ use super::judge::{self, Found};
 use super::load::Load;
 use super::options::{Options, Scenario};
 use super::prng::Prng;
-use super::process::{fresh_folder, try_send};
+use super::process::{binary, fresh_folder, try_send};
 use super::recorder::{PATIENCE, Recorder, Role, monotonic_ns};
 use super::sipp::Sipp;
 
@@ -248,6 +248,8 @@ impl Stage<'_> {
             Scenario::All => spacing + 1_500,
             Scenario::Keeper | Scenario::Pair => spacing + 1_000,
             Scenario::Hang => spacing + 3_000,
+            // A build that does not work is tried for a while.
+            Scenario::Upgrade => spacing + 6_000,
             _ => spacing,
         };
         // SIPp's dialogs take 5 s to come up.
@@ -335,6 +337,7 @@ impl Stage<'_> {
             Scenario::Rekey => self.kill("rekey", turn(&[&[Media], &[Control], &[Media, Control]])),
             Scenario::Invite => self.kill("invite", turn(&[&[Media], &[Control]])),
             Scenario::Hang => self.hang(),
+            Scenario::Upgrade => self.upgrade(done),
             Scenario::Reply => self.kill("reply", &[Control]),
             Scenario::Dialogs => self.kill("dialogs", &[Control]),
             Scenario::Faults | Scenario::Aimed => Ok(0),
@@ -374,6 +377,22 @@ impl Stage<'_> {
         pass(Duration::from_millis(200 + self.prng.below(200)));
         try_send(before, Signal::CONT);
         let (roles, phase) = ("media".to_owned(), "hang");
+        self.kills.push(Kill { roles, phase, at_ns, gap_ms: None, signalling_ms: None });
+        Ok(1)
+    }
+
+    /// To the other build, and back to this one (F09); where the other one has fault points set it
+    /// cannot work, and goes back by itself.
+    fn upgrade(&mut self, done: u64) -> Result<u64, String> {
+        let own = binary();
+        let other = self.options.other.as_deref().ok_or("upgrade needs --other")?;
+        let (build, outcome, phase) = match (&self.options.faults, done % 2) {
+            (Some(_), _) => (other, "went back: version", "refused"),
+            (None, 0) => (other, "upgraded: version", "upgrade"),
+            (None, _) => (&*own, "upgraded: version", "rollback"),
+        };
+        let at_ns = self.recorder.becomes(build, outcome)?;
+        let roles = "media+control".to_owned();
         self.kills.push(Kill { roles, phase, at_ns, gap_ms: None, signalling_ms: None });
         Ok(1)
     }

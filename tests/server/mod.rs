@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 pub(crate) use process::*;
 use rustix::process::Signal;
 
+/// `serve` of the binary under test.
+pub(crate) fn command(folder: &Path, port: u16) -> Command {
+    command_of(&binary(), folder, port)
+}
+
 /// Asks `found` again and again until it has an answer; panics after `limit`.
 pub(crate) fn until<T>(what: &str, limit: Duration, mut found: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;

@@ -41,8 +41,8 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-pub(crate) fn command(folder: &Path, port: u16) -> Command {
-    let mut command = Command::new(binary());
+pub(crate) fn command_of(binary: &Path, folder: &Path, port: u16) -> Command {
+    let mut command = Command::new(binary);
     command.arg("serve");
     for set in [
         format!("store.dir={}", toml_text(&folder.join("store"))),

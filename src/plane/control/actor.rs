@@ -414,9 +414,25 @@ impl Control {
             Purpose::Start => self.finish_start(job),
             Purpose::Change => self.finish_change(job),
             Purpose::Answer => self.finish_answer(job),
+            Purpose::Refusal => {
+                if let (Some(txn), Some(reply)) = (job.txn, job.reply) {
+                    self.reply(txn, reply);
+                }
+            }
             Purpose::End => self.finish_end(job),
             Purpose::Quiet => {}
         }
+    }
+
+    /// Refuses a request whose acceptance the journal may hold already: `entry` takes that back, and
+    /// the refusal leaves when it is durable, for a successor must not do what was refused. A journal
+    /// that fails or hangs holds it up no further.
+    pub(super) fn refuse_late(&mut self, rs: RsId, txn: TxnId, refusal: Reply, entry: Entry) {
+        if self.admission.journal_error.is_some() {
+            self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+            return self.reply(txn, refusal);
+        }
+        self.begin(Purpose::Refusal, rs, Some(txn), Some(refusal), Vec::new(), vec![entry]);
     }
 
     fn expire(&mut self) {

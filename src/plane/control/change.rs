@@ -14,7 +14,7 @@ use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::ClockMap;
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{self as rs_proto, Body, Negotiated};
-use crate::proto::sip::{IncomingRequest, Reply};
+use crate::proto::sip::{IncomingRequest, Reply, TxnId};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{DialogState, Entry, StreamOpened};
 use crate::store::journal::keybox::answer_context;
@@ -69,7 +69,9 @@ impl Control {
     /// INFO in a dialog: taken, and of no consequence.
     pub(super) fn informed(&mut self, rs: RsId, request: &IncomingRequest) {
         // While a change is under way the streams of the RS are not known.
-        let entry = if self.is_busy(rs) { None } else { self.unchanged(rs, request, false) };
+        // A journal that has failed keeps its room for what matters.
+        let silent = self.is_busy(rs) || self.admission.journal_error.is_some();
+        let entry = if silent { None } else { self.unchanged(rs, request, false) };
         let entries = entry.into_iter().collect();
         let reply = Some(Reply::new(200));
         self.begin(Purpose::Answer, rs, Some(request.txn), reply, Vec::new(), entries);
@@ -111,6 +113,8 @@ impl Control {
             return self.reply(request.txn, reply);
         }
         let (mut plan, locals, mut entries) = self.plan(rs, &wanted, &old, negotiated.lines.len());
+        // Before what stands for the answer: a cut may leave the front of it.
+        entries.extend(self.bodies(rs, &request.message));
         let frames = self.frames(rs, &plan, &old);
         self.write_answer(rs, &mut plan, &negotiated, &locals);
         let mut quirks = negotiated.quirks.clone();
@@ -129,7 +133,6 @@ impl Control {
                 answer_sdp,
             });
         }
-        entries.extend(self.bodies(rs, &request.message));
         let mut reply = self
             .with_capabilities(Reply::new(200), request)
             .with("Content-Type", "application/sdp");
@@ -245,12 +248,12 @@ impl Control {
         }
         if let Some(why) = refused {
             self.log(Grave::Error, format!("{rs}: change refused: {why}"));
-            if let Some(plan) = plan {
-                self.undo(rs, *plan);
-            }
             let refusal = self.unavailable(&why);
             let reply = if reply.code == 487 { reply } else { refusal };
-            return self.reply(txn, reply);
+            return match plan {
+                Some(plan) => self.undo(rs, *plan, txn, reply),
+                None => self.reply(txn, reply),
+            };
         }
         if let Some(plan) = plan {
             self.adopt(rs, *plan, &applied);
@@ -289,14 +292,15 @@ impl Control {
         self.close_removed(rs, plan.removed);
     }
 
-    /// A refused change: new streams are closed, changed ones are told their old state again.
-    fn undo(&mut self, rs: RsId, plan: Plan) {
+    /// A refused change: new streams are closed, changed ones are told their old state again. The
+    /// refusal is the last thing.
+    fn undo(&mut self, rs: RsId, plan: Plan, txn: TxnId, refusal: Reply) {
         let (opened, kept): (Vec<_>, Vec<_>) = plan
             .streams
             .into_iter()
             .partition(|stream| plan.opened.contains(&stream.description.slot));
         self.close_removed(rs, opened);
-        let Some(session) = self.sessions.get(&rs) else { return };
+        let Some(session) = self.sessions.get(&rs) else { return self.reply(txn, refusal) };
         let frames: Vec<Frame> = session
             .streams
             .iter()
@@ -309,7 +313,7 @@ impl Control {
             .collect();
         let streams = session.streams.clone();
         let Some(dialog) = session.dialog.and_then(|dialog| self.sip.snapshot(dialog)) else {
-            return;
+            return self.reply(txn, refusal);
         };
         let answer_sdp =
             self.keys.seal(&*self.entropy, session.answer_sdp.as_bytes(), &answer_context(rs));
@@ -322,7 +326,9 @@ impl Control {
             quirks: Vec::new(),
             answer_sdp,
         };
-        self.begin(Purpose::Quiet, rs, None, None, frames, vec![entry]);
+        // What media makes of it is not waited for: it is asked until it agrees.
+        self.begin(Purpose::Quiet, rs, None, None, frames, Vec::new());
+        self.refuse_late(rs, txn, refusal, entry);
     }
 
     fn close_removed(&mut self, rs: RsId, removed: Vec<StreamOpened>) {

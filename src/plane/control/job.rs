@@ -21,6 +21,9 @@ pub(super) enum Purpose {
     /// Answer a request that changes nothing: the journal should know its number, but nothing is
     /// promised by the answer.
     Answer,
+    /// Refuse a request whose acceptance the journal may already hold: what takes that back comes
+    /// first, unless the journal fails or hangs.
+    Refusal,
     /// Answer a BYE.
     End,
     /// Nothing is waiting for it: closing streams, metadata of no consequence.

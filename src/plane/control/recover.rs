@@ -43,7 +43,11 @@ struct Known {
 impl Known {
     /// The entry that was just taken stands for a request with a 2xx.
     fn note_answer(&mut self, at: Wall) {
-        let Some(answered) = self.dialog.answered.clone() else { return };
+        let Some(answered) = self.dialog.answered.clone() else {
+            // Its change was refused after all: the 200 that stood ready never left.
+            let refused = self.dialog.remote_cseq;
+            return self.answers.retain(|(answered, ..)| answered.cseq != refused);
+        };
         self.answers.push_back((answered, self.session.answer_sdp.clone(), at));
         if self.answers.len() > ANSWERS_MAX {
             self.answers.pop_front();
@@ -231,7 +235,9 @@ impl Control {
 
     /// What was answered comes again, and gets the same answer (F59).
     fn restore_answers(&mut self, id: DialogId, dialog: &DialogState, answers: &Answers) {
-        for (answered, sdp, _) in answers {
+        // Older ones do not come again, and would take the room of those that may.
+        let young = |(.., at): &&(Answered, String, Wall)| self.now.wall.0 - at.0 < REPEATS_NS;
+        for (answered, sdp, _) in answers.iter().filter(young) {
             let reply = self.answer_again(dialog, answered, sdp);
             self.sip.restore_answer(id, answered.cseq, &answered.method, reply);
         }

@@ -108,6 +108,9 @@ impl Control {
         }
         self.settling.holding = None;
         let held = std::mem::take(&mut self.settling.held);
+        // A number may have been used before the journal knew that it was set aside.
+        let used = held.iter().map(|slot| slot.stream.0 + 1).max().unwrap_or(0);
+        self.stream_ids.0.0 = self.stream_ids.0.0.max(used);
         let kept: HashSet<StreamId> = held.iter().map(|slot| slot.stream).collect();
         let mut frames = Vec::new();
         for slot in &held {

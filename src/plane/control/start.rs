@@ -199,7 +199,6 @@ impl Control {
         self.log(Grave::Error, format!("{rs} not started: {why}"));
         let cancelled = reply.code == 487;
         let reply = if cancelled { reply } else { self.unavailable(why) };
-        self.reply(txn, reply);
         let entry = Entry::Ended {
             rs,
             at: self.now.wall,
@@ -207,7 +206,7 @@ impl Control {
             reason: format!("not started: {why}"),
             remote_cseq: 0,
         };
-        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+        self.refuse_late(rs, txn, reply, entry);
         self.close_streams(rs, Origin::Srs);
     }
 }

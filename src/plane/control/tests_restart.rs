@@ -251,6 +251,26 @@ fn f59_a_refused_change_leaves_no_answer_behind() {
     assert!(after.sent.is_empty(), "that the re-INVITE came shows that the 200 had");
     after.tick(1_000);
     assert!(after.sent.is_empty());
+    after.datagram(&text);
+    assert_eq!(after.codes(), [500], "a number that was used, and no 200 for it");
+}
+
+/// Between a refusal and its entry no death may come.
+#[test]
+fn f59_what_was_refused_is_not_begun_by_the_successor() {
+    let mut before = Bench::up(4);
+    let text = invite("call-1", 1, "", "sendonly", 1);
+    before.datagram(&text);
+    before.journal_syncs();
+    before.media_refuses(crate::plane::handoff::frame::Refusal::RingLag);
+    let told = |bench: &Bench| bench.codes().contains(&503);
+    assert!(!told(&before));
+    before.journal_syncs();
+    assert!(told(&before));
+    let mut after = reborn(before);
+    assert!(after.sent.is_empty() && after.control.live() == 0);
+    after.settles();
+    after.nothing_is_left();
 }
 
 /// RFC 3261 §8.2.2.2.

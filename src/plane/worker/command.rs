@@ -86,6 +86,11 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         // The same use by another stream: a control that died opened it and its journal never knew.
         let same = slot.stream() == stream.description.stream;
         if stream.generation == running && slot.has(OPEN) && same {
+            if !self.is_as(number, stream)? {
+                // A control that died asked for a change that its journal never knew, or knows of a
+                // change that never came here: what is asked now is what holds.
+                return self.update_stream(stream, Origin::Srs);
+            }
             let applied = slot.applied();
             let (slot, generation) = (stream.slot, stream.generation);
             return Ok(Frame::Opened { slot, generation, applied });
@@ -156,6 +161,24 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         self.protection[number as usize] = Protection::load(self.slot(number));
         self.failing[number as usize] = false;
         Ok(Frame::Opened { slot: stream.slot, generation: stream.generation, applied: now })
+    }
+
+    /// Whether the stream is recorded just as described already.
+    fn is_as(&self, number: u32, stream: &OpenStream) -> Result<bool, Refusal> {
+        let slot = self.slot(number);
+        let same_keys = match (slot.keys(false), keys(stream.crypto.as_ref())?) {
+            (Some(is), Some(wanted)) => {
+                is.suite == wanted.suite
+                    && is.remote.same(&wanted.remote)
+                    && is.local.same(&wanted.local)
+            }
+            (is, wanted) => is.is_none() && wanted.is_none(),
+        };
+        let control = slot.word(CONTROL) & !(AREA | PREVIOUS);
+        Ok(same_keys
+            && control == u64::from(stream.generation.0) | flags(stream)
+            && slot.signalled() == stream.description.remote
+            && slot.rtcp_to() == stream.rtcp_to)
     }
 
     fn update_stream(&mut self, stream: &OpenStream, by: Origin) -> Result<Frame, Refusal> {

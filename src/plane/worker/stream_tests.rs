@@ -108,6 +108,34 @@ fn commands_are_idempotent_and_stale_ones_refused() {
     assert!(matches!(keys, Frame::Refused { why: Refusal::Keys, .. }));
 }
 
+/// A control that died asked for a change that its journal never knew, or the other way round: the
+/// open of its successor says what holds.
+#[test]
+fn f59_a_repeated_open_that_differs_changes_the_stream() {
+    let (mut machine, mut worker) = opened();
+    let wanted = |key: Option<u8>, active: bool| {
+        let mut stream = stream(1, 1, key.map(|fill| (SUITE, fill)));
+        stream.active = active;
+        Frame::Open(stream)
+    };
+    let count = |machine: &Machine, kind: fn(&Event) -> bool| {
+        events(machine).iter().filter(|event| kind(event)).count()
+    };
+    for (number, (key, active)) in
+        [(Some(5), false), (Some(6), false), (Some(6), true), (None, true)].into_iter().enumerate()
+    {
+        for _ in 0..2 {
+            let answer = ask(&mut machine, &mut worker, wanted(key, active));
+            assert!(matches!(answer, Frame::Opened { generation: Generation(1), .. }));
+            let changed = count(&machine, |event| matches!(event, Event::Changed { .. }));
+            assert_eq!(changed, number + 1, "once, and its repetition writes nothing");
+        }
+    }
+    assert_eq!(count(&machine, |event| matches!(event, Event::Pause { .. })), 1);
+    assert_eq!(count(&machine, |event| matches!(event, Event::Resume { .. })), 1);
+    assert_eq!(count(&machine, |event| matches!(event, Event::Open { .. })), 1);
+}
+
 #[test]
 fn the_same_use_by_another_stream_is_no_repetition() {
     let (mut machine, mut worker) = opened();

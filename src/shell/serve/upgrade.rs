@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::base::faults::faulty;
 use crate::host::process;
 use crate::plane::handoff::frame::{self, Versions};
 use crate::shell::exit::Failure;
@@ -42,6 +43,10 @@ pub struct Handed {
 }
 
 fn versions() -> String {
+    // A build of other layouts.
+    if faulty!("keeper.other_layouts") {
+        return "none".to_owned();
+    }
     format!("frames {}, {}", frame::VERSION, Versions::OURS)
 }
 

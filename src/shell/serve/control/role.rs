@@ -100,6 +100,7 @@ fn role(start: Start) -> io::Result<()> {
         seed: u64::from_le_bytes(seed),
     });
     control.recover(now, &replay.entries);
+    drop(replay);
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
