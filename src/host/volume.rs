@@ -189,12 +189,26 @@ impl Lock {
     }
 }
 
+/// Bytes of a signed lock: two numbers and room.
+const SIGNED: usize = 64;
+
 /// Writes our process number into the lock, for people, and our mark, for the next keeper: numbers
 /// are used again.
 fn sign(file: &mut File) -> io::Result<()> {
     let pid = std::process::id();
-    let text = format!("{pid}\n{}\n", survivor::mark(pid)?);
-    file.set_len(0)?;
+    // Always as long, and never cut first: whoever reads it meanwhile finds one holder or the other,
+    // and a full disk has its room already.
+    let text = format!("{:<width$}", format!("{pid}\n{}\n", survivor::mark(pid)?), width = SIGNED);
+    let mut there = Vec::new();
+    file.rewind()?;
+    file.take(SIGNED as u64 + 1).read_to_end(&mut there)?;
+    if there == text.as_bytes() {
+        // After an upgrade: the same process, perhaps on a disk that takes no writes any more.
+        return Ok(());
+    }
+    if there.len() > SIGNED {
+        file.set_len(0)?;
+    }
     file.rewind()?;
     file.write_all(text.as_bytes())
 }

@@ -175,6 +175,8 @@ pub struct Machine {
     media: Child,
     control: Child,
     announced: bool,
+    /// To end, once what was taken over is ours.
+    asked: Option<Event>,
     outcome: Outcome,
     acts: VecDeque<Act>,
 }
@@ -190,6 +192,7 @@ impl Machine {
             media: Child::new(),
             control: Child::new(),
             announced: false,
+            asked: None,
             outcome: Outcome::Clean,
             acts: VecDeque::new(),
         };
@@ -201,6 +204,7 @@ impl Machine {
     /// Takes one event.
     pub fn handle(&mut self, now: Mono, event: Event) {
         match event {
+            Event::Terminate | Event::Interrupt if self.is_deferred() => self.asked = Some(event),
             Event::Ready(role) => self.ready(now, role),
             Event::Died(role, code) => self.died(now, role, code),
             Event::Drained if self.phase == Phase::Draining => self.stop(now, Outcome::Clean),
@@ -227,6 +231,13 @@ impl Machine {
             }
         }
         self.turn(now);
+    }
+
+    /// What was taken over is recorded by roles that are not ours yet: the end waits until both are,
+    /// so that calls end in order. Asked a second time it comes at once.
+    fn is_deferred(&self) -> bool {
+        let taking_over = self.begin != Begin::Fresh && !self.announced;
+        self.phase == Phase::Running && taking_over && self.asked.is_none()
     }
 
     /// Whether the server runs and is not about to end: only then may it be upgraded, since the next
@@ -273,6 +284,9 @@ impl Machine {
         if both && !self.announced && self.phase == Phase::Running {
             self.announced = true;
             self.acts.push_back(Act::Announce);
+            if let Some(asked) = self.asked.take() {
+                self.handle(now, asked);
+            }
         }
     }
 
@@ -293,8 +307,10 @@ impl Machine {
             self.deaths_before += 1;
             match (self.begin, code) {
                 (Begin::Fresh, Some(code)) => self.stop(now, Outcome::Failed(code)),
-                (Begin::Upgraded, Some(_)) => self.go_back(),
-                (Begin::Upgraded, None) if self.deaths_before >= UPGRADE_DEATHS => self.go_back(),
+                (Begin::Upgraded, Some(_)) => self.go_back(now),
+                (Begin::Upgraded, None) if self.deaths_before >= UPGRADE_DEATHS => {
+                    self.go_back(now)
+                }
                 (Begin::Fresh | Begin::Kept | Begin::Upgraded, _) => {}
             }
         }
@@ -305,9 +321,16 @@ impl Machine {
     }
 
     /// Asked for once: where there is no way back, the roles are tried again.
-    fn go_back(&mut self) {
-        self.begin = Begin::Kept;
-        self.acts.push_back(Act::GoBack);
+    fn go_back(&mut self, now: Mono) {
+        match self.asked.take() {
+            // The image before would not know of it.
+            Some(Event::Interrupt) => self.stop(now, Outcome::Interrupted),
+            Some(_) => self.stop(now, Outcome::Clean),
+            None => {
+                self.begin = Begin::Kept;
+                self.acts.push_back(Act::GoBack);
+            }
+        }
     }
 
     fn stop(&mut self, now: Mono, outcome: Outcome) {
@@ -331,7 +354,7 @@ impl Machine {
         let waited_ms = now.since(self.since) / 1_000_000;
         let upgrading = self.begin == Begin::Upgraded && !self.announced;
         if upgrading && self.phase == Phase::Running && waited_ms >= UPGRADE_MS {
-            self.go_back();
+            self.go_back(now);
         }
         for role in [Role::Media, Role::Control] {
             let child = self.child(role);
@@ -507,6 +530,34 @@ mod tests {
         machine.handle(ms(15_000), Event::Tick);
         machine.handle(ms(15_100), Event::Tick);
         assert_eq!(acts(&mut machine), [Act::GoBack], "once");
+    }
+
+    #[test]
+    fn f03_an_end_that_is_asked_for_during_a_take_over_waits_for_it_once() {
+        for (event, wanted) in [
+            (Event::Terminate, Act::Drain(Role::Control)),
+            (Event::Interrupt, Act::Stop(Role::Control)),
+        ] {
+            let mut machine = Machine::new(ms(0), Begin::Kept);
+            machine.handle(ms(1), event);
+            machine.handle(ms(2), Event::Ready(Role::Media));
+            let early = acts(&mut machine);
+            assert_eq!(early, [start(Role::Media, 1), start(Role::Control, 1)]);
+            machine.handle(ms(3), Event::Ready(Role::Control));
+            assert_eq!(acts(&mut machine), [Act::Announce, wanted]);
+
+            let mut machine = Machine::new(ms(0), Begin::Kept);
+            acts(&mut machine);
+            machine.handle(ms(1), event);
+            machine.handle(ms(2), event);
+            assert_eq!(acts(&mut machine), [Act::Stop(Role::Media)], "asked twice: at once");
+
+            let mut machine = Machine::new(ms(0), Begin::Upgraded);
+            acts(&mut machine);
+            machine.handle(ms(1), event);
+            machine.handle(ms(15_000), Event::Tick);
+            assert!(!acts(&mut machine).contains(&Act::GoBack), "nobody there would know of it");
+        }
     }
 
     #[test]

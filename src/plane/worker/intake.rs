@@ -190,7 +190,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         })
     }
 
-    fn free_place(&self, packet: &Packet<'_>) -> Option<usize> {
+    pub(super) fn free_place(&self, packet: &Packet<'_>) -> Option<usize> {
         (0..SOURCES_PER_STREAM).find(|place| {
             let source = self.source(packet.slot, *place);
             source.identity().is_none()

@@ -177,10 +177,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let suite = self.protection[packet.slot as usize].suite();
         let tag_bytes = suite.map_or(0, |suite| suite.rtp_tag_bytes());
         let length = payload.len().saturating_sub(tag_bytes);
-        let free = || {
-            (0..SOURCES_PER_STREAM)
-                .find(|place| self.source(packet.slot, *place).identity().is_none())
-        };
+        // As intake chose it: a new source may have been given the place of a silent one.
+        let free = || self.free_place(&packet);
         let Some(place) = self.accepted_place(&packet, Some(hint)).or_else(free) else { return };
         let source = self.source(packet.slot, place);
         if counted(&source.account(), &packet) {
@@ -239,7 +237,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let highest = place.and_then(|place| self.source(packet.slot, place).highest());
         let index = hint.map(|hint| hint.index).or_else(|| seq::estimate(highest, header.seq()));
         let own = place.and_then(|place| self.source(packet.slot, place).identity());
-        let (Some(index), Some((_, ordinal))) = (index, own) else { return Counter::Late };
+        // Its place may have gone to another source since; the intent knows whose it is.
+        let ordinal = own.map(|(_, ordinal)| ordinal).or(hint.map(|hint| hint.source.ordinal()));
+        let (Some(index), Some(ordinal)) = (index, ordinal) else { return Counter::Late };
         let bytes = record_bytes(payload.len());
         let Core { protection, writer, .. } = self;
         let (length, flags) = match &protection[packet.slot as usize] {

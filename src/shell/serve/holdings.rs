@@ -222,7 +222,17 @@ impl Holdings {
         if memory.is_empty() || slots.is_empty() {
             return Err(refuse("the running recorder handed over no memory or no ports".into()));
         }
-        let (volume, incarnation) = open(config)?;
+        let (volume, incarnation) = match open(config) {
+            Ok(opened) => opened,
+            // A store that takes no writes now (F11, F12) is no reason to leave recordings alone.
+            Err(failure) => match reserved(config, &memory) {
+                Some(reserved) => {
+                    tracing::error!("{:#}; taking over all the same", failure.error);
+                    reserved
+                }
+                None => return Err(failure),
+            },
+        };
         let lock = Lock::taken_over(lock, &config.store.dir)?;
         let survivors = Survivors::of(&config.store.dir);
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
@@ -334,6 +344,14 @@ fn open(config: &Config) -> Result<(Volume, u64), Failure> {
     keyfile::load_or_make(&config.store.dir, &SystemEntropy)?;
     signing::load_or_make(&config.store.dir, &SystemEntropy)?;
     Ok((volume, incarnation))
+}
+
+/// The volume as it stands, where an incarnation of those reserved before is left: all that were used
+/// have stood in this very memory.
+fn reserved(config: &Config, memory: &[Memory]) -> Option<(Volume, u64)> {
+    let volume = volume::read(&config.store.dir).ok()?;
+    let used = memory.iter().map(|memory| memory.words.load(AT_INCARNATION)).max()?;
+    (used + 1 < volume.incarnation_next).then_some((volume, used + 1))
 }
 
 /// A store that the configuration does not mean is a fault of the configuration (F18).

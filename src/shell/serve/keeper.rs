@@ -42,6 +42,8 @@ pub fn run(
     mut handed: Handed,
     reload: &dyn Fn() -> Result<Config, Vec<Fault>>,
 ) -> Result<Exit, Failure> {
+    #[cfg(feature = "faults")]
+    crate::host::faults::arm(1);
     let begun = begin(&mut config, &mut handed);
     let (signals, interrupt, holdings, image) = match begun {
         Ok(begun) => begun,
@@ -68,6 +70,11 @@ pub fn run(
     loop {
         while let Some(act) = keeper.machine.poll() {
             if let Act::Exit(outcome) = act {
+                // Roles of a keeper before us that never got a successor must not go on alone.
+                let buried = [Role::Control, Role::Media].map(|role| keeper.holdings.bury(role));
+                if let Some(failure) = buried.into_iter().find_map(Result::err) {
+                    return Err(failure);
+                }
                 keeper.holdings.forget();
                 // A run that came to nothing leaves the mark as it found it.
                 let refused = matches!(outcome, Outcome::Failed(_)) && !keeper.holdings.unclean();

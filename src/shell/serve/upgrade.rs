@@ -39,7 +39,8 @@ pub struct Handed {
     image: Option<OwnedFd>,
     from: String,
     path: Option<PathBuf>,
-    readable: bool,
+    /// What `estate` can be read by.
+    versions: String,
 }
 
 fn versions() -> String {
@@ -63,7 +64,7 @@ impl Handed {
             image: process::inherited(IMAGE),
             from: text(FROM),
             path: std::env::var_os(PATH).filter(|path| !path.is_empty()).map(PathBuf::from),
-            readable: text(VERSIONS) == versions(),
+            versions: text(VERSIONS),
         }
     }
 
@@ -79,7 +80,7 @@ impl Handed {
 
     /// Takes the queue; an error where its contents are of versions that we cannot read.
     pub fn take(&mut self) -> io::Result<Option<OwnedFd>> {
-        if self.estate.is_some() && !self.readable {
+        if self.estate.is_some() && self.versions != versions() {
             let why = format!("{} wrote what we cannot read; we know {}", self.from, versions());
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
@@ -92,9 +93,12 @@ impl Handed {
     pub fn go_back(self, estate: Option<OwnedFd>, why: &str) {
         let Some(image) = self.image else { return };
         tracing::error!("going back to version {}: {why}", self.from);
+        // What was never opened goes back as it came.
+        let versions = if estate.is_some() { versions() } else { self.versions };
         let next = Next {
             path: &self.path.unwrap_or_default(),
             estate: estate.or(self.estate),
+            versions,
             image: None,
             from: format!("{}, which did not start: {why}", own_version()),
         };
@@ -163,7 +167,8 @@ pub fn upgrade(path: &Path, estate: OwnedFd) -> io::Error {
     match std::fs::File::open("/proc/self/exe") {
         Ok(image) => {
             let image = Some(image.into());
-            Next { path, estate: Some(estate), image, from: own_version() }.exec(path)
+            let versions = versions();
+            Next { path, estate: Some(estate), versions, image, from: own_version() }.exec(path)
         }
         Err(error) => error,
     }
@@ -173,6 +178,7 @@ pub fn upgrade(path: &Path, estate: OwnedFd) -> io::Error {
 struct Next<'a> {
     path: &'a Path,
     estate: Option<OwnedFd>,
+    versions: String,
     image: Option<OwnedFd>,
     from: String,
 }
@@ -189,7 +195,7 @@ impl Next<'_> {
         }
         // What the service manager handed to the first image is its own by now, under other numbers.
         command.env_remove("LISTEN_PID").env_remove("LISTEN_FDS").env_remove("LISTEN_FDNAMES");
-        command.env(VERSIONS, versions()).env(FROM, &self.from).env(PATH, self.path);
+        command.env(VERSIONS, &self.versions).env(FROM, &self.from).env(PATH, self.path);
         for (name, fd) in [(ESTATE, &self.estate), (IMAGE, &self.image)] {
             let Some(fd) = fd else { continue };
             if let Err(error) = process::keep_on_exec(fd.as_fd()) {

@@ -214,7 +214,7 @@ impl Desk {
                 self.each_second(now);
                 self.say(Frame::Beat);
                 self.idle_s = if self.now().streams == 0 { self.idle_s + 1 } else { 0 };
-                if self.keeper.is_none() && self.idle_s >= LINGER_S {
+                if self.keeper.is_none() && self.idle_s >= LINGER_S && self.is_durable() {
                     tracing::warn!("without keeper and with nothing to record: ending");
                     return Ok(());
                 }
@@ -266,11 +266,11 @@ impl Desk {
     }
 
     /// F03: keeper is gone. What is being recorded goes on, and whoever comes next gets a copy of all
-    /// that we hold. False: nothing is being recorded, so that our end costs nothing.
+    /// that we hold. False: nothing is being recorded or written, so that our end costs nothing.
     fn go_on_alone(&mut self) -> bool {
         self.keeper = None;
         let streams = self.now().streams;
-        if streams == 0 {
+        if streams == 0 && self.is_durable() {
             return false;
         }
         tracing::error!("keeper is gone: {streams} streams go on without it");
@@ -280,6 +280,11 @@ impl Desk {
             tracing::error!("nobody can take over from us: {error}");
         }
         true
+    }
+
+    /// Whether all that was captured is on disk: without keeper the ring lives in us alone.
+    fn is_durable(&self) -> bool {
+        self.seats.iter().all(|seat| seat.state.load(AT_TAIL) == seat.state.load(AT_DURABLE))
     }
 
     /// To keeper, if there is one; that it is gone shows in its link.
