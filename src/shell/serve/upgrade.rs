@@ -78,11 +78,16 @@ impl Handed {
         self.path.clone()
     }
 
-    /// Takes the queue; an error where its contents are of versions that we cannot read.
+    /// Takes the queue; an error where its contents are of versions that we cannot read and an image
+    /// before us can. With no way back they are left to the roles, who have all of it as well.
     pub fn take(&mut self) -> io::Result<Option<OwnedFd>> {
         if self.estate.is_some() && self.versions != versions() {
             let why = format!("{} wrote what we cannot read; we know {}", self.from, versions());
-            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            if self.image.is_some() {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
+            tracing::error!("{why}; asking the roles");
+            self.estate = None;
         }
         Ok(self.estate.take())
     }
