@@ -3,6 +3,7 @@
 //! Nothing is missing, nothing is there twice. Aimed kills and the negative controls are
 //! `tests/crash.sh`'s.
 
+#[expect(dead_code, reason = "it is made for more tests than these")]
 mod server;
 
 use std::path::PathBuf;
