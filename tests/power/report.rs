@@ -35,7 +35,7 @@ pub(crate) fn run(options: &[&str]) -> Result<String, String> {
         binary: PathBuf::from(text("binary", env!("CARGO_BIN_EXE_floortape"))),
         folder: PathBuf::from(text("folder", "/tmp/floortape-power")),
         sip: number("sip", 5690)? as u16,
-        media: text("media", "56000-57999"),
+        media: text("media", "52000-57999"),
         streams: number("streams", 50)? as u32,
         seed: number("seed", 1)?,
         shutdowns: ways != "fault-disk",

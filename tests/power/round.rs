@@ -166,6 +166,8 @@ impl<'a> Life<'a> {
 
     fn serve(&self) -> Command {
         let text = |path: &Path| format!("{:?}", path.display().to_string());
+        // The calls of a load whose power went are not hung up: their RSs go on, as they should.
+        let streams = self.settings.streams * CUTS_PER_LIFE as u32 + OTHER_STREAMS;
         let mut command = Command::new(&self.settings.binary);
         command.arg("serve");
         for set in [
@@ -178,7 +180,7 @@ impl<'a> Life<'a> {
             format!("sip.udp=[\"127.0.0.1:{}\"]", self.settings.sip),
             "sip.tcp=[]".to_owned(),
             format!("media.ports=\"{}\"", self.settings.media),
-            format!("media.streams_max={}", self.settings.streams + OTHER_STREAMS),
+            format!("media.streams_max={streams}"),
         ] {
             command.args(["--set", &set]);
         }
