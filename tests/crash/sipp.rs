@@ -58,6 +58,9 @@ impl Sipp {
             command.args(["-t", "t1", "-max_reconnect", "1000", "-reconnect_close", "false"]);
             command.args(["-reconnect_sleep", "50"]);
         }
+        // SIPp has no client transaction for UPDATE: where its repetition was in our socket already
+        // when the answer left, the second answer (RFC 3261 §17.2.2) finds it in a pause.
+        command.args(["-default_behaviors", "all,-abortunexp"]);
         let rate = (dialogs / 5).max(1);
         command.args(["-m", &dialogs.to_string(), "-l", &dialogs.to_string()]);
         command.args(["-r", &rate.to_string(), "-recv_timeout", "30000"]);
@@ -87,7 +90,9 @@ impl Sipp {
             }
         }
         let errors = std::fs::read_to_string(self.folder.join("errors")).unwrap_or_default();
-        let unexpected = errors.lines().filter(|line| line.contains("unexpected")).count();
+        let odd =
+            |line: &&str| line.contains("unexpected") && !line.contains("received 'SIP/2.0 200 OK");
+        let unexpected = errors.lines().filter(odd).count();
         if unexpected > 0 {
             let first: String = errors.chars().take(1_500).collect();
             complaints.push(format!("sipp: {unexpected} unexpected messages: {first}"));
