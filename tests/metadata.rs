@@ -210,10 +210,13 @@ fn a_call_told_in_steps_by_two_clients_is_one_call_with_its_speakers() {
     );
     two.ask("BYE", "application/sdp", "");
 
-    let parts = until("both ended", LIMIT, || {
+    let parts = until("both ended, and their packets durable", LIMIT, || {
         let parts = parts(&store);
-        let ended = parts.iter().filter(|part| part["state"] == "ended").count();
-        (ended == 2).then_some(parts)
+        // Control ends a recording before media has settled its last packets: who sent on which
+        // line stands only once those are durable.
+        let settled =
+            |part: &&Value| part["state"] == "ended" && part["durable_through"] == part["end"];
+        (parts.iter().filter(settled).count() == 2).then_some(parts)
     });
     let [first, second] = &parts[..] else { panic!("two parts") };
     assert_eq!(sends(first, 0), [(ANN.to_owned(), true), (ANN.to_owned(), true)]);
