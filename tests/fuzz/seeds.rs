@@ -17,7 +17,7 @@ use floortape::plane::handoff::frame::{
 use floortape::proto::srtp::Context;
 use floortape::store::event::{Event, Format, Origin, StreamDescription};
 use floortape::store::evidence::{Salt, SigningKey};
-use floortape::store::journal::{entry::Entry, frame};
+use floortape::store::journal::{Standings, entry::Entry, frame, snapshot};
 use floortape::store::log::{
     BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, crc32c, group_span,
 };
@@ -367,7 +367,29 @@ fn store(add: &mut Add<'_>) {
     }
     add("journal", "torn", out[..out.len() - 5].to_vec());
     add("journal", "whole", out);
+    let opened: Entry = serde_json::from_str(OPENED).expect("an entry");
+    let mut standings = Standings::of(&[start, ids, opened, body, direction]);
+    let live = snapshot::write(&standings, 1).expect("short lines");
+    add("journal", "snapshot", live);
+    standings.learn(&ended);
+    for standing in standings.recordings.values_mut() {
+        standing.streams.clear();
+    }
+    standings.alive.0 += 60_000_000_000;
+    standings.forget();
+    add("journal", "snapshot-over", snapshot::write(&standings, 1).expect("short lines"));
 }
+
+const OPENED: &str = r#"{"entry":"opened","rs":"04040404040404040404040404040404",
+    "at":"2026-01-01T00:00:00.000000000Z","dialog":{"call_id":"c","local_tag":"l","remote_tag":"r",
+    "local_uri":"<sip:s@x>","remote_uri":"<sip:c@x>","remote_target":"sip:c@x","route_set":[],
+    "local_cseq":0,"remote_cseq":1,"transport":"udp","peer":"192.0.2.1:5060","local":"192.0.2.9:5060",
+    "answered":{"method":"INVITE","cseq":1,"via":["SIP/2.0/UDP 192.0.2.1"],"record_route":[],"sdp":true}},
+    "src":{"address":null,"identity":"sip:c@x","user_agent":"t"},"signalling":"udp","quirks":[],
+    "salt":"AAAA","streams":[{"description":{"stream":9,"rs":"04040404040404040404040404040404",
+    "line":0,"label":"1","media":"audio","formats":[],"suite":null,"transport":"RTP/AVP","slot":3,
+    "port":20006,"remote":null},"generation":2,"active":true,"rtcp_to":null,"rtcp_mux":false,
+    "crypto":null}],"own":false,"answer":"","answer_sdp":"BBBB"}"#;
 
 fn segment(records: &[u8], number: u64) -> Vec<u8> {
     let mut span = Span::new(Position(0));

@@ -1,6 +1,6 @@
 //! What a restarted control knows: the journal, told again to the SIP endpoint and to media.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::actor::Control;
@@ -11,180 +11,97 @@ use crate::base::ids::{RsId, StreamId};
 use crate::base::time::{ClockMap, Wall};
 use crate::proto::sip::{self, DialogId, DialogSnapshot, Reply, Transport};
 use crate::store::event::Origin;
-use crate::store::journal::entry::{Answered, DialogState, Entry, StreamOpened};
+use crate::store::journal::entry::{Answered, DialogState, Entry, Sealed, StreamOpened};
 use crate::store::journal::keybox::{answer_context, salt_context};
+use crate::store::journal::standing::{Answer, REPEATS_NS, Standing, Standings};
 
 /// Stream ids are reserved in the journal by the thousand.
 pub(super) const STREAM_ID_BLOCK: u64 = 1_000;
 
-/// For this long a request may be repeated (64·T1, RFC 3261 §17.1.2.2).
-const REPEATS_NS: i64 = 32_000_000_000;
-
-/// Answers that are known again, per RS: more are not under way at once.
-const ANSWERS_MAX: usize = 8;
-
-/// Requests with a 2xx: the SDP of the answer, and when.
-type Answers = VecDeque<(Answered, String, Wall)>;
-
-/// What the journal says of one RS.
-struct Known {
-    session: Session,
-    dialog: DialogState,
-    /// Streams that have left it and may still be open in media.
-    leaving: Vec<StreamOpened>,
-    /// Its last ones.
-    answers: Answers,
-    /// All streams that it ever had.
-    all: BTreeSet<StreamId>,
-    /// CSeq of its BYE and when it came, if it is over.
-    ended: Option<(u32, Wall)>,
-}
-
-impl Known {
-    /// The entry that was just taken stands for a request with a 2xx.
-    fn note_answer(&mut self, at: Wall) {
-        let Some(answered) = self.dialog.answered.clone() else {
-            // Its change was refused after all: the 200 that stood ready never left.
-            let refused = self.dialog.remote_cseq;
-            return self.answers.retain(|(answered, ..)| answered.cseq != refused);
-        };
-        self.answers.push_back((answered, self.session.answer_sdp.clone(), at));
-        if self.answers.len() > ANSWERS_MAX {
-            self.answers.pop_front();
-        }
-    }
-}
-
 impl Control {
-    /// Takes the journal's entries. RSs that were up go on: with the streams that media still holds,
-    /// or, where nothing has survived, with what the store knows of them ([`Self::held`] finds out).
-    /// An RS whose port pairs cannot be had any more is told so by BYE.
-    pub fn recover(&mut self, now: ClockMap, entries: &[Entry]) {
+    /// Takes what stands of the journal. RSs that were up go on: with the streams that media still
+    /// holds, or, where nothing has survived, with what the store knows of them ([`Self::held`]
+    /// finds out). An RS whose port pairs cannot be had any more is told so by BYE.
+    pub fn recover(&mut self, now: ClockMap, standings: &Standings) {
         self.now = now;
-        let mut known: BTreeMap<RsId, Known> = BTreeMap::new();
-        for entry in entries {
-            self.learn(entry, &mut known);
+        self.stream_ids = standings.stream_ids;
+        for (slot, generation) in &standings.generations {
+            self.slots.learn(*slot, *generation);
         }
         // What was not sealed then is not sealed now, however long nothing ran.
-        let alive = entries.iter().filter_map(written).max().unwrap_or_default();
         let kept_ns = (self.salts_kept_ms() * 1_000_000) as i64;
-        for (rs, known) in known {
-            let gone = |stream: &&StreamId| !ids(&known.session.streams).any(|own| own == **stream);
-            let over = known.ended.is_none_or(|(_, at)| alive.0 - at.0 < kept_ns);
-            for stream in known.all.iter().filter(gone).filter(|_| over) {
-                self.keep_salt(rs, known.session.salt, *stream);
+        let is_wanted = |at: Wall| standings.alive.0 - at.0 < kept_ns;
+        for (rs, over) in standings.over.iter().filter(|(_, over)| is_wanted(over.at)) {
+            if let Some(salt) = self.salt(*rs, &over.salt) {
+                over.streams.iter().for_each(|stream| self.keep_salt(*rs, salt, *stream));
             }
-            let quiet = known.session.streams.is_empty() && known.leaving.is_empty();
+        }
+        for (rs, standing) in &standings.recordings {
+            let Some(salt) = self.salt(*rs, &standing.salt) else { continue };
+            let is_open = |stream: &StreamId| {
+                standing.streams.iter().any(|open| open.description.stream == *stream)
+            };
+            if standing.ended.is_none_or(|(_, at)| is_wanted(at)) {
+                for stream in standing.all.iter().filter(|stream| !is_open(stream)) {
+                    self.keep_salt(*rs, salt, *stream);
+                }
+            }
             let old = |(_, at): (u32, Wall)| now.wall.0 - at.0 > REPEATS_NS;
-            if !(quiet && known.ended.is_some_and(old)) {
-                self.take_back(rs, known);
+            if !(standing.is_quiet() && standing.ended.is_some_and(old)) {
+                self.take_back(*rs, salt, standing);
             }
         }
     }
 
-    fn learn(&mut self, entry: &Entry, known: &mut BTreeMap<RsId, Known>) {
-        match entry {
-            Entry::StreamIds { next } => self.stream_ids = (*next, *next),
-            Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, .. } => {
-                let unsealed = |sealed, context: &str| self.keys.open(sealed, context).ok();
-                let salt =
-                    unsealed(salt, &salt_context(*rs)).and_then(|salt| salt[..].try_into().ok());
-                let Some(salt) = salt else {
-                    self.log(Grave::Error, format!("{rs}: its salt is sealed by another key"));
-                    return;
-                };
-                let answer = unsealed(answer_sdp, &answer_context(*rs)).unwrap_or_default();
-                let answer_sdp = String::from_utf8_lossy(&answer).into_owned();
-                let session = Session {
-                    rs: *rs,
-                    since: *at,
-                    phase: Phase::Live,
-                    strict: self.policy(dialog.peer.ip()).strict,
-                    dialog: None,
-                    salt,
-                    streams: self.learned(streams),
-                    bodies: 0,
-                    origin: origin(&answer_sdp),
-                    answer_sdp,
-                    negotiated: None,
-                };
-                let (dialog, leaving) = (dialog.clone(), Vec::new());
-                let all = ids(streams).collect();
-                let answers = VecDeque::new();
-                let mut new = Known { session, dialog, leaving, answers, all, ended: None };
-                new.note_answer(*at);
-                known.insert(*rs, new);
-            }
-            Entry::Changed { rs, at, dialog, streams, answer_sdp, .. } => {
-                let streams = self.learned(streams);
-                let answer = self.keys.open(answer_sdp, &answer_context(*rs)).ok();
-                if let Some(known) = known.get_mut(rs) {
-                    known.dialog = dialog.clone();
-                    known.all.extend(ids(&streams));
-                    let stays = |gone: &StreamOpened| {
-                        !streams.iter().any(|s| s.description.stream == gone.description.stream)
-                    };
-                    let before = std::mem::take(&mut known.session.streams);
-                    known.leaving.extend(before.into_iter().filter(stays));
-                    known.session.streams = streams;
-                    if let Some(answer) = answer {
-                        known.session.answer_sdp = String::from_utf8_lossy(&answer).into_owned();
-                        known.session.origin = origin(&known.session.answer_sdp);
-                    }
-                    known.note_answer(*at);
-                }
-            }
-            Entry::Body { rs, number, .. } => {
-                if let Some(known) = known.get_mut(rs) {
-                    known.session.bodies = *number;
-                }
-            }
-            Entry::StreamClosed { rs, stream, .. } => {
-                if let Some(known) = known.get_mut(rs) {
-                    known.session.streams.retain(|open| open.description.stream != *stream);
-                    known.leaving.retain(|open| open.description.stream != *stream);
-                }
-            }
-            Entry::Ended { rs, remote_cseq, at, .. } => {
-                if let Some(known) = known.get_mut(rs) {
-                    known.ended = Some((*remote_cseq, *at));
-                }
-            }
-            Entry::Start { .. } | Entry::Direction { .. } => {}
+    fn salt(&mut self, rs: RsId, sealed: &Sealed) -> Option<[u8; 32]> {
+        let salt = self.keys.open(sealed, &salt_context(rs)).ok();
+        let salt = salt.and_then(|salt| salt[..].try_into().ok());
+        if salt.is_none() {
+            self.log(Grave::Error, format!("{rs}: its salt is sealed by another key"));
         }
+        salt
     }
 
-    fn learned(&mut self, streams: &[StreamOpened]) -> Vec<StreamOpened> {
-        for stream in streams {
-            self.slots.learn(stream.description.slot, stream.generation);
-            let next = StreamId(stream.description.stream.0 + 1);
-            if self.stream_ids.0 < next {
-                self.stream_ids = (next, self.stream_ids.1.max(next));
-            }
-        }
-        streams.to_vec()
+    /// The SDP of an answer, as it was sent.
+    fn answer_sdp(&self, rs: RsId, sealed: &Sealed) -> String {
+        let answer = self.keys.open(sealed, &answer_context(rs)).unwrap_or_default();
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
-    fn take_back(&mut self, rs: RsId, known: Known) {
-        let Known { mut session, dialog, leaving, answers, ended, .. } = known;
+    fn take_back(&mut self, rs: RsId, salt: [u8; 32], standing: &Standing) {
+        let Standing { dialog, answers, ended, .. } = standing;
+        let answer_sdp = self.answer_sdp(rs, &standing.answer_sdp);
+        let mut session = Session {
+            rs,
+            since: standing.since,
+            phase: Phase::Live,
+            strict: self.policy(dialog.peer.ip()).strict,
+            dialog: None,
+            salt,
+            streams: standing.streams.clone(),
+            bodies: standing.bodies,
+            origin: origin(&answer_sdp),
+            answer_sdp,
+            negotiated: None,
+        };
         let wanted = session.streams.len();
         session.streams.retain_mut(|stream| self.claim(stream));
-        for mut stream in leaving {
+        for mut stream in standing.leaving.iter().cloned() {
             if self.claim(&mut stream) {
                 let (slot, generation) = (stream.description.slot, stream.generation);
                 self.closing.push((rs, slot, generation, stream.description.stream));
             }
         }
         if ended.is_none() && session.streams.len() < wanted {
-            return self.give_up_rs(session, &dialog);
+            return self.give_up_rs(session, dialog);
         }
-        let id = self.sip.restore(snapshot(&dialog));
-        if let Some((cseq, _)) = ended {
+        let id = self.sip.restore(snapshot(dialog));
+        if let Some((cseq, _)) = *ended {
             // A BYE whose 200 was lost comes again (RFC 3261 §17.2.2).
             self.sip.restore_answer(id, cseq, "BYE", Reply::new(200));
             if cseq > 0 {
                 // Nor do its INVITEs begin another RS.
-                self.restore_answers(id, &dialog, &answers);
+                self.restore_answers(id, rs, dialog, answers);
             }
             self.sip.close(id);
             if session.streams.is_empty() {
@@ -193,10 +110,10 @@ impl Control {
             session.phase = Phase::Ending(self.now.mono);
         } else {
             if answers.is_empty() {
-                self.restore_answer(id, &dialog, &session.answer_sdp);
+                self.restore_answer(id, dialog, &session.answer_sdp);
             }
-            self.restore_answers(id, &dialog, &answers);
-            self.resume_answer(id, &dialog, &answers);
+            self.restore_answers(id, rs, dialog, answers);
+            self.resume_answer(id, rs, dialog, answers);
             session.dialog = Some(id);
             self.dialogs.insert(id, rs);
         }
@@ -234,24 +151,42 @@ impl Control {
     }
 
     /// What was answered comes again, and gets the same answer (F59).
-    fn restore_answers(&mut self, id: DialogId, dialog: &DialogState, answers: &Answers) {
+    fn restore_answers(
+        &mut self,
+        id: DialogId,
+        rs: RsId,
+        dialog: &DialogState,
+        answers: &VecDeque<Answer>,
+    ) {
         // Older ones do not come again, and would take the room of those that may.
-        let young = |(.., at): &&(Answered, String, Wall)| self.now.wall.0 - at.0 < REPEATS_NS;
-        for (answered, sdp, _) in answers.iter().filter(young) {
-            let reply = self.answer_again(dialog, answered, sdp);
+        let young = |answer: &&Answer| self.now.wall.0 - answer.at.0 < REPEATS_NS;
+        for Answer { answered, sdp, .. } in answers.iter().filter(young) {
+            let reply = self.answer_again(rs, dialog, answered, sdp);
             self.sip.restore_answer(id, answered.cseq, &answered.method, reply);
         }
     }
 
     /// The last 200 is repeated until its ACK comes (RFC 3261 §13.3.1.4).
-    fn resume_answer(&mut self, id: DialogId, dialog: &DialogState, answers: &Answers) {
-        let Some((answered, sdp, at)) = answers.back() else { return };
-        let reply = self.answer_again(dialog, answered, sdp);
+    fn resume_answer(
+        &mut self,
+        id: DialogId,
+        rs: RsId,
+        dialog: &DialogState,
+        answers: &VecDeque<Answer>,
+    ) {
+        let Some(Answer { answered, sdp, at }) = answers.back() else { return };
+        let reply = self.answer_again(rs, dialog, answered, sdp);
         let age_ms = ((self.now.wall.0 - at.0) / 1_000_000).max(0) as u64;
         self.sip.resume_answer(self.now.mono, id, age_ms, &reply);
     }
 
-    fn answer_again(&self, dialog: &DialogState, answered: &Answered, sdp: &str) -> Reply {
+    fn answer_again(
+        &self,
+        rs: RsId,
+        dialog: &DialogState,
+        answered: &Answered,
+        sdp: &Sealed,
+    ) -> Reply {
         let reply = Reply::new(200);
         if answered.method == "INFO" {
             return reply;
@@ -259,7 +194,7 @@ impl Control {
         let mut reply = self.capable(reply, dialog.local, transport(dialog));
         if answered.sdp {
             reply = reply.with("Content-Type", "application/sdp");
-            sdp.as_bytes().clone_into(&mut reply.body);
+            reply.body = self.answer_sdp(rs, sdp).into_bytes();
         }
         reply
     }
@@ -275,24 +210,6 @@ impl Control {
             self.sip.restore_answer(id, dialog.remote_cseq, method, reply.clone());
         }
     }
-}
-
-/// When an entry was written, as far as it says.
-fn written(entry: &Entry) -> Option<Wall> {
-    match entry {
-        Entry::Start { at, .. }
-        | Entry::Opened { at, .. }
-        | Entry::Changed { at, .. }
-        | Entry::Direction { at, .. }
-        | Entry::Body { at, .. }
-        | Entry::StreamClosed { at, .. }
-        | Entry::Ended { at, .. } => Some(*at),
-        Entry::StreamIds { .. } => None,
-    }
-}
-
-fn ids(streams: &[StreamOpened]) -> impl Iterator<Item = StreamId> + '_ {
-    streams.iter().map(|stream| stream.description.stream)
 }
 
 /// Session id and version of an `o=` line (RFC 4566 §5.2).

@@ -11,6 +11,7 @@ use crate::config::model::Config;
 use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, OpenStream, Refusal};
 use crate::proto::sip;
 use crate::store::archive::{LastSeen, Sought};
+use crate::store::journal::Standings;
 use crate::store::journal::entry::{Entry, StreamOpened};
 use crate::store::journal::keybox::KeyBox;
 use crate::wire::sip::{Message, parse_datagram};
@@ -423,7 +424,7 @@ fn a_restarted_control_opens_its_streams_again_and_answers_the_bye() {
     let before = Bench::started();
     let tag = before.tag();
     let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
     assert!(matches!(after.media[0].frame, Frame::Salts { .. }), "salts come first");
     after.media_holds(&before.held());
@@ -597,7 +598,7 @@ fn f59_an_invite_whose_200_was_lost_makes_no_second_rs_after_a_restart() {
     let before = Bench::started();
     let tag = before.tag();
     let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
     after.media_agrees();
     after.datagram(&invite("call-1", 1, "", "sendonly", 1));
@@ -621,7 +622,7 @@ fn a_bye_whose_200_was_lost_is_answered_after_a_restart_when_all_is_closed() {
     before.nothing_is_left();
     let mut after = Bench::new(4, 2);
     after.now = before.now;
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.datagram(&bye);
     assert_eq!(after.codes(), [200]);
     after.nothing_is_left();
@@ -635,7 +636,7 @@ fn a_stream_that_was_leaving_when_control_died_is_closed_by_its_successor() {
     before.datagram(&request("INVITE", "call-1", 2, &tag, &gone));
     before.journal_syncs();
     let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     assert_eq!(after.control.slots.used(), 1, "media still has it");
     after.input(Input::MediaUp);
     after.media_holds(&[]);
@@ -772,7 +773,7 @@ fn salts_of_many_recordings_fit_their_frames() {
     let ports: Vec<SocketAddr> =
         (0..4_000).map(|n| SocketAddr::from(([127, 0, 0, 1], 20_000 + 2 * n))).collect();
     after.control.slots.add(Slot(0), &ports);
-    after.control.recover(after.clock(), &entries);
+    after.control.recover(after.clock(), &Standings::of(&entries));
     assert_eq!(after.control.slots.used(), 4_000);
     after.input(Input::MediaUp);
     let frame = after.media.iter().map(|envelope| envelope.emit().len()).max();

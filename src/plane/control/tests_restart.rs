@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::Input;
 use super::tests::{Bench, invite, request, sdp};
 use crate::proto::sip::{self, ConnId};
+use crate::store::journal::Standings;
 use crate::store::journal::entry::Entry;
 use crate::wire::sip::Message;
 
@@ -13,7 +14,7 @@ use crate::wire::sip::Message;
 fn reborn(mut before: Bench) -> Bench {
     let mut after = Bench::new(4, 2);
     after.now = before.now;
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
     after.media_holds(&before.held());
     after.journal = std::mem::take(&mut before.journal);

@@ -10,6 +10,7 @@ use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, KnownSource, Refusal};
 use crate::store::archive::{LastSeen, LastSource, LastStream, Sought};
 use crate::store::event::Origin;
+use crate::store::journal::Standings;
 use crate::store::journal::entry::Entry;
 
 /// F06: nothing of media has survived. The RS goes on with what the store knows of it, at the same
@@ -28,7 +29,7 @@ fn f06_a_live_rs_goes_on_after_the_whole_recorder_was_down() {
     }
     // Monotonic time starts anew with a boot.
     after.now = Mono(5);
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
     after.media_holds(&[]);
     let clear = [Sought { stream, since: before.clock().wall, sender: true }];
@@ -77,7 +78,7 @@ fn f06_an_rs_whose_port_cannot_be_had_is_ended_by_bye_and_the_journal_says_so() 
     let mut after = Bench::new(4, 2);
     after.control.slots = Slots::default();
     after.control.slots.add(Slot(0), &[SocketAddr::from(([127, 0, 0, 1], 20_002))]);
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
     let bye = after.sent.iter().find(|message| message.method() == Some("BYE")).expect("a BYE");
     assert!(bye.headers.get("Reason").is_some_and(|reason| reason.contains("cannot go on")));
@@ -124,7 +125,7 @@ fn f02_a_slot_that_media_holds_for_an_unknown_stream_is_closed_before_anything_i
 fn a_use_that_media_has_closed_is_followed_by_the_next_one() {
     let before = Bench::started();
     let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
     let stream = after.control.sessions.values().next().expect("one").streams[0].clone();
     let (slot, stream) = (stream.description.slot, stream.description.stream);
@@ -137,7 +138,7 @@ fn a_use_that_media_has_closed_is_followed_by_the_next_one() {
 fn a_stream_that_media_has_no_room_for_at_once_is_asked_again_until_it_is_taken() {
     let before = Bench::started();
     let mut after = Bench::new(4, 2);
-    after.control.recover(after.clock(), &before.journal);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
     after.media_holds(&before.held());
     let resumed = |bench: &Bench| {
@@ -176,7 +177,7 @@ fn salts_of_an_rs_that_is_over_are_told_to_a_new_media() {
     assert!(told(&bench));
     let mut after = Bench::new(4, 2);
     after.now = bench.now;
-    after.control.recover(after.clock(), &bench.journal);
+    after.control.recover(after.clock(), &Standings::of(&bench.journal));
     after.input(Input::MediaUp);
     assert!(told(&after), "the journal remembers as well");
 }

@@ -1,4 +1,4 @@
-//! The journal's files: replay, append, sync, rotation.
+//! The journal's files: replay, append, sync, rotation, and the snapshot that a start begins with.
 //!
 //! Every start of control begins a new file, so no byte is ever written behind a torn tail, and a
 //! file whose sync failed is never written again (F12: after a failed fsync the kernel may have
@@ -7,10 +7,16 @@
 use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
-use super::frame;
+use super::standing::Standings;
+use super::{frame, snapshot};
+use crate::base::faults::fault;
 use crate::base::ports::{Disk, DiskFile};
 
-/// A file is closed and the next one begun above this.
+/// A file is closed and the next one begun above this, so that a snapshot may stand for it: a start
+/// reads what is behind the last snapshot, some 10 ms a MiB. More where the snapshot is more than
+/// half of that: then writing it costs no more than the journal itself.
+pub const FILE_BYTES_MIN: u64 = 2 * 1024 * 1024;
+/// A file never grows above this.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Kept in memory while no folder works. New RSs and changes are refused then: what comes are ends
 /// of RSs, some 300 bytes each and a body of at most 2 MiB.
@@ -80,16 +86,22 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Replay, JournalError> {
 
 /// Reads the entries of one file's bytes. Total: any input gives an answer.
 pub fn replay_file(name: &str, bytes: &[u8], replay: &mut Replay) {
+    replay.damage.extend(walk(name, bytes, |entry| replay.entries.push(entry)));
+}
+
+/// Shows each entry to `learn`; the damage between them.
+fn walk(name: &str, bytes: &[u8], mut learn: impl FnMut(Entry)) -> Vec<Damage> {
+    let mut all = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         if let Some((entry, size)) = frame::read(&bytes[at..]) {
-            replay.entries.push(entry);
+            learn(entry);
             at += size;
             continue;
         }
         let next = frame::find(bytes, at + 1);
         let to = next.unwrap_or(bytes.len());
-        replay.damage.push(Damage {
+        all.push(Damage {
             file: name.to_owned(),
             from: at as u64,
             to: to as u64,
@@ -97,6 +109,7 @@ pub fn replay_file(name: &str, bytes: &[u8], replay: &mut Replay) {
         });
         at = to;
     }
+    all
 }
 
 /// The writer. There is one per store: the store's lock sees to that.
@@ -115,6 +128,11 @@ pub struct Journal<D: Disk> {
     /// Frames appended since the last sync that succeeded.
     unsynced: Vec<u8>,
     failed: bool,
+    /// What stands of all entries, those included that are not durable yet.
+    standings: Standings,
+    /// The last file that a snapshot stands for, or that one was tried for.
+    through: u32,
+    snapshot_bytes: u64,
 }
 
 struct Folder {
@@ -129,24 +147,83 @@ struct Open<F> {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Replays what `dir` holds and gets ready to write. `dir` must exist. The caller appends an
-    /// [`Entry::Start`] next; it is repeated at the head of every file that follows.
-    pub fn open(disk: D, dir: &Path) -> Result<(Self, Replay), JournalError> {
-        let replay = read(&disk, dir)?;
-        let number = files(&disk, dir)?.last().map_or(0, |(number, _)| *number);
+    /// Learns what stands from the newest snapshot and the files behind it, and gets ready to write.
+    /// `dir` must exist. The caller appends an [`Entry::Start`] next; it is repeated at the head of
+    /// every file that follows. Also what could not be read of those files.
+    pub fn open(disk: D, dir: &Path) -> Result<(Self, Vec<Damage>), JournalError> {
+        let files = files(&disk, dir)?;
+        let (through, bytes, mut standings) = newest_snapshot(&disk, dir)?;
+        let mut damage = Vec::new();
+        for (_, name) in files.iter().filter(|(number, _)| *number > through) {
+            let path = dir.join(name);
+            let bytes = read_whole(&disk, &path).map_err(at("read", &path))?;
+            damage.extend(walk(name, &bytes, |entry| standings.learn(&entry)));
+        }
         let mut journal = Journal {
             disk,
             folders: Vec::new(),
             place: 0,
-            number,
+            number: files.last().map_or(0, |(number, _)| *number),
             file: None,
             start: None,
             unsynced: Vec::new(),
             failed: false,
+            standings,
+            through,
+            snapshot_bytes: bytes,
         };
         journal.add_folder(dir)?;
         journal.settle_last()?;
-        Ok((journal, replay))
+        // What is behind a snapshot must never be taken for something before it.
+        journal.number = journal.number.max(through);
+        Ok((journal, damage))
+    }
+
+    /// What stands of all entries so far.
+    pub const fn standings(&self) -> &Standings {
+        &self.standings
+    }
+
+    /// Whether there are files that a start would read and a new snapshot would spare it. Asked
+    /// behind a sync: only what is durable may stand in one.
+    pub fn wants_snapshot(&self) -> bool {
+        let current = u32::from(self.file.is_some());
+        !self.failed && self.unsynced.is_empty() && self.through + current < self.number
+    }
+
+    /// Writes a snapshot of all that is durable and removes those before it. It may say more than
+    /// the files that it stands for: what comes again changes nothing. Where this fails, starts go
+    /// on with the one before.
+    pub fn snapshot(&mut self) -> Result<(), JournalError> {
+        if !self.wants_snapshot() {
+            return Ok(());
+        }
+        let through = self.number - u32::from(self.file.is_some());
+        // Tried once for each file, whatever comes of it.
+        self.through = through;
+        self.standings.forget();
+        let bytes = snapshot::write(&self.standings, through).ok_or(JournalError::TooLong)?;
+        self.check_device(self.place)?;
+        let path = self.folders[self.place].path.join(snapshot_name(through));
+        let temporary = path.with_extension("snapshot.tmp");
+        // Left by an attempt before; may well not exist.
+        let _ = self.disk.remove(&temporary);
+        self.write_again(&temporary, &bytes).inspect_err(|_| {
+            let _ = self.disk.remove(&temporary);
+        })?;
+        fault!("journal.snapshot_rename");
+        self.disk.rename(&temporary, &path).map_err(at("rename", &temporary))?;
+        fault!("journal.snapshot_remove");
+        self.snapshot_bytes = bytes.len() as u64;
+        for folder in &self.folders {
+            // One that stays costs room and nothing else: the newest is taken.
+            let names = self.disk.list(&folder.path).unwrap_or_default();
+            let old = names.into_iter().filter(|name| snapshot_number(name) < Some(through));
+            for name in old.filter(|name| snapshot_number(name).is_some()) {
+                let _ = self.disk.remove(&folder.path.join(name));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the newest file durable, before anybody relies on what was read of it: its writer may
@@ -197,6 +274,7 @@ impl<D: Disk> Journal<D> {
         if self.failed && self.unsynced.len() + bytes.len() > UNSYNCED_BYTES_MAX {
             return Err(JournalError::TooLong);
         }
+        entries.iter().for_each(|entry| self.standings.learn(entry));
         // The head of the file that this makes repeats the start before this one, if any.
         let result = if self.failed { Err(JournalError::Failed) } else { self.write(&bytes) };
         self.unsynced.extend_from_slice(&bytes);
@@ -301,7 +379,8 @@ impl<D: Disk> Journal<D> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        if self.file.as_ref().is_none_or(|open| open.bytes >= FILE_BYTES_MAX) {
+        let full = (2 * self.snapshot_bytes).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX);
+        if self.file.as_ref().is_none_or(|open| open.bytes >= full) {
             self.rotate()?;
         }
         let open = self.file.as_mut().expect("rotate leaves a file");
@@ -341,6 +420,32 @@ fn at<'a>(
 
 fn file_name(number: u32) -> String {
     format!("{number:08}.journal")
+}
+
+fn snapshot_name(through: u32) -> String {
+    format!("{through:08}.snapshot")
+}
+
+fn snapshot_number(name: &str) -> Option<u32> {
+    name.strip_suffix(".snapshot")?.parse().ok()
+}
+
+/// The newest snapshot that is whole, and its bytes; nothing through file 0 where there is none.
+fn newest_snapshot<D: Disk>(disk: &D, dir: &Path) -> Result<(u32, u64, Standings), JournalError> {
+    let names = disk.list(dir).map_err(at("list", dir))?;
+    let mut known: Vec<_> =
+        names.into_iter().filter_map(|name| Some((snapshot_number(&name)?, name))).collect();
+    known.sort_unstable();
+    for (number, name) in known.into_iter().rev() {
+        // One that cannot be read is not there: the journal says it all.
+        let Ok(bytes) = read_whole(disk, &dir.join(name)) else { continue };
+        if let Some((through, standings)) = snapshot::read(&bytes)
+            && through == number
+        {
+            return Ok((through, bytes.len() as u64, standings));
+        }
+    }
+    Ok((0, 0, Standings::default()))
 }
 
 fn files<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<(u32, String)>, JournalError> {
@@ -396,8 +501,9 @@ mod tests {
     fn what_is_appended_is_replayed_across_starts_in_order() {
         let disk = TestDisk::default();
         for round in 0..3 {
-            let (mut journal, replay) = Journal::open(disk.clone(), dir()).expect("memory");
+            let replay = read(&disk, dir()).expect("memory");
             assert_eq!((replay.entries.len(), replay.damage.len()), (3 * round, 0));
+            let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
             journal.append(&start()).expect("memory");
             journal.append_all(&[ids(round as u64), ids(100)]).expect("memory");
             journal.sync().expect("memory");
@@ -437,7 +543,8 @@ mod tests {
             journal.append_all(&[start(), ids(1)]).expect("memory");
             drop(journal); // Killed before its sync: the kernel knows, the disk does not.
             disk.set_sync_fails(dir(), fails);
-            let (mut journal, replay) = Journal::open(disk.clone(), dir()).expect("memory");
+            let replay = read(&disk, dir()).expect("memory");
+            let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
             assert_eq!((replay.entries.len(), journal.has_failed()), (2, fails));
             if fails {
                 disk.set_sync_fails(dir(), false);
@@ -483,7 +590,8 @@ mod tests {
         let open = || {
             let root = Root { folder: dir().to_owned(), more: vec![spare.to_owned()] };
             let places = Places::strict(disk.clone(), vec![root]);
-            let (mut journal, replay) = Journal::open(places, dir()).expect("memory");
+            let replay = read(&places, dir()).expect("memory");
+            let (mut journal, _) = Journal::open(places, dir()).expect("memory");
             journal.add_folder(spare).expect("memory");
             (journal, replay)
         };

@@ -4,8 +4,11 @@
 //! offset  size  field
 //!      0     4  length of the body, little-endian
 //!      4     4  CRC-32C over bytes 0..4 and the body
-//!      8     n  body: one `Entry`, JSON
+//!      8     n  body: one `Entry`, or one line of a snapshot, JSON
 //! ```
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::entry::Entry;
 
@@ -18,7 +21,7 @@ pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 const BODY_START: &[u8] = b"{\"entry\":\"";
 
 /// Appends the frame of `entry` to `out`; false (and nothing appended) where it is too long.
-pub fn write(entry: &Entry, out: &mut Vec<u8>) -> bool {
+pub fn write<T: Serialize>(entry: &T, out: &mut Vec<u8>) -> bool {
     let body = serde_json::to_vec(entry).expect("entries hold nothing that JSON cannot");
     if body.len() > BODY_BYTES_MAX {
         return false;
@@ -32,7 +35,7 @@ pub fn write(entry: &Entry, out: &mut Vec<u8>) -> bool {
 
 /// Reads the frame at the start of `bytes`: the entry and the frame's size. `None` where there is
 /// no whole, undamaged frame.
-pub fn read(bytes: &[u8]) -> Option<(Entry, usize)> {
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
     let length: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
     let crc: [u8; 4] = bytes.get(4..HEAD_BYTES)?.try_into().ok()?;
     let body_bytes = u32::from_le_bytes(length) as usize;
@@ -54,7 +57,7 @@ pub fn find(bytes: &[u8], from: usize) -> Option<usize> {
         let body = at + found;
         if let Some(start) = body.checked_sub(HEAD_BYTES)
             && start >= from
-            && read(&bytes[start..]).is_some()
+            && read::<Entry>(&bytes[start..]).is_some()
         {
             return Some(start);
         }
@@ -79,14 +82,14 @@ mod tests {
     fn every_flipped_bit_and_every_cut_is_found() {
         let mut bytes = Vec::new();
         assert!(write(&Entry::StreamIds { next: StreamId(64) }, &mut bytes));
-        assert_eq!(read(&bytes).map(|(_, size)| size), Some(bytes.len()));
+        assert_eq!(read::<Entry>(&bytes).map(|(_, size)| size), Some(bytes.len()));
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(read(&bad).is_none(), "bit {bit}");
+            assert!(read::<Entry>(&bad).is_none(), "bit {bit}");
         }
         for cut in 0..bytes.len() {
-            assert!(read(&bytes[..cut]).is_none(), "cut at {cut}");
+            assert!(read::<Entry>(&bytes[..cut]).is_none(), "cut at {cut}");
         }
     }
 

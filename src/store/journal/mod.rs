@@ -8,6 +8,14 @@ pub mod entry;
 pub mod file;
 pub mod frame;
 pub mod keybox;
+pub mod snapshot;
+pub mod standing;
+
+#[cfg(test)]
+mod file_snapshot_tests;
+#[cfg(test)]
+mod standing_tests;
 
 pub use file::{Damage, Journal, JournalError, Replay, read};
 pub use keybox::{KeyBox, KeyBoxError};
+pub use standing::Standings;

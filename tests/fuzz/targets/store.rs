@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use floortape::base::ids::{Position, StreamId, WorkerId};
 use floortape::store::event::Event;
 use floortape::store::evidence::{PublicKey, Salt};
-use floortape::store::journal::{Replay, file::replay_file, frame};
+use floortape::store::journal::{Replay, Standings, file::replay_file, frame, snapshot};
 use floortape::store::log::{
     self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Piece, Step, Walk, crc32c, replay, scan_worker,
 };
@@ -176,11 +176,22 @@ fn sealed_segment(data: &[u8]) -> Vec<u8> {
     image
 }
 
-/// Entries and damage cover the file, each byte once; entries written again are the same entries.
+/// Entries and damage cover the file, each byte once; entries written again are the same entries; a
+/// snapshot of them, or what is read of the bytes as one, says the same when it is read again.
 pub fn journal(data: &[u8]) {
     if data.len() <= IMAGE_BYTES_MAX {
-        read_journal(data);
-        read_journal(&sealed_journal(data));
+        for image in [data, &sealed_journal(data)] {
+            read_journal(image);
+            if let Some((through, standings)) = snapshot::read(image) {
+                say_again(&standings, through);
+            }
+        }
+    }
+}
+
+fn say_again(standings: &Standings, through: u32) {
+    if let Some(written) = snapshot::write(standings, through) {
+        assert_eq!(snapshot::read(&written), Some((through, standings.clone())));
     }
 }
 
@@ -205,6 +216,10 @@ fn read_journal(image: &[u8]) {
     replay_file("00000001.journal", &written, &mut again);
     assert_eq!(again.entries, found.entries);
     assert!(again.damage.is_empty());
+    let mut standings = Standings::of(&found.entries);
+    say_again(&standings, 1);
+    standings.forget();
+    say_again(&standings, 1);
 }
 
 fn sealed_journal(data: &[u8]) -> Vec<u8> {

@@ -23,7 +23,7 @@ pub(super) enum Change {
 /// Changes that come together are taken together.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Starts the thread; it ends when the last sender is gone.
+/// Starts the thread; it ends when the last sender is gone. The first refresh is with the first change.
 pub(super) fn spawn(
     store: PathBuf,
     journal: PathBuf,
@@ -36,7 +36,6 @@ pub(super) fn spawn(
 }
 
 fn run(store: &Path, journal: &Path, changes: &Receiver<Change>) {
-    refresh(store, journal);
     while let Ok(first) = changes.recv() {
         let mut stale = matters(&first);
         loop {

@@ -39,6 +39,8 @@ pub(super) enum Said {
 
 /// Time between two attempts to go on after a failure (F19).
 const RETRY: Duration = Duration::from_secs(1);
+/// From a start, or from one snapshot, to the next.
+const SNAPSHOT_AFTER: Duration = Duration::from_secs(1);
 /// Jobs taken into one sync. 1,000 INVITE/s × 10 ms of fdatasync = 10; room for a slow disk.
 const GROUP_MAX: usize = 512;
 
@@ -46,17 +48,22 @@ const GROUP_MAX: usize = 512;
 /// kept in memory and nothing is promised.
 pub(super) fn run<D: Disk>(
     mut journal: Journal<D>,
+    first: &Entry,
     jobs: &mpsc::Receiver<Job>,
     said: &UnboundedSender<Said>,
     catalogue: &mpsc::Sender<Change>,
 ) {
     let mut retry_at = Instant::now();
+    let mut snapshot_at = Instant::now() + SNAPSHOT_AFTER;
+    begin(&mut journal, first);
     if journal.has_failed() {
         let _ = said.send(Said::Fails("it cannot be written".to_owned()));
     }
     loop {
         let wait = if journal.has_failed() {
             retry_at.saturating_duration_since(Instant::now())
+        } else if journal.wants_snapshot() {
+            snapshot_at.saturating_duration_since(Instant::now())
         } else {
             Duration::MAX
         };
@@ -97,11 +104,29 @@ pub(super) fn run<D: Disk>(
                 return;
             }
         }
+        // Behind the answers of this group, and never in the way of a start's first ones.
+        if journal.wants_snapshot() && Instant::now() >= snapshot_at {
+            snapshot_at = Instant::now() + SNAPSHOT_AFTER;
+            if let Err(error) = journal.snapshot() {
+                tracing::warn!("the next start reads more of the journal: {error}");
+            }
+        }
     }
     if journal.has_failed()
         && let Err(error) = journal.revive()
     {
         tracing::error!("what was not in the journal yet is lost: {error}");
+    }
+}
+
+/// The first entry of this start. Where this fails nothing is promised, but BYE is answered and the
+/// dialogs live on (F19).
+fn begin<D: Disk>(journal: &mut Journal<D>, first: &Entry) {
+    if let Err(error) = journal.append(first).and_then(|()| journal.sync()) {
+        tracing::error!("{error}");
+        if let Err(error) = journal.revive() {
+            tracing::error!("{error}");
+        }
     }
 }
 

@@ -71,6 +71,21 @@ const UDP_BUFFER_BYTES: usize = 4 << 20;
 /// Numbers of connections that we opened are above this.
 const DIALLED_FIRST: u64 = 1 << 62;
 
+/// The listeners, bound before anybody reads them: what arrives waits in the kernel's queues.
+pub(super) struct Bound {
+    udp: Vec<std::net::UdpSocket>,
+    tcp: Vec<std::net::TcpListener>,
+}
+
+impl Bound {
+    /// Binds everything that `udp` and `tcp` name.
+    pub(super) fn bind(udp: &[SocketAddr], tcp: &[SocketAddr]) -> std::io::Result<Self> {
+        let udp = udp.iter().map(|one| bind_udp(*one).map_err(named("UDP", *one)));
+        let tcp = tcp.iter().map(|one| bind_tcp(*one).map_err(named("TCP", *one)));
+        Ok(Bound { udp: udp.collect::<Result<_, _>>()?, tcp: tcp.collect::<Result<_, _>>()? })
+    }
+}
+
 /// The listeners and connections.
 pub(super) struct Net {
     udp: Vec<(SocketAddr, Arc<UdpSocket>)>,
@@ -84,14 +99,10 @@ pub(super) struct Net {
 }
 
 impl Net {
-    /// Binds everything that `udp` and `tcp` name. Must run inside the runtime.
+    /// Takes what is bound into use. Must run inside the runtime.
     ///
     /// `own`: what a listener on every address calls itself, since messages carry its address.
-    pub(super) fn open(
-        udp: &[SocketAddr],
-        tcp: &[SocketAddr],
-        own: IpAddr,
-    ) -> std::io::Result<(Self, Receiver<Arrival>)> {
+    pub(super) fn open(bound: Bound, own: IpAddr) -> std::io::Result<(Self, Receiver<Arrival>)> {
         let (arrivals, receiver) = mpsc::channel(ARRIVALS_MAX);
         let mut net = Net {
             udp: Vec::new(),
@@ -100,8 +111,8 @@ impl Net {
             dialling: HashMap::new(),
             dialled: DIALLED_FIRST,
         };
-        for address in udp {
-            let socket = Arc::new(bind_udp(*address).map_err(named("UDP", *address))?);
+        for socket in bound.udp {
+            let socket = Arc::new(UdpSocket::from_std(socket)?);
             let mut local = socket.local_addr()?;
             if local.ip().is_unspecified() {
                 local.set_ip(own);
@@ -109,8 +120,8 @@ impl Net {
             net.udp.push((local, Arc::clone(&socket)));
             tokio::spawn(read_udp(socket, local, net.arrivals.clone()));
         }
-        for (number, address) in tcp.iter().enumerate() {
-            let listener = bind_tcp(*address).map_err(named("TCP", *address))?;
+        for (number, listener) in bound.tcp.into_iter().enumerate() {
+            let listener = TcpListener::from_std(listener)?;
             tokio::spawn(accept(listener, (number as u64) << 48, net.arrivals.clone()));
         }
         Ok((net, receiver))
@@ -200,7 +211,7 @@ fn named(
     move |error| std::io::Error::new(error.kind(), format!("{transport} {address}: {error}"))
 }
 
-fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
+fn bind_udp(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -208,10 +219,10 @@ fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
     socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket.into())
 }
 
-fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -221,7 +232,7 @@ fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(1_024)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 async fn read_udp(socket: Arc<UdpSocket>, local: SocketAddr, arrivals: Sender<Arrival>) {

@@ -25,7 +25,7 @@ use crate::proto::sip;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::journal::{self, Job, Said};
-use crate::shell::serve::control::net::{Arrival, Net};
+use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
@@ -52,11 +52,14 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
 }
 
 fn role(start: Start) -> io::Result<()> {
+    let handed_over = SystemClock.mono();
     if let Ok(cores) = affinity::parse(&start.config.cpu.control)
         && !cores.is_empty()
     {
         affinity::pin(&cores)?;
     }
+    // What comes from now on waits in the sockets instead of being refused by the kernel.
+    let bound = Bound::bind(&start.config.sip.udp, &start.config.sip.tcp)?;
     let store = start.config.store.dir.clone();
     let entropy = SystemEntropy;
     let keys = KeyBox::new(&keyfile::load_or_make(&store, &entropy)?).map_err(io::Error::other)?;
@@ -64,7 +67,7 @@ fn role(start: Start) -> io::Result<()> {
     make_folder(&folder)?;
     // Strict: entries that cannot be read now would be forgotten by what is written next.
     let places = spare::strict_places(&store, &folder).map_err(io::Error::other)?;
-    let (mut journal, replay) = Journal::open(places, &folder).map_err(io::Error::other)?;
+    let (mut journal, damage) = Journal::open(places, &folder).map_err(io::Error::other)?;
     if let Some(spare) = &start.config.store.spare_dir {
         let added = spare::folder(spare, &store, "journal")
             .and_then(|folder| journal.add_folder(&folder).map_err(io::Error::other));
@@ -72,7 +75,7 @@ fn role(start: Start) -> io::Result<()> {
             tracing::error!("no spare folder for the journal: {error}");
         }
     }
-    for damage in &replay.damage {
+    for damage in &damage {
         tracing::warn!(
             "journal {}: bytes {} to {} are no entries",
             damage.file,
@@ -80,16 +83,9 @@ fn role(start: Start) -> io::Result<()> {
             damage.to
         );
     }
+    let read = SystemClock.mono();
     let now = SystemClock.map();
     let volume = volume::read(&store).map_err(io::Error::other)?.id;
-    // Where this fails nothing is promised, but BYE is answered and the dialogs live on (F19).
-    let begun = journal.append(&Entry::Start { version: 1, volume, at: now.wall });
-    if let Err(error) = begun.and_then(|()| journal.sync()) {
-        tracing::error!("{error}");
-        if let Err(error) = journal.revive() {
-            tracing::error!("{error}");
-        }
-    }
     let mut seed = [0; 8];
     entropy.fill(&mut seed);
     let mut control = Control::new(Setup {
@@ -99,18 +95,29 @@ fn role(start: Start) -> io::Result<()> {
         entropy: Box::new(entropy),
         seed: u64::from_le_bytes(seed),
     });
-    control.recover(now, &replay.entries);
-    drop(replay);
+    control.recover(now, journal.standings());
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
+    let first = Entry::Start { version: 1, volume, at: now.wall };
     let writer = std::thread::Builder::new().name("journal".into()).spawn({
         let changes = changes.clone();
-        move || journal::run(journal, &received, &done, &changes)
+        move || journal::run(journal, &first, &received, &done, &changes)
     })?;
+    let ms = |from: Mono, to: Mono| to.since(from) as f64 / 1e6;
+    let recovered = SystemClock.mono();
+    tracing::info!(
+        "control knows {} recordings {:.1} ms after its start: hand-over {:.1}, journal {:.1}, \
+         dialogs {:.1}",
+        control.live(),
+        ms(start.began, recovered),
+        ms(start.began, handed_over),
+        ms(handed_over, read),
+        ms(read, recovered),
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let mut role = Role::new(start, control, store, jobs, changes)?;
+        let mut role = Role::new(start, bound, control, store, jobs, changes)?;
         role.serve(finished).await
     });
     // The senders went with the role: both threads end when their queues are empty.
@@ -167,6 +174,7 @@ enum Wake {
 impl Role {
     fn new(
         start: Start,
+        bound: Bound,
         control: Control,
         store: PathBuf,
         jobs: channel::Sender<Job>,
@@ -183,8 +191,7 @@ impl Role {
         } else {
             None
         };
-        let sip = &config.sip;
-        let (net, arrivals) = Net::open(&sip.udp, &sip.tcp, config.media.address)?;
+        let (net, arrivals) = Net::open(bound, config.media.address)?;
         let folders = [Some(&config.store.dir), config.store.spare_dir.as_ref()];
         let room = Room::watch(folders.into_iter().flatten().cloned().collect())?;
         Ok(Role {
@@ -223,6 +230,8 @@ impl Role {
             if !ready && self.control.is_settled() {
                 ready = true;
                 self.say(Frame::Ready).await;
+                // Not before: its reading of the whole store would take our time.
+                let _ = self.changes.send(Change::Sealed);
             }
             let deadline = until(self.control.next_timeout());
             let (keeper, media) = (&self.keeper, &self.media);

@@ -1,0 +1,136 @@
+//! The snapshot: what stands of the journal up to a file, so that a start reads from there on.
+//!
+//! It is derived and never the only copy: one that is damaged, torn or of another version counts as
+//! not there, and the journal is read whole. Its frames are those of the journal: a head, the
+//! recordings that stand, the ones that are over. It counts what it holds, and is whole or nothing.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::frame;
+use super::standing::{Over, Standing, Standings};
+use crate::base::ids::{Generation, RsId, Slot, StreamId};
+use crate::base::time::Wall;
+
+/// Version of the format.
+pub const VERSION: u32 = 1;
+
+/// What a line is; written first, as in every frame.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// The head: the first line.
+    Snapshot,
+    /// An RS that is up, or has just ended.
+    Standing,
+    /// An RS that is over.
+    Over,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line<T> {
+    entry: Kind,
+    body: T,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    /// The last journal file that need not be read.
+    through: u32,
+    stream_ids: (StreamId, StreamId),
+    alive: Wall,
+    generations: Vec<(Slot, Generation)>,
+    /// Lines of each kind that follow.
+    standing: usize,
+    over: usize,
+}
+
+/// The bytes of a snapshot of `standings`, through the journal file of that number. `None` where a
+/// line is longer than a frame may be.
+pub fn write(standings: &Standings, through: u32) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let head = Head {
+        version: VERSION,
+        through,
+        stream_ids: standings.stream_ids,
+        alive: standings.alive,
+        generations: standings.generations.iter().map(|(slot, used)| (*slot, *used)).collect(),
+        standing: standings.recordings.len(),
+        over: standings.over.len(),
+    };
+    let mut whole = frame::write(&Line { entry: Kind::Snapshot, body: head }, &mut out);
+    for body in &standings.recordings {
+        whole &= frame::write(&Line { entry: Kind::Standing, body }, &mut out);
+    }
+    for body in &standings.over {
+        whole &= frame::write(&Line { entry: Kind::Over, body }, &mut out);
+    }
+    whole.then_some(out)
+}
+
+/// Reads a snapshot: through which file, and what stands. `None` where it is not whole, or of a
+/// version that we do not know. Total: any input gives an answer.
+pub fn read(bytes: &[u8]) -> Option<(u32, Standings)> {
+    let mut at = 0;
+    let head: Head = next(bytes, &mut at, Kind::Snapshot)?;
+    if head.version != VERSION {
+        return None;
+    }
+    let mut standings = Standings {
+        stream_ids: head.stream_ids,
+        alive: head.alive,
+        generations: head.generations.into_iter().collect(),
+        ..Standings::default()
+    };
+    for _ in 0..head.standing {
+        let (rs, standing): (RsId, Standing) = next(bytes, &mut at, Kind::Standing)?;
+        standings.recordings.insert(rs, standing);
+    }
+    for _ in 0..head.over {
+        let (rs, over): (RsId, Over) = next(bytes, &mut at, Kind::Over)?;
+        standings.over.insert(rs, over);
+    }
+    (at == bytes.len()).then_some((head.through, standings))
+}
+
+fn next<T: DeserializeOwned>(bytes: &[u8], at: &mut usize, kind: Kind) -> Option<T> {
+    let (line, size): (Line<T>, usize) = frame::read(&bytes[*at..])?;
+    *at += size;
+    (line.entry == kind).then_some(line.body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::standing_tests::history;
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_less_than_the_whole() {
+        for seed in 0..50 {
+            let mut standings = Standings::of(&history(seed, 80));
+            standings.forget();
+            let bytes = write(&standings, 7).expect("short lines");
+            assert_eq!(read(&bytes), Some((7, standings)), "seed {seed}");
+        }
+        let bytes = write(&Standings::of(&history(1, 20)), 7).expect("short lines");
+        for cut in 0..bytes.len() {
+            assert!(read(&bytes[..cut]).is_none(), "cut at {cut}");
+            let mut bad = bytes.clone();
+            bad[cut] ^= 4;
+            assert!(read(&bad).is_none(), "byte {cut}");
+        }
+        assert!(read(&[&bytes[..], &bytes[..]].concat()).is_none(), "twice");
+    }
+
+    #[test]
+    fn a_version_that_we_do_not_know_is_not_there() {
+        let bytes = write(&Standings::default(), 7).expect("short lines");
+        let mut at = 0;
+        let mut head: Head = next(&bytes, &mut at, Kind::Snapshot).expect("just written");
+        head.version += 1;
+        let mut newer = Vec::new();
+        frame::write(&Line { entry: Kind::Snapshot, body: head }, &mut newer);
+        assert!(read(&newer).is_none());
+    }
+}
