@@ -37,6 +37,8 @@ pub struct Endpoint {
     /// Bytes in all framers.
     waiting: usize,
     pub(super) servers: HashMap<TxnId, ServerTxn>,
+    /// Bytes that they keep.
+    pub(super) kept: usize,
     pub(super) server_keys: HashMap<String, TxnId>,
     pub(super) merges: HashMap<String, TxnId>,
     pub(super) clients: BTreeMap<ClientTxnId, ClientTxn>,
@@ -63,6 +65,7 @@ impl Endpoint {
             conns: HashMap::new(),
             waiting: 0,
             servers: HashMap::new(),
+            kept: 0,
             server_keys: HashMap::new(),
             merges: HashMap::new(),
             clients: BTreeMap::new(),
@@ -341,6 +344,20 @@ impl Endpoint {
         hop.conn.is_some_and(|conn| self.conns.contains_key(&conn))
     }
 
+    /// Whether another transaction would be too many, or keep too much.
+    pub(super) fn is_full(&self, servers_max: usize, bytes_max: usize) -> bool {
+        self.servers.len() >= servers_max || self.kept >= bytes_max
+    }
+
+    /// Counts what a transaction keeps, after it has changed.
+    pub(super) fn weigh(&mut self, txn: TxnId) {
+        if let Some(server) = self.servers.get_mut(&txn) {
+            let bytes = server.bytes();
+            self.kept = self.kept - server.counted + bytes;
+            server.counted = bytes;
+        }
+    }
+
     pub(super) fn arm_server(&mut self, txn: TxnId) {
         if let Some(server) = self.servers.get_mut(&txn) {
             let due = server.deadlines.first();
@@ -357,6 +374,7 @@ impl Endpoint {
 
     pub(super) fn remove_server(&mut self, txn: TxnId) {
         let Some(mut server) = self.servers.remove(&txn) else { return };
+        self.kept -= server.counted;
         self.timers.arm(Owner::Server(txn), &mut server.armed, None);
         self.server_keys.remove(&server.key);
         if self.merges.get(&server.merge) == Some(&txn) {

@@ -5,12 +5,14 @@ use super::event::{DialogId, IncomingRequest, Output, Reply, TxnId};
 use super::server::{ServerTxn, State, match_key, merge_key};
 use super::target::Hop;
 use super::timer::{Deadlines, TRYING_MS};
-use crate::base::limits::SIP_TRANSACTIONS_MAX;
+use crate::base::limits::{SIP_TRANSACTIONS_BYTES_MAX, SIP_TRANSACTIONS_MAX};
 use crate::base::time::Mono;
 use crate::wire::sip::{CSeq, Echo, Message, Via, print_response};
 
 /// Out-of-dialog requests leave an eighth of the table to running sessions.
 const NEW_TRANSACTIONS_MAX: usize = SIP_TRANSACTIONS_MAX / 8 * 7;
+/// The same of the bytes that they keep.
+const NEW_TRANSACTIONS_BYTES_MAX: usize = SIP_TRANSACTIONS_BYTES_MAX / 8 * 7;
 
 /// Methods that SIP has; one that is known but not taken gets 405, any other 501.
 const KNOWN: [&str; 14] = [
@@ -69,8 +71,11 @@ impl Endpoint {
             Verdict::Take(dialog) => dialog,
             Verdict::Refuse(code, headers) => return self.refuse(hop, &message, code, &headers),
         };
-        let max = if dialog.is_some() { SIP_TRANSACTIONS_MAX } else { NEW_TRANSACTIONS_MAX };
-        if self.servers.len() >= max {
+        let full = match dialog {
+            Some(_) => self.is_full(SIP_TRANSACTIONS_MAX, SIP_TRANSACTIONS_BYTES_MAX),
+            None => self.is_full(NEW_TRANSACTIONS_MAX, NEW_TRANSACTIONS_BYTES_MAX),
+        };
+        if full {
             let wait = ("Retry-After".to_owned(), self.config.retry_after_s.to_string());
             return self.refuse(hop, &message, 503, &[wait]);
         }
@@ -162,8 +167,10 @@ impl Endpoint {
                 cancelled: false,
                 deadlines: Deadlines::default(),
                 armed: None,
+                counted: 0,
             },
         );
+        self.weigh(txn);
         if let Some(open) = dialog.and_then(|dialog| self.dialogs.get_mut(&dialog)) {
             // Whatever control says later, this is where the peer now listens on a stream.
             open.conn = hop.conn.or(open.conn);

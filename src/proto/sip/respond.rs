@@ -101,6 +101,7 @@ impl Endpoint {
         if let Some(server) = self.servers.get_mut(&txn) {
             server.last.clone_from(&bytes);
         }
+        self.weigh(txn);
         self.transmit(target, bytes);
     }
 }

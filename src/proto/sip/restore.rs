@@ -9,7 +9,7 @@ use super::event::{DialogId, Reply, TxnId};
 use super::server::{ServerTxn, State, request_key};
 use super::target::{ConnId, Hop, Target, Transport};
 use super::timer::{Deadlines, LIFE_MS, T1_MS};
-use crate::base::limits::{SIP_ANSWERS_MAX, SIP_TRANSACTIONS_MAX};
+use crate::base::limits::{SIP_ANSWERS_MAX, SIP_TRANSACTIONS_BYTES_MAX, SIP_TRANSACTIONS_MAX};
 use crate::base::time::Mono;
 use crate::wire::sip::{Headers, Message, StartLine};
 
@@ -52,7 +52,7 @@ impl Endpoint {
         let Some(answered) = dialog.snapshot.answered.as_ref() else { return };
         let last = dialog.snapshot.remote_cseq;
         let waits = answered.method == "INVITE" && answered.cseq == last && age_ms < LIFE_MS;
-        if !waits || self.servers.len() >= SIP_TRANSACTIONS_MAX {
+        if !waits || self.is_full(SIP_TRANSACTIONS_MAX, SIP_TRANSACTIONS_BYTES_MAX) {
             return;
         }
         let (number, request) = (answered.cseq, repeated(&dialog.snapshot, answered));
@@ -82,6 +82,7 @@ impl Endpoint {
             cancelled: false,
             deadlines,
             armed: None,
+            counted: 0,
         };
         self.servers.insert(txn, server);
         self.resumed.insert(txn);

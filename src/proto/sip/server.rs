@@ -73,6 +73,8 @@ pub(super) struct ServerTxn {
     pub(super) cancelled: bool,
     pub(super) deadlines: Deadlines,
     pub(super) armed: Option<Mono>,
+    /// Of its bytes, what the endpoint has counted.
+    pub(super) counted: usize,
 }
 
 /// What a deadline asks for.
@@ -92,6 +94,20 @@ pub(super) enum Due {
 impl ServerTxn {
     pub(super) fn method(&self) -> &str {
         self.request.method().unwrap_or("")
+    }
+
+    /// Bytes that it keeps: the head of the request, its keys, which repeat parts of that, and the
+    /// answer.
+    pub(super) fn bytes(&self) -> usize {
+        /// A field's place in the list of fields.
+        const FIELD_BYTES: usize = 64;
+        let fields = self.request.headers.iter();
+        let head: usize =
+            fields.map(|field| field.name().len() + field.raw().len() + FIELD_BYTES).sum();
+        let uri = self.request.uri().map_or(0, str::len);
+        // Each key stands in a map as well.
+        let keys = 2 * (self.key.len() + self.merge.len());
+        size_of::<Self>() + head + uri + keys + self.last.capacity()
     }
 
     pub(super) fn is_invite(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::tests::{Bench, address, at, established, messages, request, sent, txn};
 use super::*;
-use crate::base::limits::SIP_TRANSACTIONS_MAX;
+use crate::base::limits::{SIP_TRANSACTIONS_BYTES_MAX, SIP_TRANSACTIONS_MAX};
 
 /// A fresh endpoint that holds the dialog of `established` as it was journalled.
 fn restarted() -> (Bench, DialogId, String) {
@@ -148,6 +148,34 @@ fn own_requests_are_repeated_and_given_up_as_timers_e_and_f_say() {
     assert_eq!(at_ms, [500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500]);
     assert!(matches!(last, (32_000, Output::RequestFailed { request, why: Failure::Timeout, .. })
         if *request == bye));
+}
+
+/// What is kept of a stranger's requests is bounded in bytes too, and given back.
+#[test]
+fn large_requests_fill_the_table_before_it_has_all_its_places() {
+    let (mut bench, _, tag) = established();
+    let begin = bench.endpoint.kept;
+    let padding = format!("X-Padding: {}\r\nFrom:", "x".repeat(60_000));
+    let mut taken = 0;
+    for number in 0..SIP_TRANSACTIONS_MAX {
+        let invite = request("INVITE", 1, &format!("f{number}"), "", "");
+        let invite = invite.replace("c1@", &format!("f{number}@")).replacen("From:", &padding, 1);
+        let outputs = bench.udp(&invite);
+        if sent(&outputs) == ["503"] {
+            break;
+        }
+        let [Output::Request(request)] = &outputs[..] else { panic!("{outputs:?}") };
+        bench.respond(request.txn, Reply::new(486));
+        taken += 1;
+    }
+    let bound = SIP_TRANSACTIONS_BYTES_MAX / 8 * 7;
+    assert!(taken > 1_000 && taken < SIP_TRANSACTIONS_MAX / 4, "{taken}");
+    assert!((bound..bound + 70_000).contains(&bench.endpoint.kept), "{}", bench.endpoint.kept);
+    let outputs = bench.udp(&request("INFO", 2, "info", &tag, ""));
+    let [Output::Request(info)] = &outputs[..] else { panic!("room for running dialogs") };
+    bench.respond(info.txn, Reply::new(200));
+    bench.pass(70_000);
+    assert!(bench.endpoint.transactions() == 0 && bench.endpoint.kept == 0, "{begin}");
 }
 
 #[test]
