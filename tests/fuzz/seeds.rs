@@ -359,6 +359,7 @@ fn store(add: &mut Add<'_>) {
         by: Origin::Srs,
         reason: "bye".to_owned(),
         remote_cseq: 2,
+        bye: false,
     };
     let ids = Entry::StreamIds { next: StreamId(10) };
     let mut out = Vec::new();
@@ -389,7 +390,7 @@ const OPENED: &str = r#"{"entry":"opened","rs":"04040404040404040404040404040404
     "salt":"AAAA","streams":[{"description":{"stream":9,"rs":"04040404040404040404040404040404",
     "line":0,"label":"1","media":"audio","formats":[],"suite":null,"transport":"RTP/AVP","slot":3,
     "port":20006,"remote":null},"generation":2,"active":true,"rtcp_to":null,"rtcp_mux":false,
-    "crypto":null}],"own":false,"answer":"","answer_sdp":"BBBB"}"#;
+    "crypto":null}],"own":false,"answer":"","answer_sdp":"BBBB","bodies":1}"#;
 
 fn segment(records: &[u8], number: u64) -> Vec<u8> {
     let mut span = Span::new(Position(0));

@@ -185,10 +185,11 @@ impl Control {
                 sip::Output::Request(request) => self.requested(request),
                 sip::Output::Cancelled { txn } => self.cancelled(txn),
                 sip::Output::AckMissing { dialog } => self.ack_missing(dialog),
+                sip::Output::AckUnknown { dialog } => self.ack_unknown(dialog),
                 sip::Output::Response { request, dialog, message } => {
                     self.responded(request, dialog, &message);
                 }
-                sip::Output::RequestFailed { dialog, .. } => self.unanswered(dialog),
+                sip::Output::RequestFailed { dialog, why, .. } => self.unanswered(dialog, why),
                 sip::Output::Acked { .. } => {}
             }
         }
@@ -420,6 +421,7 @@ impl Control {
                 }
             }
             Purpose::End => self.finish_end(job),
+            Purpose::Bye(dialog, why) => self.say_bye(dialog, &why),
             Purpose::Quiet => {}
         }
     }

@@ -6,7 +6,7 @@ use super::job::{Job, Purpose};
 use super::session::Phase;
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::plane::handoff::frame::Frame;
-use crate::proto::sip::{ClientTxnId, DialogId, IncomingRequest, Reply};
+use crate::proto::sip::{ClientTxnId, DialogId, Failure, IncomingRequest, Reply};
 use crate::store::event::Origin;
 use crate::store::journal::entry::Entry;
 use crate::wire::sip::Message;
@@ -39,6 +39,7 @@ impl Control {
             by,
             reason: reason.to_owned(),
             remote_cseq: message.cseq().map_or(0, |cseq| cseq.number),
+            bye: false,
         }
     }
 
@@ -112,6 +113,16 @@ impl Control {
         }
     }
 
+    /// The 2xx that a predecessor gave was repeated in vain. Its ACK may have come before the restart,
+    /// or the SRC may never have heard of this dialog: it is asked (F59). OPTIONS, because which
+    /// methods it allows is not known any more, and any answer to it will do.
+    pub(super) fn ack_unknown(&mut self, dialog: DialogId) {
+        if let Some(rs) = self.dialogs.get(&dialog).copied() {
+            self.log(Grave::Info, format!("{rs}: no ACK since the restart, asking the SRC"));
+            self.sip.request(self.now.mono, dialog, "OPTIONS", &[], &[]);
+        }
+    }
+
     /// RFC 3261 §13.3.1.4: no ACK to our 200. What came is kept.
     pub(super) fn ack_missing(&mut self, dialog: DialogId) {
         if let Some(rs) = self.dialogs.get(&dialog).copied() {
@@ -137,29 +148,46 @@ impl Control {
             Phase::Live => {}
         }
         session.phase = Phase::Ending(self.now.mono);
-        if let Some(dialog) = session.dialog.take() {
-            self.dialogs.remove(&dialog);
-            let reason = vec![("Reason".to_owned(), format!("SIP;cause=503;text=\"{why}\""))];
-            self.sip.request(self.now.mono, dialog, "BYE", &reason, &[]);
-        }
+        let Some(dialog) = session.dialog.take() else { return };
+        self.dialogs.remove(&dialog);
+        let reason = why.to_owned();
         let entry = Entry::Ended {
             rs,
             at: self.now.wall,
             by: Origin::Srs,
-            reason: why.to_owned(),
+            reason: reason.clone(),
             remote_cseq: 0,
+            bye: true,
         };
-        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
+        self.begin(Purpose::Bye(dialog, reason), rs, None, None, Vec::new(), vec![entry]);
     }
 
-    /// No answer to a request of ours, which can only be a BYE: its dialog is over all the same.
-    pub(super) fn unanswered(&mut self, dialog: Option<DialogId>) {
-        if let Some(dialog) = dialog.filter(|dialog| !self.dialogs.contains_key(dialog)) {
-            self.sip.close(dialog);
+    /// Journal first, then BYE: a successor must not go on with what the SRC was told is over. A
+    /// journal that fails or hangs holds it up no further.
+    pub(super) fn say_bye(&mut self, dialog: DialogId, why: &str) {
+        let reason = vec![("Reason".to_owned(), format!("SIP;cause=503;text=\"{why}\""))];
+        self.sip.request(self.now.mono, dialog, "BYE", &reason, &[]);
+    }
+
+    /// No answer to a request of ours. A BYE: its dialog is over all the same. A question whether the
+    /// SRC is there: silence says no (RFC 3261 §12.2.1.2), a lost connection nothing.
+    pub(super) fn unanswered(&mut self, dialog: Option<DialogId>, why: Failure) {
+        let Some(dialog) = dialog else { return };
+        match self.dialogs.get(&dialog).copied() {
+            None => self.sip.close(dialog),
+            Some(rs) if why == Failure::Timeout => self.src_is_gone(rs, "no answer"),
+            Some(_) => {}
         }
     }
 
-    /// An answer to a request of ours. A BYE is over with any final answer.
+    fn src_is_gone(&mut self, rs: RsId, why: &str) {
+        self.log(Grave::Warn, format!("{rs}: the SRC knows nothing of it ({why}), ending it"));
+        self.end_by_us(rs, "the SRC knows nothing of it");
+    }
+
+    /// An answer to a request of ours. A BYE is over with any final answer; 481 and 408 to anything
+    /// else end the dialog, other answers show that the SRC is there (RFC 3261 §12.2.1.2, RFC 5057
+    /// §5.1).
     pub(super) fn responded(
         &mut self,
         _request: ClientTxnId,
@@ -167,8 +195,11 @@ impl Control {
         message: &Message,
     ) {
         let is_bye = message.cseq().is_some_and(|cseq| cseq.method == "BYE");
-        if let (true, Some(dialog), Some(200..)) = (is_bye, dialog, message.code()) {
-            self.sip.close(dialog);
+        let Some(dialog) = dialog else { return };
+        match (message.code(), self.dialogs.get(&dialog).copied()) {
+            (Some(200..), _) if is_bye => self.sip.close(dialog),
+            (Some(code @ (408 | 481)), Some(rs)) => self.src_is_gone(rs, &code.to_string()),
+            _ => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::{ClockMap, Mono};
 use crate::proto::session::Negotiated;
-use crate::proto::sip::{Reply, TxnId};
+use crate::proto::sip::{DialogId, Reply, TxnId};
 use crate::store::journal::entry::StreamOpened;
 
 /// An answer that is not ready after this becomes 503 (design: an INVITE never hangs).
@@ -26,6 +26,9 @@ pub(super) enum Purpose {
     Refusal,
     /// Answer a BYE.
     End,
+    /// Say BYE in a dialog that we end, and why: its end must be durable before, or the next start
+    /// would go on with what the SRC knows is over.
+    Bye(DialogId, String),
     /// Nothing is waiting for it: closing streams, metadata of no consequence.
     Quiet,
 }

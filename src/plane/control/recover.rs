@@ -37,6 +37,14 @@ impl Control {
             }
         }
         for (rs, standing) in &standings.recordings {
+            // Its 200 never left. What media holds of it is nobody's, and closed.
+            if !standing.was_accepted() {
+                self.log(
+                    Grave::Warn,
+                    format!("{rs} was never accepted: its entries are not whole"),
+                );
+                continue;
+            }
             let Some(salt) = self.salt(*rs, &standing.salt) else { continue };
             let is_open = |stream: &StreamId| {
                 standing.streams.iter().any(|open| open.description.stream == *stream)
@@ -96,12 +104,16 @@ impl Control {
             return self.give_up_rs(session, dialog);
         }
         let id = self.sip.restore(snapshot(dialog));
-        if let Some((cseq, _)) = *ended {
+        if let Some((cseq, at)) = *ended {
             // A BYE whose 200 was lost comes again (RFC 3261 §17.2.2).
             self.sip.restore_answer(id, cseq, "BYE", Reply::new(200));
             if cseq > 0 {
                 // Nor do its INVITEs begin another RS.
                 self.restore_answers(id, rs, dialog, answers);
+            }
+            if standing.bye && self.now.wall.0 - at.0 < REPEATS_NS {
+                // It may not have left; an SRC that has it answers 481.
+                self.say_bye(id, "the recorder has ended the recording");
             }
             self.sip.close(id);
             if session.streams.is_empty() {
@@ -134,9 +146,6 @@ impl Control {
         let rs = session.rs;
         self.log(Grave::Error, format!("{rs} not resumed: its ports are not ours any more"));
         let id = self.sip.restore(snapshot(dialog));
-        let why = "the recorder was restarted and cannot go on";
-        let reason = vec![("Reason".to_owned(), format!("SIP;cause=503;text=\"{why}\""))];
-        self.sip.request(self.now.mono, id, "BYE", &reason, &[]);
         let (at, by) = (self.now.wall, Origin::Srs);
         let mut entries = Vec::new();
         for stream in &session.streams {
@@ -146,8 +155,9 @@ impl Control {
             entries.push(Entry::StreamClosed { rs, stream, slot, at, by });
         }
         let reason = "not resumed: its ports are not ours any more".to_owned();
-        entries.push(Entry::Ended { rs, at, by, reason, remote_cseq: 0 });
-        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
+        entries.push(Entry::Ended { rs, at, by, reason, remote_cseq: 0, bye: true });
+        let why = "the recorder was restarted and cannot go on".to_owned();
+        self.begin(Purpose::Bye(id, why), rs, None, None, Vec::new(), entries);
     }
 
     /// What was answered comes again, and gets the same answer (F59).

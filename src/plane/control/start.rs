@@ -140,13 +140,18 @@ impl Control {
             own: false,
             answer: text(&blank_keys(session.answer_sdp.as_bytes())),
             answer_sdp: seal(session.answer_sdp.as_bytes(), &answer_context(rs)),
+            bodies: None,
         });
         let reply = self
             .with_capabilities(Reply::new(200), request)
             .with("Content-Type", "application/sdp");
         let reply = Reply { body: session.answer_sdp.clone().into_bytes(), ..reply };
         self.sessions.insert(rs, session);
-        entries.extend(self.bodies(rs, &request.message));
+        let of_request = self.bodies(rs, &request.message);
+        if let Some(Entry::Opened { bodies, .. }) = entries.last_mut() {
+            *bodies = Some(of_request.len() as u32);
+        }
+        entries.extend(of_request);
         self.begin(Purpose::Start, rs, Some(request.txn), Some(reply), frames, entries);
     }
 
@@ -205,6 +210,7 @@ impl Control {
             by: if cancelled { Origin::Src } else { Origin::Srs },
             reason: format!("not started: {why}"),
             remote_cseq: 0,
+            bye: false,
         };
         self.refuse_late(rs, txn, reply, entry);
         self.close_streams(rs, Origin::Srs);

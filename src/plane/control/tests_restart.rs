@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 
 use super::Input;
 use super::tests::{Bench, invite, request, sdp};
+use crate::base::time::Mono;
+use crate::plane::handoff::frame::Frame;
 use crate::proto::sip::{self, ConnId};
+use crate::store::catalog::Journalled;
 use crate::store::journal::Standings;
 use crate::store::journal::entry::Entry;
 use crate::wire::sip::Message;
@@ -36,6 +39,18 @@ fn unacked() -> Bench {
 
 fn has_said_bye(bench: &Bench) -> bool {
     bench.sent.iter().any(|message| message.method() == Some("BYE"))
+}
+
+/// The SRC answers what it was sent last.
+fn src_answers(bench: &mut Bench, code: u16) {
+    let asked = bench.last().clone();
+    let mut text = format!("SIP/2.0 {code} Whatever\r\n");
+    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+        for value in asked.headers.all(name) {
+            text += &format!("{name}: {value}\r\n");
+        }
+    }
+    bench.datagram(&(text + "Content-Length: 0\r\n\r\n"));
 }
 
 fn bodies(bench: &Bench) -> usize {
@@ -152,6 +167,110 @@ fn f59_the_200_of_a_re_invite_is_repeated_too() {
     assert_eq!(after.codes(), [200]);
 }
 
+/// RFC 3261 §12.2.1.2, RFC 5057 §5.1: an SRC that gave its INVITE up while nobody answered.
+#[test]
+fn f59_an_rs_that_its_src_does_not_know_is_found_out_and_ended() {
+    for (answer, goes_on) in [
+        (Some(200), true),
+        (Some(405), true),
+        (Some(503), true),
+        (Some(408), false),
+        (Some(481), false),
+        (None, false),
+    ] {
+        let mut after = reborn(unacked());
+        let told = |bench: &Bench, method| {
+            bench.sent.iter().filter(|one| one.method() == Some(method)).count()
+        };
+        while after.control.now.mono < Mono(33_000_000_000) {
+            assert_eq!(told(&after, "OPTIONS"), 0, "64·T1 are not over");
+            after.tick(100);
+        }
+        assert_eq!(told(&after, "OPTIONS"), 1);
+        match answer {
+            Some(code) => src_answers(&mut after, code),
+            None => (0..320).for_each(|_| after.tick(100)),
+        }
+        let ended = after.jobs.iter().any(|(_, entries)| {
+            entries.iter().any(|entry| matches!(entry, Entry::Ended { bye: true, .. }))
+        });
+        assert_eq!((ended, has_said_bye(&after)), (!goes_on, false), "{answer:?}");
+        after.journal_syncs();
+        assert_eq!(has_said_bye(&after), !goes_on, "{answer:?}");
+        after.settles();
+        assert_eq!(after.control.live(), usize::from(goes_on), "{answer:?}");
+        if !goes_on {
+            after.nothing_is_left();
+        }
+    }
+    // Asked over a connection that cannot be had: that is no answer of the SRC.
+    let mut before = Bench::up(4);
+    connect(&mut before, 1, 49_152);
+    stream(&mut before, 1, &invite("call-1", 1, "", "sendonly", 1));
+    before.media_agrees();
+    before.journal_syncs();
+    let mut after = reborn(before);
+    after.tick(32_000);
+    let peer = SocketAddr::from(([192, 0, 2, 10], 5_060));
+    assert_eq!(after.last().method(), Some("OPTIONS"));
+    after.input(Input::Sip(sip::Input::Unreachable { peer }));
+    after.tick(40_000);
+    assert!(!has_said_bye(&after) && after.control.live() == 1);
+}
+
+/// A death between the two ends the RS, too, and says BYE.
+#[test]
+fn f59_our_bye_leaves_once_the_end_is_durable_and_the_successor_says_it_again() {
+    let stopped = || {
+        let mut before = Bench::started();
+        before.sent.clear();
+        before.input(Input::Keeper(Frame::Stop));
+        assert!(!has_said_bye(&before), "a successor would go on with it");
+        before
+    };
+    let after = reborn(stopped());
+    assert_eq!((after.control.live(), has_said_bye(&after)), (1, false), "nothing has happened");
+    let mut before = stopped();
+    let (_, entries) = before.jobs.remove(0);
+    before.journal.extend(entries);
+    let journal = before.journal.clone();
+    let mut after = reborn(before);
+    assert_eq!((after.control.live(), has_said_bye(&after)), (0, true));
+    src_answers(&mut after, 481);
+    after.settles();
+    after.nothing_is_left();
+    // Long after, nobody is told any more.
+    let mut late = Bench::new(4, 2);
+    late.now = Mono(60_000_000_000);
+    late.control.recover(late.clock(), &Standings::of(&journal));
+    late.tick(0);
+    assert!(!has_said_bye(&late));
+}
+
+#[test]
+fn f59_an_rs_without_all_its_bodies_was_never_accepted() {
+    let whole = unacked().journal;
+    let opened = whole.iter().position(|entry| matches!(entry, Entry::Opened { .. }));
+    let opened = opened.expect("an RS was begun");
+    assert!(matches!(whole[opened], Entry::Opened { bodies: Some(1), .. }));
+    for cut in opened + 1..=whole.len() {
+        let accepted = cut == whole.len();
+        let mut before = unacked();
+        before.journal.truncate(cut);
+        assert_eq!(Journalled::of(&before.journal).recordings.len(), usize::from(accepted));
+        let after = reborn(before);
+        assert_eq!(after.control.live(), usize::from(accepted), "{cut} of {}", whole.len());
+        assert_eq!(after.control.slots.used(), usize::from(accepted));
+        assert_eq!(after.sent.len(), usize::from(accepted), "a 200 that never left is not said");
+    }
+    // Of a version that did not count, what is there is what was accepted.
+    let mut old = whole;
+    if let Some(Entry::Opened { bodies, .. }) = old.get_mut(opened) {
+        *bodies = None;
+    }
+    assert_eq!(Journalled::of(&old[..=opened]).recordings.len(), 1);
+}
+
 #[test]
 fn f59_a_200_over_a_lost_connection_follows_the_peer() {
     let mut before = Bench::up(4);
@@ -232,7 +351,8 @@ fn f59_the_contact_of_a_re_invite_holds_after_a_restart() {
         before.media_agrees();
         before.journal_syncs();
         let mut after = reborn(before);
-        after.input(Input::Keeper(crate::plane::handoff::frame::Frame::Stop));
+        after.input(Input::Keeper(Frame::Stop));
+        after.journal_syncs();
         let bye = after.sent.iter().find(|message| message.method() == Some("BYE"));
         assert_eq!(bye.expect("a BYE").uri(), Some("sip:src@192.0.2.99:5090"));
     }

@@ -80,6 +80,7 @@ fn f06_an_rs_whose_port_cannot_be_had_is_ended_by_bye_and_the_journal_says_so() 
     after.control.slots.add(Slot(0), &[SocketAddr::from(([127, 0, 0, 1], 20_002))]);
     after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
+    after.journal_syncs();
     let bye = after.sent.iter().find(|message| message.method() == Some("BYE")).expect("a BYE");
     assert!(bye.headers.get("Reason").is_some_and(|reason| reason.contains("cannot go on")));
     assert!(after.log.iter().any(|line| line.contains("not resumed")));

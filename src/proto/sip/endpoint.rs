@@ -307,9 +307,10 @@ impl Endpoint {
                 // The ACK of an answer from before the restart may have come then.
                 let known = !self.resumed.contains(&txn);
                 self.remove_server(txn);
-                if let Some(dialog) = dialog.filter(|_| known) {
-                    self.out.push_back(Output::AckMissing { dialog });
-                }
+                self.out.extend(dialog.map(|dialog| match known {
+                    true => Output::AckMissing { dialog },
+                    false => Output::AckUnknown { dialog },
+                }));
                 return;
             }
         }

@@ -183,6 +183,11 @@ pub enum Output {
         /// Its dialog.
         dialog: DialogId,
     },
+    /// No ACK came to a 2xx of before the restart within 64·T1; it may have come before.
+    AckUnknown {
+        /// The dialog.
+        dialog: DialogId,
+    },
     /// A response to a request of ours; 100 is left out.
     Response {
         /// The request.
@@ -216,6 +221,7 @@ impl fmt::Debug for Output {
             Output::Cancelled { txn } => write!(f, "Cancelled {txn:?}"),
             Output::Acked { dialog, .. } => write!(f, "Acked {dialog:?}"),
             Output::AckMissing { dialog } => write!(f, "AckMissing {dialog:?}"),
+            Output::AckUnknown { dialog } => write!(f, "AckUnknown {dialog:?}"),
             Output::Response { request, dialog, message } => {
                 write!(f, "Response {request:?} {dialog:?} {message:?}")
             }

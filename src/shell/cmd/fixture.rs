@@ -147,6 +147,7 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
             own: false,
             answer: String::new(),
             answer_sdp: seal(b"", &answer_context(RS)),
+            bodies: None,
         },
         Entry::Body {
             rs: RS,
@@ -164,6 +165,7 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
             by: Origin::Src,
             reason: "BYE".to_owned(),
             remote_cseq: 2,
+            bye: false,
         },
     ];
     let (mut journal, _) = Journal::open(HostDisk, &store.join("journal")).expect("empty");

@@ -57,6 +57,9 @@ pub struct RsEntry {
     pub bodies: BTreeMap<u32, Body>,
     /// The recorder's own test call.
     pub own: bool,
+    /// Bodies that its INVITE had.
+    #[serde(default)]
+    pub counted: u32,
 }
 
 /// One stream, as journalled.
@@ -119,10 +122,12 @@ impl Body {
 }
 
 impl Journalled {
-    /// All entries, in order.
+    /// All entries, in order. An RS with fewer bodies than its `opened` counts was never accepted: a
+    /// cut came before its 200, or its entries are being written at this moment.
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
         let mut journalled = Journalled::default();
         entries.into_iter().for_each(|entry| journalled.fold(entry));
+        journalled.recordings.retain(|_, rs| rs.bodies.len() >= rs.counted as usize);
         journalled
     }
 
@@ -132,7 +137,17 @@ impl Journalled {
             Entry::Start { volume, .. } => self.volume = Some(volume.clone()),
             Entry::StreamIds { next } => self.next_stream = self.next_stream.max(*next),
             Entry::Opened {
-                rs, at, dialog, src, signalling, quirks, salt, streams, own, ..
+                rs,
+                at,
+                dialog,
+                src,
+                signalling,
+                quirks,
+                salt,
+                streams,
+                own,
+                bodies,
+                ..
             } => {
                 let entry = self.recordings.entry(*rs).or_insert_with(|| RsEntry {
                     id: *rs,
@@ -147,6 +162,7 @@ impl Journalled {
                     streams: BTreeMap::new(),
                     bodies: BTreeMap::new(),
                     own: *own,
+                    counted: bodies.unwrap_or(0),
                 });
                 entry.note(quirks);
                 entry.open(*at, streams);

@@ -264,6 +264,7 @@ mod tests {
                 own: false,
                 answer: String::new(),
                 answer_sdp: Sealed(String::new()),
+                bodies: None,
             },
             body(1, 10, 1, "application/sdp", SDP),
             body(2, 10, 1, metadata, SAID),
@@ -326,6 +327,7 @@ mod tests {
             by: Origin::Src,
             reason: String::new(),
             remote_cseq: 9,
+            bye: false,
         });
         let journalled = Journalled::of(&entries);
         let rs = &journalled.recordings[&RS];

@@ -160,6 +160,10 @@ pub enum Entry {
         answer: String,
         /// The SDP of that answer with our keys, sealed.
         answer_sdp: Sealed,
+        /// Bodies of its INVITE, whose entries follow: with fewer of them it was never accepted,
+        /// since all are synced before the 200. `None`: from a version that did not count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bodies: Option<u32>,
     },
     /// A re-INVITE, UPDATE or INFO was taken; its streams may be the same.
     Changed {
@@ -235,5 +239,8 @@ pub enum Entry {
         reason: String,
         /// The dialog's last CSeq, so that a retransmitted BYE gets its answer.
         remote_cseq: u32,
+        /// Our BYE follows: a successor that finds this young says it (again).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bye: bool,
     },
 }

@@ -59,8 +59,14 @@ pub struct Standing {
     pub answers: VecDeque<Answer>,
     /// Number of its last body.
     pub bodies: u32,
+    /// Bodies that its INVITE had: with fewer of them it was never accepted.
+    #[serde(default)]
+    pub counted: u32,
     /// CSeq of its BYE and when it came, if it is over.
     pub ended: Option<(u32, Wall)>,
+    /// Its BYE is ours, and may not have left.
+    #[serde(default)]
+    pub bye: bool,
 }
 
 /// A request with a 2xx.
@@ -98,6 +104,12 @@ impl Default for Standings {
 }
 
 impl Standing {
+    /// Whether all of its acceptance is there: it stands in several entries, synced together before
+    /// the 200 left, and a cut may leave the first ones.
+    pub fn was_accepted(&self) -> bool {
+        self.bodies >= self.counted
+    }
+
     /// Whether none of its streams can be open.
     pub fn is_quiet(&self) -> bool {
         self.streams.is_empty() && self.leaving.is_empty()
@@ -133,7 +145,7 @@ impl Standings {
         self.alive = self.alive.max(written(entry).unwrap_or_default());
         match entry {
             Entry::StreamIds { next } => self.stream_ids = (*next, *next),
-            Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, .. } => {
+            Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, bodies, .. } => {
                 self.use_up(streams);
                 let mut standing = Standing {
                     since: *at,
@@ -145,7 +157,9 @@ impl Standings {
                     answer_sdp: answer_sdp.clone(),
                     answers: VecDeque::new(),
                     bodies: 0,
+                    counted: bodies.unwrap_or(0),
                     ended: None,
+                    bye: false,
                 };
                 standing.note_answer(*at);
                 self.over.remove(rs);
@@ -177,9 +191,10 @@ impl Standings {
                     standing.leaving.retain(|open| open.description.stream != *stream);
                 }
             }
-            Entry::Ended { rs, remote_cseq, at, .. } => {
+            Entry::Ended { rs, remote_cseq, at, bye, .. } => {
                 if let Some(standing) = self.recordings.get_mut(rs) {
                     standing.ended = Some((*remote_cseq, *at));
+                    standing.bye = *bye;
                 }
             }
             Entry::Start { .. } | Entry::Direction { .. } => {}
@@ -189,6 +204,7 @@ impl Standings {
     /// Forgets what nobody asks for any more, by the clock of the entries: however long nothing
     /// ran, what was not sealed then is not sealed now.
     pub fn forget(&mut self) {
+        self.recordings.retain(|_, standing| standing.was_accepted());
         let alive = self.alive.0;
         let is_over = |standing: &Standing| {
             standing.is_quiet() && standing.ended.is_some_and(|(_, at)| alive - at.0 > REPEATS_NS)

@@ -92,6 +92,7 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
                 own: false,
                 answer: String::new(),
                 answer_sdp: sealed("answer", &mut random),
+                bodies: None,
             });
             live.push((id, vec![next_stream], 1));
             next_stream += 1;
@@ -107,7 +108,14 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
                     entries.push(Entry::StreamClosed { rs, stream, slot, at, by: Origin::Src });
                 }
                 let (by, reason) = (Origin::Src, String::new());
-                entries.push(Entry::Ended { rs, at, by, reason, remote_cseq: *cseq + 1 });
+                entries.push(Entry::Ended {
+                    rs,
+                    at,
+                    by,
+                    reason,
+                    remote_cseq: *cseq + 1,
+                    bye: false,
+                });
                 live.remove(place);
             }
             2 if streams.len() > 1 => {
