@@ -54,7 +54,7 @@ pub const AT_CLOCK_AT: usize = 640;
 pub const AT_CLOCK_OFFSET: usize = 648;
 /// Words: the datagram account, one per `base::counter::Counter`.
 pub const AT_COUNTERS: usize = 1024;
-/// Words: panics while handling a buffer, four bits a buffer. F05.
+/// Words: panics while handling a buffer, four bits a buffer; 8 and 9: being counted. F05.
 pub const AT_STRIKES: usize = 2048;
 /// Buffers in one of them.
 pub const STRIKES_PER_WORD: usize = 16;

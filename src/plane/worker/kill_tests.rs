@@ -114,7 +114,7 @@ pub(super) fn judge(
 }
 
 /// Runs successors over what is left until the network is empty.
-fn finish(machine: &Machine) {
+pub(super) fn finish(machine: &Machine) {
     let mut worker = machine.start();
     for _ in 0..3 {
         worker.turn().expect("model");

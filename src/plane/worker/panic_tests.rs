@@ -3,13 +3,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::kill_tests::{judge, prepared, send_batch};
-use super::model::{Machine, POISON, REMOTE, RTP_PORTS, TestWorker, rtp, stream};
+use super::kill_tests::{finish, judge, prepared, send_batch};
+use super::model::{GEOMETRY, Machine, POISON, REMOTE, RTP_PORTS, TestWorker, rtp, stream};
 use super::turn::StartError;
 use crate::base::counter::{Cause, Counter};
 use crate::base::ports::Region;
 use crate::plane::handoff::frame::{Frame, Refusal};
-use crate::plane::handoff::layout::{AT_COUNTERS, AT_STRIKES, STRIKES_WORDS};
+use crate::plane::handoff::layout::{AT_COUNTERS, AT_STRIKES, AT_TAIL, STRIKES_WORDS};
+use crate::plane::handoff::slot::SlotView;
 use crate::store::event::Event;
 use crate::store::record::RecordKind;
 
@@ -99,6 +100,9 @@ fn f05_one_panic_at_any_store_of_a_recovery_costs_nothing() {
     }
 }
 
+/// Stores by which a datagram is kept raw: both halves of the record, then the intent.
+const RAW_STORES: u64 = 3;
+
 fn poisonous(seq: u16) -> Vec<u8> {
     let mut packet = rtp(0x1234, seq);
     packet.extend_from_slice(POISON);
@@ -149,7 +153,7 @@ fn f05_a_datagram_that_panics_twice_is_kept_raw_and_skipped() {
         for seq in [14, 15] {
             let as_rtp = found.get(&(101, u64::from(seq))).copied().unwrap_or(0);
             let as_raw = raw.iter().filter(|payload| **payload == poisonous(seq)).count();
-            let lost = u32::from(stores < 2);
+            let lost = u32::from(stores < RAW_STORES);
             assert_eq!(as_rtp + as_raw as u32 + lost, 1, "{what}: {seq}");
             poison += u64::from(1 - as_rtp);
         }
@@ -167,11 +171,56 @@ fn f05_a_datagram_that_panics_twice_is_kept_raw_and_skipped() {
             fork.records(0).iter().filter_map(|record| record.event()).any(|event| {
                 matches!(event, Event::Dropped { cause: Cause::Poison, count, .. } if count == poison)
             });
-        assert!(evidence || poison == 0 || stores < 2, "{what}: a cause in the ledger");
+        assert!(evidence || poison == 0 || stores < RAW_STORES, "{what}: a cause in the ledger");
         raw_seen += raw.len();
     }
     assert!(poisoned > 10, "only {poisoned} places to panic at");
     assert!(raw_seen > 4, "only {raw_seen} were kept raw");
+}
+
+/// Two poisonous datagrams, one kept raw already; the recovery that does so for the other, and
+/// counts both, is killed after every store.
+#[test]
+fn f05_a_death_after_any_store_of_poisoning_keeps_it_once_and_counts_it_once() {
+    let (machine, context) = prepared(0);
+    let wanted = send_batch(&machine, &context);
+    for seq in [14, 15] {
+        machine.send(REMOTE, RTP_PORTS[1], poisonous(seq));
+    }
+    let mut worker = machine.start();
+    // Behind the stores by which it is kept raw, so that only handling it panics; before its intent,
+    // so that it is in no account.
+    machine.poison.set(Some(RAW_STORES));
+    assert!(catch_unwind(AssertUnwindSafe(|| worker.turn())).is_err());
+    worker.strike();
+    drop(worker);
+    for _ in 0..3 {
+        assert!(matches!(machine.go(), Err(StartError::Panicked)), "two strikes each");
+    }
+    machine.poison.set(None);
+    let (mut deaths, mut uncommitted) = (0, 0);
+    for stores in 0.. {
+        let fork = machine.fork();
+        let before = fork.state.load(AT_TAIL);
+        fork.life.set(stores);
+        drop(fork.try_start());
+        let survived = fork.life.get() > 0;
+        uncommitted += u32::from(fork.state.load(AT_TAIL) == before);
+        finish(&fork);
+        let what = format!("killed after {stores} stores");
+        judge(&fork, 0, wanted.clone(), &what);
+        for seq in [14, 15] {
+            let raw = fork.records(0).into_iter().filter(|one| one.payload == poisonous(seq));
+            assert_eq!(raw.count(), 1, "{what}: {seq}");
+        }
+        let slot = SlotView::new(&fork.state, &GEOMETRY, 1);
+        assert_eq!(slot.drops(Counter::Poison), 2, "{what}: the evidence");
+        if survived {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(uncommitted > 5 && deaths > uncommitted + 5, "{deaths} deaths, {uncommitted} before");
 }
 
 #[test]

@@ -45,11 +45,19 @@ where
 {
     let tail = core.state.load(AT_TAIL);
     let mut found = Vec::new();
+    let mut poisoned = Vec::new();
     for buffer in 0..BUFFER_COUNT {
         core.touching = Some(buffer);
         let intent = core.state.load(AT_INTENTS + usize::from(buffer) * 8);
         let accepted = match classify(engine.head(buffer), intent, tail) {
-            BufferState::Free | BufferState::Committed => continue,
+            BufferState::Free => continue,
+            BufferState::Committed => {
+                // A recovery before this one stored it raw, and may not have come to count it.
+                if core.trust(buffer) == Trust::Poison {
+                    poisoned.push(buffer);
+                }
+                continue;
+            }
             // Nothing is read of what panicked again and again.
             _ if core.trust(buffer) != Trust::Handle => {
                 found.push(Found { buffer, stamp: Wall::default(), accepted: None });
@@ -103,12 +111,14 @@ where
     let now = core.now.mono;
     core.commit(now);
     // Not before: a recovery that panics at the next one stores this one again.
-    for one in found.iter().filter(|one| core.trust(one.buffer) == Trust::Poison) {
-        engine.look(one.buffer, |bytes| {
-            if let Ok(packet) = core.packet(one.buffer, bytes) {
-                core.slot(packet.slot).count(Counter::Poison);
-            }
-        });
+    let kept = found.iter().map(|one| one.buffer);
+    poisoned.extend(kept.filter(|buffer| core.trust(*buffer) == Trust::Poison));
+    for buffer in poisoned {
+        let slot = engine.look(buffer, |bytes| core.packet(buffer, bytes).map(|one| one.slot));
+        if let Ok(slot) = slot {
+            core.count_poison(buffer, slot);
+            fault!("worker.in_recovery_count");
+        }
     }
     for buffer in 0..BUFFER_COUNT {
         if engine.head(buffer) != 0 {
@@ -266,13 +276,17 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         Counter::RtpRecorded
     }
 
-    /// Keeps a datagram raw that cannot be handled.
+    /// Keeps a datagram raw that cannot be handled. Steps 2 and 3 as of any packet: without the
+    /// intent, a kill between the commit and the clearing of its buffer would keep it twice. It has
+    /// no state, so step 4 is empty.
     fn poison(&mut self, buffer: u16, bytes: &[u8]) -> Counter {
         let Ok(packet) = self.packet(buffer, bytes) else { return Counter::Malformed };
         let meta: RecordMeta = self.meta(&packet, RecordKind::Poison, 0, Index(0), 0);
-        if self.writer.append(&meta, packet.datagram.payload).is_none() {
+        let Some(position) = self.writer.append(&meta, packet.datagram.payload) else {
             return Counter::RingFull;
-        }
+        };
+        self.state.store(AT_INTENTS + usize::from(buffer) * 8, position);
+        fault!("worker.after_intent");
         Counter::Poison
     }
 }

@@ -3,6 +3,7 @@
 //! scan finds it. A kill blames nobody.
 
 use super::core::Core;
+use crate::base::counter::Counter;
 use crate::base::limits::BUFFER_COUNT;
 use crate::base::ports::{Region, WritableRegion};
 use crate::plane::handoff::layout::{AT_STRIKES, STRIKES_PER_WORD, STRIKES_WORDS};
@@ -13,6 +14,9 @@ const STRIKES_MAX: u64 = 2;
 const STRIKES_HOPELESS: u64 = 4;
 const BITS: u32 = 64 / STRIKES_PER_WORD as u32;
 const MASK: u64 = (1 << BITS) - 1;
+/// Beside it stands whether the stream's count was odd before this buffer was counted in.
+const COUNTING: u64 = 8;
+const _: () = assert!(STRIKES_HOPELESS < COUNTING && COUNTING < MASK);
 
 /// What is to be done with a buffer, by its strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,18 +38,45 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
     /// Blames the buffer being touched, if one was, for a panic that was caught.
     pub(super) fn strike(&self) {
         let Some(buffer) = self.touching else { return };
+        let strikes = self.strikes(buffer);
+        if strikes < STRIKES_HOPELESS {
+            self.set_strikes(buffer, strikes + 1);
+        }
+    }
+
+    fn strikes(&self, buffer: u16) -> u64 {
         let (word, shift) = place(buffer);
-        let before = self.state.load(word);
-        let strikes = (before >> shift & MASK).saturating_add(1).min(MASK);
-        self.state.store(word, before & !(MASK << shift) | strikes << shift);
+        self.state.load(word) >> shift & MASK
+    }
+
+    fn set_strikes(&self, buffer: u16, strikes: u64) {
+        let (word, shift) = place(buffer);
+        let others = self.state.load(word) & !(MASK << shift);
+        self.state.store(word, others | strikes << shift);
+    }
+
+    /// Counts a buffer that is kept raw in its stream, once, whenever we are killed: the evidence of
+    /// its loss is made of that count.
+    pub(super) fn count_poison(&self, buffer: u16, slot: u32) {
+        let slot = self.slot(slot);
+        let odd = slot.drops(Counter::Poison) & 1;
+        let strikes = self.strikes(buffer);
+        let begun = strikes >= COUNTING;
+        if !begun {
+            self.set_strikes(buffer, COUNTING | odd);
+        }
+        // Nobody else counts here meanwhile, so that another parity is our own predecessor's work.
+        if !begun || strikes == COUNTING | odd {
+            slot.count(Counter::Poison);
+        }
+        self.set_strikes(buffer, 0);
     }
 
     /// What its past says about a buffer.
     pub(super) fn trust(&self, buffer: u16) -> Trust {
-        let (word, shift) = place(buffer);
-        match self.state.load(word) >> shift & MASK {
+        match self.strikes(buffer) {
             0..STRIKES_MAX => Trust::Handle,
-            STRIKES_MAX..STRIKES_HOPELESS => Trust::Poison,
+            STRIKES_MAX..STRIKES_HOPELESS | COUNTING.. => Trust::Poison,
             _ => Trust::Hopeless,
         }
     }
