@@ -28,6 +28,10 @@ pub struct Volume {
     pub version: u32,
     /// Incarnations of media below this are used up.
     pub incarnation_next: u64,
+    /// First incarnation over the memory that was made last: who holds memory of an earlier one
+    /// holds what the store has outrun (F04). 0: not known, made by a version before this field.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub memory_from: u64,
     /// Spare folders that were ever configured: parts of the store may lie there (F12).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<PathBuf>,
@@ -39,12 +43,18 @@ pub struct Volume {
     pub spare_of: Option<PathBuf>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks it")]
+fn is_unknown(incarnation: &u64) -> bool {
+    *incarnation == 0
+}
+
 impl Volume {
     pub(super) fn fresh(id: &str) -> Self {
         Volume {
             id: id.to_owned(),
             version: VERSION,
             incarnation_next: 1,
+            memory_from: 0,
             spares: Vec::new(),
             journal: None,
             spare_of: None,
@@ -281,6 +291,17 @@ pub fn reserve(store: &Path, volume: &mut Volume) -> Result<u64, VolumeError> {
     write(store, volume)
         .map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })?;
     Ok(first)
+}
+
+/// Notes that memory was made that `incarnation` is the first to use; synced before it returns. From
+/// now on positions are given anew, and what older memory holds belongs to nothing.
+pub fn begin_memory(
+    store: &Path,
+    volume: &mut Volume,
+    incarnation: u64,
+) -> Result<(), VolumeError> {
+    volume.memory_from = incarnation;
+    write(store, volume).map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })
 }
 
 /// The mark of a run that has not ended: an empty file beside `volume.json`.

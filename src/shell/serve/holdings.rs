@@ -69,51 +69,38 @@ impl Holdings {
     pub(super) fn take(config: &Config, handed: Vec<OwnedFd>) -> Result<Self, Failure> {
         // Before the lock, which would make the folder.
         let store = &config.store;
-        spare::guard(&store.dir, store.volume.as_deref(), store.require_mount).map_err(refused)?;
+        spare::guard(&store.dir, store.volume.as_deref(), store.require_mount)
+            .map_err(refused)?;
         match succession::find(&config.store.dir)? {
-            Found::Free(lock) => match stored::claim(&handed, &config.store.dir) {
-                Some(stored) => Self::take_up(config, lock, stored),
-                None => Self::make(config, lock),
-            },
+            Found::Free(lock) => {
+                let refused = !handed.is_empty();
+                let stored = stored::claim(&handed, &config.store.dir).and_then(checked);
+                // Its sockets would take the ports from us.
+                drop(handed);
+                match stored {
+                    Some(stored) => Self::take_up(config, lock, stored),
+                    None => Self::make(config, lock, refused),
+                }
+            }
             // The turn ends when the lock names us.
             Found::Roles(taken, _turn) => {
-                // What the manager holds besides is the same: they had it from the keeper that gave
-                // it there.
-                let stored = !handed.is_empty();
+                // What the manager holds besides is mostly the same: they had it from the keeper
+                // that gave it there. Not where they are of a server that it did not start.
+                let stored = stored::is_of(&handed, &taken.workers);
                 Ok(Holdings { stored, ..Self::take_over(config, *taken)? })
             }
         }
     }
 
     /// Nobody lived, but the service manager held everything (F04).
-    fn take_up(config: &Config, lock: Lock, stored: Stored) -> Result<Self, Failure> {
-        let Stored { config: held, workers, slots } = stored;
-        let memory: io::Result<Vec<_>> = workers.into_iter().map(Memory::held).collect();
-        match memory {
-            Ok(memory) => {
-                let (volume, incarnation) = open(config)?;
-                let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
-                tracing::warn!(
-                    "took up memory and {} port pairs from the service manager",
-                    slots.len()
-                );
-                Ok(Holdings {
-                    lock,
-                    volume,
-                    incarnation,
-                    memory,
-                    slots,
-                    held: Some(held),
-                    stored: true,
-                    unclean: false,
-                    survivors: Survivors::default(),
-                })
-            }
-            Err(error) => {
-                tracing::error!("memory from the service manager is not usable: {error}");
-                Self::make(config, lock)
-            }
-        }
+    fn take_up(config: &Config, lock: Lock, stored: Checked) -> Result<Self, Failure> {
+        let Checked { config: held, memory, slots } = stored;
+        let (volume, incarnation) = open(config)?;
+        let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
+        tracing::warn!("took up memory and {} port pairs from the service manager", slots.len());
+        let (held, stored, unclean) = (Some(held), true, false);
+        let survivors = Survivors::default();
+        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean, survivors })
     }
 
     /// Gives the service manager copies of everything but the lock, which only the living hold, in the
@@ -181,14 +168,18 @@ impl Holdings {
         estate::emit_slots(&ports, pair, to)
     }
 
-    fn make(config: &Config, lock: Lock) -> Result<Self, Failure> {
-        let (volume, incarnation) = open(config)?;
+    /// `refused`: the service manager holds what we do not go on from, among it ports.
+    fn make(config: &Config, lock: Lock, refused: bool) -> Result<Self, Failure> {
+        let (mut volume, incarnation) = open(config)?;
+        if refused {
+            notify::forget();
+        }
         let unclean = volume::was_cut(&config.store.dir);
         if unclean {
             tracing::warn!("the last run did not end cleanly; recordings that were up go on");
         }
         let media = &config.media;
-        let slots = reserve(config, unclean)?;
+        let slots = reserve(config, unclean || refused)?;
         if slots.is_empty() {
             let (first, last) = (media.ports.first, media.ports.last);
             let why = format!("all ports {first}-{last} on {} are taken", media.address);
@@ -204,6 +195,7 @@ impl Holdings {
         let memory = (0..config.worker_count())
             .map(|worker| Memory::make(config, WorkerId(worker), slots.len() as u32))
             .collect::<io::Result<_>>()?;
+        volume::begin_memory(&config.store.dir, &mut volume, incarnation)?;
         volume::begin_run(&config.store.dir)?;
         let (held, stored, survivors) = (None, false, Survivors::default());
         Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean, survivors })
@@ -329,6 +321,24 @@ impl Memory {
     }
 }
 
+/// What the service manager held, its memory mapped.
+struct Checked {
+    config: Config,
+    memory: Vec<Memory>,
+    slots: Vec<SlotPorts>,
+}
+
+fn checked(stored: Stored) -> Option<Checked> {
+    let Stored { config, workers, slots } = stored;
+    match workers.into_iter().map(Memory::held).collect::<io::Result<_>>() {
+        Ok(memory) => Some(Checked { config, memory, slots }),
+        Err(error) => {
+            tracing::error!("memory from the service manager is not usable: {error}");
+            None
+        }
+    }
+}
+
 fn pair(slot: SlotPorts) -> Option<PortPair> {
     let (rtp, rtcp) = slot.sockets?;
     Some(PortPair { rtp, rtcp, address: slot.address })
@@ -364,9 +374,10 @@ fn refused(error: VolumeError) -> Failure {
 }
 
 /// Reserves the port pairs. SRCs of a run that was cut still send to the pairs of that run, and its
-/// sockets may be held by a dying ring for a moment (kill protocol §2): while one of the range's
-/// first pairs is taken, it is tried again for a while.
-fn reserve(config: &Config, unclean: bool) -> Result<Vec<PortPair>, Failure> {
+/// sockets may be held by a dying ring for a moment (kill protocol §2), or by a service manager that
+/// has yet to let go of them: where we are `patient`, it is tried again for a while as long as one of
+/// the range's first pairs is taken.
+fn reserve(config: &Config, patient: bool) -> Result<Vec<PortPair>, Failure> {
     let media = &config.media;
     let (first, last) = (media.ports.first, media.ports.last);
     let deadline = Instant::now() + DYING_WAIT;
@@ -379,7 +390,7 @@ fn reserve(config: &Config, unclean: bool) -> Result<Vec<PortPair>, Failure> {
         let at = |pair: &PortPair| pair.address.port();
         let from_first = slots.first().is_some_and(|pair| at(pair) <= first + 1);
         let whole = from_first && slots.windows(2).all(|two| at(&two[1]) - at(&two[0]) == 2);
-        if whole || !unclean || Instant::now() >= deadline {
+        if whole || !patient || Instant::now() >= deadline {
             return Ok(slots);
         }
         drop(slots);

@@ -7,8 +7,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use crate::host::letter;
+use crate::base::ports::Region;
+use crate::host::mapped::Mapped;
+use crate::host::{letter, volume};
 use crate::plane::handoff::frame::{Frame, Versions};
+use crate::plane::handoff::layout::AT_INCARNATION;
 use crate::shell::serve::link::{self, SlotPorts, WorkerMemory};
 
 /// What was handed back, complete.
@@ -26,11 +29,12 @@ pub(super) fn claim(handed: &[OwnedFd], store: &Path) -> Option<Stored> {
     }
     let fits = |stored: Stored| {
         let made_for = &stored.config.store.dir;
-        if made_for == store {
-            return Ok(stored);
+        if made_for != store {
+            let why = format!("it belongs to the store {}", made_for.display());
+            return Err(io::Error::other(why));
         }
-        let why = format!("it belongs to the store {}", made_for.display());
-        Err(io::Error::other(why))
+        outrun(&stored.workers, store)?;
+        Ok(stored)
     };
     match assemble(handed).and_then(fits) {
         Ok(stored) => Some(stored),
@@ -41,6 +45,39 @@ pub(super) fn claim(handed: &[OwnedFd], store: &Path) -> Option<Stored> {
             None
         }
     }
+}
+
+/// Whether `handed` holds the memory of `workers`: the same files, not only of the same store.
+pub(super) fn is_of(handed: &[OwnedFd], workers: &[WorkerMemory]) -> bool {
+    let file = |memory: &WorkerMemory| {
+        let found = rustix::fs::fstat(&memory.state).ok()?;
+        Some((found.st_dev, found.st_ino))
+    };
+    assemble(handed).is_ok_and(|stored| {
+        stored.workers.len() == workers.len()
+            && stored.workers.iter().zip(workers).all(|(one, other)| file(one) == file(other))
+    })
+}
+
+/// An error where the store was used by memory that was made after this one, by a server that the
+/// manager did not start: positions of this ring stand for other packets there.
+fn outrun(workers: &[WorkerMemory], store: &Path) -> io::Result<()> {
+    // What cannot be read refuses the start later on, in its own words.
+    let Ok(volume) = volume::read(store) else { return Ok(()) };
+    for memory in workers {
+        let words = Mapped::map(memory.state.as_fd(), memory.geometry.state_bytes())?;
+        let used = words.load(AT_INCARNATION);
+        if used < volume.memory_from {
+            let why = format!(
+                "another server has used the store since: this memory was last used by incarnation \
+                 {used}, and other memory was made for {} and later; what of it was not durable \
+                 is lost",
+                volume.memory_from
+            );
+            return Err(io::Error::other(why));
+        }
+    }
+    Ok(())
 }
 
 fn assemble(handed: &[OwnedFd]) -> io::Result<Stored> {
@@ -96,8 +133,9 @@ mod tests {
 
     fn memory(worker: u16) -> WorkerMemory {
         let geometry = Geometry { slot_count: 1, ring_bytes: 2 << 20 };
-        let make = |part| mapped::create(part, 4_096).expect("memory");
-        let (state, buffers, ring) = (make("state"), make("buffers"), make("ring"));
+        let make = |part, bytes| mapped::create(part, bytes).expect("memory");
+        let state = make("state", geometry.state_bytes());
+        let (buffers, ring) = (make("buffers", 4_096), make("ring", 4_096));
         WorkerMemory { worker: WorkerId(worker), geometry, state, buffers, ring }
     }
 
@@ -134,5 +172,35 @@ mod tests {
             assert!(claim(&some, home).is_none(), "without letter {left_out}");
         }
         assert!(claim(&[], home).is_none());
+    }
+
+    #[test]
+    fn f04_memory_that_the_store_has_outrun_is_refused() {
+        let home = std::env::temp_dir().join(format!("floortape-outrun-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&home);
+        std::fs::create_dir_all(&home).expect("a temp folder");
+        let mut config = Config::default();
+        config.store.dir = home.clone();
+        let workers = [memory(0)];
+        let mut letters = Vec::new();
+        let mut write = |frame, fds: &[std::os::fd::BorrowedFd<'_>]| {
+            letters.push(letter::write(&link::emit(0, frame, fds), fds)?);
+            Ok(())
+        };
+        estate::emit_head(&config, 1, 0, None, &mut write).expect("written");
+        estate::emit_memory(&workers[0], &mut write).expect("written");
+        let (mut volume, first) = volume::open(&home, "id").expect("fresh");
+        let words = Mapped::map(workers[0].state.as_fd(), workers[0].geometry.state_bytes());
+        words.expect("ours").store(AT_INCARNATION, first);
+        assert!(claim(&letters, &home).is_some(), "made by a version that notes nothing");
+        volume::begin_memory(&home, &mut volume, first).expect("room");
+        assert!(claim(&letters, &home).is_some(), "its own first incarnation");
+        let (mut volume, next) = volume::open(&home, "id").expect("there");
+        assert!(claim(&letters, &home).is_some(), "a keeper that died before it made anything");
+        volume::begin_memory(&home, &mut volume, next).expect("room");
+        assert!(claim(&letters, &home).is_none(), "another run's memory was made since");
+        assert!(is_of(&letters, &workers), "the same files");
+        assert!(!is_of(&letters, &[memory(0)]), "others of the same sizes");
+        std::fs::remove_dir_all(home).expect("ours");
     }
 }
