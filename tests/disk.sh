@@ -5,7 +5,7 @@
 #
 #   tests/disk.sh                 short form, about 2 minutes: 500 streams, stall of 10 s
 #   tests/disk.sh long            long form: stall of 30 s, latency judged, not only printed
-#   tests/disk.sh short full ro   only these cases: full ro unmount stall journal mount
+#   tests/disk.sh short full ro   only these cases: full ro death unmount stall journal mount
 #   FLOORTAPE=path tests/disk.sh  this binary instead of a build
 #
 # As root: makes loop mounts below a folder of its own. Last line: "N passed, N failed".
@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 form=${1:-short}
 shift || true
-cases=${*:-mount journal full ro unmount stall}
+cases=${*:-mount journal full ro death unmount stall}
 [ "$(id -u)" = 0 ] || { echo "run as root: mounts loop disks" >&2; exit 2; }
 missing=
 for pair in mkfs.ext4:e2fsprogs losetup:mount fsfreeze:util-linux python3:python3; do
@@ -75,8 +75,8 @@ await() { # what tenths command…
     echo "  waited in vain for $what" >&2
     return 1
 }
-call() { # streams seconds: in the background; the JSON is $dir/sent.json
-    "$floortape" src call --to "sip:load@$sip;transport=tcp" --streams "$1" --duration "$2" \
+call() { # streams seconds [transport]: in the background; the JSON is $dir/sent.json
+    "$floortape" src call --to "sip:load@$sip;transport=${3:-tcp}" --streams "$1" --duration "$2" \
         --numbered --json >"$dir/sent.json" 2>"$dir/call.log" &
     caller=$!
 }
@@ -205,6 +205,47 @@ case_ro() {
     stop
     judge "$dir/store/s"
 }
+
+# F12, F03: on a disk that has become read-only keeper dies, then each role: the ring and the spare
+# folder go on, whoever dies.
+case_death() {
+    disk store 2000
+    disk spare 2000
+    local settings=("store.dir=$dir/store/s" "store.spare_dir=$dir/spare/s" store.reserve_minutes=5)
+    serve "${settings[@]}"
+    call "$streams" 16 udp
+    await "the calls" 100 log_says "recording, 2 streams"
+    sleep 2
+    mount -o remount,abort "$dir/store" 2>/dev/null ||
+        echo 1 >"/sys/fs/ext4/$(basename "$(findmnt -no SOURCE "$dir/store")")/trigger_fs_error"
+    expect "the disk is read-only" sh -c "! touch $dir/store/x 2>/dev/null"
+    await "the spare folder" 100 log_says "goes on in $dir/spare/s"
+    kill -KILL "$keeper"
+    wait "$keeper" 2>/dev/null
+    mv "$dir/serve.log" "$dir/first.log"
+    serve "${settings[@]}" || { tail -20 "$dir/first.log" >&2; return 1; }
+    expect "it took over" log_says "took over memory"
+    expect "nobody signed" log_says "names no holder"
+    local other
+    "$floortape" serve --set "store.dir=$dir/store/s" --set "sip.udp=[\"127.0.0.1:$((port_base + 1))\"]" \
+        --set 'sip.tcp=[]' --set "media.ports=$ports" >"$dir/other" 2>&1
+    other=$?
+    expect "another server leaves it alone" test "$other" = 75
+    expect "and names who has the store" grep -q "in use by another server (process $keeper)" "$dir/other"
+    for role in control media; do
+        local before
+        before=$(child "$role")
+        kill -KILL "$before"
+        await "another $role" 100 succeeds "$role" "$before" || bad=1
+    done
+    wait "$caller"
+    expect "the calls were recorded" test $? = 0
+    await "sealed" 200 settled "$dir/store/s"
+    stop
+    judge "$dir/store/s"
+}
+child() { pgrep -P "$keeper" -f "^floortape-$1"; }
+succeeds() { [ -n "$(child "$1")" ] && [ "$(child "$1")" != "$2" ]; }
 
 # F18: somebody unmounts the store under the calls, and mounts it again later.
 case_unmount() {

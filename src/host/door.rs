@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -29,8 +30,18 @@ pub struct Peer {
 }
 
 /// Listens under `name` in `folder`, in the place of whoever did before. Only our own user can
-/// connect, by the mode of the folder.
+/// connect, by the mode of the folder. Where the disk takes no new names (F11, F12), it listens
+/// under an abstract one, which anybody can connect to: callers look at the [`Peer`] in any case.
 pub fn listen(folder: &Path, name: &str) -> io::Result<Door> {
+    listen_by_path(folder, name).or_else(|error| {
+        let fd = socket()?;
+        rustix::net::bind(&fd, &abstract_name(folder, name)?).map_err(|_| error)?;
+        rustix::net::listen(&fd, BACKLOG)?;
+        Ok(Door { fd })
+    })
+}
+
+fn listen_by_path(folder: &Path, name: &str) -> io::Result<Door> {
     let (open, address) = short(folder, name)?;
     match std::fs::remove_file(folder.join(name)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -46,11 +57,30 @@ pub fn listen(folder: &Path, name: &str) -> io::Result<Door> {
 /// Connects to who listens under `name` in `folder`.
 pub fn connect(folder: &Path, name: &str) -> io::Result<(SeqPacket, Peer)> {
     let (open, address) = short(folder, name)?;
-    let fd = socket()?;
-    rustix::net::connect(&fd, &address)?;
+    let found = connect_to(&address).or_else(|error| {
+        // Anybody may have taken the abstract name: only who could have the path counts.
+        let own = rustix::process::geteuid().as_raw();
+        connect_to(&abstract_name(folder, name)?)
+            .ok()
+            .filter(|(_, peer)| peer.uid == own || peer.uid == 0)
+            .ok_or(error)
+    });
     drop(open);
+    found
+}
+
+fn connect_to(address: &SocketAddrUnix) -> io::Result<(SeqPacket, Peer)> {
+    let fd = socket()?;
+    rustix::net::connect(&fd, address)?;
     let peer = peer(fd.as_fd())?;
     Ok((SeqPacket::from_fd(fd)?, peer))
+}
+
+/// A name without a file, of this very folder.
+fn abstract_name(folder: &Path, name: &str) -> io::Result<SocketAddrUnix> {
+    let found = std::fs::metadata(folder)?;
+    let text = format!("floortape/{:x}-{:x}/{name}", found.dev(), found.ino());
+    Ok(SocketAddrUnix::new_abstract_name(text.as_bytes())?)
 }
 
 impl Door {
@@ -110,5 +140,24 @@ mod tests {
         near.send(b"hello", &[]).expect("room");
         assert_eq!(far.recv(&mut [0; 16]).expect("just sent").0, b"hello");
         std::fs::remove_dir_all(root).expect("ours");
+    }
+
+    #[test]
+    fn f12_a_door_is_found_where_the_disk_takes_no_names() {
+        let pid = std::process::id();
+        let folder = std::env::temp_dir().join(format!("floortape-door-ro-{pid}"));
+        // A folder that cannot be taken away stands for a disk that refuses every change.
+        std::fs::create_dir_all(folder.join("media.sock")).expect("a temp folder");
+        assert!(listen_by_path(&folder, "media.sock").is_err());
+        assert!(connect(&folder, "media.sock").is_err(), "nobody listens");
+        let door = listen(&folder, "media.sock").expect("without a file");
+        let (near, listener) = connect(&folder, "media.sock").expect("it listens");
+        let (far, _) = door.accept().expect("somebody connected");
+        assert_eq!(listener.pid, pid);
+        near.send(b"hello", &[]).expect("room");
+        assert_eq!(far.recv(&mut [0; 16]).expect("just sent").0, b"hello");
+        drop(door);
+        assert!(connect(&folder, "media.sock").is_err(), "gone with its process");
+        std::fs::remove_dir_all(folder).expect("ours");
     }
 }

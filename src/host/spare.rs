@@ -95,8 +95,8 @@ fn check(spare: &Path, store: &Path, id: &str) -> Result<(), VolumeError> {
     Err(VolumeError::Spare { spare, volume, why: found })
 }
 
-/// Whether `store` is what the configuration means and can be written: the store with the
-/// `expected` id, on a mounted disk where `require_mount`. Makes nothing.
+/// Whether `store` is what the configuration means: the store with the `expected` id, on a mounted
+/// disk where `require_mount`. Makes nothing.
 pub fn guard(store: &Path, expected: Option<&str>, require_mount: bool) -> Result<(), VolumeError> {
     let there = facts::existing_folder(store);
     let failed = |error| VolumeError::Io { path: there.clone(), error };
@@ -117,7 +117,15 @@ pub fn guard(store: &Path, expected: Option<&str>, require_mount: bool) -> Resul
             return Err(VolumeError::Wrong { store, expected, found });
         }
     }
-    let flags = rustix::fs::statvfs(&there).map_err(|error| failed(error.into()))?.f_flag;
+    Ok(())
+}
+
+/// Whether `store` lies on a disk that takes writes: what a new run must have, and one that is taken
+/// over need not (F12).
+pub fn guard_writable(store: &Path) -> Result<(), VolumeError> {
+    let there = facts::existing_folder(store);
+    let found = rustix::fs::statvfs(&there);
+    let flags = found.map_err(|error| VolumeError::Io { path: there, error: error.into() })?.f_flag;
     if flags.contains(StatVfsMountFlags::RDONLY) {
         return Err(VolumeError::ReadOnly { store: store.to_owned() });
     }

@@ -47,6 +47,18 @@ impl Survivor {
     /// without a mark, which a full disk may not have taken. Processes whose descriptors we may not
     /// see are left out.
     pub fn holding(name: &str, file: &Path) -> io::Result<Vec<Self>> {
+        Self::holding_where(file, |found| found == name.as_bytes())
+    }
+
+    /// The same of all others: who goes by none of `names` and is not ourselves.
+    pub fn holding_besides(names: &[&str], file: &Path) -> io::Result<Vec<Self>> {
+        let known = |found: &[u8]| names.iter().any(|name| name.as_bytes() == found);
+        let mut all = Self::holding_where(file, |found| !known(found))?;
+        all.retain(|one| one.pid != std::process::id());
+        Ok(all)
+    }
+
+    fn holding_where(file: &Path, is_meant: impl Fn(&[u8]) -> bool) -> io::Result<Vec<Self>> {
         let wanted = std::fs::metadata(file)?;
         let is_wanted = |link: PathBuf| {
             // Sockets and memory are thousands, and no files: their names tell.
@@ -58,7 +70,7 @@ impl Survivor {
         for entry in std::fs::read_dir("/proc")?.flatten() {
             let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
             let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if words.split(|byte| *byte == 0).next() != Some(name.as_bytes()) {
+            if !words.split(|byte| *byte == 0).next().is_some_and(&is_meant) {
                 continue;
             }
             let Some(survivor) = mark(pid).ok().and_then(|mark| Self::find(&mark)) else {

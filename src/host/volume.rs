@@ -194,9 +194,18 @@ impl Lock {
             let other = io::Error::other("the lock that was handed over is another store's");
             return Err(VolumeError::Io { path, error: other });
         }
-        sign(&mut file).map_err(|error| VolumeError::Io { path, error })?;
+        // Recordings go on whether the disk takes writes or not (F12).
+        sign(&mut file).unwrap_or_else(|error| unsigned(&path, &error));
         Ok(Lock(file))
     }
+}
+
+/// Whoever comes next looks for the processes that hold the lock.
+fn unsigned(path: &Path, error: &io::Error) {
+    tracing::error!(
+        "alarm: {} cannot be written and names no holder: {error}; holding it all the same",
+        path.display()
+    );
 }
 
 /// Bytes of a signed lock: two numbers and room.
@@ -228,16 +237,13 @@ fn sign(file: &mut File) -> io::Result<()> {
 /// [`VolumeError::InUse`] at once where anybody holds it; where that are only the roles of a dead
 /// keeper ([`Holder::lives`] tells), a caller may take it over from them, or try again.
 pub fn lock(store: &Path) -> Result<Lock, VolumeError> {
-    let failed = |path: &Path, error: io::Error| VolumeError::Io { path: path.to_owned(), error };
+    let failed = |path: &Path, error: io::Error| match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => VolumeError::ReadOnly { store: store.to_owned() },
+        _ => VolumeError::Io { path: path.to_owned(), error },
+    };
     make_folder(store).map_err(|error| failed(store, error))?;
     let path = store.join("lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| failed(&path, error))?;
+    let mut file = open_lock(&path).map_err(|error| failed(&path, error))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -248,8 +254,31 @@ pub fn lock(store: &Path) -> Result<Lock, VolumeError> {
         }
         Err(error) => return Err(failed(&path, error.into())),
     }
-    sign(&mut file).map_err(|error| failed(&path, error))?;
+    match sign(&mut file) {
+        Ok(()) => {}
+        Err(error) if is_read_only(&error) => unsigned(&path, &error),
+        Err(error) => return Err(failed(&path, error)),
+    }
     Ok(Lock(file))
+}
+
+/// On a disk that has become read-only the lock is there and can be held, but not written. Whether
+/// such a store will do is for the caller to say.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut wanted = OpenOptions::new();
+    match wanted.read(true).write(true).create(true).truncate(false).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            File::open(path).map_err(|_| error)
+        }
+        opened => opened,
+    }
+}
+
+/// How a descriptor answers that was opened for reading (EBADF), and a disk that became read-only
+/// under one that was opened for writing.
+fn is_read_only(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    errno.is_some_and(|errno| [rustix::io::Errno::ROFS, rustix::io::Errno::BADF].contains(&errno))
 }
 
 /// Reads `volume.json` of `store`.
@@ -361,6 +390,25 @@ mod tests {
             other => panic!("expected InUse, found {other:?}"),
         }
         drop(first);
+        lock(&store).expect("free again");
+        std::fs::remove_dir_all(store).expect("ours");
+    }
+
+    #[test]
+    fn f12_a_lock_is_taken_over_where_nothing_can_be_written_any_more() {
+        let store = folder("readonly");
+        drop(lock(&store).expect("nobody has it"));
+        let path = store.join("lock");
+        std::fs::write(&path, format!("{:<SIGNED$}", "1\n1 77\n")).expect("ours");
+        let mut file = File::open(&path).expect("there");
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).expect("free");
+        assert!(is_read_only(&sign(&mut file).expect_err("opened for reading")));
+        let held = Lock::taken_over(file.into(), &store).expect("all the same");
+        match lock(&store) {
+            Err(VolumeError::InUse { holder, .. }) => assert!(!holder.lives(), "unsigned"),
+            other => panic!("expected InUse, found {other:?}"),
+        }
+        drop(held);
         lock(&store).expect("free again");
         std::fs::remove_dir_all(store).expect("ours");
     }

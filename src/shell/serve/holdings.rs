@@ -70,7 +70,7 @@ impl Holdings {
         // Before the lock, which would make the folder.
         let store = &config.store;
         spare::guard(&store.dir, store.volume.as_deref(), store.require_mount)
-            .map_err(refused)?;
+            .map_err(refused_by)?;
         match succession::find(&config.store.dir)? {
             Found::Free(lock) => {
                 let refused = !handed.is_empty();
@@ -95,7 +95,7 @@ impl Holdings {
     /// Nobody lived, but the service manager held everything (F04).
     fn take_up(config: &Config, lock: Lock, stored: Checked) -> Result<Self, Failure> {
         let Checked { config: held, memory, slots } = stored;
-        let (volume, incarnation) = open(config)?;
+        let (volume, incarnation) = reopen(config, &memory)?;
         let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
         tracing::warn!("took up memory and {} port pairs from the service manager", slots.len());
         let (held, stored, unclean) = (Some(held), true, false);
@@ -170,6 +170,7 @@ impl Holdings {
 
     /// `refused`: the service manager holds what we do not go on from, among it ports.
     fn make(config: &Config, lock: Lock, refused: bool) -> Result<Self, Failure> {
+        spare::guard_writable(&config.store.dir).map_err(refused_by)?;
         let (mut volume, incarnation) = open(config)?;
         if refused {
             notify::forget();
@@ -214,17 +215,7 @@ impl Holdings {
         if memory.is_empty() || slots.is_empty() {
             return Err(refuse("the running recorder handed over no memory or no ports".into()));
         }
-        let (volume, incarnation) = match open(config) {
-            Ok(opened) => opened,
-            // A store that takes no writes now (F11, F12) is no reason to leave recordings alone.
-            Err(failure) => match reserved(config, &memory) {
-                Some(reserved) => {
-                    tracing::error!("{:#}; taking over all the same", failure.error);
-                    reserved
-                }
-                None => return Err(failure),
-            },
-        };
+        let (volume, incarnation) = reopen(config, &memory)?;
         let lock = Lock::taken_over(lock, &config.store.dir)?;
         let survivors = Survivors::of(&config.store.dir);
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
@@ -356,6 +347,19 @@ fn open(config: &Config) -> Result<(Volume, u64), Failure> {
     Ok((volume, incarnation))
 }
 
+/// The same where there is memory to go on from: a store that takes no writes now (F11, F12) is no
+/// reason to leave recordings alone.
+fn reopen(config: &Config, memory: &[Memory]) -> Result<(Volume, u64), Failure> {
+    open(config).or_else(|failure| {
+        let reserved = reserved(config, memory).ok_or_else(|| {
+            let why = "and no incarnation is left of those reserved";
+            Failure::new(failure.exit, format!("{:#}, {why}", failure.error))
+        })?;
+        tracing::error!("{:#}; taking over all the same", failure.error);
+        Ok(reserved)
+    })
+}
+
 /// The volume as it stands, where an incarnation of those reserved before is left: all that were used
 /// have stood in this very memory.
 fn reserved(config: &Config, memory: &[Memory]) -> Option<(Volume, u64)> {
@@ -365,7 +369,7 @@ fn reserved(config: &Config, memory: &[Memory]) -> Option<(Volume, u64)> {
 }
 
 /// A store that the configuration does not mean is a fault of the configuration (F18).
-fn refused(error: VolumeError) -> Failure {
+fn refused_by(error: VolumeError) -> Failure {
     let exit = match error {
         VolumeError::Wrong { .. } | VolumeError::NotMounted { .. } => Exit::Config,
         _ => Exit::Io,

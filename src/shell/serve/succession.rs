@@ -124,6 +124,10 @@ fn knock(store: &Path) -> Result<Option<Taken>, Failure> {
 /// Roles that live and hand nothing over hang. Whoever started after them would write the same
 /// store: they are ended, and what they held is lost with them.
 fn end_deaf(store: &Path) -> Result<(), Failure> {
+    if let Some(keeper) = unsigned_keeper(store) {
+        let why = format!("the store is in use by another server (process {keeper})");
+        return Err(Failure::new(Exit::TryAgain, why));
+    }
     let mut survivors = Survivors::of(store);
     for role in [Role::Control, Role::Media] {
         for survivor in survivors.place(role).iter() {
@@ -132,6 +136,20 @@ fn end_deaf(store: &Path) -> Result<(), Failure> {
         survivors.end(role)?;
     }
     Ok(())
+}
+
+/// A keeper that lives and could not sign the lock, because the disk took no writes when it came
+/// (F12): then its roles are no orphans. Others who come hold the lock's file only for a moment, and
+/// a keeper for good.
+fn unsigned_keeper(store: &Path) -> Option<u32> {
+    let others = || -> Vec<u32> {
+        let roles = [Role::Control, Role::Media].map(Role::name);
+        let found = Survivor::holding_besides(&roles, &store.join("lock")).unwrap_or_default();
+        found.iter().map(Survivor::pid).collect()
+    };
+    let first = others();
+    std::thread::sleep(PAUSE);
+    others().into_iter().find(|pid| first.contains(pid))
 }
 
 /// The roles that a keeper before us left.
