@@ -36,6 +36,9 @@ pub const AT_TAIL: usize = 128;
 pub const AT_DURABLE: usize = 256;
 /// Word: position up to which segments are sealed. Written by the spool.
 pub const AT_SEALED: usize = 320;
+/// Word: what ends at or below this position is read back before it is called durable, because a
+/// file of it has failed (F12). Written by the spool; 0 in the memory of a version before it.
+pub const AT_CHECK_UNTIL: usize = 328;
 /// Word: monotonic ns of the worker's last turn.
 pub const AT_HEARTBEAT: usize = 384;
 /// Word: incarnation, raised by keeper before each "go"; counts over the life of the store.

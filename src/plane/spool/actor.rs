@@ -18,7 +18,7 @@ use crate::base::ports::{Clock, Disk, Region};
 use crate::base::time::{ClockMap, Mono};
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{
-    AT_DURABLE, AT_RING_BYTES, AT_SEALED, AT_SPOOL_HEARTBEAT, AT_TAIL,
+    AT_CHECK_UNTIL, AT_DURABLE, AT_RING_BYTES, AT_SEALED, AT_SPOOL_HEARTBEAT, AT_TAIL,
 };
 use crate::store::evidence::{Hash, Salt, SigningKey};
 use crate::store::log::{Doubt, Found, GROUP_BYTES_MAX, group_span};
@@ -120,7 +120,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         let ring_bytes = ring.bytes() as u64;
         assert_eq!(ring_bytes, state.load(AT_RING_BYTES), "state and ring belong together");
         let check_bytes = config.span_bytes(ring_bytes).max(config.log_file_bytes(ring_bytes));
-        let paths = Paths::new(disk.clone(), &config, check_bytes);
+        let mut paths = Paths::new(disk.clone(), &config, check_bytes);
         let fail = |source| SpoolError::Segments { path: segment::folder(&config.store), source };
         let (highest, trailer) =
             segment::last_segment(&paths.whole(), &config.store, config.worker).map_err(fail)?;
@@ -132,9 +132,18 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         }
         let sealed = word.max(in_segments);
         state.store(AT_SEALED, sealed.0);
-        let (log, groups) = LogFiles::open(disk.clone(), &paths, &config, ring_bytes, in_segments)?;
+        let (mut log, groups) =
+            LogFiles::open(disk.clone(), &paths, &config, ring_bytes, in_segments)?;
+        for place in log.failed_before() {
+            // What a predecessor knew (F12): out of use until checked, if there is another one.
+            paths.fail(place, "log: a file there failed before the restart", now.mono);
+            if !paths.any_sound() {
+                paths.works(place);
+            }
+        }
         let durable_ns = Histogram::new_with_bounds(1_000, 3_600_000_000_000, 2)
             .expect("bounds and digits are in the allowed range");
+        let check_until = Position(state.load(AT_CHECK_UNTIL));
         let mut spool = Spool {
             ring,
             state,
@@ -166,7 +175,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             last_commit: now.mono,
             last_bytes: 0,
             commit_wanted: false,
-            check_until: Position(0),
+            check_until,
             said: (false, 0),
             log_trouble: Trouble::default(),
             seal_trouble: Trouble::default(),
@@ -187,6 +196,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         } else {
             spool.recovery_groups.clear();
         }
+        spool.report();
         Ok(spool)
     }
 

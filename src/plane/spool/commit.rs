@@ -7,7 +7,7 @@ use crate::base::faults::faulty;
 use crate::base::ids::Position;
 use crate::base::ports::{Clock, Disk, Region};
 use crate::base::time::{ClockMap, Mono};
-use crate::plane::handoff::layout::{AT_DURABLE, AT_INCARNATION, AT_TAIL};
+use crate::plane::handoff::layout::{AT_CHECK_UNTIL, AT_DURABLE, AT_INCARNATION, AT_TAIL};
 use crate::store::log::{self, Doubt, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, Walk};
 
 /// Groups written before one sync: 4 MiB, 20 ms of a slow disk.
@@ -66,6 +66,8 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         let place = self.log.place();
         self.log.fail();
         self.check_until = self.check_until.max(self.indexed);
+        // For a successor, who would believe a sync.
+        self.state.store(AT_CHECK_UNTIL, self.check_until.0);
         let (from, to) = (self.durable.0, self.check_until.0);
         let why = format!("log: {error}; positions {from} to {to} are written again");
         self.paths.fail(place, &why, now);

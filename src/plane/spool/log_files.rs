@@ -68,6 +68,8 @@ pub(super) struct LogFiles<D: Disk> {
     file_sequence: u64,
     group_sequence: u64,
     previous: Hash,
+    /// Places of files that failed before a start and hold what is not sealed.
+    failed_before: Vec<usize>,
 }
 
 impl<D: Disk + Clone> LogFiles<D> {
@@ -98,11 +100,14 @@ impl<D: Disk + Clone> LogFiles<D> {
             file_sequence: 0,
             group_sequence: 0,
             previous: [0; 32],
+            failed_before: Vec::new(),
         };
         let mut unsealed = Vec::new();
         for scan in scans {
-            let name = scan.path.file_stem().and_then(|stem| stem.to_str());
-            let number = name.and_then(|name| name.parse::<u64>().ok()).unwrap_or(0);
+            let name = scan.path.file_name().and_then(|name| name.to_str());
+            let number = name.and_then(|name| name.split('.').next()?.parse::<u64>().ok());
+            let number = number.unwrap_or(0);
+            let failed = log::is_failed(&scan.path);
             files.next_name = files.next_name.max(number + 1);
             let sequence = scan.header.map_or(0, |header| header.file_sequence);
             files.file_sequence = files.file_sequence.max(sequence);
@@ -117,16 +122,26 @@ impl<D: Disk + Clone> LogFiles<D> {
             let place = paths.place_of(&scan.path);
             match end.filter(|end| *end > sealed) {
                 Some(end) => {
-                    files.held.push(Held { place, path: scan.path, end, suspect: other_size });
+                    if failed {
+                        files.failed_before.push(place);
+                    }
+                    let suspect = other_size || failed;
+                    files.held.push(Held { place, path: scan.path, end, suspect });
                     unsealed
                         .extend(scan.groups.into_iter().filter(|one| one.header.end() > sealed));
                 }
+                None if failed => files.put_aside(&scan.path),
                 None if scan.file_bytes == file_bytes => files.free.push((place, scan.path)),
                 // Best effort: it holds nothing that is not sealed.
                 None => drop(files.disk.remove(&scan.path)),
             }
         }
         Ok((files, unsealed))
+    }
+
+    /// The folders in which a predecessor saw a file fail (F12), as the files' names say.
+    pub(super) fn failed_before(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.failed_before)
     }
 
     /// Sequence number of the last group.
@@ -235,7 +250,7 @@ impl<D: Disk + Clone> LogFiles<D> {
         header.emit(block.bytes_mut());
         let started = file.write_at(0, block.bytes()).and_then(|()| file.sync());
         if let Err(error) = started {
-            self.held.push(Held { place, path, end: first, suspect: true });
+            self.hold_failed(place, &path, first);
             return Err(error);
         }
         let at = BLOCK_BYTES as u64;
@@ -270,8 +285,25 @@ impl<D: Disk + Clone> LogFiles<D> {
     pub(super) fn fail(&mut self) {
         if let Some(current) = self.current.take() {
             let Current { place, path, end, .. } = current;
-            self.held.push(Held { place, path, end, suspect: true });
+            self.hold_failed(place, &path, end);
         }
+    }
+
+    /// The name says it to whoever comes after us, who must neither write the file again nor believe
+    /// its folder. Where not even the name can be changed, nothing can be written there at all.
+    fn hold_failed(&mut self, place: usize, path: &Path, end: Position) {
+        let failed = log::failed_name(path);
+        let renamed =
+            self.disk.rename(path, &failed).is_ok() || self.disk.open_read(&failed).is_ok();
+        let path = if renamed { failed } else { path.to_owned() };
+        self.held.push(Held { place, path, end, suspect: true });
+    }
+
+    /// Kept under another name, for whoever looks at the disk; that may fail again.
+    fn put_aside(&self, path: &Path) {
+        let stem = path.file_name().and_then(|name| name.to_str()?.split('.').next());
+        let name = format!("{}.suspect", stem.unwrap_or_default());
+        let _ = self.disk.rename(path, &path.with_file_name(name));
     }
 
     /// The current file takes no more where it is in `place`, which has become something else.
@@ -293,8 +325,7 @@ impl<D: Disk + Clone> LogFiles<D> {
             if held.end > sealed || !paths.is_sound(held.place) && self.held.len() < HELD_MAX {
                 self.held.push(held);
             } else if held.suspect {
-                // Kept under another name, for whoever looks at the disk; it may fail again.
-                let _ = self.disk.rename(&held.path, &held.path.with_extension("suspect"));
+                self.put_aside(&held.path);
             } else if self.pooled(held.place) < POOL_MAX && self.blank(&held.path).is_ok() {
                 self.free.push((held.place, held.path));
             } else {

@@ -11,8 +11,8 @@ pub use file::{FILE_MAGIC, FileHeader};
 pub use group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, group_span};
 pub use replay::{Piece, Replayed, replay};
 pub use scan::{
-    Doubt, FileScan, Found, LOOK_BEHIND_BYTES, LogError, folder, next_position, read_group,
-    scan_file, scan_worker, workers,
+    Doubt, FileScan, Found, LOOK_BEHIND_BYTES, LogError, failed_name, folder, is_failed,
+    next_position, read_group, scan_file, scan_worker, workers,
 };
 pub use walk::{Step, Walk};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::scan::{Doubt, Found, LogError, read_group};
+use super::scan::{Doubt, Found, LogError, is_failed, open_read, read_group};
 use crate::base::ids::Position;
 use crate::base::ports::Disk;
 
@@ -48,7 +48,10 @@ pub fn replay<D: Disk>(
     each: &mut dyn FnMut(usize, Piece<'_>),
 ) -> Replayed {
     groups.retain(|group| group.header.end() > from && group.header.first < until);
-    groups.sort_by_key(|group| (group.header.first, group.header.file_sequence));
+    // Of two copies the one in a file that has not failed is asked first.
+    groups.sort_by_key(|group| {
+        (group.header.first, is_failed(&group.path), group.header.file_sequence)
+    });
     let mut next = from;
     let mut unreadable = Vec::new();
     // Why the groups since the last good one are left out, if the disk is to blame.
@@ -59,7 +62,7 @@ pub fn replay<D: Disk>(
             continue;
         }
         if file.as_ref().is_none_or(|(path, _)| *path != found.path) {
-            file = match disk.open_read(&found.path) {
+            file = match open_read(disk, &found.path) {
                 Ok(file) => Some((found.path.clone(), file)),
                 Err(source) => {
                     let error = LogError::Disk { path: found.path.clone(), source };

@@ -100,7 +100,7 @@ fn read_up_to<F: DiskFile>(file: &F, offset: u64, out: &mut [u8]) -> io::Result<
 /// search; `u64::MAX` searches to the end. Payload sums are checked by [`read_group`].
 pub fn scan_file<D: Disk>(disk: &D, path: &Path, look_behind: u64) -> Result<FileScan, LogError> {
     let fail = || LogError::at(path);
-    let file = disk.open_read(path).map_err(fail())?;
+    let file = open_read(disk, path).map_err(fail())?;
     let file_bytes = file.bytes().map_err(fail())?;
     let mut head = [0; GROUP_HEADER_BYTES];
     let count = read_up_to(&file, 0, &mut head).map_err(fail())?;
@@ -148,6 +148,28 @@ pub fn read_group<F: DiskFile>(file: &F, found: &Found) -> Result<Option<Vec<u8>
     }
     bytes.drain(..GROUP_HEADER_BYTES);
     Ok((crc32c(&bytes) == found.header.payload_crc).then_some(bytes))
+}
+
+/// How the name of a file ends that failed a write or sync (F12).
+const FAILED: &str = "failed.log";
+
+/// The name of a file that failed. What it holds of durable records is read like any other; it is
+/// never written again, by nobody.
+pub fn failed_name(path: &Path) -> PathBuf {
+    if is_failed(path) { path.to_owned() } else { path.with_extension(FAILED) }
+}
+
+/// Whether a file has failed, by its name.
+pub fn is_failed(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(".failed.log")
+}
+
+/// Opens a file that was found under that name; it may have failed since.
+pub(super) fn open_read<D: Disk>(disk: &D, path: &Path) -> std::io::Result<D::File> {
+    disk.open_read(path).or_else(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => disk.open_read(&failed_name(path)).map_err(|_| error),
+        _ => Err(error),
+    })
 }
 
 /// All log files of a worker, files in use first and by their sequence, unused ones behind.

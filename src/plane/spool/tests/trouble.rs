@@ -8,7 +8,7 @@ use crate::base::ids::{Position, SourceId, StreamId};
 use crate::base::ports::Region;
 use crate::base::prng::Prng;
 use crate::plane::handoff::frame::Notice;
-use crate::plane::handoff::layout::AT_TAIL;
+use crate::plane::handoff::layout::{AT_CHECK_UNTIL, AT_TAIL};
 use crate::store::test_disk::TestDisk;
 #[test]
 fn f12_every_single_write_sync_create_and_rename_may_fail_and_nothing_durable_is_lost() {
@@ -196,6 +196,60 @@ fn f12_a_sync_error_moves_to_the_spare_folder_and_readers_find_both() {
     after.settle(&mut spool);
     assert_eq!(after.found(), after.written);
     after.assert_sound();
+}
+
+/// Media dies after the failure: its successor has only the memory and the names.
+#[test]
+fn f12_a_successor_knows_what_failed_before_it() {
+    let mut bench = Bench::spared(TestDisk::default());
+    let mut spool = bench.spool();
+    record(&mut bench, &mut spool, 3);
+    bench.disk.set_sync_fails(Path::new(STORE), true);
+    record(&mut bench, &mut spool, 3);
+    assert_eq!(files(&bench, STORE, ".failed.log"), 1);
+    assert!(bench.state.load(AT_CHECK_UNTIL) > 0, "the range that is read back");
+    drop(spool);
+    bench.disk.set_sync_fails(Path::new(STORE), false);
+    bench.notices.clear();
+    let spares = files(&bench, SPARE, ".log");
+    let mut spool = bench.spool();
+    record(&mut bench, &mut spool, 1);
+    assert_eq!((spool.disk_error(), said(&bench).as_str()), (None, "w"));
+    let warning = spool.disk_warning().unwrap();
+    assert!(warning.contains("failed before the restart; goes on in /spare"), "{warning}");
+    assert!(files(&bench, SPARE, ".log") > spares, "not where it had failed");
+    assert_eq!(bench.found(), bench.written);
+    // It passes its checks; the file is not used again even so.
+    record(&mut bench, &mut spool, 300);
+    bench.settle(&mut spool);
+    assert_eq!(said(&bench), "w.");
+    assert_eq!((files(&bench, STORE, ".failed.log"), files(&bench, STORE, ".suspect")), (0, 1));
+    assert_eq!(bench.found(), bench.written);
+    bench.assert_sound();
+}
+
+/// The same with no other folder: what had failed is read back by the successor as well.
+#[test]
+fn f12_a_successor_reads_back_what_had_failed() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool();
+    record(&mut bench, &mut spool, 1);
+    bench.disk.set_sync_fails(Path::new(STORE), true);
+    record(&mut bench, &mut spool, 2);
+    let until = bench.state.load(AT_CHECK_UNTIL);
+    assert!(until > spool.durable().0);
+    drop(spool);
+    bench.disk.set_sync_fails(Path::new(STORE), false);
+    bench.notices.clear();
+    let mut spool = bench.spool();
+    assert_eq!(spool.check_until, Position(until));
+    record(&mut bench, &mut spool, 5);
+    assert_eq!(spool.durable().0, bench.state.load(AT_TAIL));
+    assert_eq!(said(&bench), "", "there is nowhere else to go, and it works");
+    bench.settle(&mut spool);
+    assert!(files(&bench, STORE, ".suspect") > 0, "those that failed are put aside");
+    assert_eq!(bench.found(), bench.written);
+    bench.assert_sound();
 }
 
 #[test]
