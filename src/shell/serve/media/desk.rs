@@ -1,5 +1,5 @@
 //! The command thread: takes frames from keeper and control, passes them to the workers and spools
-//! that they are for, sends answers, figures and RTCP. It waits for links only, never for a queue.
+//! that they are for ([`super::requests`]), sends answers, figures and RTCP. It waits for links only, never for a queue.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,11 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::health::{Health, Now};
 use super::outbox::Outbox;
 use super::seat::{self, Common, Receiving, Seat};
-use super::spooler::Request;
 use super::stages::Stages;
 use crate::base::faults::fault;
-use crate::base::ids::{Generation, Slot, StreamId};
-use crate::base::limits::FRAME_HELD_MAX;
 use crate::base::ports::{Clock, Entropy, Region};
 use crate::base::time::Mono;
 use crate::config::model::Config;
@@ -25,18 +22,16 @@ use crate::config::room_shortfall;
 use crate::host::clock::SystemClock;
 use crate::host::entropy::SystemEntropy;
 use crate::host::{drops, signing, socket, volume};
-use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, Refusal};
+use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{AT_DURABLE, AT_HELD, AT_TAIL};
 use crate::plane::handoff::queues::HostSample;
 use crate::plane::handoff::slot::{OPEN, SOCKET_DROPS, SlotView};
 use crate::plane::keeper::Role;
 use crate::plane::reporter::{Reporter, WorkerState};
-use crate::plane::spool::Output;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
-use crate::store::evidence::Salt;
 
 /// How long an answer may lie in a worker's queue while control waits for it.
 const ANSWER_MS: u64 = 1;
@@ -52,11 +47,11 @@ const HELD_MS_MAX: u64 = 5_000;
 const SPOOL_END_MS: u64 = 2_500;
 /// Request ids carry the number of control's link above these bits, so that an answer meant for a
 /// dead control never reaches its successor.
-const ID_BITS: u32 = 48;
+pub(super) const ID_BITS: u32 = 48;
 
 /// Keeps the workers from receiving while control tells them which streams go on. The word is in
 /// shared state, so that a media that dies in between leaves it to its successor.
-struct Gate {
+pub(super) struct Gate {
     until: Option<Mono>,
 }
 
@@ -65,7 +60,7 @@ impl Gate {
         Gate { until: Some(now.plus_ms(HELD_MS_MAX)) }
     }
 
-    fn open(&mut self, seats: &[Seat]) {
+    pub(super) fn open(&mut self, seats: &[Seat]) {
         self.until = None;
         seats.iter().for_each(|seat| seat.state.store(AT_HELD, 0));
     }
@@ -81,30 +76,31 @@ impl Gate {
     }
 }
 
-struct Desk {
+/// The thread's state; see the module.
+pub(super) struct Desk {
     config: Config,
     /// `None`: it is gone, and what we hold is for the next one.
     keeper: Option<Link>,
     estate: Option<Estate>,
-    control: Option<Link>,
-    epoch: u64,
-    outbox: Outbox,
-    seats: Vec<Seat>,
+    pub(super) control: Option<Link>,
+    pub(super) epoch: u64,
+    pub(super) outbox: Outbox,
+    pub(super) seats: Vec<Seat>,
     stop_workers: Arc<AtomicBool>,
     reporter: Reporter,
     /// Requests that workers have not answered yet.
-    asked: u64,
+    pub(super) asked: u64,
     /// Spools yet to answer, by id of the `Seal` request.
-    sealing: HashMap<u64, usize>,
+    pub(super) sealing: HashMap<u64, usize>,
     /// The `Holding` request under way, by id, and workers yet to come to it.
-    holding: Option<(u64, usize)>,
+    pub(super) holding: Option<(u64, usize)>,
     room: Room,
     load: Load,
-    disk_full: bool,
+    pub(super) disk_full: bool,
     /// Seconds in which nothing was recorded.
     idle_s: u64,
-    ready: bool,
-    gate: Gate,
+    pub(super) ready: bool,
+    pub(super) gate: Gate,
     health: Health,
 }
 
@@ -316,168 +312,6 @@ impl Desk {
                     return self.drop_control();
                 }
             }
-        }
-    }
-
-    /// Passes one request on, or refuses it at once.
-    fn request(&mut self, id: u64, frame: Frame) {
-        let (slot, generation) = match &frame {
-            Frame::Open(stream) => (stream.slot, stream.generation),
-            Frame::Update { stream, .. } => (stream.slot, stream.generation),
-            Frame::Close { slot, generation, .. } => (*slot, *generation),
-            Frame::Note { slot, .. } => (*slot, Generation(0)),
-            Frame::Resume(past) => (past.open.slot, past.open.generation),
-            Frame::Holding => {
-                // Control asks this behind the last salt that it knows.
-                for seat in &self.seats {
-                    if seat.ties.requests.push(Request::NoMoreSalts).is_err() {
-                        tracing::error!("spool {} takes no requests", seat.worker.0);
-                    }
-                }
-                return self.ask_holding(id);
-            }
-            Frame::Resumed => return self.gate.open(&self.seats),
-            Frame::Salts { .. } => return self.salts(id, frame),
-            Frame::Seal => return self.seal(id),
-            _ => return tracing::warn!("control sent a frame that is not for media"),
-        };
-        let place = slot.0 as usize % self.seats.len().max(1);
-        let refusal = self.refusal(place, slot, &frame);
-        let refused = match (refusal, self.seats.get(place)) {
-            (Some(why), _) => Some(why),
-            (None, None) => Some(Refusal::NoSlot),
-            (None, Some(seat)) => {
-                let tagged = self.epoch << ID_BITS | id;
-                let envelope = Envelope { id: tagged, fds: 0, frame };
-                seat.queues.commands.push(envelope).err().map(|_| Refusal::QueueFull)
-            }
-        };
-        match refused {
-            Some(why) => self.outbox.push(id, Frame::Refused { slot, generation, why }),
-            None => self.asked += 1,
-        }
-    }
-
-    /// Why `frame` cannot be passed on, if so. A stream that is being recorded already is never
-    /// refused for want of disk. The salt of a new stream goes to its spool first.
-    fn refusal(&self, place: usize, slot: Slot, frame: &Frame) -> Option<Refusal> {
-        let stream = match frame {
-            Frame::Open(stream) => stream,
-            Frame::Resume(past) => &past.open,
-            _ => return None,
-        };
-        let seat = self.seats.get(place)?;
-        if !self.ready {
-            return Some(Refusal::NotReady);
-        }
-        let local = slot.0 / self.seats.len() as u32;
-        if local >= seat.geometry.slot_count {
-            return Some(Refusal::NoSlot);
-        }
-        let view = SlotView::new(&seat.state, &seat.geometry, local);
-        let running = view.has(OPEN) && view.generation() == stream.generation
-            || matches!(frame, Frame::Resume(_));
-        let failed = seat.ties.figures.lock().is_ok_and(|figures| figures.error.is_some());
-        if !running && (failed || self.disk_full) {
-            return Some(Refusal::Disk);
-        }
-        let salts = Request::Salts(vec![(stream.description.stream, stream.salt)]);
-        seat.ties.requests.push(salts).err().map(|_| Refusal::QueueFull)
-    }
-
-    fn salts(&mut self, id: u64, frame: Frame) {
-        let Frame::Salts { salts, streams } = frame else { return };
-        let by_rs: HashMap<_, _> = salts.into_iter().collect();
-        let salts: Vec<(StreamId, Salt)> = streams
-            .into_iter()
-            .filter_map(|(stream, rs)| by_rs.get(&rs).map(|salt| (stream, *salt)))
-            .collect();
-        for seat in &self.seats {
-            if seat.ties.requests.push(Request::Salts(salts.clone())).is_err() {
-                tracing::error!("spool {} takes no requests", seat.worker.0);
-            }
-        }
-        self.outbox.push(id, Frame::Done);
-    }
-
-    fn seal(&mut self, id: u64) {
-        let tagged = self.epoch << ID_BITS | id;
-        for seat in &mut self.seats {
-            if seat.ties.requests.push(Request::Seal).is_ok() {
-                seat.seals.push_back(tagged);
-                *self.sealing.entry(tagged).or_default() += 1;
-            }
-        }
-    }
-
-    /// What slots were used for is only known when the workers have done what was asked before.
-    fn ask_holding(&mut self, id: u64) {
-        let tagged = self.epoch << ID_BITS | id;
-        let ask = || Envelope { id: tagged, fds: 0, frame: Frame::Holding };
-        let room = |seat: &Seat| seat.queues.commands.len() < seat.queues.commands.capacity();
-        if !self.seats.iter().all(room) {
-            let (slot, generation, why) = (Slot(0), Generation(0), Refusal::QueueFull);
-            return self.outbox.push(id, Frame::Refused { slot, generation, why });
-        }
-        let taken = self.seats.iter().filter(|seat| seat.queues.commands.push(ask()).is_ok());
-        let asked = taken.count();
-        self.asked += asked as u64;
-        self.holding = Some((tagged, asked));
-    }
-
-    /// A worker has come to the `Holding` request; after the last one the slots are read.
-    fn tell_holding(&mut self, tagged: u64) {
-        let Some((_, left)) = self.holding.as_mut().filter(|(id, _)| *id == tagged) else { return };
-        *left -= 1;
-        if *left > 0 {
-            return;
-        }
-        self.holding = None;
-        let held: Vec<HeldSlot> =
-            self.seats.iter().flat_map(|seat| seat.held(&self.seats)).collect();
-        let id = tagged & ((1 << ID_BITS) - 1);
-        for slots in held.chunks(FRAME_HELD_MAX) {
-            self.outbox.push(id, Frame::Held { slots: slots.to_vec(), last: false });
-        }
-        self.outbox.push(id, Frame::Held { slots: Vec::new(), last: true });
-    }
-
-    /// Takes what workers and spools have to say.
-    fn collect(&mut self) {
-        let mut barriers = Vec::new();
-        for seat in &mut self.seats {
-            while let Some(Envelope { id, frame, .. }) = seat.queues.answers.pop() {
-                if id == 0 {
-                    self.outbox.push(0, frame);
-                    continue;
-                }
-                self.asked = self.asked.saturating_sub(1);
-                if self.holding.is_some_and(|(holding, _)| holding == id) {
-                    barriers.push(id);
-                } else if id >> ID_BITS == self.epoch {
-                    self.outbox.push(id & ((1 << ID_BITS) - 1), frame);
-                }
-            }
-            while let Some(output) = seat.ties.outputs.pop() {
-                match output {
-                    // The spool's thread sees to it.
-                    Output::Check(_) => {}
-                    Output::Notice(notice) => self.outbox.push(0, Frame::Notice(notice)),
-                    Output::SealDone => {
-                        let Some(id) = seat.seals.pop_front() else { continue };
-                        let Some(left) = self.sealing.get_mut(&id) else { continue };
-                        *left -= 1;
-                        if *left == 0 {
-                            self.sealing.remove(&id);
-                            self.outbox.push(id & ((1 << ID_BITS) - 1), Frame::Done);
-                        }
-                    }
-                }
-            }
-        }
-        barriers.into_iter().for_each(|id| self.tell_holding(id));
-        if self.control.is_none() {
-            self.outbox.clear();
         }
     }
 

@@ -8,6 +8,7 @@ mod health;
 mod lag;
 mod outbox;
 mod receiver;
+mod requests;
 mod seat;
 mod spooler;
 mod stages;
