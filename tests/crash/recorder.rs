@@ -114,6 +114,12 @@ impl Recorder {
         self.said.lock().expect("no panic while held").clone()
     }
 
+    /// Where it said that the gaps of its workers went.
+    pub(crate) fn gaps(&self) -> Vec<String> {
+        let from = |line: &String| Some(line[line.find("receives again after")?..].to_owned());
+        self.lines().iter().filter_map(from).collect()
+    }
+
     /// The last it said.
     pub(crate) fn tail(&self) -> String {
         let lines = self.lines();

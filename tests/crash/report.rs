@@ -45,6 +45,7 @@ pub(crate) fn line(options: &Options, number: u64, round: &Round) -> Value {
         "disorder": found.disorder,
         "damaged": found.damaged.len(),
         "lost": round.lost,
+        "gaps": round.gaps,
         "complaints": round.faults,
         "holes": found.holes,
     })
@@ -125,7 +126,34 @@ fn part(name: &str, rounds: &[&Value]) -> String {
             );
         }
     }
+    let lines = valid.iter().flat_map(|round| round["gaps"].as_array().into_iter().flatten());
+    let parts = gap_parts(lines.filter_map(Value::as_str));
+    if !parts.is_empty() {
+        told += &format!("  media gap, median of each part: {}\n", parts.join(", "));
+    }
     told.trim_end().to_owned()
+}
+
+/// Medians of the parts of lines such as `…: death and exec 10.0, hand-over 3.0; …`, in their order.
+fn gap_parts<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut parts: Vec<(&str, Vec<f64>)> = Vec::new();
+    for line in lines {
+        let Some((_, line)) = line.split_once(": ") else { continue };
+        let line = line.split_once(';').map_or(line, |(line, _)| line);
+        for part in line.split(", ") {
+            let Some((name, ms)) = part.rsplit_once(' ') else { continue };
+            let Ok(ms) = ms.parse() else { continue };
+            match parts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, all)) => all.push(ms),
+                None => parts.push((name, vec![ms])),
+            }
+        }
+    }
+    let median = |(name, mut all): (&str, Vec<f64>)| {
+        all.sort_by(f64::total_cmp);
+        format!("{name} {:.1}", quantile(&all, 0.5))
+    };
+    parts.into_iter().map(median).collect()
 }
 
 /// Of sorted values.

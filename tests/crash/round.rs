@@ -42,6 +42,8 @@ pub(crate) struct Round {
     pub(crate) recovered: u64,
     /// What the product's own ledgers say is lost, by cause.
     pub(crate) lost: BTreeMap<String, u64>,
+    /// Where the gaps went, in the product's own words, one line a worker and start.
+    pub(crate) gaps: Vec<String>,
     pub(crate) faults: Vec<String>,
 }
 
@@ -128,6 +130,7 @@ fn play_in(folder: &Path, options: &Options, number: u64, kills: u64) -> Result<
         late_ms_max: loads.iter().filter_map(|l| l["late_ms_max"].as_u64()).max().unwrap_or(0),
         unsent: streams.filter_map(|stream| stream["unsent"].as_u64()).sum(),
         lost: lost(&listed),
+        gaps: recorder.gaps(),
         recovered: found.starts.iter().map(|start| start.recovered).sum(),
         kills,
         found,
