@@ -85,15 +85,17 @@ impl Default for Ties {
 pub(super) struct HostSpool {
     spool: Spool<Mapped, Mapped, HostDisk>,
     pages: Pages,
-    /// Position up to which they have been given back.
-    released: u64,
+    /// Position up to which all was sealed when they were given back last.
+    sealed: u64,
 }
 
 impl HostSpool {
-    /// Gives back the pages of what is sealed: the map would else grow to the whole ring, and taking
-    /// that apart is time in which nobody receives when we are killed (F01).
+    /// Gives back the pages of all that is durable, also of what has yet to be sealed and will be
+    /// read once more: the map would else grow by a whole segment, and taking that apart is time in
+    /// which nobody receives when we are killed (F01: 40,000 pages cost 10 ms).
     fn release(&mut self) {
-        self.released = self.pages.release_between(self.released, self.spool.sealed().0);
+        self.pages.release_between(self.sealed, self.spool.durable().0);
+        self.sealed = self.spool.sealed().0;
     }
 }
 
@@ -114,7 +116,7 @@ impl Opener {
         let (config, key) = (self.config.clone(), Arc::clone(&self.key));
         let pages = ring.pages();
         let spool = Spool::open(config, ring, state, HostDisk, key, SystemClock.map())?;
-        Ok(HostSpool { released: spool.sealed().0, spool, pages })
+        Ok(HostSpool { sealed: spool.sealed().0, spool, pages })
     }
 }
 
