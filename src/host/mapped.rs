@@ -81,10 +81,15 @@ impl Mapped {
         Self::map(create(name, bytes)?.as_fd(), bytes)
     }
 
-    /// Faults `length` bytes at `offset` in for writing, so that later stores do not. Both are
-    /// rounded to pages; what lies behind the end is left out.
+    /// Maps `length` bytes at `offset`, so that later stores do not fault. Both are rounded to pages;
+    /// what lies behind the end is left out.
     pub fn populate(&self, offset: usize, length: usize) -> io::Result<()> {
         populate(&self.map, offset, length)
+    }
+
+    /// The same map once more: for threads of one process, which then pays for its pages once.
+    pub fn share(&self) -> Self {
+        Mapped { start: self.start, length: self.length, map: Arc::clone(&self.map) }
     }
 
     /// Its pages, for a helper thread.
@@ -123,7 +128,9 @@ fn populate(map: &MmapRaw, offset: usize, length: usize) -> io::Result<()> {
     if length == 0 {
         return Ok(());
     }
-    match map.advise_range(Advice::PopulateWrite, first, length) {
+    // For reading: pages of a memfd that are mapped so can be written as well, since nobody has to
+    // know when one becomes dirty, and the kernel maps 16 with one fault.
+    match map.advise_range(Advice::PopulateRead, first, length) {
         // Kernels before 5.14 do not know it; the first touch of each page then faults.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         other => other,
@@ -208,8 +215,8 @@ impl WritableRegion for Mapped {
     ) -> R {
         let start = self.at(offset, length);
         // SAFETY: in bounds (`at`), initialised (a memfd is zeros at first), and ours alone: `&mut
-        // self` keeps this map's other methods out for the closure, and holders of other maps do
-        // not look above the published tail, which is where a writer builds.
+        // self` keeps this holder's other methods out for the closure, and other holders, of this
+        // map or another one, do not look above the published tail, which is where a writer builds.
         // JUSTIFICATION: decryption writes straight into the record; a bounce buffer would cost a
         // second copy of every packet.
         fill(unsafe { std::slice::from_raw_parts_mut(start, length) })

@@ -295,6 +295,9 @@ impl Memory {
         let name = |part: &str| format!("floortape-{part}-{}", worker.0);
         let state = mapped::create(&name("state"), geometry.state_bytes())?;
         let words = Mapped::map(state.as_fd(), geometry.state_bytes())?;
+        // For media as well, which would lock it anew at each start. Best effort: without the right
+        // to, `check` has said so (F75).
+        let _ = words.lock();
         let buffers = mapped::create(&name("buffers"), geometry.buffers_bytes())?;
         let ring = mapped::create(&name("ring"), geometry.ring_bytes as usize)?;
         Ok(Memory { fds: WorkerMemory { worker, geometry, state, buffers, ring }, words })
@@ -305,6 +308,7 @@ impl Memory {
         let geometry = &fds.geometry;
         let words = Mapped::map(fds.state.as_fd(), geometry.state_bytes())?;
         layout::check(&words, fds.worker.0, geometry).map_err(io::Error::other)?;
+        let _ = words.lock();
         // Only to see that they can be mapped, and have their sizes.
         drop(Mapped::map(fds.buffers.as_fd(), geometry.buffers_bytes())?);
         drop(Mapped::map(fds.ring.as_fd(), geometry.ring_bytes as usize)?);

@@ -18,9 +18,9 @@ use crate::plane::handoff::layout::{AT_TAIL, Geometry};
 const STEP_BYTES: u64 = 2 << 20;
 /// Ready before the first turn: 2 MiB are 100 ms of 100,000 packets/s of 208 bytes.
 pub(super) const FIRST_BYTES: u64 = STEP_BYTES;
-/// Kept ready: 16 MiB are 0.8 s at that rate, and 4,096 pages, which the kernel takes apart in
-/// about half a millisecond.
-const AHEAD_BYTES: u64 = 16 << 20;
+/// Kept ready: 8 MiB are 0.4 s at that rate, and 2,048 pages, which the kernel takes apart in about
+/// a millisecond.
+const AHEAD_BYTES: u64 = 8 << 20;
 /// At 100,000 packets/s a nap uses up 200 KiB.
 const NAP: Duration = Duration::from_millis(10);
 
@@ -33,7 +33,7 @@ pub(super) struct Ahead {
 /// What it is given.
 pub(super) struct Window {
     pub(super) geometry: Geometry,
-    /// A map of its own, to see the tail.
+    /// To see the tail.
     pub(super) state: Mapped,
     /// The worker's map of the ring.
     pub(super) pages: Pages,

@@ -25,7 +25,7 @@ pub(super) struct Receiver {
     pub(super) worker: WorkerId,
     pub(super) workers: u16,
     pub(super) geometry: Geometry,
-    pub(super) state: OwnedFd,
+    pub(super) state: Mapped,
     pub(super) buffers: OwnedFd,
     pub(super) ring: OwnedFd,
     /// RTP and RTCP socket of each slot in turn, and their ports.
@@ -125,19 +125,16 @@ impl Receiver {
     }
 
     fn build(&self, wanted: &Wanted, stages: &mut Stages) -> Result<(Built, Ahead), StartError> {
-        let state = Mapped::map(self.state.as_fd(), self.geometry.state_bytes())?;
         let ring = Mapped::map(self.ring.as_fd(), self.geometry.ring_bytes as usize)?;
-        state.populate(0, state.bytes())?;
+        self.state.populate(0, self.state.bytes())?;
         let window = Window {
             geometry: self.geometry,
-            state: Mapped::map(self.state.as_fd(), self.geometry.state_bytes())?,
+            state: self.state.share(),
             pages: ring.pages(),
             ring: self.ring.try_clone()?,
             core: self.helper_core,
         };
         let ahead = window.begin()?;
-        // Best effort: without the right to lock, `check` has said so (F75).
-        let _ = state.lock();
         stages.mark("memory", SystemClock.mono());
         let memory = (self.buffers.as_fd(), self.geometry.buffers_bytes());
         let (sockets, ports) = (Arc::clone(&self.sockets), self.ports.clone());
@@ -152,7 +149,7 @@ impl Receiver {
             workers: self.workers,
             geometry: self.geometry,
             rtp_ports: &rtp_ports,
-            state,
+            state: self.state.share(),
             ring,
             engine,
             clock: SystemClock,

@@ -47,7 +47,7 @@ pub(super) struct Common<'a> {
 pub(super) struct Receiving {
     worker: WorkerId,
     geometry: Geometry,
-    state_fd: OwnedFd,
+    state: Mapped,
     ring: OwnedFd,
     sockets: Arc<[OwnedFd]>,
     queues: Queues,
@@ -112,7 +112,7 @@ impl Receiving {
             worker,
             workers: config.worker_count(),
             geometry,
-            state: state_fd.try_clone()?,
+            state: state.share(),
             buffers,
             ring: ring.try_clone()?,
             sockets: Arc::clone(&sockets),
@@ -130,7 +130,7 @@ impl Receiving {
         Ok(Receiving {
             worker,
             geometry,
-            state_fd,
+            state,
             ring,
             sockets,
             queues,
@@ -152,7 +152,7 @@ impl Receiving {
         let Receiving {
             worker,
             geometry,
-            state_fd,
+            state,
             ring,
             sockets,
             queues,
@@ -161,12 +161,11 @@ impl Receiving {
             successor,
         } = self;
         let config = common.config;
-        let map_state = || Mapped::map(state_fd.as_fd(), geometry.state_bytes());
         let id = uuid::Uuid::parse_str(&common.volume.id)?.into_bytes();
         let opener = Opener {
             config: SpoolConfig::new(&config.store, common.volume.spares.clone(), worker, id),
             geometry,
-            state: state_fd.try_clone()?,
+            state: state.share(),
             ring,
             key: Arc::clone(&common.key),
         };
@@ -176,13 +175,12 @@ impl Receiving {
         let spooler = Spooler {
             worker,
             geometry,
-            state: map_state()?,
+            state: state.share(),
             spool,
             opener,
             core: config.spool_core(worker),
             ties: ties.clone(),
         };
-        let state = map_state()?;
         Ok(Seat {
             worker,
             geometry,

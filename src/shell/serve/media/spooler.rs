@@ -103,7 +103,7 @@ impl HostSpool {
 pub(super) struct Opener {
     pub(super) config: SpoolConfig,
     pub(super) geometry: Geometry,
-    pub(super) state: OwnedFd,
+    pub(super) state: Mapped,
     pub(super) ring: OwnedFd,
     pub(super) key: Arc<SigningKey>,
 }
@@ -112,10 +112,10 @@ impl Opener {
     /// Maps the memory and looks at the files: may take as long as the disk does.
     pub(super) fn open(&self) -> Result<HostSpool, OpenError> {
         let ring = Mapped::map(self.ring.as_fd(), self.geometry.ring_bytes as usize)?;
-        let state = Mapped::map(self.state.as_fd(), self.geometry.state_bytes())?;
         let (config, key) = (self.config.clone(), Arc::clone(&self.key));
         let pages = ring.pages();
-        let spool = Spool::open(config, ring, state, HostDisk, key, SystemClock.map())?;
+        let spool =
+            Spool::open(config, ring, self.state.share(), HostDisk, key, SystemClock.map())?;
         Ok(HostSpool { sealed: spool.sealed().0, spool, pages })
     }
 }
@@ -135,7 +135,7 @@ pub(super) enum OpenError {
 pub(super) struct Spooler {
     pub(super) worker: WorkerId,
     pub(super) geometry: Geometry,
-    /// A map of its own, to count open streams.
+    /// To count open streams.
     pub(super) state: Mapped,
     /// `None`: opened by the thread, as often as it takes. Receiving waits for no disk.
     pub(super) spool: Option<HostSpool>,
