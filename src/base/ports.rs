@@ -99,6 +99,10 @@ pub trait Datagrams {
     fn name(&self) -> &'static str;
     /// Why this engine was chosen.
     fn reason(&self) -> &str;
+    /// Finishes what a dead predecessor left half done in the shared buffers. Called once, after it was
+    /// reaped and before the recovery scan; nothing of an engine touches the buffers earlier, since an
+    /// engine may be made while the predecessor still receives.
+    fn inherit(&mut self);
     /// Offers every buffer and arms the sockets: those whose port is `urgent` before it returns, all
     /// others at the latest within the next turns. Called once, after the recovery scan.
     fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()>;

@@ -80,6 +80,13 @@ impl Datagrams for Engine {
         }
     }
 
+    fn inherit(&mut self) {
+        match self {
+            Engine::Uring(engine) => engine.inherit(),
+            Engine::Recvmmsg(engine) => engine.inherit(),
+        }
+    }
+
     fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         match self {
             Engine::Uring(engine) => engine.start(urgent),

@@ -77,6 +77,7 @@ pub(super) fn takes_datagrams_with_their_evidence<E: Datagrams>(
 ) {
     let bench = Bench::new();
     let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    engine.inherit();
     engine.start(|_| true).expect("arm");
     assert!(!engine.reason().is_empty());
     bench.send(0, b"first");
@@ -98,6 +99,7 @@ pub(super) fn survives_exhaustion_and_empty_datagrams<E: Datagrams>(
 ) {
     let bench = Bench::new();
     let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    engine.inherit();
     engine.start(|_| true).expect("arm");
     let count = usize::from(BUFFER_COUNT) * 2;
     for number in 0..count as u32 {
@@ -125,6 +127,7 @@ pub(super) fn what_a_dead_engine_took_is_found<E: Datagrams>(
 ) {
     let bench = Bench::new();
     let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    engine.inherit();
     engine.start(|_| true).expect("arm");
     for number in 0..300_u32 {
         bench.send(0, &number.to_be_bytes());
@@ -132,6 +135,7 @@ pub(super) fn what_a_dead_engine_took_is_found<E: Datagrams>(
     engine.take(5, &mut Vec::with_capacity(TURN_PACKETS_MAX)).expect("take");
     drop(engine);
     let mut next = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    next.inherit();
     let mut numbers = Vec::new();
     let mut note = |payload: &[u8]| {
         numbers.push(u32::from_be_bytes(*payload.first_chunk().expect("four octets")));

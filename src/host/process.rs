@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child as StdChild, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -150,6 +151,27 @@ pub fn inherited(name: &'static str) -> Option<OwnedFd> {
 /// Forbids core files for us and our children: they would hold keys.
 pub fn forbid_cores() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+/// Makes `name` our `argv[0]`, in the place of one of the same length: who looks for us by it finds us
+/// under the role that we play now.
+pub fn rename_self(name: &str) -> io::Result<()> {
+    name_self(name);
+    let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    let words = std::fs::read("/proc/self/cmdline")?;
+    if words.iter().position(|byte| *byte == 0) != Some(name.len()) {
+        return Err(wrong("the name that we have is of another length"));
+    }
+    // proc_pid_stat(5): field 48 is the address of the words; the first after the name is field 3.
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' '));
+    let start = fields.and_then(|mut fields| fields.nth(48 - 3)?.parse::<u64>().ok());
+    let start =
+        start.filter(|start| *start != 0).ok_or_else(|| wrong("no address of the words"))?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open("/proc/self/mem")?
+        .write_all_at(name.as_bytes(), start)
 }
 
 /// Shows `name` in process lists; without it the kernel would say `exe`.

@@ -40,8 +40,7 @@ pub struct Recvmmsg {
 }
 
 impl Recvmmsg {
-    /// An engine over `buffers` for `sockets`, of which number n is bound to `ports[n]`. Finishes
-    /// what a dead predecessor of this kind had taken: its heads are set now, for the scan.
+    /// An engine over `buffers` for `sockets`, of which number n is bound to `ports[n]`.
     pub fn new(
         buffers: Mapped,
         sockets: Arc<[OwnedFd]>,
@@ -50,7 +49,7 @@ impl Recvmmsg {
     ) -> io::Result<Self> {
         assert_eq!(sockets.len(), ports.len(), "a port for each socket");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let engine = Recvmmsg {
+        Ok(Recvmmsg {
             epoll,
             sockets,
             ports,
@@ -59,12 +58,7 @@ impl Recvmmsg {
             ready: Vec::with_capacity(TURN_PACKETS_MAX),
             lent: 0,
             reason: reason.to_owned(),
-        };
-        finish_all(&engine.buffers);
-        for number in 0..TURN_PACKETS_MAX {
-            engine.prepare(number);
-        }
-        Ok(engine)
+        })
     }
 
     fn message(&self, number: usize) -> *mut libc::mmsghdr {
@@ -180,6 +174,14 @@ impl Datagrams for Recvmmsg {
         &self.reason
     }
 
+    /// What a predecessor of this kind had taken gets its heads, for the scan.
+    fn inherit(&mut self) {
+        finish_all(&self.buffers);
+        for number in 0..TURN_PACKETS_MAX {
+            self.prepare(number);
+        }
+    }
+
     fn start(&mut self, _urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         for (number, socket) in self.sockets.iter().enumerate() {
             let data = epoll::EventData::new_u64(number as u64);
@@ -281,11 +283,14 @@ mod tests {
         for payload in [&b"one"[..], b"", b"three"] {
             sender.send_to(payload, pair.address).expect("loopback");
         }
-        let dead = Recvmmsg::new(map(), sockets.clone(), ports.clone(), "test").expect("epoll");
+        let mut dead = Recvmmsg::new(map(), sockets.clone(), ports.clone(), "test").expect("epoll");
+        dead.inherit();
+        // Made while the other one still receives, as a spare is.
+        let mut next = Recvmmsg::new(map(), sockets, ports, "test").expect("epoll");
         assert_eq!(dead.receive(0, 0, 10).expect("three wait"), 3);
         assert_eq!(dead.head(0), 0);
         drop(dead);
-        let next = Recvmmsg::new(map(), sockets, ports, "test").expect("epoll");
+        next.inherit();
         let found: Vec<Vec<u8>> = (0..10)
             .filter(|buffer| next.head(*buffer) != 0)
             .map(|buffer| {

@@ -77,8 +77,6 @@ impl Uring {
     /// Takes nothing from any socket before [`Datagrams::start`].
     pub fn new(buffers: Mapped, sockets: Arc<[OwnedFd]>, ports: Vec<u16>) -> io::Result<Self> {
         assert_eq!(sockets.len(), ports.len(), "a port for each socket");
-        // The predecessor may have been of the other kind.
-        super::recvmmsg::finish_all(&buffers);
         // Every buffer may complete, and every request may end besides.
         let completions = (u32::from(BUFFER_COUNT) + sockets.len() as u32).next_power_of_two();
         let ring = IoUring::builder()
@@ -192,6 +190,11 @@ impl Datagrams for Uring {
 
     fn reason(&self) -> &str {
         &self.reason
+    }
+
+    fn inherit(&mut self) {
+        // The predecessor may have been of the other kind.
+        super::recvmmsg::finish_all(&self.buffers);
     }
 
     fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()> {

@@ -381,6 +381,11 @@ pub enum Frame {
     },
     /// Media and control → keeper, each second: the loop that answers frames still turns (F07).
     Beat,
+
+    // keeper → a spare of media. New frames stand last: older binaries count them.
+    /// All but `Link` and `Go` has been handed over, while the predecessor lives: get ready, say `Ready`,
+    /// and wait for them without touching what it works on.
+    Wait,
 }
 
 /// Versions of what one binary leaves to another. The frames' own version stands in every head.

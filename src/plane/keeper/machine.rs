@@ -6,6 +6,10 @@
 //! ```
 //! Media is started first and control once media is ready; from then on each is started again by
 //! itself. They end in the other order: control says goodbye, then media makes all durable.
+//!
+//! While both work, a spare of media stands beside it: a process that was started, was handed
+//! everything and has made itself ready, all but the last word. A death of media then costs no start of
+//! a process, which is most of what it would cost (F01).
 
 use std::collections::VecDeque;
 
@@ -24,10 +28,19 @@ const STUCK_MS: u64 = 10_000;
 const UPGRADE_MS: u64 = 15_000;
 /// Nor does one whose roles died this often before they were ready.
 const UPGRADE_DEATHS: u32 = 3;
+/// A spare is made this long after media is ready: what is late with its work comes first.
+const SPARE_MS: u64 = 150;
+/// The same after a spare has died.
+const SPARE_AGAIN_MS: u64 = 1_000;
 /// A stop takes at most 5 s (contract); control has most of it for its BYEs, media the rest.
 const STOP_CONTROL_MS: u64 = 2_500;
 /// See [`STOP_CONTROL_MS`]. Half a second is left for reaping and exit.
 const STOP_MEDIA_MS: u64 = 4_500;
+
+/// `argv[0]` of a spare of media, for as long as it is one. As long as the name of media, which it
+/// takes in the same place.
+pub const SPARE_NAME: &str = "floortape-spare";
+const _: () = assert!(SPARE_NAME.len() == Role::Media.name().len());
 
 /// A child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +60,10 @@ impl Role {
         }
     }
 
-    /// The role with that `argv[0]`.
+    /// The role with that `argv[0]`, or whose spare goes by it.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Role::Media, Role::Control].into_iter().find(|role| role.name() == name)
+        let by_name = [Role::Media, Role::Control].into_iter().find(|role| role.name() == name);
+        by_name.or_else(|| (name == SPARE_NAME).then_some(Role::Media))
     }
 }
 
@@ -71,6 +85,8 @@ pub enum Event {
     Ready(Role),
     /// A role was reaped; its exit code, or `None` where a signal ended it.
     Died(Role, Option<u8>),
+    /// The spare ended, or could not be made.
+    SpareDied,
     /// Control says that no RS is running any more.
     Drained,
     /// SIGTERM.
@@ -104,6 +120,11 @@ pub enum Act {
         /// Which.
         role: Role,
         /// How often it has been started, this time included.
+        start: u64,
+    },
+    /// Make a spare of media, for the start of that number. The next [`Act::Start`] of media uses it up.
+    Prepare {
+        /// See there.
         start: u64,
     },
     /// Tell the role to take no new work.
@@ -175,6 +196,8 @@ pub struct Machine {
     media: Child,
     control: Child,
     announced: bool,
+    /// When to make a spare, where there is none.
+    spare_at: Option<Mono>,
     /// To end, once what was taken over is ours.
     asked: Option<Event>,
     outcome: Outcome,
@@ -192,6 +215,7 @@ impl Machine {
             media: Child::new(),
             control: Child::new(),
             announced: false,
+            spare_at: None,
             asked: None,
             outcome: Outcome::Clean,
             acts: VecDeque::new(),
@@ -207,6 +231,7 @@ impl Machine {
             Event::Terminate | Event::Interrupt if self.is_deferred() => self.asked = Some(event),
             Event::Ready(role) => self.ready(now, role),
             Event::Died(role, code) => self.died(now, role, code),
+            Event::SpareDied => self.spare_at = Some(now.plus_ms(SPARE_AGAIN_MS)),
             Event::Drained if self.phase == Phase::Draining => self.stop(now, Outcome::Clean),
             Event::Drained | Event::Tick => {}
             Event::Terminate => match self.phase {
@@ -263,7 +288,16 @@ impl Machine {
                 Life::Absent(at) => at,
                 Life::Running | Life::Ready => None,
             })
+            .chain(self.spare_due())
             .min()
+    }
+
+    /// When to make a spare: not before both roles are up, nor while the server ends.
+    fn spare_due(&self) -> Option<Mono> {
+        let wanted = matches!(self.phase, Phase::Running | Phase::Draining)
+            && self.announced
+            && self.media.life == Life::Ready;
+        self.spare_at.filter(|_| wanted)
     }
 
     fn child(&mut self, role: Role) -> &mut Child {
@@ -276,6 +310,9 @@ impl Machine {
     fn ready(&mut self, now: Mono, role: Role) {
         if self.child(role).runs() {
             self.child(role).life = Life::Ready;
+        }
+        if role == Role::Media {
+            self.spare_at = Some(now.plus_ms(SPARE_MS));
         }
         if role == Role::Media && self.control.starts == 0 {
             self.control.life = Life::Absent(Some(now));
@@ -367,11 +404,18 @@ impl Machine {
                 child.life = Life::Running;
                 child.starts += 1;
                 let start = child.starts;
+                if role == Role::Media {
+                    self.spare_at = None;
+                }
                 self.acts.push_back(Act::Start { role, start });
                 if role == Role::Control && self.phase == Phase::Draining {
                     self.acts.push_back(Act::Drain(Role::Control));
                 }
             }
+        }
+        if self.spare_due().is_some_and(|at| at <= now) {
+            self.spare_at = None;
+            self.acts.push_back(Act::Prepare { start: self.media.starts + 1 });
         }
         let Phase::Stopping { since, media_told, killed } = &mut self.phase else { return };
         let waited_ms = now.since(*since) / 1_000_000;
@@ -444,6 +488,32 @@ mod tests {
         assert_eq!(acts(&mut machine), [start(Role::Media, 6)]);
         machine.handle(ms(4_160), Event::Died(Role::Media, None));
         assert_eq!(machine.wake(), Some(ms(4_260)));
+    }
+
+    #[test]
+    fn f01_a_spare_is_made_once_both_work_and_again_when_it_was_used_or_died() {
+        let mut machine = ready();
+        assert_eq!(machine.wake(), Some(ms(151)));
+        machine.handle(ms(150), Event::Tick);
+        assert_eq!(acts(&mut machine), []);
+        machine.handle(ms(151), Event::Tick);
+        machine.handle(ms(160), Event::Tick);
+        assert_eq!(acts(&mut machine), [Act::Prepare { start: 2 }], "once");
+        assert_eq!(machine.wake(), None);
+        machine.handle(ms(200), Event::SpareDied);
+        machine.handle(ms(1_199), Event::Tick);
+        assert_eq!(acts(&mut machine), []);
+        machine.handle(ms(1_200), Event::Tick);
+        assert_eq!(acts(&mut machine), [Act::Prepare { start: 2 }]);
+        machine.handle(ms(2_000), Event::Died(Role::Media, None));
+        assert_eq!(acts(&mut machine), [start(Role::Media, 2)]);
+        machine.handle(ms(2_010), Event::Ready(Role::Media));
+        machine.handle(ms(2_160), Event::Tick);
+        assert_eq!(acts(&mut machine), [Act::Prepare { start: 3 }]);
+        machine.handle(ms(2_170), Event::SpareDied);
+        machine.handle(ms(3_000), Event::Interrupt);
+        machine.handle(ms(3_200), Event::Tick);
+        assert_eq!(acts(&mut machine), [Act::Stop(Role::Control)], "none for a server that ends");
     }
 
     #[test]

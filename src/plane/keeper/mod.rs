@@ -4,5 +4,5 @@
 mod machine;
 mod watch;
 
-pub use machine::{Act, Begin, Event, Machine, Outcome, Role};
+pub use machine::{Act, Begin, Event, Machine, Outcome, Role, SPARE_NAME};
 pub use watch::Watch;

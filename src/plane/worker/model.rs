@@ -144,6 +144,8 @@ impl Datagrams for FakeEngine {
         "a test"
     }
 
+    fn inherit(&mut self) {}
+
     fn start(&mut self, _urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         self.free = (0..BUFFER_COUNT).collect();
         Ok(())

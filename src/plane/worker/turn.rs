@@ -40,7 +40,7 @@ pub struct Setup<'a, S, G, E, C> {
     pub state: S,
     /// Ring region. No other writer exists.
     pub ring: G,
-    /// Receive engine over the buffers region, not started.
+    /// Receive engine over the buffers region, neither started nor its predecessor's heir yet.
     pub engine: E,
     /// The clocks.
     pub clock: C,
@@ -97,6 +97,7 @@ where
         layout::check(&state, worker.0, &geometry)?;
         let predecessor = state.load(AT_HEARTBEAT);
         let predecessor_last = (predecessor != 0).then_some(Mono(predecessor));
+        engine.inherit();
         let mut core = Core::new(worker, workers, geometry, state, ring, rtp_ports);
         core.now = clock.map();
         let derived = clock.mono();

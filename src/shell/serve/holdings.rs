@@ -258,14 +258,36 @@ impl Holdings {
         config: &Config,
         peer: Option<OwnedFd>,
     ) -> Result<(), Failure> {
+        self.hand_in_advance(link, start, config)?;
+        self.let_go(link, role, config, peer)
+    }
+
+    /// Hands over what does not depend on the death of a predecessor.
+    pub(super) fn hand_in_advance(
+        &self,
+        link: &Link,
+        start: u64,
+        config: &Config,
+    ) -> Result<(), Failure> {
         let config_text = serde_json::to_string(config)?;
         let successor = start > 1 || self.held.is_some();
         let setup = Frame::Setup { config: config_text, start, successor };
         link.send(0, setup, &[self.lock.file().as_fd()])?;
+        self.emit_parts(&mut |frame, fds: &[BorrowedFd<'_>]| link.send(0, frame, fds))?;
+        Ok(())
+    }
+
+    /// Lets go whoever has all else: the predecessor is reaped.
+    pub(super) fn let_go(
+        &mut self,
+        link: &Link,
+        role: Role,
+        config: &Config,
+        peer: Option<OwnedFd>,
+    ) -> Result<(), Failure> {
         if role == Role::Media {
             self.raise_incarnation(config)?;
         }
-        self.emit_parts(&mut |frame, fds: &[BorrowedFd<'_>]| link.send(0, frame, fds))?;
         if let Some(peer) = peer {
             link.send(0, Frame::Link, &[peer.as_fd()])?;
         }

@@ -20,7 +20,7 @@ use crate::host::process::{self, Child};
 use crate::host::signal::{Asked, Signals};
 use crate::host::{facts, seqpacket, volume};
 use crate::plane::handoff::frame::Frame;
-use crate::plane::keeper::{Act, Begin, Event, Machine, Outcome, Role};
+use crate::plane::keeper::{Act, Begin, Event, Machine, Outcome, Role, SPARE_NAME};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate;
 use crate::shell::serve::holdings::Holdings;
@@ -61,6 +61,8 @@ pub fn run(
         machine: Machine::new(now, begin),
         media: None,
         control: None,
+        spare: None,
+        retired: Vec::new(),
         signals,
         interrupt,
         image,
@@ -152,6 +154,10 @@ struct Keeper {
     machine: Machine,
     media: Option<Running>,
     control: Option<Running>,
+    /// Media's successor to be.
+    spare: Option<Running>,
+    /// Spares that were killed and are not reaped yet.
+    retired: Vec<Child>,
     signals: Signals,
     interrupt: OwnedFd,
     /// Where our binary lay when we started: where a newer one is looked for.
@@ -183,12 +189,19 @@ impl Keeper {
                     self.kill_or_report(role, failure.exit);
                 }
             }
+            Act::Prepare { start } => {
+                if let Err(failure) = self.prepare(start) {
+                    tracing::warn!("cannot make a spare of media: {:#}", failure.error);
+                    self.retire();
+                }
+            }
             Act::Drain(role) => {
                 notify::say("STOPPING=1");
                 self.tell(role, Frame::Drain);
             }
             Act::Stop(role) => {
                 notify::say("STOPPING=1");
+                self.retire();
                 self.tell(role, Frame::Stop);
             }
             // Its predecessor is left alone: it may move again.
@@ -241,9 +254,12 @@ impl Keeper {
             // Another keeper's role had been at work until now.
             self.vigil.died(role, SystemClock.mono(), &self.holdings.heartbeats());
         }
-        let (ours, theirs) = seqpacket::pair()?;
-        set_socket_timeout(&ours, Timeout::Send, Some(HAND_OVER_WAIT)).map_err(io::Error::from)?;
-        let child = Child::start(role.name(), theirs.into_fd(), &upgrade::ENVIRONMENT)?;
+        let spare = if role == Role::Media { self.spare.take() } else { None };
+        let fresh = spare.is_none();
+        let (child, link) = match spare {
+            Some(Running { child, link: Some(link) }) => (child, link),
+            _ => spawn(role.name())?,
+        };
         if let Err(error) = estate::mark(&self.config.store.dir, role, child.pid()) {
             tracing::warn!("cannot note the process of {}: {error}", role.name());
         }
@@ -251,7 +267,6 @@ impl Keeper {
         if start > 1 {
             tracing::warn!("{} started again as process {}", role.name(), child.pid());
         }
-        let link = Link::new(ours);
         let other = match role {
             Role::Media => self.control.as_ref(),
             Role::Control => self.media.as_ref(),
@@ -265,19 +280,55 @@ impl Keeper {
                 Err(error) => tracing::warn!("cannot connect {} to its peer: {error}", role.name()),
             }
         }
-        let handed = self.holdings.hand_over(&link, role, start, &self.config, peer);
+        let handed = if fresh {
+            self.holdings.hand_over(&link, role, start, &self.config, peer)
+        } else {
+            self.holdings.let_go(&link, role, &self.config, peer)
+        };
         *self.place(role) = Some(Running { child, link: Some(link) });
         handed
     }
 
+    /// Starts a spare of media and hands it everything but the word to go.
+    fn prepare(&mut self, start: u64) -> Result<(), Failure> {
+        let (child, link) = spawn(SPARE_NAME)?;
+        self.spare = Some(Running { child, link: None });
+        self.holdings.hand_in_advance(&link, start, &self.config)?;
+        link.send(0, Frame::Wait, &[])?;
+        self.spare.as_mut().expect("just put there").link = Some(link);
+        Ok(())
+    }
+
+    /// Ends the spare: it was made for what holds no longer, or nobody will need it.
+    fn retire(&mut self) {
+        let Some(mut spare) = self.spare.take() else { return };
+        let _ = spare.child.kill();
+        self.retired.push(spare.child);
+        self.machine.handle(SystemClock.mono(), Event::SpareDied);
+    }
+
+    /// Hears of the spare's end, and reaps those that were ended.
+    fn look_at_spares(&mut self) -> Result<(), Failure> {
+        self.retired.retain_mut(|child| !matches!(child.reap(), Ok(Some(_)) | Err(_)));
+        let Some(spare) = &mut self.spare else { return Ok(()) };
+        // It says that it is ready, and nothing else.
+        while spare.link.as_mut().is_some_and(|link| link.try_recv().is_ok()) {}
+        let Some(status) = spare.child.reap()? else { return Ok(()) };
+        tracing::warn!("the spare of media (process {}) ended: {status}", spare.child.pid());
+        self.spare = None;
+        self.machine.handle(SystemClock.mono(), Event::SpareDied);
+        Ok(())
+    }
+
     /// Becomes the binary that now lies where ours did (F09). Comes back where that cannot be.
-    fn upgrade(&self) {
+    fn upgrade(&mut self) {
         if !self.machine.is_running() {
             return tracing::error!("not upgraded: the server is starting or ending");
         }
         let error = match upgrade::probe(&self.image) {
             Ok(version) => {
                 tracing::warn!("upgrading to {version}, {}", self.image.display());
+                self.retire();
                 self.holdings
                     .pack(&self.config)
                     .map_or_else(|error| error, |queue| upgrade::upgrade(&self.image, queue))
@@ -290,6 +341,7 @@ impl Keeper {
     /// The other way round. Where even that cannot be, the roles are tried again.
     fn go_back(&mut self) {
         let Some(handed) = self.handed.take() else { return };
+        self.retire();
         let why = "its roles do not come up";
         match self.holdings.pack(&self.config) {
             Ok(queue) => handed.go_back(Some(queue), why),
@@ -328,6 +380,8 @@ impl Keeper {
             fds.push(PollFd::new(&running.child, PollFlags::IN));
             fds.extend(running.link.iter().map(|link| PollFd::new(link, PollFlags::IN)));
         }
+        let spares = self.spare.iter().map(|spare| &spare.child).chain(&self.retired);
+        fds.extend(spares.map(|child| PollFd::new(child, PollFlags::IN)));
         let now = SystemClock.mono();
         // Rounded up, so that the machine finds its time has come.
         let wake = self.machine.wake().map_or(LOOK_MS, |at| at.since(now).div_ceil(1_000_000));
@@ -342,6 +396,7 @@ impl Keeper {
             self.hear(role);
             self.reap(role)?;
         }
+        self.look_at_spares()?;
         let mut count = [0; 8];
         if rustix::io::read(&self.interrupt, &mut count).is_ok() {
             tracing::info!("interrupted: ending all recordings");
@@ -453,11 +508,21 @@ impl Keeper {
                 self.tell(Role::Media, Frame::Reload { config: config.clone() });
                 self.tell(Role::Control, Frame::Reload { config });
                 self.config = fresh;
+                // Made for the one before.
+                self.retire();
                 tracing::info!("configuration reloaded");
             }
             Err(error) => tracing::error!("configuration not reloaded: {error}"),
         }
     }
+}
+
+/// Starts our own binary as `name`; the process, and our end of its link.
+fn spawn(name: &str) -> Result<(Child, Link), Failure> {
+    let (ours, theirs) = seqpacket::pair()?;
+    set_socket_timeout(&ours, Timeout::Send, Some(HAND_OVER_WAIT)).map_err(io::Error::from)?;
+    let child = Child::start(name, theirs.into_fd(), &upgrade::ENVIRONMENT)?;
+    Ok((child, Link::new(ours)))
 }
 
 /// The roles run in the folder of the server; who reads the store later does not.

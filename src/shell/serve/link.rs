@@ -181,8 +181,11 @@ pub struct SlotPorts {
 pub struct Start {
     /// When this role began.
     pub began: Mono,
-    /// When keeper let it go.
+    /// When keeper let it go; of a spare, when it had everything else.
     pub go: Mono,
+    /// A spare: its predecessor lives, and nothing of what it works on may be touched before
+    /// [`Start::wait_for_go`].
+    pub spare: bool,
     /// The link to keeper.
     pub keeper: Link,
     /// The validated configuration; `store.dir` is absolute.
@@ -201,7 +204,24 @@ pub struct Start {
     pub peer: Option<Link>,
 }
 
-/// Takes what keeper gives a child, up to `Go`. Call it first in a role.
+impl Start {
+    /// What a spare does once it is ready: says so, and waits until it is needed. `UnexpectedEof` where
+    /// keeper has no use for it any more. At once where this is none.
+    pub fn wait_for_go(&mut self) -> io::Result<()> {
+        if self.spare {
+            self.keeper.send(0, Frame::Ready, &[])?;
+            let Contents { peer, waits, .. } = contents(&mut self.keeper)?;
+            if waits {
+                return Err(wrong("expected Link or Go after Wait"));
+            }
+            self.go = SystemClock.mono();
+            self.peer = peer;
+        }
+        Ok(())
+    }
+}
+
+/// Takes what keeper gives a child, up to `Go` or `Wait`. Call it first in a role.
 pub fn start() -> io::Result<Start> {
     start_on(Link::from_fd(process::inherited_link()?)?)
 }
@@ -218,16 +238,18 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
     crate::host::faults::arm(start);
     let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Setup"))?;
     let config = serde_json::from_str(&config)?;
-    let Contents { workers, slots, peer } = contents(&mut keeper)?;
+    let Contents { workers, slots, peer, waits: spare } = contents(&mut keeper)?;
     let go = SystemClock.mono();
-    Ok(Start { began, go, keeper, config, start, successor, lock, workers, slots, peer })
+    Ok(Start { began, go, spare, keeper, config, start, successor, lock, workers, slots, peer })
 }
 
-/// What stands between the first frame and `Go`.
+/// What stands between the first frame and `Go` or `Wait`.
 struct Contents {
     workers: Vec<WorkerMemory>,
     slots: Vec<SlotPorts>,
     peer: Option<Link>,
+    /// It was `Wait`.
+    waits: bool,
 }
 
 fn contents(from: &mut Link) -> io::Result<Contents> {
@@ -238,14 +260,17 @@ fn contents(from: &mut Link) -> io::Result<Contents> {
             Frame::Memory { .. } => workers.push(memory(received)?),
             Frame::Slots { .. } => slots.extend(self::slots(received)?),
             Frame::Link => peer = one(received.fds)?,
+            Frame::Wait => return Ok(Contents { workers, slots, peer, waits: true }),
             Frame::Go => {
                 #[cfg(feature = "faults")]
                 match std::env::args().next().as_deref() {
-                    Some("floortape-media") => crate::base::faults::pass("worker.before_go"),
+                    Some("floortape-media" | "floortape-spare") => {
+                        crate::base::faults::pass("worker.before_go")
+                    }
                     Some("floortape-control") => crate::base::faults::pass("control.before_go"),
                     _ => {}
                 }
-                return Ok(Contents { workers, slots, peer });
+                return Ok(Contents { workers, slots, peer, waits: false });
             }
             _ => return Err(wrong("expected Memory, Slots, Link or Go before the start")),
         }
@@ -304,7 +329,9 @@ pub fn take(mut from: Link) -> io::Result<Taken> {
     }
     let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Estate"))?;
     let config = serde_json::from_str(&config)?;
-    let Contents { workers, slots, .. } = contents(&mut from)?;
+    let Contents { workers, slots, waits: false, .. } = contents(&mut from)? else {
+        return Err(wrong("expected Go after what a role holds"));
+    };
     let (expected, found) =
         ((worker_count.into(), slot_count as usize), (workers.len(), slots.len()));
     if expected != found {

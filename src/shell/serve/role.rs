@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::config::cores;
 use crate::host::{affinity, process};
-use crate::plane::keeper::Role;
+use crate::plane::keeper::{Role, SPARE_NAME};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::log;
 use crate::shell::serve::{control, link, media};
@@ -15,7 +15,9 @@ use crate::shell::serve::{control, link, media};
 /// to keeper is closed ends by itself, media after making all durable, because nobody would hold
 /// its sockets and memory for a successor.
 pub fn main(role: Role) -> ExitCode {
-    process::name_self(role.name());
+    // A spare has its own name until it is needed.
+    let name = std::env::args().next().filter(|name| name == SPARE_NAME);
+    process::name_self(name.as_deref().unwrap_or(role.name()));
     process::forbid_cores();
     match play(role) {
         Ok(exit) => exit.into(),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::config::model::Config;
 use crate::config::room_shortfall;
 use crate::host::clock::SystemClock;
 use crate::host::entropy::SystemEntropy;
-use crate::host::{drops, signing, socket, volume};
+use crate::host::{drops, process, signing, socket, volume};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{AT_DURABLE, AT_HELD, AT_TAIL};
 use crate::plane::handoff::queues::HostSample;
@@ -105,25 +106,29 @@ pub(super) struct Desk {
 }
 
 /// Runs the role until keeper stops it or is gone.
-pub fn run(start: Start) -> Result<Exit, Failure> {
-    let Start { began, go, keeper, config, lock, workers, slots, peer, .. } = start;
-    let estate = Estate::of(Role::Media, &config, lock.as_fd(), &workers, &slots)?;
-    // Held to the end, see `Start`.
-    let _lock = lock;
+pub fn run(mut start: Start) -> Result<Exit, Failure> {
+    let (workers, slots) = (mem::take(&mut start.workers), mem::take(&mut start.slots));
+    let estate = Estate::of(Role::Media, &start.config, start.lock.as_fd(), &workers, &slots)?;
     let slot_count = slots.len() as u32;
+    let config = start.config.clone();
     let common = Common {
         config: &config,
-        stages: Stages::of_process(began, go),
         key: Arc::new(signing::load(&config.store.dir)?),
         volume: volume::read(&config.store.dir)?,
         stop: Arc::default(),
     };
     let mut sockets = seat::by_worker(slots, workers.len());
     let mut receiving = Vec::new();
+    let stages = (!start.spare).then(|| Stages::of_process(start.began, start.go));
     for memory in workers {
-        let pairs = std::mem::take(&mut sockets[usize::from(memory.worker.0)]);
-        receiving.push(Receiving::start(memory, pairs, &common)?);
+        let pairs = mem::take(&mut sockets[usize::from(memory.worker.0)]);
+        receiving.push(Receiving::start(memory, pairs, &common, stages.clone())?);
     }
+    if start.spare && !needed(&mut start, &receiving)? {
+        return Ok(Exit::Yes);
+    }
+    // The lock is held to the end, see `Start`.
+    let Start { keeper, peer, lock: _lock, .. } = start;
     receiving.iter().for_each(Receiving::wait);
     let seats: Result<Vec<_>, _> =
         receiving.into_iter().map(|receiving| receiving.store(&common)).collect();
@@ -157,6 +162,23 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
     desk.work()?;
     desk.end()?;
     Ok(Exit::Yes)
+}
+
+/// What a spare does: waits until all is ready, then until it is needed, and takes the name and the
+/// place of its predecessor. Not needed any more: keeper is gone, or has closed the link.
+fn needed(start: &mut Start, receiving: &[Receiving]) -> Result<bool, Failure> {
+    if !receiving.iter().all(Receiving::wait_prepared) {
+        return Err(Failure::new(Exit::Io, "a worker of the spare cannot be made ready"));
+    }
+    match start.wait_for_go() {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        other => other?,
+    }
+    if let Err(error) = process::rename_self(Role::Media.name()) {
+        tracing::warn!("a spare that plays media keeps its name: {error}");
+    }
+    receiving.iter().for_each(|receiving| receiving.go(Stages::of_spare(start.go)));
+    Ok(true)
 }
 
 /// The folders whose room counts.

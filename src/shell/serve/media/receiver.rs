@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use super::ahead::{Ahead, Window};
@@ -35,11 +36,25 @@ pub(super) struct Receiver {
     pub(super) core: Option<u16>,
     pub(super) helper_core: Option<u16>,
     pub(super) successor: bool,
-    pub(super) stages: Stages,
+    pub(super) begin: Begin,
     pub(super) queues: Queues,
     pub(super) stop: Arc<AtomicBool>,
     /// Set once the worker receives.
     pub(super) running: Arc<AtomicBool>,
+}
+
+/// When the thread begins.
+pub(super) enum Begin {
+    /// At once: the predecessor is reaped. What the process did before.
+    Now(Stages),
+    /// A spare makes all ready that the predecessor does not work on, then waits. It ends where nobody
+    /// will ever say go.
+    When {
+        /// Set once it waits.
+        prepared: Arc<AtomicBool>,
+        /// The predecessor is reaped.
+        go: mpsc::Receiver<Stages>,
+    },
 }
 
 /// So many panics in a row, each within a second of the one before, are none of one datagram's: two
@@ -48,6 +63,13 @@ const PANICS_MAX: u32 = 12;
 const CALM_NS: u64 = 1_000_000_000;
 
 type Built = Worker<Mapped, Mapped, Engine, SystemClock>;
+
+/// What a worker is made of that may be made while its predecessor lives.
+struct Parts {
+    ring: Mapped,
+    ahead: Ahead,
+    engine: Engine,
+}
 
 /// Which engine.
 enum Wanted {
@@ -75,12 +97,25 @@ impl Receiver {
             // that turns out to be missing in mid-call.
             mapped::allocate(self.ring.as_fd(), 0, self.geometry.ring_bytes)?;
         }
-        let mut stages = self.stages.clone();
+        let (mut wanted, mut panics, mut parts) = (Wanted::Configured, 0, None);
+        let mut stages = match &self.begin {
+            Begin::Now(stages) => stages.clone(),
+            Begin::When { prepared, go } => {
+                let mut aside = Stages::of_thread(SystemClock.mono());
+                parts = Some(self.parts(&mut wanted, &mut aside)?);
+                prepared.store(true, Ordering::Release);
+                let Ok(stages) = go.recv() else { return Ok(()) };
+                stages
+            }
+        };
         stages.mark("thread", SystemClock.mono());
-        let (mut wanted, mut panics) = (Wanted::Configured, 0);
         loop {
-            let (worker, _ahead) = match self.build(&wanted, &mut stages) {
-                Ok(built) => built,
+            let Parts { ring, engine, ahead: _ahead } = match parts.take() {
+                Some(parts) => parts,
+                None => self.parts(&mut wanted, &mut stages)?,
+            };
+            let worker = match self.build(ring, engine) {
+                Ok(worker) => worker,
                 Err(StartError::Engine(error)) => {
                     wanted = self.instead(&wanted, error)?;
                     continue;
@@ -124,7 +159,17 @@ impl Receiver {
         Ok(Wanted::Instead(error.to_string()))
     }
 
-    fn build(&self, wanted: &Wanted, stages: &mut Stages) -> Result<(Built, Ahead), StartError> {
+    /// Makes the parts, with another engine where the wanted one fails and may.
+    fn parts(&self, wanted: &mut Wanted, stages: &mut Stages) -> io::Result<Parts> {
+        loop {
+            match self.try_parts(wanted, stages) {
+                Ok(parts) => return Ok(parts),
+                Err(error) => *wanted = self.instead(wanted, error)?,
+            }
+        }
+    }
+
+    fn try_parts(&self, wanted: &Wanted, stages: &mut Stages) -> io::Result<Parts> {
         let ring = Mapped::map(self.ring.as_fd(), self.geometry.ring_bytes as usize)?;
         self.state.populate(0, self.state.bytes())?;
         let window = Window {
@@ -143,6 +188,10 @@ impl Receiver {
             Wanted::Instead(why) => Engine::fall_back(memory, sockets, ports, why)?,
         };
         stages.mark("engine", SystemClock.mono());
+        Ok(Parts { ring, ahead, engine })
+    }
+
+    fn build(&self, ring: Mapped, engine: Engine) -> Result<Built, StartError> {
         let rtp_ports: Vec<u16> = self.ports.iter().copied().step_by(2).collect();
         let setup = worker::Setup {
             worker: self.worker,
@@ -156,6 +205,6 @@ impl Receiver {
             queues: self.queues.clone(),
             boot: boot_id(),
         };
-        Ok((Worker::start(setup)?, ahead))
+        Worker::start(setup)
     }
 }

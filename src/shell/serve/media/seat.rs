@@ -7,11 +7,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::lag::Lag;
-use super::receiver::Receiver;
+use super::receiver::{Begin, Receiver};
 use super::spooler::{Opener, Spooler, Ties};
 use super::stages::Stages;
 use crate::base::counter::Counter;
@@ -37,7 +38,6 @@ use crate::store::log;
 /// What all seats of a process share.
 pub(super) struct Common<'a> {
     pub(super) config: &'a Config,
-    pub(super) stages: Stages,
     pub(super) key: Arc<SigningKey>,
     pub(super) volume: Volume,
     pub(super) stop: Arc<AtomicBool>,
@@ -54,6 +54,9 @@ pub(super) struct Receiving {
     running: Arc<AtomicBool>,
     receiver: JoinHandle<io::Result<()>>,
     successor: bool,
+    /// Of a spare: its thread has made itself ready, and how to let it go.
+    prepared: Arc<AtomicBool>,
+    go: mpsc::Sender<Stages>,
 }
 
 /// See the module.
@@ -87,11 +90,13 @@ pub(super) fn by_worker(slots: Vec<SlotPorts>, workers: usize) -> Vec<(Vec<Owned
 }
 
 impl Receiving {
-    /// Starts the worker's thread over its memory; makes the state where nobody has yet.
+    /// Starts the worker's thread over its memory; makes the state where nobody has yet. Without
+    /// `stages`, of a spare, it only gets ready and waits for [`Self::go`].
     pub(super) fn start(
         memory: WorkerMemory,
         (sockets, ports): (Vec<OwnedFd>, Vec<u16>),
         common: &Common<'_>,
+        stages: Option<Stages>,
     ) -> Result<Self, Failure> {
         let WorkerMemory { worker, geometry, state: state_fd, buffers, ring } = memory;
         let config = common.config;
@@ -108,6 +113,12 @@ impl Receiving {
         let sockets: Arc<[OwnedFd]> = sockets.into();
         let queues = Queues::default();
         let running = Arc::new(AtomicBool::new(false));
+        let prepared = Arc::new(AtomicBool::new(false));
+        let (go, gone) = mpsc::channel();
+        let begin = match stages {
+            Some(stages) => Begin::Now(stages),
+            None => Begin::When { prepared: Arc::clone(&prepared), go: gone },
+        };
         let receiver = Receiver {
             worker,
             workers: config.worker_count(),
@@ -121,7 +132,7 @@ impl Receiving {
             core: config.worker_core(worker),
             helper_core: config.spool_core(worker),
             successor,
-            stages: common.stages.clone(),
+            begin,
             queues: queues.clone(),
             stop: Arc::clone(&common.stop),
             running: Arc::clone(&running),
@@ -137,14 +148,35 @@ impl Receiving {
             running,
             receiver,
             successor,
+            prepared,
+            go,
         })
+    }
+
+    /// Waits until a spare's thread is ready; whether it is, and has not failed.
+    pub(super) fn wait_prepared(&self) -> bool {
+        self.wait_for(&self.prepared)
+    }
+
+    /// Lets a spare's thread go: the predecessor is reaped.
+    pub(super) fn go(&self, stages: Stages) {
+        // One that has failed is found by its end.
+        let _ = self.go.send(stages);
     }
 
     /// Waits until it receives, or has failed: until then nothing else shall ask for the processor.
     pub(super) fn wait(&self) {
-        while !self.running.load(Ordering::Acquire) && !self.receiver.is_finished() {
+        self.wait_for(&self.running);
+    }
+
+    fn wait_for(&self, flag: &AtomicBool) -> bool {
+        while !flag.load(Ordering::Acquire) {
+            if self.receiver.is_finished() {
+                return false;
+            }
             std::thread::park_timeout(Duration::from_millis(1));
         }
+        true
     }
 
     /// Opens the files and starts the spool's thread.
@@ -159,6 +191,7 @@ impl Receiving {
             running,
             receiver,
             successor,
+            ..
         } = self;
         let config = common.config;
         let id = uuid::Uuid::parse_str(&common.volume.id)?.into_bytes();

@@ -17,6 +17,11 @@ impl Stages {
         Stages(vec![("death and exec", began), ("hand-over", go)])
     }
 
+    /// The same of a spare, which had everything but the word.
+    pub(super) fn of_spare(go: Mono) -> Self {
+        Stages(vec![("death", go)])
+    }
+
     /// Begins anew in the same process, at the end of the worker before.
     pub(super) fn of_thread(ended: Mono) -> Self {
         Stages(vec![("end", ended)])
