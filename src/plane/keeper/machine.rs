@@ -462,7 +462,15 @@ mod tests {
         Act::Start { role, start }
     }
 
+    /// With a spare.
     fn ready() -> Machine {
+        let mut machine = announced();
+        machine.handle(ms(2 + SPARE_MS), Event::Tick);
+        assert_eq!(acts(&mut machine), [Act::Prepare { start: 2 }]);
+        machine
+    }
+
+    fn announced() -> Machine {
         let mut machine = Machine::new(ms(0), Begin::Fresh);
         assert_eq!(acts(&mut machine), [start(Role::Media, 1)]);
         machine.handle(ms(1), Event::Ready(Role::Media));
@@ -492,7 +500,7 @@ mod tests {
 
     #[test]
     fn f01_a_spare_is_made_once_both_work_and_again_when_it_was_used_or_died() {
-        let mut machine = ready();
+        let mut machine = announced();
         assert_eq!(machine.wake(), Some(ms(151)));
         machine.handle(ms(150), Event::Tick);
         assert_eq!(acts(&mut machine), []);
