@@ -33,6 +33,12 @@ pub fn allocate(fd: BorrowedFd<'_>, offset: u64, bytes: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, bytes)?)
 }
 
+/// Whether all the memory of `bytes` of a memfd is there.
+pub fn is_allocated(fd: BorrowedFd<'_>, bytes: u64) -> bool {
+    // Blocks of 512 bytes (stat(2)).
+    rustix::fs::fstat(fd).is_ok_and(|found| found.st_blocks as u64 * 512 >= bytes)
+}
+
 /// One mapped memfd. Drop unmaps; the memory lives on while any descriptor or map of it does.
 ///
 /// Word access is atomic. Byte access is not: whoever writes bytes publishes them by a word stored
@@ -258,6 +264,16 @@ mod tests {
         for place in 0..4 {
             assert_eq!(map.load(place * RELEASE_BYTES as usize), place as u64 + 1);
         }
+    }
+
+    #[test]
+    fn memory_is_there_once_it_was_allocated() {
+        let fd = create("allocated", 3 * 4_096).expect("memfd");
+        assert!(!is_allocated(fd.as_fd(), 3 * 4_096));
+        allocate(fd.as_fd(), 0, 2 * 4_096).expect("memory");
+        assert!(!is_allocated(fd.as_fd(), 3 * 4_096));
+        allocate(fd.as_fd(), 0, 3 * 4_096).expect("memory");
+        assert!(is_allocated(fd.as_fd(), 3 * 4_096));
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         let sealed = word.max(in_segments);
         state.store(AT_SEALED, sealed.0);
         let (mut log, groups) =
-            LogFiles::open(disk.clone(), &paths, &config, ring_bytes, in_segments)?;
+            LogFiles::open(disk.clone(), &paths, &config, ring_bytes, in_segments, durable)?;
         for place in log.failed_before() {
             // What a predecessor knew (F12): out of use until checked, if there is another one.
             paths.fail(place, "log: a file there failed before the restart", now.mono);

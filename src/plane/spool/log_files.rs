@@ -13,7 +13,7 @@ use crate::base::time::ClockMap;
 use crate::store::evidence::Hash;
 use crate::store::log::{
     self, BLOCK_BYTES, FileHeader, Found, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader,
-    LogError, crc32c, group_span,
+    LOOK_BEHIND_BYTES, LogError, crc32c, group_span,
 };
 
 /// Files kept for use; more are removed.
@@ -73,15 +73,25 @@ pub(super) struct LogFiles<D: Disk> {
 }
 
 impl<D: Disk + Clone> LogFiles<D> {
-    /// Looks at what is there. Returns it with all groups that reach beyond `sealed`.
+    /// Looks at what is there. Returns it with all groups that reach beyond `sealed`. `durable`: what
+    /// the log is said to hold; where it is found nobody looks further, since the rest of a file may be
+    /// 256 MiB of zeros, and a successor has packets waiting.
     pub(super) fn open(
         disk: D,
         paths: &Paths<D>,
         config: &SpoolConfig,
         ring_bytes: u64,
         sealed: Position,
+        durable: Position,
     ) -> Result<(Self, Vec<Found>), LogError> {
-        let scans = log::scan_worker(&paths.whole(), &config.store, config.worker, u64::MAX)?;
+        let scan = |look_behind| {
+            log::scan_worker(&paths.whole(), &config.store, config.worker, look_behind)
+        };
+        let mut scans = scan(LOOK_BEHIND_BYTES)?;
+        let ends = scans.iter().flat_map(|scan| &scan.groups).map(|group| group.header.end());
+        if ends.max().is_none_or(|end| end < durable) {
+            scans = scan(u64::MAX)?;
+        }
         let file_bytes = config.log_file_bytes(ring_bytes);
         let mut files = LogFiles {
             disk,

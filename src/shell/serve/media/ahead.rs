@@ -71,7 +71,9 @@ impl Window {
         let ring_bytes = self.geometry.ring_bytes;
         // Half of a small ring: what is behind must have been released before it comes again.
         let ahead = AHEAD_BYTES.min(ring_bytes / 2);
-        let mut allocated = 0;
+        // A predecessor may have been killed before the ring's memory was all there.
+        let whole = mapped::is_allocated(self.ring.as_fd(), ring_bytes);
+        let mut allocated = if whole { ring_bytes } else { 0 };
         while !end.load(Ordering::Acquire) {
             let tail = self.state.load(AT_TAIL);
             released = self.pages.release_between(released, tail);
@@ -80,7 +82,6 @@ impl Window {
                 let _ = self.populate(ready.max(tail / STEP_BYTES * STEP_BYTES));
                 ready = ready.max(tail / STEP_BYTES * STEP_BYTES) + STEP_BYTES;
             } else if allocated < ring_bytes {
-                // A predecessor may have been killed before the ring's memory was all there.
                 let _ = mapped::allocate(self.ring.as_fd(), allocated, STEP_BYTES);
                 allocated += STEP_BYTES;
             } else {
