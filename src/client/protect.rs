@@ -6,7 +6,10 @@
 
 use bytes::Bytes;
 use webrtc_srtp::context::Context;
-use webrtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
+use webrtc_srtp::option::{
+    ContextOption, srtcp_no_replay_protection, srtcp_replay_protection, srtp_no_replay_protection,
+    srtp_replay_protection,
+};
 use webrtc_srtp::protection_profile::ProtectionProfile;
 
 use crate::base::limits::REPLAY_WINDOW;
@@ -46,8 +49,17 @@ impl Protector {
         ours: &MasterKey,
         theirs: Option<&MasterKey>,
     ) -> Result<Self, ProtectError> {
-        let receiving = theirs.map(|key| context(suite, key)).transpose()?;
-        Ok(Protector { suite, sending: context(suite, ours)?, receiving })
+        // The engine makes a replay window for each packet that it looks up, also of those it seals:
+        // none for these.
+        let sending =
+            context(suite, ours, srtp_no_replay_protection(), srtcp_no_replay_protection())?;
+        let window = REPLAY_WINDOW as usize;
+        let receiving = theirs.map(|key| {
+            // Said aloud because the engine's default is no replay protection at all.
+            let rtp = srtp_replay_protection(window);
+            context(suite, key, rtp, srtcp_replay_protection(window))
+        });
+        Ok(Protector { suite, sending, receiving: receiving.transpose()? })
     }
 
     /// A whole RTP packet as SRTP.
@@ -84,7 +96,12 @@ impl Protector {
     }
 }
 
-fn context(suite: Suite, key: &MasterKey) -> Result<Context, ProtectError> {
+fn context(
+    suite: Suite,
+    key: &MasterKey,
+    rtp: ContextOption,
+    rtcp: ContextOption,
+) -> Result<Context, ProtectError> {
     let bytes = key.expose();
     if bytes.len() != suite.master_bytes() {
         return Err(ProtectError::KeyLength {
@@ -100,16 +117,7 @@ fn context(suite: Suite, key: &MasterKey) -> Result<Context, ProtectError> {
         Suite::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
         Suite::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
     };
-    // Said aloud because the engine's default is no replay protection at all.
-    let window = REPLAY_WINDOW as usize;
-    Context::new(
-        key,
-        salt,
-        profile,
-        Some(srtp_replay_protection(window)),
-        Some(srtcp_replay_protection(window)),
-    )
-    .map_err(engine)
+    Context::new(key, salt, profile, Some(rtp), Some(rtcp)).map_err(engine)
 }
 
 fn engine(error: webrtc_srtp::Error) -> ProtectError {

@@ -15,6 +15,7 @@ pub mod letter;
 pub mod mapped;
 pub mod process;
 pub mod recvmmsg;
+pub mod sendmmsg;
 pub mod seqpacket;
 pub mod signal;
 pub mod signing;

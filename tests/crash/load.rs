@@ -21,7 +21,7 @@ impl Load {
     /// Calls the server at `port` with these further words.
     pub(crate) fn start(port: u16, words: &[String]) -> Self {
         let mut child = Command::new(binary())
-            .args(["src", "call", "--numbered", "--json", "--to"])
+            .args(["src", "call", "--numbered", "--one-port", "--json", "--to"])
             .arg(format!("sip:srs@127.0.0.1:{port}"))
             .args(words)
             .env_remove("FLOORTAPE_FAULTS")

@@ -10,6 +10,7 @@ use crate::base::time::{ClockMap, Mono};
 use crate::client::protect::Protector;
 use crate::client::reports::{Heard, heard};
 use crate::client::{ProtectError, Sender};
+use crate::host::sendmmsg::Sendmmsg;
 
 /// RFC 3550 §6.2: five seconds, drawn from 0.5 to 1.5 times that so that reports do not fall into
 /// step; the first after half of it.
@@ -41,6 +42,17 @@ impl Sockets {
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, "no free pair of UDP ports"))
     }
+
+    /// Sends media nowhere else from here on: a connected socket needs no route for each packet.
+    fn connect(&self, rtp_to: SocketAddr) -> io::Result<()> {
+        self.rtp.connect(rtp_to)
+    }
+
+    /// Sends a media packet; whether the system took it. The first error may be that of a packet
+    /// before, to a port that was closed for a moment: this one has not been sent then.
+    fn send(&self, packet: &[u8]) -> bool {
+        self.rtp.send(packet).or_else(|_| self.rtp.send(packet)).is_ok()
+    }
 }
 
 /// A stream on its way.
@@ -60,24 +72,27 @@ pub struct Leg {
     pub heard: Option<Heard>,
     /// The SRS's own SSRC, once heard.
     peer: Option<Ssrc>,
-    fresh: Fresh,
+    /// `None` where nobody brings new keys.
+    fresh: Option<Fresh>,
 }
 
 /// The place where a re-INVITE leaves the next keys of a stream that is being sent.
 pub type Fresh = Arc<Mutex<Option<Protector>>>;
 
 impl Leg {
-    /// Ready to send to the ports of the answer from `start` on.
+    /// Ready to send to the ports of the answer from `start` on. Fails where there is no way to
+    /// `rtp_to`.
     pub fn new(
         sender: Sender,
         sockets: Sockets,
         rtp_to: SocketAddr,
         rtcp_to: SocketAddr,
         start: Mono,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        sockets.connect(rtp_to)?;
         let mut prng = Prng::new(u64::from(sender.origin().ssrc.0));
         let report_due = start.plus_ms(REPORT_MS / 4 + prng.below(REPORT_MS / 2));
-        Leg {
+        Ok(Leg {
             sender,
             sockets,
             rtp_to,
@@ -88,18 +103,19 @@ impl Leg {
             reports_heard: 0,
             heard: None,
             peer: None,
-            fresh: Fresh::default(),
-        }
+            fresh: None,
+        })
     }
 
-    /// Where new keys go.
-    pub fn fresh(&self) -> Fresh {
-        Arc::clone(&self.fresh)
+    /// Where new keys go from here on.
+    pub fn fresh(&mut self) -> Fresh {
+        Arc::clone(self.fresh.get_or_insert_default())
     }
 
     /// From the next packet on under the new keys, where there are some (RFC 4568 §7.1.4).
     fn rekey(&mut self) {
-        if let Ok(mut fresh) = self.fresh.try_lock()
+        if let Some(fresh) = &self.fresh
+            && let Ok(mut fresh) = fresh.try_lock()
             && let Some(protector) = fresh.take()
         {
             self.sender.protect(protector);
@@ -108,20 +124,30 @@ impl Leg {
         }
     }
 
-    /// Sends the next packet, and a report where one is due.
-    pub fn turn(&mut self, clock: ClockMap) -> Result<(), ProtectError> {
+    /// Sends the next packet, and a report where one is due. With a batch the packet is added to it
+    /// under the name `place`, and the answer is whether the batch is full.
+    pub fn turn(
+        &mut self,
+        clock: ClockMap,
+        place: usize,
+        batch: Option<&mut Sendmmsg>,
+    ) -> Result<bool, ProtectError> {
         self.rekey();
-        if let Some(packet) = self.sender.packet(clock.mono)?
-            && self.sockets.rtp.send_to(&packet, self.rtp_to).is_err()
-        {
-            self.unsent += 1;
-        }
+        let packet = self.sender.packet(clock.mono)?;
+        let is_full = match (packet, batch) {
+            (Some(packet), Some(batch)) => batch.push(place, packet, self.rtp_to),
+            (Some(packet), None) => {
+                self.unsent += u64::from(!self.sockets.send(&packet));
+                false
+            }
+            (None, _) => false,
+        };
         if clock.mono >= self.report_due {
             self.report_due = clock.mono.plus_ms(REPORT_MS / 2 + self.prng.below(REPORT_MS));
             self.report(clock, false)?;
             self.listen();
         }
-        Ok(())
+        Ok(is_full)
     }
 
     /// The last report, with BYE, and a last look at what the SRS had to say.

@@ -41,6 +41,8 @@ pub struct Plan {
     pub wavs: Vec<Vec<i16>>,
     /// Numbered packets instead of sound.
     pub numbered: bool,
+    /// Media of many streams from one port, instead of each from the port that it announces.
+    pub one_port: bool,
     /// How long a call that gets 503 is made again, ms; 0: it ends the load.
     pub retry_ms: u64,
     /// New keys by re-INVITE for each call so often, ms; 0: never.
@@ -383,8 +385,11 @@ impl Load<'_> {
             for ((plan, line), sockets) in dialog.call.streams.iter().zip(lines).zip(sockets) {
                 let sender = sender(self.plan, legs.len(), line.protector);
                 names.push((dialog.call_id.clone(), plan.label.clone()));
-                let leg = Leg::new(sender, sockets, line.rtp_to, line.rtcp_to, start);
-                dialog.fresh.push(leg.fresh());
+                let mut leg = Leg::new(sender, sockets, line.rtp_to, line.rtcp_to, start)
+                    .map_err(LoadError::Media)?;
+                if self.plan.rekey_ms > 0 {
+                    dialog.fresh.push(leg.fresh());
+                }
                 legs.push(leg);
             }
         }
@@ -395,7 +400,8 @@ impl Load<'_> {
                 dialog.rekey_due = Some(start.plus_ms(self.plan.rekey_ms * place / calls));
             }
         }
-        let pace = Pace::start(legs, start, self.plan.packets);
+        let from = self.plan.one_port.then_some(self.signalling.local.ip());
+        let pace = Pace::start(legs, start, self.plan.packets, from).map_err(LoadError::Media)?;
         while !pace.is_done() {
             self.rekey();
             self.turn()?;

@@ -85,6 +85,7 @@ fn plan(sip: SocketAddr) -> Result<Plan, Failure> {
         retry_ms: 0,
         rekey_ms: 0,
         numbered: false,
+        one_port: false,
         packets: PACKETS,
         drops: BURST,
         drops_in: Some(0),

@@ -65,6 +65,10 @@ struct CallArgs {
     /// (little-endian) from the state SEED xor SSRC xor number
     #[arg(long, conflicts_with = "wav")]
     numbered: bool,
+    /// Send media of many streams from one port, many packets with each system call, instead of each
+    /// stream from the port that it announces: costs the least on the recorder's own machine
+    #[arg(long)]
+    one_port: bool,
     /// Decides SSRCs, first sequence numbers and timestamps, and numbered payloads; never keys
     /// [default: random]
     #[arg(long, value_name = "SEED")]
@@ -157,6 +161,7 @@ fn plan(args: &CallArgs) -> Result<Plan, Failure> {
         streams_per_call: args.streams_per_call as usize,
         wavs,
         numbered: args.numbered,
+        one_port: args.one_port,
         retry_ms: milliseconds(args.retry),
         rekey_ms: milliseconds(args.rekey),
         packets,
