@@ -66,6 +66,9 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("webrtc_srtp::", &["src/client/"]),
     ("ctrlc::", &["src/shell/", "src/host/"]),
     ("tokio::", &["src/shell/"]),
+    ("tokio_rustls::", &["src/shell/"]),
+    ("rustls::", &["src/shell/"]),
+    ("webpki::", &["src/shell/tls/"]),
     ("roxmltree::", &["src/wire/metadata/"]),
     ("quick_xml::", &["src/wire/metadata/"]),
 ];
@@ -356,9 +359,24 @@ fn licences_are_on_the_list() {
         if !(permitted(licence) || name.starts_with("rsip") && licence.is_empty()) {
             faults.push(format!("{name}: {licence:?}"));
         }
-        if ["ring", "openssl", "openssl-sys", "g729-sys"].contains(&name) {
-            faults.push(format!("{name} is banned"));
-        }
     }
     report(&faults);
+}
+
+/// By what is built: the lock file, and the graph of `metadata`, also hold what features that are off
+/// would bring (rustls-webpki names ring in one).
+#[test]
+fn no_banned_library_is_built() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains("rustls") && names.contains("rcgen"), "the search has gone blind");
+    for banned in ["ring", "openssl", "openssl-sys", "g729-sys"] {
+        assert!(!names.contains(banned), "{banned} is banned");
+    }
 }

@@ -2,19 +2,19 @@
 
 use crate::config::cores;
 use crate::config::machine::Machine;
-use crate::config::model::Config;
+use crate::config::model::{Config, Sip};
 
 /// A fault at `path`, not yet placed in a text.
-pub(super) struct Breach {
+pub struct Breach {
     /// The key to mend.
-    pub(super) path: &'static str,
+    pub path: &'static str,
     /// Expected and found, with numbers.
-    pub(super) why: String,
+    pub why: String,
     /// How to mend it; `None`: what the key's own fix says.
-    pub(super) fix: Option<String>,
+    pub fix: Option<String>,
 }
 
-fn breach(path: &'static str, why: String) -> Breach {
+pub(super) fn breach(path: &'static str, why: String) -> Breach {
     Breach { path, why, fix: None }
 }
 
@@ -36,9 +36,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
             found.push(breach(path, format!("expected {least} to {most}, found {value}")));
         }
     }
-    if config.sip.udp.is_empty() && config.sip.tcp.is_empty() {
-        found.push(breach("sip.udp", "no listener: sip.udp and sip.tcp are both empty".into()));
-    }
+    found.extend(signalling(&config.sip));
     if config.media.address.is_unspecified() || config.media.address.is_multicast() {
         let why = format!(
             "answers carry this address, so it must be one that SRCs can send to; found {}",
@@ -85,6 +83,41 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
             ),
             fix: Some(format!("widen the range, or lower media.streams_max to {pairs}")),
         });
+    }
+    found
+}
+
+/// Listeners, and what TLS needs.
+fn signalling(sip: &Sip) -> Vec<Breach> {
+    let mut found = Vec::new();
+    if sip.udp.is_empty() && sip.tcp.is_empty() && sip.tls.is_empty() {
+        let why = "no listener: sip.udp, sip.tcp and sip.tls are all empty";
+        found.push(breach("sip.udp", why.into()));
+    }
+    if !sip.tls.is_empty() && (sip.cert.is_none() || sip.key.is_none()) {
+        found.push(Breach {
+            path: "sip.tls",
+            why: "TLS needs a certificate and its key".into(),
+            fix: Some("name both PEM files in sip.cert and sip.key".into()),
+        });
+    }
+    if sip.cert.is_some() != sip.key.is_some() {
+        let (path, why) = match sip.cert {
+            Some(_) => ("sip.cert", "a certificate without its key"),
+            None => ("sip.key", "a key without its certificate"),
+        };
+        let fix = Some("name both, sip.cert and sip.key".into());
+        found.push(Breach { path, why: why.into(), fix });
+    }
+    for (path, wanted) in [
+        ("sip.require_client_cert", sip.require_client_cert),
+        ("sip.client_crl", sip.client_crl.is_some()),
+    ] {
+        if wanted && sip.client_ca.is_none() {
+            let why = "nothing says which certificates of peers are genuine".into();
+            let fix = Some("name the PEM file of their CA in sip.client_ca".into());
+            found.push(Breach { path, why, fix });
+        }
     }
     found
 }

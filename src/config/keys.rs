@@ -17,6 +17,12 @@ const fn key(path: &'static str, fix: &'static str) -> Key {
 pub(super) const KEYS: &[Key] = &[
     key("sip.udp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
     key("sip.tcp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
+    key("sip.tls", "a list of address:port, such as [\"192.0.2.20:5061\"]; [] for none"),
+    key("sip.cert", "a PEM file with our certificate first, such as \"/etc/floortape/tls.pem\""),
+    key("sip.key", "a PEM file with the key of sip.cert, such as \"/etc/floortape/tls.key\""),
+    key("sip.client_ca", "a PEM file with the CA of the peers' certificates"),
+    key("sip.client_crl", "a PEM file with the revocation lists of that CA"),
+    key("sip.require_client_cert", "true or false"),
     key("sip.max_message_bytes", "a number of bytes from 65535 to 16777216"),
     key("sip.strict", "true or false"),
     key("media.address", "one IP address of this machine that the SRCs can reach"),

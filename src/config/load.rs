@@ -28,13 +28,19 @@ pub fn load(path: Option<&Path>, sets: &[String]) -> Result<Config, Vec<Fault>> 
     read(path, sets, |_| Vec::new())
 }
 
-/// As [`load`], and checks the arithmetic against `machine`.
+/// As [`load`], and checks the arithmetic against `machine`, and the files that the configuration
+/// names by `files`.
 pub fn load_for(
     path: Option<&Path>,
     sets: &[String],
     machine: &Machine,
+    files: impl Fn(&Config) -> Vec<Breach>,
 ) -> Result<Config, Vec<Fault>> {
-    read(path, sets, |config| bounds::machine(config, machine))
+    read(path, sets, |config| {
+        let mut found = bounds::machine(config, machine);
+        found.extend(files(config));
+        found
+    })
 }
 
 /// Reads all texts, then judges them; `further` is asked only about a configuration that is well
@@ -381,6 +387,13 @@ mod tests {
                 journal_dir: Some("j".into()),
                 spare_dir: Some("s".into()),
                 volume: Some("v".into()),
+                ..Default::default()
+            },
+            sip: super::super::model::Sip {
+                cert: Some("c".into()),
+                key: Some("k".into()),
+                client_ca: Some("a".into()),
+                client_crl: Some("r".into()),
                 ..Default::default()
             },
             ..Default::default()

@@ -11,6 +11,6 @@ pub mod machine;
 pub mod model;
 pub mod sizes;
 
-pub use bounds::{reserve_shortfall, room_shortfall};
+pub use bounds::{Breach, reserve_shortfall, room_shortfall};
 pub use fault::Fault;
 pub use load::{DEFAULT, load, load_for};

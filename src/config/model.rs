@@ -31,6 +31,18 @@ pub struct Sip {
     pub udp: Vec<SocketAddr>,
     /// TCP listeners.
     pub tcp: Vec<SocketAddr>,
+    /// TLS listeners.
+    pub tls: Vec<SocketAddr>,
+    /// Our certificate and the chain above it, PEM.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// Certificates that those of peers must descend from, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Revoked certificates of peers, PEM.
+    pub client_crl: Option<PathBuf>,
+    /// Peers without a certificate are refused.
+    pub require_client_cert: bool,
     /// Largest SIP message taken over TCP, bytes.
     pub max_message_bytes: usize,
     /// Strict RFC 7866 for every peer that has no rule of its own.
@@ -43,6 +55,12 @@ impl Default for Sip {
         Sip {
             udp: vec![local],
             tcp: vec![local],
+            tls: Vec::new(),
+            cert: None,
+            key: None,
+            client_ca: None,
+            client_crl: None,
+            require_client_cert: false,
             max_message_bytes: crate::base::limits::SIP_STREAM_MESSAGE_BYTES_MAX,
             strict: false,
         }
@@ -92,6 +110,15 @@ impl Default for Media {
             engine: Engine::Auto,
             srtp: None,
         }
+    }
+}
+
+impl Sip {
+    /// The files that TLS is made from, where they are named.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [&mut self.cert, &mut self.key, &mut self.client_ca, &mut self.client_crl]
+            .into_iter()
+            .flatten()
     }
 }
 

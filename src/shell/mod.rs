@@ -5,6 +5,7 @@ pub mod cmd;
 pub mod exit;
 pub mod log;
 pub mod serve;
+pub mod tls;
 
 use std::process::ExitCode;
 

@@ -66,6 +66,8 @@ pub struct Control {
     tokens: HashMap<u64, u64>,
     next: u64,
     stopping: bool,
+    /// Requests in a dialog that were not from the one who made it (F61).
+    intruders: u64,
     /// Streams that left a running RS and are being closed.
     pub(super) closing: Vec<(RsId, Slot, Generation, StreamId)>,
 }
@@ -109,6 +111,7 @@ impl Control {
             tokens: HashMap::new(),
             next: 0,
             stopping: false,
+            intruders: 0,
             closing: Vec::new(),
         }
     }
@@ -186,6 +189,9 @@ impl Control {
                 sip::Output::Cancelled { txn } => self.cancelled(txn),
                 sip::Output::AckMissing { dialog } => self.ack_missing(dialog),
                 sip::Output::AckUnknown { dialog } => self.ack_unknown(dialog),
+                sip::Output::Intruder { dialog, method, peer, identity } => {
+                    self.intruded(dialog, &method, peer, identity.as_deref());
+                }
                 sip::Output::Response { request, dialog, message } => {
                     self.responded(request, dialog, &message);
                 }
@@ -193,6 +199,31 @@ impl Control {
                 sip::Output::Acked { .. } => {}
             }
         }
+    }
+
+    /// F61: BYE or re-INVITE from somebody else. It has got 403; the recording goes on.
+    fn intruded(
+        &mut self,
+        dialog: DialogId,
+        method: &str,
+        peer: SocketAddr,
+        identity: Option<&str>,
+    ) {
+        self.intruders += 1;
+        // Told at powers of two: whoever does it decides how often.
+        if !self.intruders.is_power_of_two() {
+            return;
+        }
+        let owner = self.sip.snapshot(dialog).and_then(|dialog| dialog.identity);
+        let of = |name: Option<&str>| name.unwrap_or("nobody known").to_owned();
+        let rs = self.dialogs.get(&dialog).map_or("a dialog".to_owned(), ToString::to_string);
+        let text = format!(
+            "security: {method} in {rs} from {peer} ({}) refused, it belongs to {}; {} so far",
+            of(identity),
+            of(owner.as_deref()),
+            self.intruders
+        );
+        self.log(Grave::Warn, text);
     }
 
     fn keeper_says(&mut self, frame: Frame) {

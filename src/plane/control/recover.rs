@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::actor::Control;
 use super::effect::Grave;
 use super::job::Purpose;
+use super::requests::is_sips;
 use super::session::{Phase, Session};
 use crate::base::ids::{RsId, StreamId};
 use crate::base::time::{ClockMap, Wall};
@@ -201,7 +202,8 @@ impl Control {
         if answered.method == "INFO" {
             return reply;
         }
-        let mut reply = self.capable(reply, dialog.local, transport(dialog));
+        let mut reply =
+            self.capable(reply, dialog.local, transport(dialog), is_sips(&dialog.remote_target));
         if answered.sdp {
             reply = reply.with("Content-Type", "application/sdp");
             reply.body = self.answer_sdp(rs, sdp).into_bytes();
@@ -213,7 +215,12 @@ impl Control {
     /// dialog, so that the method need not be known.
     fn restore_answer(&mut self, id: DialogId, dialog: &DialogState, sdp: &str) {
         let mut reply = self
-            .capable(Reply::new(200), dialog.local, transport(dialog))
+            .capable(
+                Reply::new(200),
+                dialog.local,
+                transport(dialog),
+                is_sips(&dialog.remote_target),
+            )
             .with("Content-Type", "application/sdp");
         sdp.as_bytes().clone_into(&mut reply.body);
         for method in ["INVITE", "UPDATE"] {
@@ -230,7 +237,7 @@ fn origin(sdp: &str) -> (u64, u64) {
 }
 
 fn transport(dialog: &DialogState) -> Transport {
-    if dialog.transport == "tcp" { Transport::Tcp } else { Transport::Udp }
+    Transport::from_label(&dialog.transport).unwrap_or(Transport::Udp)
 }
 
 /// The journal's form of a dialog as the endpoint wants it.
@@ -248,6 +255,7 @@ pub(super) fn snapshot(state: &DialogState) -> DialogSnapshot {
         transport: transport(state),
         peer: state.peer,
         local: state.local,
+        identity: state.identity.clone(),
         answered: state.answered.clone().map(|answered| sip::Answered {
             method: answered.method,
             cseq: answered.cseq,
@@ -269,12 +277,10 @@ pub(super) fn state(snapshot: DialogSnapshot, sdp: bool) -> DialogState {
         route_set: snapshot.route_set,
         local_cseq: snapshot.local_cseq,
         remote_cseq: snapshot.remote_cseq,
-        transport: match snapshot.transport {
-            Transport::Tcp => "tcp".to_owned(),
-            Transport::Udp => "udp".to_owned(),
-        },
+        transport: snapshot.transport.label().to_owned(),
         peer: snapshot.peer,
         local: snapshot.local,
+        identity: snapshot.identity,
         answered: snapshot.answered.map(|answered| Answered {
             method: answered.method,
             cseq: answered.cseq,

@@ -71,29 +71,41 @@ impl Control {
 
     /// Contact with the feature tag that makes us an SRS (RFC 7866 §6.2), and what we take.
     pub(super) fn with_capabilities(&self, reply: Reply, request: &IncomingRequest) -> Reply {
-        self.capable(reply, request.local, request.transport)
+        let contact = request.message.contact().map(|contact| contact.uri);
+        let uri = request.message.uri().unwrap_or("");
+        let sips = is_sips(uri) || contact.is_some_and(|uri| is_sips(&uri));
+        self.capable(reply, request.local, request.transport, sips)
     }
 
-    /// The same for a dialog that came by `local` and `transport`.
-    pub(super) fn capable(&self, reply: Reply, local: SocketAddr, transport: Transport) -> Reply {
+    /// The same for a dialog that came by `local` and `transport`. `sips`: for a `sips:` URI, whose
+    /// dialog keeps to that scheme (RFC 3261 §12.1.1).
+    pub(super) fn capable(
+        &self,
+        reply: Reply,
+        local: SocketAddr,
+        transport: Transport,
+        sips: bool,
+    ) -> Reply {
         reply
-            .with("Contact", self.contact(local, transport))
+            .with("Contact", self.contact(local, transport, sips))
             .with("Allow", ALLOW)
             .with("Accept", ACCEPT)
             .with("Supported", "siprec")
     }
 
     /// Our Contact for a dialog.
-    fn contact(&self, local: SocketAddr, transport: Transport) -> String {
+    fn contact(&self, local: SocketAddr, transport: Transport, sips: bool) -> String {
         let mut address = local;
         if address.ip().is_unspecified() {
             address.set_ip(self.config.media.address);
         }
-        let transport = match transport {
-            Transport::Udp => "",
-            Transport::Tcp => ";transport=tcp",
+        let (scheme, transport) = match transport {
+            Transport::Tls if sips => ("sips", ""),
+            Transport::Udp => ("sip", ""),
+            Transport::Tcp => ("sip", ";transport=tcp"),
+            Transport::Tls => ("sip", ";transport=tls"),
         };
-        format!("<sip:floortape@{address}{transport}>;+sip.srs")
+        format!("<{scheme}:floortape@{address}{transport}>;+sip.srs")
     }
 
     /// The parts of a body; a bare body is one part.
@@ -137,4 +149,9 @@ impl Control {
         }
         entries
     }
+}
+
+/// Whether a URI wants TLS on every hop.
+pub(super) fn is_sips(uri: &str) -> bool {
+    uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"))
 }

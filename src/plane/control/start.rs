@@ -133,7 +133,7 @@ impl Control {
             at: self.now.wall,
             dialog: state(dialog, true),
             src: src_facts(request),
-            signalling: signalling(request.transport),
+            signalling: signalling(request),
             quirks,
             salt: seal(&salt, &salt_context(rs)),
             streams: session.streams.clone(),
@@ -332,15 +332,18 @@ pub(super) fn of_refusal(refusal: Refusal) -> Reply {
 
 fn src_facts(request: &IncomingRequest) -> SrcFacts {
     let headers = &request.message.headers;
-    let identity = request.message.from().map(|from| from.uri).unwrap_or_default();
+    let stated = || request.message.from().map(|from| from.uri).unwrap_or_default();
+    let identity = request.identity.clone().unwrap_or_else(stated);
     let agent = headers.get("User-Agent").or_else(|| headers.get("Server")).unwrap_or("");
     SrcFacts { address: Some(request.peer), identity, user_agent: agent.to_owned() }
 }
 
-fn signalling(transport: Transport) -> Signalling {
-    match transport {
-        Transport::Udp => Signalling::Udp,
-        Transport::Tcp => Signalling::Tcp,
+fn signalling(request: &IncomingRequest) -> Signalling {
+    match (request.transport, &request.identity) {
+        (Transport::Udp, _) => Signalling::Udp,
+        (Transport::Tcp, _) => Signalling::Tcp,
+        (Transport::Tls, None) => Signalling::Tls,
+        (Transport::Tls, Some(_)) => Signalling::Mtls,
     }
 }
 

@@ -745,7 +745,7 @@ fn whatever_an_src_writes_a_frame_to_media_stays_small_and_labels_are_echoed_who
     }
     let (local, peer) = (LOCAL.parse().expect("address"), PEER.parse().expect("address"));
     let conn = sip::ConnId(1);
-    bench.input(Input::Sip(sip::Input::Connected { conn, local, peer }));
+    bench.input(Input::Sip(sip::Input::Connected { conn, local, peer, tls: None }));
     let bytes = request("INVITE", "a", 1, "", &text).replace("/UDP", "/TCP").into_bytes();
     bench.input(Input::Sip(sip::Input::Stream { conn, bytes: &bytes }));
     let frame = bench.media.iter().map(|envelope| envelope.emit().len()).max();

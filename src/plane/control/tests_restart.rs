@@ -68,7 +68,7 @@ fn essence(answer: &Message) -> (Option<u16>, Vec<String>, Vec<u8>) {
 fn connect(bench: &mut Bench, conn: u64, port: u16) {
     let local = "127.0.0.1:5060".parse().expect("an address");
     let peer = SocketAddr::from(([192, 0, 2, 10], port));
-    bench.input(Input::Sip(sip::Input::Connected { conn: ConnId(conn), local, peer }));
+    bench.input(Input::Sip(sip::Input::Connected { conn: ConnId(conn), local, peer, tls: None }));
 }
 
 fn stream(bench: &mut Bench, conn: u64, text: &str) {
@@ -213,7 +213,7 @@ fn f59_an_rs_that_its_src_does_not_know_is_found_out_and_ended() {
     after.tick(32_000);
     let peer = SocketAddr::from(([192, 0, 2, 10], 5_060));
     assert_eq!(after.last().method(), Some("OPTIONS"));
-    after.input(Input::Sip(sip::Input::Unreachable { peer }));
+    after.input(Input::Sip(sip::Input::Unreachable { peer, secure: false }));
     after.tick(40_000);
     assert!(!has_said_bye(&after) && after.control.live() == 1);
 }

@@ -65,6 +65,8 @@ pub struct DialogSnapshot {
     pub peer: SocketAddr,
     /// Which of our addresses took it.
     pub local: SocketAddr,
+    /// Who made the dialog, where TLS says so. Requests in it are taken from nobody else (F61).
+    pub identity: Option<String>,
     /// The peer's last request that got a 2xx.
     pub answered: Option<Answered>,
 }
@@ -88,6 +90,7 @@ impl DialogSnapshot {
             transport: txn.hop.transport(),
             peer: txn.hop.peer,
             local: txn.hop.local,
+            identity: txn.identity.clone(),
             answered: Some(Answered::of(&txn.request)),
         }
     }
@@ -106,6 +109,16 @@ impl DialogSnapshot {
         let contact = message.contact().filter(|contact| contact.uri != "*");
         if let ("INVITE" | "UPDATE", Some(contact)) = (&*method, contact) {
             self.remote_target = contact.uri;
+        }
+    }
+
+    /// Whether a request by `hop` from `identity` comes from the one who made the dialog. Without a
+    /// certificate the only thing known is whether it was made over TLS: then its tags, which only
+    /// its two ends know, are no secret to those who hear clear signalling.
+    pub(super) fn is_owned_by(&self, hop: &Hop, identity: Option<&str>) -> bool {
+        match &self.identity {
+            Some(own) => identity == Some(own),
+            None => self.transport != Transport::Tls || hop.transport() == Transport::Tls,
         }
     }
 
@@ -132,8 +145,9 @@ impl DialogSnapshot {
     /// here, so its requests go where the peer's came from. `conn`: the open connection, if any.
     pub(super) fn target(&self, conn: Option<ConnId>) -> Target {
         let (local, peer) = (self.local, self.peer);
-        if let (Transport::Tcp, Some(conn)) = (self.transport, conn) {
-            return Target::Stream { conn, peer, local };
+        let secure = self.transport == Transport::Tls;
+        if let (true, Some(conn)) = (self.transport.is_stream(), conn) {
+            return Target::Stream { conn, peer, local, secure };
         }
         let route = self.route_set.first().and_then(|route| NameAddr::parse(route));
         let hop = route.map_or_else(|| Uri::parse(&self.remote_target), |route| route.parts());
@@ -143,11 +157,13 @@ impl DialogSnapshot {
         });
         match self.transport {
             Transport::Udp => Target::Udp { local, peer: address.unwrap_or(peer) },
-            Transport::Tcp => {
-                // The source port of a connection is no place to call back to.
-                let port = hop.and_then(|uri| uri.port).unwrap_or(5_060);
+            Transport::Tcp | Transport::Tls => {
+                // The source port of a connection is no place to call back to. A `sip:` URI without
+                // port that came over TLS means the port of TLS all the same.
+                let port = hop.and_then(|uri| uri.port).unwrap_or(self.transport.port());
                 let fallback = SocketAddr::new(peer.ip(), port);
-                Target::Dial { local, peer: address.unwrap_or(fallback) }
+                let named = address.map(|address| SocketAddr::new(address.ip(), port));
+                Target::Dial { local, peer: named.unwrap_or(fallback), secure }
             }
         }
     }

@@ -8,7 +8,7 @@ use super::client::ClientTxn;
 use super::dialog::{Dialog, DialogSnapshot};
 use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, Reply, TxnId};
 use super::server::{Due, ServerTxn};
-use super::target::{ConnId, Hop, Target, Transport};
+use super::target::{ConnId, Hop, Target};
 use super::timer::{Owner, Timers};
 use crate::base::limits::{SIP_CONNECTIONS_MAX, SIP_STREAMS_BYTES_MAX};
 use crate::base::prng::Prng;
@@ -23,6 +23,9 @@ pub(super) struct Connection {
     heard: Mono,
     local: SocketAddr,
     peer: SocketAddr,
+    secure: bool,
+    /// Whom TLS says that the peer is.
+    identity: Option<String>,
 }
 
 /// Transactions and dialogs of one SIP endpoint: bytes and time in, bytes and events out.
@@ -85,19 +88,27 @@ impl Endpoint {
         self.expire(now);
         match input {
             Input::Datagram { local, peer, bytes } => {
-                let hop = Hop { local, peer, conn: None };
+                let hop = Hop { local, peer, conn: None, secure: false };
                 match parse_datagram(bytes) {
                     Ok(message) => self.receive(now, hop, message),
                     Err(error) => self.receive_broken(hop, &error),
                 }
             }
-            Input::Connected { conn, local, peer } => self.connected(now, conn, local, peer),
+            Input::Connected { conn, local, peer, tls } => {
+                let connection = Connection {
+                    framer: StreamFramer::new(self.config.message_bytes_max),
+                    heard: now,
+                    local,
+                    peer,
+                    secure: tls.is_some(),
+                    identity: tls.and_then(|tls| tls.identity).map(str::to_owned),
+                };
+                self.connected(conn, connection);
+            }
             Input::Stream { conn, bytes } => self.receive_stream(now, conn, bytes),
             Input::Closed { conn } => self.closed(conn),
-            Input::Unreachable { peer } => {
-                let lost =
-                    |target: Target| matches!(target, Target::Dial { peer: to, .. } if to == peer);
-                self.fail_clients(lost);
+            Input::Unreachable { peer, secure } => {
+                self.fail_clients(|target| is_dialled(target, peer, secure));
             }
             Input::Tick => {}
         }
@@ -194,31 +205,35 @@ impl Endpoint {
         self.closed(conn);
     }
 
-    fn connected(&mut self, now: Mono, conn: ConnId, local: SocketAddr, peer: SocketAddr) {
+    fn connected(&mut self, conn: ConnId, connection: Connection) {
+        let Connection { local, peer, secure, .. } = connection;
         if self.conns.len() >= SIP_CONNECTIONS_MAX {
-            match self.stranger(|connection| std::cmp::Reverse(connection.heard)) {
+            // F55: who has not said by a certificate who it is goes first, of these the oldest.
+            let rank =
+                |other: &Connection| (other.identity.is_none(), std::cmp::Reverse(other.heard));
+            match self.stranger(rank) {
                 Some(oldest) => self.drop_connection(oldest),
                 None => return self.out.push_back(Output::Disconnect { conn }),
             }
         }
-        let framer = StreamFramer::new(self.config.message_bytes_max);
-        self.conns.insert(conn, Connection { framer, heard: now, local, peer });
+        self.conns.insert(conn, connection);
         // What was dialled for goes on over the new connection.
         for client in self.clients.values_mut() {
-            if matches!(client.target, Target::Dial { peer: to, .. } if to == peer) {
-                client.target = Target::Stream { conn, peer, local };
+            if is_dialled(client.target, peer, secure) {
+                client.target = Target::Stream { conn, peer, local, secure };
                 let dialog = client.dialog.and_then(|dialog| self.dialogs.get_mut(&dialog));
                 if let Some(dialog) = dialog.filter(|dialog| dialog.conn.is_none()) {
                     dialog.conn = Some(conn);
                 }
             }
         }
-        self.follow(conn, peer);
+        self.follow(conn, peer, secure);
     }
 
     fn receive_stream(&mut self, now: Mono, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.conns.get_mut(&conn) else { return };
-        let hop = Hop { local: connection.local, peer: connection.peer, conn: Some(conn) };
+        let Connection { local, peer, secure, .. } = *connection;
+        let hop = Hop { local, peer, conn: Some(conn), secure };
         let before = connection.framer.waiting();
         connection.heard = now;
         connection.framer.push(bytes);
@@ -234,7 +249,7 @@ impl Endpoint {
                 Frame::Message(message) => self.receive(now, hop, message),
                 Frame::KeepAlive => {
                     // RFC 5626 §4.4.1: pong.
-                    let target = Target::Stream { conn, peer: hop.peer, local: hop.local };
+                    let target = Target::Stream { conn, peer, local, secure };
                     self.transmit(target, b"\r\n".to_vec());
                 }
                 Frame::Broken(error) => self.receive_broken(hop, &error),
@@ -341,6 +356,11 @@ impl Endpoint {
         hop.reply_to(Some(&server.via), self.is_alive(hop))
     }
 
+    /// Whom TLS says that a message by `hop` is from.
+    pub(super) fn identity(&self, hop: &Hop) -> Option<&str> {
+        self.conns.get(&hop.conn?)?.identity.as_deref()
+    }
+
     pub(super) fn is_alive(&self, hop: &Hop) -> bool {
         hop.conn.is_some_and(|conn| self.conns.contains_key(&conn))
     }
@@ -406,7 +426,12 @@ impl Endpoint {
 
     /// The connection of a dialog over a stream, if it is open.
     pub(super) fn dialog_conn(&self, dialog: &Dialog) -> Option<ConnId> {
-        let stream = dialog.snapshot.transport == Transport::Tcp;
+        let stream = dialog.snapshot.transport.is_stream();
         dialog.conn.filter(|conn| stream && self.conns.contains_key(conn))
     }
+}
+
+/// Whether `target` waits for a connection to that peer.
+fn is_dialled(target: Target, peer: SocketAddr, secure: bool) -> bool {
+    matches!(target, Target::Dial { peer: to, secure: tls, .. } if (to, tls) == (peer, secure))
 }

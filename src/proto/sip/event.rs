@@ -47,6 +47,14 @@ impl Default for EndpointConfig {
     }
 }
 
+/// The other end of a TLS connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsPeer<'a> {
+    /// Whom its certificate names, once its chain has been verified (RFC 5922); `None` where it
+    /// showed none.
+    pub identity: Option<&'a str>,
+}
+
 /// What happened outside.
 #[derive(Clone, Copy)]
 pub enum Input<'a> {
@@ -67,6 +75,8 @@ pub enum Input<'a> {
         local: SocketAddr,
         /// The other end.
         peer: SocketAddr,
+        /// What TLS says of the other end; `None` without TLS.
+        tls: Option<TlsPeer<'a>>,
     },
     /// Bytes came over a connection.
     Stream {
@@ -84,6 +94,8 @@ pub enum Input<'a> {
     Unreachable {
         /// Where to.
         peer: SocketAddr,
+        /// Whether TLS was wanted.
+        secure: bool,
     },
     /// Time passed: [`next_timeout`](super::Endpoint::next_timeout) is reached.
     Tick,
@@ -104,6 +116,8 @@ pub struct IncomingRequest {
     pub local: SocketAddr,
     /// Transport it came by.
     pub transport: Transport,
+    /// Whom TLS says that it is from.
+    pub identity: Option<String>,
 }
 
 /// An answer. The endpoint adds Via, From, To with its tag, Call-ID, CSeq, Record-Route, Server
@@ -188,6 +202,18 @@ pub enum Output {
         /// The dialog.
         dialog: DialogId,
     },
+    /// A request within a dialog that did not come from the one who made it: it has got 403, and
+    /// nothing else has changed (F61).
+    Intruder {
+        /// The dialog.
+        dialog: DialogId,
+        /// Its method.
+        method: String,
+        /// Who sent it.
+        peer: SocketAddr,
+        /// Whom TLS says that it is from.
+        identity: Option<String>,
+    },
     /// A response to a request of ours; 100 is left out.
     Response {
         /// The request.
@@ -222,6 +248,9 @@ impl fmt::Debug for Output {
             Output::Acked { dialog, .. } => write!(f, "Acked {dialog:?}"),
             Output::AckMissing { dialog } => write!(f, "AckMissing {dialog:?}"),
             Output::AckUnknown { dialog } => write!(f, "AckUnknown {dialog:?}"),
+            Output::Intruder { dialog, method, peer, .. } => {
+                write!(f, "Intruder {dialog:?} {method} from {peer}")
+            }
             Output::Response { request, dialog, message } => {
                 write!(f, "Response {request:?} {dialog:?} {message:?}")
             }

@@ -29,7 +29,8 @@ mod uac;
 pub use dialog::{Answered, DialogSnapshot};
 pub use endpoint::Endpoint;
 pub use event::{
-    ClientTxnId, DialogId, EndpointConfig, Failure, IncomingRequest, Input, Output, Reply, TxnId,
+    ClientTxnId, DialogId, EndpointConfig, Failure, IncomingRequest, Input, Output, Reply, TlsPeer,
+    TxnId,
 };
 pub use send::Invite;
 pub use target::{ConnId, Target, Transport};

@@ -67,7 +67,7 @@ impl Endpoint {
             let code = if KNOWN.contains(&&*method) { 405 } else { 501 };
             return self.refuse(hop, &message, code, &self.allow());
         }
-        let dialog = match self.judge(&message, &merge, &cseq) {
+        let dialog = match self.judge(&hop, &message, &merge, &cseq) {
             Verdict::Take(dialog) => dialog,
             Verdict::Refuse(code, headers) => return self.refuse(hop, &message, code, &headers),
         };
@@ -83,7 +83,7 @@ impl Endpoint {
     }
 
     /// Finds the dialog of a request, or the reason to refuse it.
-    fn judge(&mut self, message: &Message, merge: &str, cseq: &CSeq) -> Verdict {
+    fn judge(&mut self, hop: &Hop, message: &Message, merge: &str, cseq: &CSeq) -> Verdict {
         let tags = (message.to(), message.from());
         let Some(local) = tags.0.as_ref().and_then(|to| to.tag()) else {
             // RFC 3261 §8.2.2.2: the same request by another way.
@@ -104,12 +104,28 @@ impl Endpoint {
         let call_id = message.call_id().unwrap_or("");
         let key = (call_id.to_owned(), local.to_owned(), remote.to_owned());
         match self.dialog_keys.get(&key).copied() {
-            Some(id) => self.judge_in_dialog(id, message, cseq),
+            Some(id) => self.judge_in_dialog(id, hop, message, cseq),
             None => Verdict::Refuse(481, Vec::new()),
         }
     }
 
-    fn judge_in_dialog(&mut self, id: DialogId, message: &Message, cseq: &CSeq) -> Verdict {
+    fn judge_in_dialog(
+        &mut self,
+        id: DialogId,
+        hop: &Hop,
+        message: &Message,
+        cseq: &CSeq,
+    ) -> Verdict {
+        if !self.is_owner(id, hop) {
+            // Before its number is taken: the owner's next one must not come too late for it.
+            self.out.push_back(Output::Intruder {
+                dialog: id,
+                method: cseq.method.clone(),
+                peer: hop.peer,
+                identity: self.identity(hop).map(str::to_owned),
+            });
+            return Verdict::Refuse(403, Vec::new());
+        }
         let wait = self.prng.below(11).to_string();
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return Verdict::Refuse(481, Vec::new());
@@ -134,6 +150,12 @@ impl Endpoint {
         Verdict::Take(Some(id))
     }
 
+    /// Whether a message by `hop` comes from the one who made the dialog.
+    fn is_owner(&self, id: DialogId, hop: &Hop) -> bool {
+        let identity = self.identity(hop);
+        self.dialogs.get(&id).is_none_or(|dialog| dialog.snapshot.is_owned_by(hop, identity))
+    }
+
     /// Opens a server transaction and hands the request to control.
     #[expect(clippy::too_many_arguments, reason = "all parts of one arrival, taken apart once")]
     fn admit(
@@ -148,6 +170,7 @@ impl Endpoint {
     ) {
         let txn = TxnId(self.next_id());
         let tag = self.token();
+        let identity = self.identity(&hop).map(str::to_owned);
         let request = Message { body: Vec::new(), ..message.clone() };
         self.server_keys.insert(key.clone(), txn);
         self.merges.insert(merge.clone(), txn);
@@ -159,6 +182,7 @@ impl Endpoint {
                 request,
                 via,
                 hop,
+                identity: identity.clone(),
                 tag,
                 dialog,
                 state: State::Proceeding,
@@ -188,7 +212,7 @@ impl Endpoint {
             }
         }
         let (Hop { local, peer, .. }, transport) = (hop, hop.transport());
-        let request = IncomingRequest { txn, dialog, message, peer, local, transport };
+        let request = IncomingRequest { txn, dialog, message, peer, local, transport, identity };
         self.out.push_back(Output::Request(request));
     }
 
@@ -201,7 +225,12 @@ impl Endpoint {
 
     /// A retransmission: the last response again, over the way it came.
     fn receive_again(&mut self, hop: Hop, txn: TxnId) {
+        let own = self.identity(&hop).map(str::to_owned);
         let Some(server) = self.servers.get_mut(&txn) else { return };
+        // A stranger's copy of it moves nothing, and learns nothing.
+        if (server.hop.secure, &server.identity) != (hop.secure, &own) {
+            return;
+        }
         if server.hop.conn.is_some() || hop.conn.is_some() {
             // After a reconnect the answer follows the request.
             server.hop.conn = hop.conn.or(server.hop.conn);
@@ -218,7 +247,11 @@ impl Endpoint {
         let Some(txn) = self.server_keys.get(&key).copied() else {
             return self.refuse(hop, &message, 481, &[]);
         };
+        let own = self.identity(&hop).map(str::to_owned);
         let Some(invite) = self.servers.get_mut(&txn) else { return };
+        if (invite.hop.secure, &invite.identity) != (hop.secure, &own) {
+            return self.refuse(hop, &message, 481, &[]);
+        }
         // A final answer that has left stands; a CANCEL that comes twice is told once.
         let first = invite.state == State::Proceeding && !invite.cancelled;
         invite.cancelled = true;
@@ -247,6 +280,9 @@ impl Endpoint {
         };
         let key = (message.call_id().unwrap_or("").to_owned(), tag(&to), tag(&from));
         let Some(id) = self.dialog_keys.get(&key).copied() else { return };
+        if !self.is_owner(id, &hop) {
+            return;
+        }
         let Some(dialog) = self.dialogs.get_mut(&id) else { return };
         dialog.conn = hop.conn.or(dialog.conn);
         let Some((_, txn)) = dialog.unacked.filter(|(cseq, _)| *cseq == number) else { return };

@@ -59,7 +59,13 @@ impl Endpoint {
         let Some(via) = request.via() else { return };
         let DialogSnapshot { local, peer, transport, .. } = dialog.snapshot;
         let tag = dialog.snapshot.local_tag.clone();
-        let hop = Hop { local, peer, conn: (transport == Transport::Tcp).then_some(GONE) };
+        let identity = dialog.snapshot.identity.clone();
+        let hop = Hop {
+            local,
+            peer,
+            conn: transport.is_stream().then_some(GONE),
+            secure: transport == Transport::Tls,
+        };
         let txn = TxnId(self.next_id());
         let deadlines = Deadlines {
             again: Some(now.plus_ms(T1_MS)),
@@ -74,6 +80,7 @@ impl Endpoint {
             request,
             via,
             hop,
+            identity,
             tag,
             dialog: Some(id),
             state: State::Accepted,
@@ -103,11 +110,12 @@ impl Endpoint {
     }
 
     /// What was dialled for goes on over the new connection.
-    pub(super) fn follow(&mut self, conn: ConnId, peer: SocketAddr) {
+    pub(super) fn follow(&mut self, conn: ConnId, peer: SocketAddr, secure: bool) {
         for txn in &self.resumed {
             let Some(server) = self.servers.get_mut(txn) else { continue };
             let target = server.hop.reply_to(Some(&server.via), false);
-            if matches!(target, Target::Dial { peer: to, .. } if to == peer) {
+            let dialled = Target::Dial { local: target.local(), peer, secure };
+            if target == dialled {
                 server.hop.conn = Some(conn);
             }
         }

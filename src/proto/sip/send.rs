@@ -105,6 +105,7 @@ impl Endpoint {
         let transport = match target.transport() {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
         };
         // RFC 3581: rport brings the answer back through address translation.
         format!("SIP/2.0/{transport} {};branch=z9hG4bK{};rport", target.local(), self.token())
@@ -174,7 +175,8 @@ impl Endpoint {
         let accepted = code < 300;
         let mut dialog = client.dialog;
         if accepted && client.is_invite() && dialog.is_none() {
-            let snapshot = of_client(&client.outline, &message, &hop);
+            let identity = self.identity(&hop).map(str::to_owned);
+            let snapshot = of_client(&client.outline, &message, &hop, identity);
             dialog = Some(self.open(snapshot, hop.conn));
         }
         if let Some(open) = dialog.and_then(|dialog| self.dialogs.get_mut(&dialog)) {
@@ -257,7 +259,12 @@ fn outline(snapshot: &DialogSnapshot, via: String) -> Outline {
 }
 
 /// The dialog that a 2xx to our INVITE makes (RFC 3261 §12.1.2).
-fn of_client(outline: &Outline, message: &Message, hop: &Hop) -> DialogSnapshot {
+fn of_client(
+    outline: &Outline,
+    message: &Message,
+    hop: &Hop,
+    identity: Option<String>,
+) -> DialogSnapshot {
     let tag = |text: &str| NameAddr::parse(text).and_then(|own| own.tag().map(str::to_owned));
     let to = message.headers.get("To").unwrap_or("");
     let mut route_set: Vec<_> = message.headers.list("Record-Route").map(str::to_owned).collect();
@@ -275,6 +282,7 @@ fn of_client(outline: &Outline, message: &Message, hop: &Hop) -> DialogSnapshot 
         transport: hop.transport(),
         peer: hop.peer,
         local: hop.local,
+        identity,
         answered: None,
     }
 }

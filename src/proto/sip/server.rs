@@ -63,6 +63,8 @@ pub(super) struct ServerTxn {
     pub(super) request: Message,
     pub(super) via: Via,
     pub(super) hop: Hop,
+    /// Whom TLS says that it is from.
+    pub(super) identity: Option<String>,
     /// Our tag in every response.
     pub(super) tag: String,
     pub(super) dialog: Option<DialogId>,

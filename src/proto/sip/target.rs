@@ -14,20 +14,41 @@ pub enum Transport {
     Udp,
     /// A stream without protection.
     Tcp,
+    /// A stream protected by TLS.
+    Tls,
 }
 
 impl Transport {
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp` or `tls`.
     pub const fn label(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        }
+    }
+
+    /// Whether it is a stream.
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Transport::Udp)
+    }
+
+    /// The transport of a stream.
+    pub(super) const fn stream(secure: bool) -> Transport {
+        if secure { Transport::Tls } else { Transport::Tcp }
+    }
+
+    /// The port where a URI or Via names none (RFC 3261 §18.1.1, §26.2.2).
+    pub const fn port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5_060,
+            Transport::Tls => 5_061,
         }
     }
 
     /// The transport of that [`label`](Self::label), in any case.
     pub fn from_label(label: &str) -> Option<Transport> {
-        [Transport::Udp, Transport::Tcp]
+        [Transport::Udp, Transport::Tcp, Transport::Tls]
             .into_iter()
             .find(|transport| transport.label().eq_ignore_ascii_case(label))
     }
@@ -55,6 +76,8 @@ pub enum Target {
         peer: SocketAddr,
         /// Our end.
         local: SocketAddr,
+        /// Whether it is TLS.
+        secure: bool,
     },
     /// A new connection from the address of `local` (any port) to `peer`: open it, report
     /// [`Input::Connected`](super::Input::Connected), send the bytes; further `Dial`s to the same
@@ -65,6 +88,8 @@ pub enum Target {
         local: SocketAddr,
         /// Where to.
         peer: SocketAddr,
+        /// Whether it must be TLS, with a peer that is who the message is for (RFC 5922).
+        secure: bool,
     },
 }
 
@@ -76,7 +101,12 @@ impl Target {
 
     /// The transport.
     pub const fn transport(self) -> Transport {
-        if self.is_reliable() { Transport::Tcp } else { Transport::Udp }
+        match self {
+            Target::Udp { .. } => Transport::Udp,
+            Target::Stream { secure, .. } | Target::Dial { secure, .. } => {
+                Transport::stream(secure)
+            }
+        }
     }
 
     /// Our address.
@@ -104,22 +134,27 @@ pub(super) struct Hop {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) conn: Option<ConnId>,
+    /// Whether the connection is TLS.
+    pub(super) secure: bool,
 }
 
 impl Hop {
     pub(super) const fn transport(&self) -> Transport {
-        if self.conn.is_some() { Transport::Tcp } else { Transport::Udp }
+        match self.conn {
+            Some(_) => Transport::stream(self.secure),
+            None => Transport::Udp,
+        }
     }
 
     /// Where the response goes (RFC 3261 §18.2.2): the connection of the request while it is
     /// `alive`, else a new one to the sent-by port; over UDP as [`Via::response_to`] says.
     pub(super) fn reply_to(&self, via: Option<&Via>, alive: bool) -> Target {
-        let Hop { local, peer, conn } = *self;
+        let Hop { local, peer, conn, secure } = *self;
         match conn {
-            Some(conn) if alive => Target::Stream { conn, peer, local },
+            Some(conn) if alive => Target::Stream { conn, peer, local, secure },
             Some(_) => {
-                let port = via.and_then(|via| via.port).unwrap_or(5_060);
-                Target::Dial { local, peer: SocketAddr::new(peer.ip(), port) }
+                let port = via.and_then(|via| via.port).unwrap_or(self.transport().port());
+                Target::Dial { local, peer: SocketAddr::new(peer.ip(), port), secure }
             }
             None => Target::Udp { local, peer: via.map_or(peer, |via| via.response_to(peer)) },
         }

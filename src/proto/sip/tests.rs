@@ -43,7 +43,10 @@ impl Bench {
 
     pub(super) fn connect(&mut self, conn: u64) {
         let (local, peer) = (address("192.0.2.20:5060"), address("192.0.2.10:49152"));
-        self.endpoint.handle(at(self.now_ms), Input::Connected { conn: ConnId(conn), local, peer });
+        self.endpoint.handle(
+            at(self.now_ms),
+            Input::Connected { conn: ConnId(conn), local, peer, tls: None },
+        );
     }
 
     pub(super) fn respond(&mut self, txn: TxnId, reply: Reply) -> (Option<DialogId>, Vec<Output>) {

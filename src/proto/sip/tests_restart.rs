@@ -71,13 +71,13 @@ fn a_restored_stream_dialog_answers_in_place_and_dials_for_itself() {
     let outputs = bench.drain();
     assert!(matches!(outputs[..],
         [Output::Transmit { target: Target::Dial { peer: to, .. }, .. }] if to == peer));
-    bench.endpoint.handle(at(0), Input::Connected { conn: ConnId(4), local, peer });
+    bench.endpoint.handle(at(0), Input::Connected { conn: ConnId(4), local, peer, tls: None });
     bench.endpoint.handle(at(0), Input::Closed { conn: ConnId(4) });
     assert!(matches!(bench.drain()[..],
         [Output::RequestFailed { request, why: Failure::Transport, .. }] if request == update));
     bench.endpoint.request(at(0), dialog, "UPDATE", &[], &[]).expect("open");
     bench.drain();
-    bench.endpoint.handle(at(0), Input::Unreachable { peer });
+    bench.endpoint.handle(at(0), Input::Unreachable { peer, secure: false });
     assert!(matches!(bench.drain()[..], [Output::RequestFailed { why: Failure::Transport, .. }]));
 
     // The peer's next request brings a connection, which both sides use from then on.

@@ -200,10 +200,10 @@ fn requests_of_the_peer_are_answered() {
 fn a_call_over_a_stream_dials_and_is_not_repeated() {
     let mut caller = Caller::new();
     let (local, peer) = (address("192.0.2.10:40000"), address("192.0.2.20:5060"));
-    let (call, invite) = caller.call(Target::Dial { local, peer });
+    let (call, invite) = caller.call(Target::Dial { local, peer, secure: false });
     assert_eq!(invite.via().expect("Via").transport, "TCP");
     let conn = ConnId(1);
-    caller.uac.handle(at(0), Input::Connected { conn, local, peer });
+    caller.uac.handle(at(0), Input::Connected { conn, local, peer, tls: None });
     caller.conn = Some(conn);
     caller.now_ms = 20_000;
     caller.uac.handle(at(20_000), Input::Tick);
@@ -231,8 +231,8 @@ fn a_call_without_an_answer_fails() {
     assert!(matches!(caller.drain()[..],
         [UacOutput::Failed { call: found, why: Failure::Timeout }] if found == call));
     let (local, peer) = (address("192.0.2.10:40000"), address("192.0.2.20:5060"));
-    caller.call(Target::Dial { local, peer });
-    caller.uac.handle(at(32_000), Input::Unreachable { peer });
+    caller.call(Target::Dial { local, peer, secure: false });
+    caller.uac.handle(at(32_000), Input::Unreachable { peer, secure: false });
     assert!(matches!(caller.drain()[..], [UacOutput::Failed { why: Failure::Transport, .. }]));
 }
 

@@ -237,7 +237,10 @@ impl Uac {
                 }
                 Output::RequestFailed { request, dialog, why } => self.failed(request, dialog, why),
                 // Offers of the peer in a 2xx of ours are acknowledged without a body.
-                Output::Acked { .. } | Output::Cancelled { .. } | Output::AckUnknown { .. } => None,
+                Output::Acked { .. }
+                | Output::Cancelled { .. }
+                | Output::AckUnknown { .. }
+                | Output::Intruder { .. } => None,
                 Output::AckMissing { dialog } => {
                     if let Some(call) = self.of_dialog(dialog) {
                         self.hang_up(now, call, &[], &[]);

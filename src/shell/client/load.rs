@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::leg::{Fresh, Leg, Sockets};
 use super::pace::{Lateness, Pace};
-use super::signalling::{Signalling, Target, TargetError};
+use super::signalling::{ConnectError, Signalling, Target, TargetError, TlsFiles};
 use crate::base::ports::{Clock, Entropy};
 use crate::base::suite::Suite;
 use crate::base::time::{Mono, Wall};
@@ -29,6 +29,8 @@ const LEAD_MS: u64 = 20;
 pub struct Plan {
     /// Whom to call.
     pub target: Target,
+    /// How that is verified over TLS.
+    pub tls: TlsFiles,
     /// Suite of every line; `None`: plain RTP.
     pub suite: Option<Suite>,
     /// Codec.
@@ -119,6 +121,14 @@ pub enum LoadError {
         /// What happened.
         why: String,
     },
+    /// Not who it should be, or it does not take us; or a file of ours is at fault.
+    #[error("{uri} is not called: {error}")]
+    NotTrusted {
+        /// The URI.
+        uri: String,
+        /// What is wrong.
+        error: ConnectError,
+    },
     /// A final answer that is no 2xx.
     #[error("refused: {code} {reason}{}", retry(*.retry_after))]
     Refused {
@@ -203,7 +213,8 @@ pub fn run(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Outcome, LoadError> {
     facts::raise_descriptors();
-    let signalling = Signalling::connect(&plan.target).map_err(|error| gone(plan, &error))?;
+    let signalling =
+        Signalling::connect(&plan.target, &plan.tls).map_err(|error| failed(plan, error))?;
     let mut load = Load {
         plan,
         stop,
@@ -235,6 +246,18 @@ pub fn run(
     progress("ending");
     load.tear_down()?;
     Ok(load.outcome(legs, lateness))
+}
+
+fn failed(plan: &Plan, error: ConnectError) -> LoadError {
+    match error {
+        ConnectError::Io(error) => gone(plan, &error),
+        error => LoadError::NotTrusted { uri: plan.target.uri.clone(), error },
+    }
+}
+
+/// The connection fell. In TLS 1.3 a server that does not take our certificate says so only then.
+fn lost(plan: &Plan, error: std::io::Error) -> LoadError {
+    failed(plan, ConnectError::of(error, &plan.target.host))
 }
 
 fn gone(plan: &Plan, error: &dyn std::fmt::Display) -> LoadError {
@@ -304,7 +327,7 @@ impl Load<'_> {
         let invite = Invite {
             target: self.signalling.hop(),
             uri: self.plan.target.uri.clone(),
-            from: format!("<sip:src@{local}>"),
+            from: format!("<{}:src@{local}>", self.scheme()),
             to: format!("<{}>", self.plan.target.uri),
             headers,
             body,
@@ -316,18 +339,28 @@ impl Load<'_> {
         self.by_call.insert(call, place);
     }
 
+    /// A `sips:` URI is called by one (RFC 3261 §8.1.1.8).
+    fn scheme(&self) -> &'static str {
+        let sips = self.plan.target.uri.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("sips:"));
+        if sips { "sips" } else { "sip" }
+    }
+
     /// Headers and body of an INVITE or re-INVITE.
     fn offer(&self, place: usize) -> (Vec<(String, String)>, Vec<u8>) {
         let dialog = &self.dialogs[place];
         let local = self.signalling.local;
         let at = in_milliseconds(self.clock.map().wall);
         let (content_type, body) = invite_body(&dialog.call, local.ip(), &at);
-        let transport = self.plan.target.transport.label();
+        let transport = match (self.scheme(), self.plan.target.transport.label()) {
+            ("sips", _) => String::new(),
+            (_, label) => format!(";transport={label}"),
+        };
+        let scheme = self.scheme();
         // RFC 7866 §6.1.1: +sip.src in Contact, siprec in Require. No `timer` in Supported: a call
         // of ours is short, and the SRS need not refresh it.
         let half = dialog.call.group.hex();
         let headers = [
-            ("Contact", format!("<sip:src@{local};transport={transport}>;+sip.src")),
+            ("Contact", format!("<{scheme}:src@{local}{transport}>;+sip.src")),
             ("Require", "siprec".to_owned()),
             (
                 "Accept",
@@ -442,7 +475,7 @@ impl Load<'_> {
     /// Takes what has come, lets time pass, does what the SIP machine asks for.
     fn turn(&mut self) -> Result<(), LoadError> {
         self.drain()?;
-        let received = self.signalling.receive().map_err(|error| gone(self.plan, &error))?;
+        let received = self.signalling.receive().map_err(|error| lost(self.plan, error))?;
         let now = self.clock.map();
         if let Some(received) = received {
             for message in &received.messages {
@@ -467,7 +500,7 @@ impl Load<'_> {
         match output {
             UacOutput::Transmit { bytes, .. } => {
                 self.note(self.clock.map().wall, true, start_line(&bytes));
-                self.signalling.send(&bytes).map_err(|error| gone(self.plan, &error))
+                self.signalling.send(&bytes).map_err(|error| lost(self.plan, error))
             }
             UacOutput::Answered { call, message } => {
                 let Some(&place) = self.by_call.get(&call) else { return Ok(()) };

@@ -1,11 +1,15 @@
-//! The SIP socket of the SRC: all its dialogs share one UDP socket or one TCP connection.
+//! The SIP socket of the SRC: all its dialogs share one UDP socket or one TCP or TLS connection.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::base::limits::{SIP_MESSAGE_BYTES_MAX, SIP_STREAM_MESSAGE_BYTES_MAX};
-use crate::proto::sip::{ConnId, Input, Target as Hop, Transport};
+use crate::proto::sip::{ConnId, Input, Target as Hop, TlsPeer, Transport};
+use crate::shell::tls::{self, ClientSettings, TlsError, server_name};
 use crate::wire::sip::{Frame, Message, StreamFramer, Uri, parse_datagram};
 
 /// How long a TCP connection may take to come up.
@@ -21,6 +25,48 @@ pub struct Target {
     pub address: SocketAddr,
     /// Transport.
     pub transport: Transport,
+    /// The SIP domain: its host.
+    pub host: String,
+}
+
+/// How a TLS server is verified, and who we say that we are.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// CA of the server's certificate, PEM.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key, PEM.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// The SIP domain that the certificate must name, where it is not the host that is called.
+    pub domain: Option<String>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody is there.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A file of ours cannot be used.
+    #[error(transparent)]
+    Files(#[from] TlsError),
+    /// The server is not who it should be, or does not take us.
+    #[error("TLS with {domain}: {why}")]
+    Tls {
+        /// The SIP domain called.
+        domain: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl ConnectError {
+    /// What an error of an open connection to `domain` means: what TLS says is no accident.
+    pub fn of(error: io::Error, domain: &str) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(why) => ConnectError::Tls { domain: domain.to_owned(), why: why.to_string() },
+            None => ConnectError::Io(error),
+        }
+    }
 }
 
 /// Why `--to` cannot be called.
@@ -30,7 +76,7 @@ pub enum TargetError {
     #[error("expected a URI such as sip:srs@192.0.2.20:5060;transport=tcp, found {0}")]
     Uri(String),
     /// Another transport.
-    #[error("expected transport udp or tcp, found {0}")]
+    #[error("expected transport udp, tcp or tls, found {0}")]
     Transport(String),
     /// The name has no address.
     #[error("{host} has no address: {error}")]
@@ -46,23 +92,27 @@ impl Target {
     /// Reads the URI and looks its host up.
     pub fn parse(text: &str) -> Result<Self, TargetError> {
         let uri = Uri::parse(text)
-            .filter(|uri| uri.scheme == "sip" && !uri.host.is_empty())
+            .filter(|uri| ["sip", "sips"].contains(&&*uri.scheme) && !uri.host.is_empty())
             .ok_or_else(|| TargetError::Uri(text.to_owned()))?;
+        let secure = uri.scheme == "sips";
         let transport = match uri.params.get("transport").map(str::to_ascii_lowercase).as_deref() {
+            // RFC 3261 §26.2.2: TLS over TCP is what `transport=tcp` means there.
+            None | Some("tcp" | "tls") if secure => Transport::Tls,
             None => Transport::Udp,
+            Some(name) if secure => return Err(TargetError::Transport(name.to_owned())),
             Some(name) => Transport::from_label(name)
                 .ok_or_else(|| TargetError::Transport(name.to_owned()))?,
         };
-        let address = match uri.socket_addr() {
-            Some(address) => address,
+        let port = uri.port.unwrap_or(transport.port());
+        let address = match uri.ip() {
+            Some(ip) => SocketAddr::new(ip, port),
             None => {
                 let unknown = |error| TargetError::Unknown { host: uri.host.clone(), error };
-                let port = uri.port.unwrap_or(5_060);
                 let mut found = (&*uri.host, port).to_socket_addrs().map_err(unknown)?;
                 found.next().ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?
             }
         };
-        Ok(Target { uri: text.to_owned(), address, transport })
+        Ok(Target { uri: text.to_owned(), address, transport, host: uri.host })
     }
 }
 
@@ -81,6 +131,7 @@ pub struct Received {
 enum Socket {
     Udp(UdpSocket),
     Tcp(TcpStream, Box<StreamFramer>),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>, Box<StreamFramer>),
 }
 
 /// The connected socket.
@@ -94,8 +145,9 @@ pub struct Signalling {
 }
 
 impl Signalling {
-    /// Connects. UDP is connected too, so that "port unreachable" comes back as an error.
-    pub fn connect(target: &Target) -> io::Result<Self> {
+    /// Connects. UDP is connected too, so that "port unreachable" comes back as an error. Over TLS
+    /// the server has been verified when this returns; nothing has been said to it before (REQ-026).
+    pub fn connect(target: &Target, files: &TlsFiles) -> Result<Self, ConnectError> {
         let peer = target.address;
         let any: SocketAddr = if peer.is_ipv4() {
             ([0, 0, 0, 0], 0).into()
@@ -113,8 +165,12 @@ impl Signalling {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(WAIT))?;
             let local = stream.local_addr()?;
-            let framer = StreamFramer::new(SIP_STREAM_MESSAGE_BYTES_MAX);
-            (Socket::Tcp(stream, Box::new(framer)), local)
+            let framer = Box::new(StreamFramer::new(SIP_STREAM_MESSAGE_BYTES_MAX));
+            let socket = match target.transport {
+                Transport::Tls => Socket::Tls(Box::new(shake(stream, target, files)?), framer),
+                _ => Socket::Tcp(stream, framer),
+            };
+            (socket, local)
         };
         Ok(Signalling { socket, local, peer, heard: false })
     }
@@ -124,25 +180,30 @@ impl Signalling {
         let (local, peer) = (self.local, self.peer);
         match self.socket {
             Socket::Udp(_) => Hop::Udp { local, peer },
-            Socket::Tcp(..) => Hop::Stream { conn: CONNECTION, peer, local },
+            Socket::Tcp(..) | Socket::Tls(..) => {
+                let secure = matches!(self.socket, Socket::Tls(..));
+                Hop::Stream { conn: CONNECTION, peer, local, secure }
+            }
         }
     }
 
     /// What the SIP machine must hear before its first request; `None` for UDP.
     pub fn connected(&self) -> Option<Input<'static>> {
         let (local, peer) = (self.local, self.peer);
-        matches!(self.socket, Socket::Tcp(..)).then_some(Input::Connected {
-            conn: CONNECTION,
-            local,
-            peer,
-        })
+        let tls = match self.socket {
+            Socket::Udp(_) => return None,
+            Socket::Tcp(..) => None,
+            // One connection is all there is: whose it is has been verified.
+            Socket::Tls(..) => Some(TlsPeer::default()),
+        };
+        Some(Input::Connected { conn: CONNECTION, local, peer, tls })
     }
 
     /// Received bytes as the SIP machine takes them.
     pub fn input<'a>(&self, bytes: &'a [u8]) -> Input<'a> {
         match self.socket {
             Socket::Udp(_) => Input::Datagram { local: self.local, peer: self.peer, bytes },
-            Socket::Tcp(..) => Input::Stream { conn: CONNECTION, bytes },
+            Socket::Tcp(..) | Socket::Tls(..) => Input::Stream { conn: CONNECTION, bytes },
         }
     }
 
@@ -154,6 +215,14 @@ impl Signalling {
                 sent => sent.map(|_| ()),
             },
             Socket::Tcp(stream, _) => stream.write_all(bytes),
+            Socket::Tls(stream, _) => {
+                let sent = stream.write_all(bytes).and_then(|()| stream.flush());
+                // What the server said before it closed tells more than that it did.
+                sent.map_err(|error| match stream.read(&mut [0]) {
+                    Err(said) if said.get_ref().is_some() => said,
+                    _ => error,
+                })
+            }
         }
     }
 
@@ -167,14 +236,15 @@ impl Signalling {
                 received => received?,
             },
             Socket::Tcp(stream, _) => quiet(stream.read(&mut bytes))?,
+            Socket::Tls(stream, _) => quiet(stream.read(&mut bytes))?,
         };
         let Some(length) = length else { return Ok(None) };
         self.heard = true;
         bytes.truncate(length);
         let messages = match &mut self.socket {
             Socket::Udp(_) => parse_datagram(&bytes).ok().into_iter().collect(),
-            Socket::Tcp(..) if length == 0 => return Err(io::ErrorKind::ConnectionAborted.into()),
-            Socket::Tcp(_, framer) => {
+            _ if length == 0 => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Socket::Tcp(_, framer) | Socket::Tls(_, framer) => {
                 framer.push(&bytes);
                 let whole = |frame| match frame {
                     Frame::Message(message) => Some(message),
@@ -185,6 +255,30 @@ impl Signalling {
         };
         Ok(Some(Received { bytes, messages }))
     }
+}
+
+/// The handshake, whole: chain and SIP domain of the server are verified in it.
+fn shake(
+    mut stream: TcpStream,
+    target: &Target,
+    files: &TlsFiles,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, ConnectError> {
+    let own = files.own.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+    let config = tls::caller(ClientSettings { ca: files.ca.as_deref(), own })?;
+    let domain = files.domain.as_deref().unwrap_or(&target.host);
+    let wrong = |why: String| ConnectError::Tls { domain: domain.to_owned(), why };
+    let name = server_name(domain).ok_or_else(|| wrong("no name of a domain".to_owned()))?;
+    let mut tls = ClientConnection::new(config, name).map_err(|error| wrong(error.to_string()))?;
+    let deadline = Instant::now() + CONNECT;
+    while tls.is_handshaking() {
+        match quiet(tls.complete_io(&mut stream).map(|(read, _)| read)) {
+            Ok(Some(_)) => {}
+            Ok(None) if Instant::now() < deadline => {}
+            Ok(None) => return Err(wrong("no handshake within 5 s".to_owned())),
+            Err(error) => return Err(wrong(error.to_string())),
+        }
+    }
+    Ok(StreamOwned::new(tls, stream))
 }
 
 /// "Port unreachable" from a server that has answered before: it is being started again, and what
@@ -212,7 +306,13 @@ mod tests {
         let target = Target::parse("sip:srs@127.0.0.1;transport=TCP").expect("valid");
         assert_eq!((target.transport, target.address.port()), (Transport::Tcp, 5_060));
         assert!(matches!(Target::parse("tel:110"), Err(TargetError::Uri(_))));
-        let tls = Target::parse("sip:srs@127.0.0.1;transport=tls");
-        assert!(matches!(tls, Err(TargetError::Transport(_))));
+        for secure in ["sip:srs@127.0.0.1;transport=tls", "sips:srs@127.0.0.1"] {
+            let target = Target::parse(secure).expect("valid");
+            assert_eq!((target.transport, target.address.port()), (Transport::Tls, 5_061));
+        }
+        let sctp = Target::parse("sip:srs@127.0.0.1;transport=sctp");
+        assert!(matches!(sctp, Err(TargetError::Transport(_))));
+        let udp = Target::parse("sips:srs@127.0.0.1;transport=udp");
+        assert!(matches!(udp, Err(TargetError::Transport(_))));
     }
 }

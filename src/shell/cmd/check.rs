@@ -9,6 +9,7 @@ use crate::config::model::{Config, Engine};
 use crate::config::{self, Fault};
 use crate::host::{facts, spare, uring_permit, volume};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::tls;
 
 /// Check a configuration: syntax, types, arithmetic, then what this machine permits.
 #[derive(clap::Args)]
@@ -31,7 +32,8 @@ pub struct ConfigArgs {
 impl ConfigArgs {
     /// The configuration, checked against this machine; prints every fault to stderr.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
-        config::load_for(self.file.as_deref(), &self.sets, &facts::machine()).map_err(told)
+        let machine = facts::machine();
+        config::load_for(self.file.as_deref(), &self.sets, &machine, tls::faults).map_err(told)
     }
 }
 
@@ -57,9 +59,10 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         });
     let faulty = shortfall.is_some();
     writeln!(out, "disk           {}", shortfall.unwrap_or_else(|| "ok".to_owned()))?;
+    let expired = certificate(&mut out, &config)?;
     let foreign = addresses(&mut out, &config)?;
     let forbidden = environment(&mut out, &config)?;
-    Ok(if unfit || faulty || foreign || forbidden { Exit::Config } else { Exit::Yes })
+    Ok(if unfit || faulty || expired || foreign || forbidden { Exit::Config } else { Exit::Yes })
 }
 
 /// Whether `store.dir` is the store that is meant (F18). Returns whether it is not.
@@ -88,6 +91,13 @@ fn summary(config: &Config) -> String {
     )
 }
 
+/// How long our certificate lasts (F62). Returns whether it has expired.
+fn certificate(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
+    let Some(term) = tls::term(&config.sip) else { return Ok(false) };
+    writeln!(out, "certificate    {term}")?;
+    Ok(term.is_over())
+}
+
 /// Whether every address to listen on is this machine's. Returns whether one is not.
 fn addresses(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     let listed = |key, list: &[SocketAddr]| {
@@ -95,6 +105,7 @@ fn addresses(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     };
     let mut named = listed("sip.udp", &config.sip.udp);
     named.extend(listed("sip.tcp", &config.sip.tcp));
+    named.extend(listed("sip.tls", &config.sip.tls));
     named.push(("media.address", config.media.address));
     let mut foreign = Vec::new();
     for (key, ip) in named {

@@ -16,7 +16,7 @@ use crate::base::suite::Suite;
 use crate::client::Drops;
 use crate::client::g711::Law;
 use crate::shell::client::load::{self, Outcome, Plan};
-use crate::shell::client::signalling::Target;
+use crate::shell::client::signalling::{Target, TlsFiles};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::model::{Recording, State};
 
@@ -77,6 +77,7 @@ fn plan(sip: SocketAddr) -> Result<Plan, Failure> {
     let target = Target::parse(&format!("sip:demo@{sip};transport=tcp"))?;
     Ok(Plan {
         target,
+        tls: TlsFiles::default(),
         suite: Some(Suite::AesCm128HmacSha1_80),
         law: Law::Mu,
         streams: 2,

@@ -133,6 +133,7 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
                 transport: "udp".to_owned(),
                 peer: ([192, 0, 2, 1], 5_060).into(),
                 local: address,
+                identity: None,
                 answered: None,
             },
             src: SrcFacts {

@@ -7,6 +7,7 @@ use crate::shell::exit::{Exit, Failure};
 use crate::shell::log;
 use crate::shell::serve::keeper;
 use crate::shell::serve::upgrade::{self, Handed};
+use crate::shell::tls;
 
 /// Record: run the server in the foreground until SIGTERM (drains; a second one ends at once).
 #[derive(clap::Args)]
@@ -22,7 +23,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let ConfigArgs { file, sets } = args.config;
     // Both are read before anything of ours takes memory or descriptors.
     let machine = facts::machine();
-    let load = || config::load_for(file.as_deref(), &sets, &machine);
+    let load = || config::load_for(file.as_deref(), &sets, &machine, tls::faults);
     let loaded = match load().map_err(told) {
         Ok(loaded) => loaded,
         Err(failure) => {

@@ -13,7 +13,7 @@ use crate::client::g711::Law;
 use crate::client::media::{PAYLOAD_BYTES, numbered};
 use crate::client::{Drops, wav};
 use crate::shell::client::load::{self, LoadError, Outcome, Plan, Sent};
-use crate::shell::client::signalling::Target;
+use crate::shell::client::signalling::{ConnectError, Target, TlsFiles};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::evidence::Digest;
 use crate::store::export::manifest::hex;
@@ -79,6 +79,19 @@ struct CallArgs {
     /// Offer new keys in each call by re-INVITE every so many seconds
     #[arg(long, value_name = "S", value_parser = seconds)]
     rekey: Option<f64>,
+    /// CA of the server's certificate (PEM), for a `sips:` URI or `transport=tls`; without one no
+    /// server is trusted
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Our own certificate (PEM), for servers that ask for one
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// SIP domain that the server's certificate must name [default: the host of --to]
+    #[arg(long, value_name = "DOMAIN")]
+    tls_domain: Option<String>,
     /// Print what was sent as JSON on the last line
     #[arg(long)]
     json: bool,
@@ -155,6 +168,11 @@ fn plan(args: &CallArgs) -> Result<Plan, Failure> {
     };
     Ok(Plan {
         target,
+        tls: TlsFiles {
+            ca: args.tls_ca.clone(),
+            own: args.tls_cert.clone().zip(args.tls_key.clone()),
+            domain: args.tls_domain.clone(),
+        },
         suite: (args.srtp == Srtp::Sdes).then_some(args.suite),
         law: if args.codec == Codec::Pcmu { Law::Mu } else { Law::A },
         streams: args.streams as usize,
@@ -183,6 +201,8 @@ pub(crate) fn failure(error: LoadError) -> Failure {
     let exit = match &error {
         LoadError::Target(crate::shell::client::signalling::TargetError::Unknown { .. })
         | LoadError::Unreachable { .. } => Exit::Unreachable,
+        LoadError::NotTrusted { error: ConnectError::Files(_), .. } => Exit::Io,
+        LoadError::NotTrusted { .. } => Exit::Refused,
         LoadError::Target(_) => Exit::Usage,
         LoadError::Refused { code: 503 | 500 | 408 | 480 | 486, .. } => Exit::TryAgain,
         LoadError::Refused { .. } | LoadError::Answer(_) => Exit::Refused,

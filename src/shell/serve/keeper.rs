@@ -238,9 +238,10 @@ impl Keeper {
             if texts.is_empty() { "none".to_owned() } else { texts.join(" ") }
         };
         eprintln!(
-            "ready: SIP on udp {} tcp {}; {} port pairs; store {}",
+            "ready: SIP on udp {} tcp {} tls {}; {} port pairs; store {}",
             list(&self.config.sip.udp),
             list(&self.config.sip.tcp),
+            list(&self.config.sip.tls),
             self.holdings.slot_count(),
             self.config.store.dir.display()
         );
@@ -529,6 +530,9 @@ fn spawn(name: &str) -> Result<(Child, Link), Failure> {
 fn make_absolute(config: &mut Config) -> io::Result<()> {
     let store = &mut config.store;
     store.dir = std::path::absolute(&store.dir)?;
+    for file in config.sip.files_mut() {
+        *file = std::path::absolute(&file)?;
+    }
     for folder in [&mut store.journal_dir, &mut store.spare_dir].into_iter().flatten() {
         *folder = std::path::absolute(&folder)?;
     }
@@ -542,6 +546,7 @@ fn fixed_keys_changed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("store.spare_dir", old.store.spare_dir != new.store.spare_dir),
         ("sip.udp", old.sip.udp != new.sip.udp),
         ("sip.tcp", old.sip.tcp != new.sip.tcp),
+        ("sip.tls", old.sip.tls != new.sip.tls),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

@@ -223,6 +223,7 @@ mod tests {
             transport: "udp".to_owned(),
             peer: address,
             local: address,
+            identity: None,
             answered: None,
         }
     }

@@ -50,12 +50,15 @@ pub struct DialogState {
     pub local_cseq: u32,
     /// Last CSeq received.
     pub remote_cseq: u32,
-    /// Transport of the last request: `udp` or `tcp`.
+    /// Transport of the last request: `udp`, `tcp` or `tls`.
     pub transport: String,
     /// Where the last request came from.
     pub peer: SocketAddr,
     /// Which of our listening addresses took it.
     pub local: SocketAddr,
+    /// Who made the dialog, as authenticated; requests in it are taken from nobody else (F61).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// The request that the entry stands for, when its answer is a 2xx.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Answered>,

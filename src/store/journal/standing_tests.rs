@@ -53,6 +53,7 @@ fn dialog(cseq: u32, answered: bool) -> DialogState {
         transport: "udp".to_owned(),
         peer: address,
         local: address,
+        identity: None,
         answered: answered.then(|| Answered {
             method: "INVITE".to_owned(),
             cseq,

@@ -2,6 +2,7 @@
 //! keeper and media, the journal's thread and the catalogue's thread; the actor decides.
 
 mod catalogue;
+mod doorway;
 mod journal;
 mod net;
 mod role;

@@ -1,18 +1,19 @@
-//! The signalling sockets: bytes in, bytes out, nothing understood here.
+//! The signalling sockets: bytes in, bytes out, nothing understood here. TLS ends here.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::doorway::{Doorway, Shaken, Wire};
 use crate::base::limits::SIP_MESSAGE_BYTES_MAX;
+use crate::config::model::Sip;
 
 /// Something came in from the network.
 pub(super) enum Arrival {
@@ -34,9 +35,11 @@ pub(super) enum Arrival {
         /// Their end.
         peer: SocketAddr,
         /// Where to write.
-        writer: OwnedWriteHalf,
+        writer: Writer,
         /// Reading ends when this is dropped.
         reading: oneshot::Sender<()>,
+        /// For TLS, whom the peer's certificate names, if it showed one.
+        tls: Option<Option<String>>,
     },
     /// Bytes of a connection.
     Stream {
@@ -54,8 +57,13 @@ pub(super) enum Arrival {
     Unreachable {
         /// Where to.
         peer: SocketAddr,
+        /// Whether it was to be TLS.
+        secure: bool,
     },
 }
+
+/// The writing half of a connection.
+pub(super) type Writer = WriteHalf<Box<dyn Wire>>;
 
 /// Datagrams and reads that may wait for control; then the kernel's queues hold back the peers.
 const ARRIVALS_MAX: usize = 4_096;
@@ -75,14 +83,20 @@ const DIALLED_FIRST: u64 = 1 << 62;
 pub(super) struct Bound {
     udp: Vec<std::net::UdpSocket>,
     tcp: Vec<std::net::TcpListener>,
+    tls: Vec<std::net::TcpListener>,
 }
 
 impl Bound {
-    /// Binds everything that `udp` and `tcp` name.
-    pub(super) fn bind(udp: &[SocketAddr], tcp: &[SocketAddr]) -> std::io::Result<Self> {
-        let udp = udp.iter().map(|one| bind_udp(*one).map_err(named("UDP", *one)));
-        let tcp = tcp.iter().map(|one| bind_tcp(*one).map_err(named("TCP", *one)));
-        Ok(Bound { udp: udp.collect::<Result<_, _>>()?, tcp: tcp.collect::<Result<_, _>>()? })
+    /// Binds every listener of the configuration.
+    pub(super) fn bind(sip: &Sip) -> std::io::Result<Self> {
+        let udp = sip.udp.iter().map(|one| bind_udp(*one).map_err(named("UDP", *one)));
+        let tcp = sip.tcp.iter().map(|one| bind_tcp(*one).map_err(named("TCP", *one)));
+        let tls = sip.tls.iter().map(|one| bind_tcp(*one).map_err(named("TLS", *one)));
+        Ok(Bound {
+            udp: udp.collect::<Result<_, _>>()?,
+            tcp: tcp.collect::<Result<_, _>>()?,
+            tls: tls.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -94,15 +108,20 @@ pub(super) struct Net {
     writers: HashMap<u64, (Sender<Vec<u8>>, oneshot::Sender<()>)>,
     arrivals: Sender<Arrival>,
     /// Connections being opened, and what is to be sent when they are.
-    dialling: HashMap<SocketAddr, Vec<Vec<u8>>>,
+    dialling: HashMap<(SocketAddr, bool), Vec<Vec<u8>>>,
     dialled: u64,
+    doorway: Doorway,
 }
 
 impl Net {
     /// Takes what is bound into use. Must run inside the runtime.
     ///
     /// `own`: what a listener on every address calls itself, since messages carry its address.
-    pub(super) fn open(bound: Bound, own: IpAddr) -> std::io::Result<(Self, Receiver<Arrival>)> {
+    pub(super) fn open(
+        bound: Bound,
+        own: IpAddr,
+        doorway: Doorway,
+    ) -> std::io::Result<(Self, Receiver<Arrival>)> {
         let (arrivals, receiver) = mpsc::channel(ARRIVALS_MAX);
         let mut net = Net {
             udp: Vec::new(),
@@ -110,6 +129,7 @@ impl Net {
             arrivals,
             dialling: HashMap::new(),
             dialled: DIALLED_FIRST,
+            doorway,
         };
         for socket in bound.udp {
             let socket = Arc::new(UdpSocket::from_std(socket)?);
@@ -120,9 +140,11 @@ impl Net {
             net.udp.push((local, Arc::clone(&socket)));
             tokio::spawn(read_udp(socket, local, net.arrivals.clone()));
         }
-        for (number, listener) in bound.tcp.into_iter().enumerate() {
+        let plain = bound.tcp.into_iter().map(|listener| (listener, None));
+        let secure = bound.tls.into_iter().map(|listener| (listener, Some(net.doorway.clone())));
+        for (number, (listener, doorway)) in plain.chain(secure).enumerate() {
             let listener = TcpListener::from_std(listener)?;
-            tokio::spawn(accept(listener, (number as u64) << 48, net.arrivals.clone()));
+            tokio::spawn(accept(listener, (number as u64) << 48, doorway, net.arrivals.clone()));
         }
         Ok((net, receiver))
     }
@@ -132,7 +154,8 @@ impl Net {
         &mut self,
         conn: u64,
         peer: SocketAddr,
-        writer: OwnedWriteHalf,
+        secure: bool,
+        writer: Writer,
         reading: oneshot::Sender<()>,
     ) -> bool {
         if self.writers.len() >= CONNECTIONS_MAX {
@@ -142,7 +165,7 @@ impl Net {
         self.writers.insert(conn, (sender, reading));
         tokio::spawn(write(writer, receiver));
         if conn > DIALLED_FIRST {
-            for bytes in self.dialling.remove(&peer).unwrap_or_default() {
+            for bytes in self.dialling.remove(&(peer, secure)).unwrap_or_default() {
                 self.write(conn, bytes);
             }
         }
@@ -150,8 +173,8 @@ impl Net {
     }
 
     /// Forgets what was to be sent to a peer that cannot be reached.
-    pub(super) fn unreachable(&mut self, peer: SocketAddr) {
-        self.dialling.remove(&peer);
+    pub(super) fn unreachable(&mut self, peer: SocketAddr, secure: bool) {
+        self.dialling.remove(&(peer, secure));
     }
 
     /// Forgets a connection; its writer ends when what was queued is written.
@@ -184,21 +207,29 @@ impl Net {
     }
 
     /// Opens a connection to `peer` and sends `bytes` over it; it arrives as
-    /// [`Arrival::Connected`] or [`Arrival::Unreachable`].
-    pub(super) fn dial(&mut self, peer: SocketAddr, bytes: Vec<u8>) {
-        if let Some(waiting) = self.dialling.get_mut(&peer) {
+    /// [`Arrival::Connected`] or [`Arrival::Unreachable`]. `host`: over TLS, with whom the
+    /// certificate must be.
+    pub(super) fn dial(&mut self, peer: SocketAddr, host: Option<String>, bytes: Vec<u8>) {
+        let secure = host.is_some();
+        if let Some(waiting) = self.dialling.get_mut(&(peer, secure)) {
             if waiting.len() < WRITES_MAX {
                 waiting.push(bytes);
             }
             return;
         }
-        self.dialling.insert(peer, vec![bytes]);
+        self.dialling.insert((peer, secure), vec![bytes]);
         self.dialled += 1;
         let (conn, arrivals) = (self.dialled, self.arrivals.clone());
+        let doorway = self.doorway.clone();
         tokio::spawn(async move {
-            match TcpStream::connect(peer).await {
-                Ok(stream) => serve(stream, conn, peer, arrivals).await,
-                Err(_) => drop(arrivals.send(Arrival::Unreachable { peer }).await),
+            match open(peer, host.as_deref(), &doorway).await {
+                Ok((local, opened)) => serve(opened, conn, (local, peer), arrivals).await,
+                Err(why) => {
+                    if secure {
+                        tracing::warn!("TLS to {peer}: {why}");
+                    }
+                    let _ = arrivals.send(Arrival::Unreachable { peer, secure }).await;
+                }
             }
         });
     }
@@ -247,13 +278,22 @@ async fn read_udp(socket: Arc<UdpSocket>, local: SocketAddr, arrivals: Sender<Ar
     }
 }
 
-async fn accept(listener: TcpListener, first: u64, arrivals: Sender<Arrival>) {
+async fn accept(
+    listener: TcpListener,
+    first: u64,
+    doorway: Option<Doorway>,
+    arrivals: Sender<Arrival>,
+) {
     let mut conn = first;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 conn += 1;
-                tokio::spawn(serve(stream, conn, peer, arrivals.clone()));
+                tokio::spawn(take(stream, conn, peer, doorway.clone(), arrivals.clone()));
+                // Handshakes that have begun go first: in a burst the newest would push them out.
+                if doorway.is_some() {
+                    tokio::task::yield_now().await;
+                }
             }
             // Out of descriptors: wait for some to return instead of spinning.
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
@@ -261,21 +301,66 @@ async fn accept(listener: TcpListener, first: u64, arrivals: Sender<Arrival>) {
     }
 }
 
-async fn serve(stream: TcpStream, conn: u64, peer: SocketAddr, arrivals: Sender<Arrival>) {
+/// An open connection: its stream, and for TLS whom its certificate names.
+type Opened = (Box<dyn Wire>, Option<Option<String>>);
+
+async fn take(
+    stream: TcpStream,
+    conn: u64,
+    peer: SocketAddr,
+    doorway: Option<Doorway>,
+    arrivals: Sender<Arrival>,
+) {
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let (reader, writer) = stream.into_split();
+    let opened: Opened = match doorway {
+        None => (Box::new(stream), None),
+        Some(doorway) => match doorway.welcome(stream, peer).await {
+            Some(Shaken { stream, identity }) => (stream, Some(identity)),
+            None => return,
+        },
+    };
+    serve(opened, conn, (local, peer), arrivals).await;
+}
+
+/// Opens a connection of our own. The error is in words.
+async fn open(
+    peer: SocketAddr,
+    host: Option<&str>,
+    doorway: &Doorway,
+) -> Result<(SocketAddr, Opened), String> {
+    let words = |error: std::io::Error| error.to_string();
+    let stream = TcpStream::connect(peer).await.map_err(words)?;
+    let local = stream.local_addr().map_err(words)?;
+    let _ = stream.set_nodelay(true);
+    match host {
+        None => Ok((local, (Box::new(stream), None))),
+        Some(host) => {
+            let Shaken { stream, identity } = doorway.call(stream, host).await?;
+            Ok((local, (stream, Some(identity))))
+        }
+    }
+}
+
+async fn serve(
+    (stream, tls): Opened,
+    conn: u64,
+    (local, peer): (SocketAddr, SocketAddr),
+    arrivals: Sender<Arrival>,
+) {
+    let (reader, writer) = tokio::io::split(stream);
     let (reading, done) = oneshot::channel();
-    if arrivals.send(Arrival::Connected { conn, local, peer, writer, reading }).await.is_ok() {
+    let connected = Arrival::Connected { conn, local, peer, writer, reading, tls };
+    if arrivals.send(connected).await.is_ok() {
         tokio::select! {
             _ = done => {}
-            () = read_tcp(reader, conn, &arrivals) => {}
+            () = read_stream(reader, conn, &arrivals) => {}
         }
         let _ = arrivals.send(Arrival::Closed { conn }).await;
     }
 }
 
-async fn read_tcp(mut reader: OwnedReadHalf, conn: u64, arrivals: &Sender<Arrival>) {
+async fn read_stream(mut reader: ReadHalf<Box<dyn Wire>>, conn: u64, arrivals: &Sender<Arrival>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length) = reader.read(&mut buffer).await {
         let bytes = buffer[..length].to_vec();
@@ -285,9 +370,13 @@ async fn read_tcp(mut reader: OwnedReadHalf, conn: u64, arrivals: &Sender<Arriva
     }
 }
 
-async fn write(mut writer: OwnedWriteHalf, mut queue: Receiver<Vec<u8>>) {
+async fn write(mut writer: Writer, mut queue: Receiver<Vec<u8>>) {
     while let Some(bytes) = queue.recv().await {
-        if !matches!(timeout(WRITE_TIME, writer.write_all(&bytes)).await, Ok(Ok(()))) {
+        let sent = async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        };
+        if !matches!(timeout(WRITE_TIME, sent).await, Ok(Ok(()))) {
             return;
         }
     }

@@ -21,23 +21,28 @@ use crate::host::{affinity, keyfile, spare, volume};
 use crate::plane::control::{Control, Effect, Grave, Input, NotDurable, Setup};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::plane::keeper;
-use crate::proto::sip;
+use crate::proto::sip::{self, TlsPeer};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
+use crate::shell::serve::control::doorway::Doorway;
 use crate::shell::serve::control::journal::{self, Job, Said};
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
+use crate::shell::tls;
 use crate::store::archive::{Archive, LastSeen, Sought};
 use crate::store::journal::entry::Entry;
 use crate::store::journal::file::Journal;
 use crate::store::journal::keybox::KeyBox;
+use crate::wire::sip::{NameAddr, Uri, parse_datagram};
 
 /// How often keeper hears that the loop turns (F07).
 const BEAT: Duration = Duration::from_secs(1);
 /// How often the disk's free space is looked at.
 const DISK_LOOK: Duration = Duration::from_secs(5);
+/// How often our certificate's end is looked at, ms.
+const TERM_LOOK_MS: u64 = 3_600_000;
 /// Below this an operator should look.
 const WARN_MINUTES: u64 = 60;
 /// Time for the writers of connections to send what was queued.
@@ -59,7 +64,7 @@ fn role(start: Start) -> io::Result<()> {
         affinity::pin(&cores)?;
     }
     // What comes from now on waits in the sockets instead of being refused by the kernel.
-    let bound = Bound::bind(&start.config.sip.udp, &start.config.sip.tcp)?;
+    let bound = Bound::bind(&start.config.sip)?;
     let store = start.config.store.dir.clone();
     let entropy = SystemEntropy;
     let keys = KeyBox::new(&keyfile::load_or_make(&store, &entropy)?).map_err(io::Error::other)?;
@@ -135,12 +140,16 @@ struct Role {
     estate: Option<Estate>,
     room: Room,
     load: Load,
+    /// When our certificate's end is looked at again.
+    term_due: Mono,
     /// Less than [`WARN_MINUTES`] are left, and that was said.
     warned: bool,
     media: Option<AsyncLink>,
     /// Frames that media's link had no room for, in order.
     waiting: VecDeque<Envelope>,
     net: Net,
+    /// Where TLS connections come in.
+    doorway: Doorway,
     arrivals: mpsc::Receiver<Arrival>,
     jobs: channel::Sender<Job>,
     changes: channel::Sender<Change>,
@@ -191,7 +200,9 @@ impl Role {
         } else {
             None
         };
-        let (net, arrivals) = Net::open(bound, config.media.address)?;
+        let doorway = Doorway::default();
+        doorway.load(&config.sip);
+        let (net, arrivals) = Net::open(bound, config.media.address, doorway.clone())?;
         let folders = [Some(&config.store.dir), config.store.spare_dir.as_ref()];
         let room = Room::watch(folders.into_iter().flatten().cloned().collect())?;
         Ok(Role {
@@ -200,12 +211,14 @@ impl Role {
             store,
             room,
             load: Load::default(),
+            term_due: SystemClock.mono().plus_ms(TERM_LOOK_MS),
             warned: false,
             keeper: Some(link.into_async()?),
             estate,
             media: peer.map(Link::into_async).transpose()?,
             waiting: VecDeque::new(),
             net,
+            doorway,
             arrivals,
             jobs,
             changes,
@@ -275,6 +288,7 @@ impl Role {
                 Wake::LookedBack(seen) => self.tell(Input::LookedBack(seen)).await?,
                 Wake::Time => self.tell(Input::Sip(sip::Input::Tick)).await?,
                 Wake::Disk => {
+                    self.watch_certificate();
                     let shortfall = self.disk_shortfall();
                     self.tell(Input::DiskFree { shortfall }).await?;
                 }
@@ -293,6 +307,15 @@ impl Role {
                 tokio::time::sleep(LAST_WORDS).await;
                 return Ok(());
             }
+        }
+    }
+
+    /// F62: our certificate's end is looked for once an hour.
+    fn watch_certificate(&mut self) {
+        let now = SystemClock.mono();
+        if now >= self.term_due {
+            self.term_due = now.plus_ms(TERM_LOOK_MS);
+            self.doorway.watch_term(tls::term(&self.config.sip));
         }
     }
 
@@ -358,6 +381,7 @@ impl Role {
             Frame::Reload { config } => {
                 if let Ok(config) = serde_json::from_str::<Config>(&config) {
                     self.config = config;
+                    self.doorway.load(&self.config.sip);
                 }
                 self.tell(Input::Keeper(Frame::Reload { config })).await
             }
@@ -370,20 +394,21 @@ impl Role {
             Arrival::Datagram { local, peer, bytes } => {
                 self.tell(Input::Sip(sip::Input::Datagram { local, peer, bytes: &bytes })).await
             }
-            Arrival::Connected { conn, local, peer, writer, reading } => {
-                if !self.net.connected(conn, peer, writer, reading) {
+            Arrival::Connected { conn, local, peer, writer, reading, tls } => {
+                if !self.net.connected(conn, peer, tls.is_some(), writer, reading) {
                     return Ok(());
                 }
                 let conn = sip::ConnId(conn);
-                self.tell(Input::Sip(sip::Input::Connected { conn, local, peer })).await
+                let tls = tls.as_ref().map(|found| TlsPeer { identity: found.as_deref() });
+                self.tell(Input::Sip(sip::Input::Connected { conn, local, peer, tls })).await
             }
             Arrival::Stream { conn, bytes } => {
                 let conn = sip::ConnId(conn);
                 self.tell(Input::Sip(sip::Input::Stream { conn, bytes: &bytes })).await
             }
-            Arrival::Unreachable { peer } => {
-                self.net.unreachable(peer);
-                self.tell(Input::Sip(sip::Input::Unreachable { peer })).await
+            Arrival::Unreachable { peer, secure } => {
+                self.net.unreachable(peer, secure);
+                self.tell(Input::Sip(sip::Input::Unreachable { peer, secure })).await
             }
             Arrival::Closed { conn } => {
                 self.net.close(conn);
@@ -450,9 +475,22 @@ impl Role {
         match target {
             sip::Target::Udp { local, peer } => self.net.send(local, peer, &bytes),
             sip::Target::Stream { conn, .. } => drop(self.net.write(conn.0, bytes)),
-            sip::Target::Dial { peer, .. } => self.net.dial(peer, bytes),
+            sip::Target::Dial { peer, secure, .. } => {
+                let host = secure.then(|| next_hop(&bytes).unwrap_or_default());
+                self.net.dial(peer, host, bytes);
+            }
         }
     }
+}
+
+/// The host that a message of ours is for: of its first Route or its Request-URI, for a response of
+/// its topmost Via (RFC 3261 §8.1.2, §18.2.2). Over TLS the other end must be that one (RFC 5922).
+fn next_hop(bytes: &[u8]) -> Option<String> {
+    let message = parse_datagram(bytes).ok()?;
+    let Some(uri) = message.uri() else { return Some(message.via()?.host) };
+    let route = message.headers.list("Route").next();
+    let uri = route.and_then(NameAddr::parse).map_or_else(|| uri.to_owned(), |route| route.uri);
+    Some(Uri::parse(&uri)?.host)
 }
 
 /// What the journal's thread said, as the actor's input.
