@@ -14,6 +14,10 @@ pub const SIP_TRANSACTIONS_BYTES_MAX: usize = SIP_TRANSACTIONS_MAX * 8 * 1024;
 /// Answers given before a restart and kept for retransmissions: an INVITE and a BYE for each of
 /// 2,500 streams in calls of two, with room.
 pub const SIP_ANSWERS_MAX: usize = 4_096;
+/// Nonces whose uses are counted: one for each of 2,500 streams' dialogs, renewed each five minutes.
+pub const SIP_NONCES_MAX: usize = 4_096;
+/// Sources that wait because they guessed passwords.
+pub const SIP_BACKOFFS_MAX: usize = 4_096;
 /// Signalling connections at once: one for each of 2,500 streams, with room for reconnects.
 pub const SIP_CONNECTIONS_MAX: usize = 4_096;
 /// RFC 7866 needs four m-lines; trading turrets send up to 16. Twice that.

@@ -2,7 +2,7 @@
 
 use crate::config::cores;
 use crate::config::machine::Machine;
-use crate::config::model::{Config, Sip};
+use crate::config::model::{Config, PeerMatch, Sip};
 
 /// A fault at `path`, not yet placed in a text.
 pub struct Breach {
@@ -37,6 +37,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         }
     }
     found.extend(signalling(&config.sip));
+    found.extend(passwords(config));
     if config.media.address.is_unspecified() || config.media.address.is_multicast() {
         let why = format!(
             "answers carry this address, so it must be one that SRCs can send to; found {}",
@@ -118,6 +119,29 @@ fn signalling(sip: &Sip) -> Vec<Breach> {
             let fix = Some("name the PEM file of their CA in sip.client_ca".into());
             found.push(Breach { path, why, fix });
         }
+    }
+    let printable = |c: char| c.is_ascii_graphic() || c == ' ';
+    if sip.realm.is_empty() || sip.realm.contains(['"', '\\']) || !sip.realm.chars().all(printable)
+    {
+        found.push(breach("sip.realm", format!("\"{}\" cannot stand in a header", sip.realm)));
+    }
+    found
+}
+
+/// Passwords that nobody could be asked for.
+fn passwords(config: &Config) -> Vec<Breach> {
+    let mut found = Vec::new();
+    for peer in config.peers.iter().filter(|peer| peer.digest.is_some()) {
+        if let PeerMatch::Name(name) = &peer.matches {
+            let why = format!("{name} is known by its certificate, and needs no password");
+            let fix = Some("remove its digest, or match by address or user:NAME".into());
+            found.push(Breach { path: "peers", why, fix });
+        }
+    }
+    if config.sip.require_digest && config.peers.iter().all(|peer| peer.digest.is_none()) {
+        let fix = Some("add [[peers]] with match = \"user:NAME\" and digest = FILE".into());
+        let why = "no peer has a password, so that nobody could call".into();
+        found.push(Breach { path: "sip.require_digest", why, fix });
     }
     found
 }

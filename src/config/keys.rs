@@ -23,6 +23,8 @@ pub(super) const KEYS: &[Key] = &[
     key("sip.client_ca", "a PEM file with the CA of the peers' certificates"),
     key("sip.client_crl", "a PEM file with the revocation lists of that CA"),
     key("sip.require_client_cert", "true or false"),
+    key("sip.realm", "a word for challenges, such as \"floortape\", without quotes in it"),
+    key("sip.require_digest", "true or false"),
     key("sip.max_message_bytes", "a number of bytes from 65535 to 16777216"),
     key("sip.strict", "true or false"),
     key("media.address", "one IP address of this machine that the SRCs can reach"),
@@ -50,7 +52,13 @@ pub(super) const KEYS: &[Key] = &[
 /// The keys of one `[[peers]]` table.
 pub(super) const PEER_KEYS: &[Key] = &[
     key("name", "a name for reports, such as \"turret-1\""),
-    key("match", "the IP address that the peer sends from, such as \"192.0.2.7\""),
+    key(
+        "match",
+        "the IP address that the peer sends from, such as \"192.0.2.7\", the name in its certificate, \
+         or \"user:NAME\"",
+    ),
+    key("digest", "a file with one line user:password, readable by its owner only"),
+    key("digest_md5", "true or false"),
     key("strict", "true or false"),
     key("srtp", "\"require\", \"prefer\" or \"allow\""),
 ];

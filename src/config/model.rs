@@ -43,6 +43,10 @@ pub struct Sip {
     pub client_crl: Option<PathBuf>,
     /// Peers without a certificate are refused.
     pub require_client_cert: bool,
+    /// Realm of digest challenges.
+    pub realm: String,
+    /// Peers without a certificate must authenticate by digest.
+    pub require_digest: bool,
     /// Largest SIP message taken over TCP, bytes.
     pub max_message_bytes: usize,
     /// Strict RFC 7866 for every peer that has no rule of its own.
@@ -61,6 +65,8 @@ impl Default for Sip {
             client_ca: None,
             client_crl: None,
             require_client_cert: false,
+            realm: "floortape".to_owned(),
+            require_digest: false,
             max_message_bytes: crate::base::limits::SIP_STREAM_MESSAGE_BYTES_MAX,
             strict: false,
         }
@@ -73,15 +79,63 @@ impl Default for Sip {
 pub struct Peer {
     /// Name in reports.
     pub name: String,
-    /// Address the peer sends from.
+    /// How it is known.
     #[serde(rename = "match")]
-    pub matches: IpAddr,
+    pub matches: PeerMatch,
+    /// File with `user:password` that it must prove by digest.
+    #[serde(default)]
+    pub digest: Option<PathBuf>,
+    /// Whether MD5 is taken from it.
+    #[serde(default)]
+    pub digest_md5: bool,
     /// Strict RFC 7866 for this peer; default as `sip.strict`.
     #[serde(default)]
     pub strict: Option<bool>,
     /// Plain RTP for this peer; default as `media.srtp`.
     #[serde(default)]
     pub srtp: Option<SrtpPolicy>,
+}
+
+/// How a peer is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum PeerMatch {
+    /// The address that it sends from.
+    Address(IpAddr),
+    /// What its certificate names, as `src.identity` of its recordings shows it.
+    Name(String),
+    /// The user that it authenticates as.
+    User(String),
+}
+
+impl From<PeerMatch> for String {
+    fn from(peer: PeerMatch) -> Self {
+        match peer {
+            PeerMatch::Address(address) => address.to_string(),
+            PeerMatch::Name(name) => name,
+            PeerMatch::User(user) => format!("user:{user}"),
+        }
+    }
+}
+
+impl TryFrom<String> for PeerMatch {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(PeerMatch::Address(address));
+        }
+        match text.strip_prefix("user:") {
+            Some(user) if !user.is_empty() => Ok(PeerMatch::User(user.to_owned())),
+            // Something like an address that is none is a slip, not a name.
+            None if text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains('/') => {
+                Ok(PeerMatch::Name(text))
+            }
+            _ => Err(format!(
+                "expected an address such as \"192.0.2.7\", a certificate's name such as \
+                 \"sip:desk.example\", or \"user:NAME\", found \"{text}\""
+            )),
+        }
+    }
 }
 
 /// `[media]`

@@ -45,7 +45,7 @@ fn make(store: &Path, entropy: &dyn Entropy) -> io::Result<()> {
 
 /// Reads a secret of about `bytes` bytes; one more is returned where the file is longer. Refuses a
 /// file that others may read.
-pub(super) fn read_secret(path: &Path, bytes: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub fn read_secret(path: &Path, bytes: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

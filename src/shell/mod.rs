@@ -4,6 +4,7 @@ pub mod client;
 pub mod cmd;
 pub mod exit;
 pub mod log;
+pub mod secrets;
 pub mod serve;
 pub mod tls;
 

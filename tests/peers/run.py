@@ -1,4 +1,4 @@
-"""Foreign peers against a real `floortape serve`: SIPp, ffmpeg and GStreamer send, the verbs of
+"""Foreign peers against a real `floortape serve`: SIPp, ffmpeg, GStreamer and openssl send, the verbs of
 Floortape and code that shares nothing with it (this folder) judge. See ../peers.sh."""
 
 import base64
@@ -48,12 +48,28 @@ class Bench:
     def __init__(self, binary, folder):
         self.binary, self.folder = binary, pathlib.Path(folder)
         self.store = self.folder / "store"
-        self.sip = free_port()
+        self.sip, self.tls = free_port(), free_port()
         self.lines = []  # every accepted line: (scenario, src ip, Line, answered media)
         self.pcap = self.folder / "loopback.pcap"
         self.refused = False
 
+    def certificate(self, name, signer=None):
+        """A key, and a certificate for `name` that openssl makes; signed by itself or `signer`."""
+        key, cert = self.folder / f"{name}.key", self.folder / f"{name}.pem"
+        words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                 "-nodes", "-days", "30", "-subj", f"/CN={name}", "-keyout", str(key),
+                 "-out", str(cert), "-addext", f"subjectAltName=DNS:{name}"]
+        if signer:
+            words += ["-CA", str(self.folder / f"{signer}.pem"),
+                      "-CAkey", str(self.folder / f"{signer}.key"),
+                      "-addext", "basicConstraints=critical,CA:FALSE"]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        key.chmod(0o600)
+        return str(cert), str(key)
+
     def start(self):
+        self.ca, _ = self.certificate("ca.example")
+        cert, key = self.certificate("srs.example", "ca.example")
         self.dump = subprocess.Popen(
             ["tcpdump", "-i", "lo", "-U", "-s", "0", "-B", "8192", "-w", str(self.pcap),
              f"udp and portrange {MEDIA[0]}-{MEDIA[1]}"],
@@ -63,6 +79,9 @@ class Bench:
         self.serve = subprocess.Popen(
             [self.binary, "serve",
              "--set", f"sip.udp={listen}", "--set", f"sip.tcp={listen}",
+             "--set", f'sip.tls=["{SERVER}:{self.tls}"]', "--set", f'sip.cert="{cert}"',
+             "--set", f'sip.key="{key}"', "--set", f'sip.client_ca="{self.ca}"',
+             "--set", "sip.require_client_cert=true",
              "--set", f'media.address="{SERVER}"',
              "--set", f'media.ports="{MEDIA[0]}-{MEDIA[1]}"',
              "--set", f'store.dir="{self.store}"'],
@@ -489,6 +508,38 @@ def refusals(bench, name, address):
           answer.status == 420 and "no-such-thing" in answer.get("Unsupported"), answer.reason)
 
 
+def openssl(bench, name):
+    """`openssl s_client` as a TLS peer of another make: OPTIONS in both versions, and refusals."""
+    desk = bench.certificate("desk.example", "ca.example")
+    stranger = bench.certificate("stranger.example")
+    options = (f"OPTIONS sip:srs@{SERVER} SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.20;branch=z9hG4bKo\r\n"
+               f"From: <sip:desk@desk.example>;tag=1\r\nTo: <sip:srs@{SERVER}>\r\n"
+               "Call-ID: openssl\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n"
+               "Content-Length: 0\r\n\r\n").encode()
+
+    def shake(version, own):
+        words = ["openssl", "s_client", version, "-connect", f"{SERVER}:{bench.tls}", "-CAfile",
+                 bench.ca, "-verify_return_error", "-verify_hostname", "srs.example", "-quiet"]
+        words += ["-cert", own[0], "-key", own[1]] if own else []
+        peer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT)
+        peer.stdin.write(options)
+        peer.stdin.flush()
+        time.sleep(1.5)
+        peer.kill()
+        return peer.communicate()[0].decode(errors="replace")
+
+    for version in ("-tls1_2", "-tls1_3"):
+        said = shake(version, desk)
+        check(name, f"{version[1:]}: 200 over TLS",
+              "SIP/2.0 200" in said and "transport=tls" in said, said[-300:])
+    for own, claim in ((None, "no certificate"), (stranger, "another CA's")):
+        said = shake("-tls1_3", own)
+        check(name, f"refused: {claim}", "SIP/2.0" not in said and "alert" in said, said[-300:])
+    said = shake("-tls1_1", desk)
+    check(name, "refused: TLS 1.1", "SIP/2.0" not in said, said[-300:])
+
+
 def main():
     binary = str(pathlib.Path(sys.argv[1]).resolve())
     only = sys.argv[2:]
@@ -503,6 +554,7 @@ def main():
         "gst-gcm-256": lambda n: gstreamer(bench, n, "AEAD_AES_256_GCM", "aes-256-gcm", "127.0.0.16", 41500),
         "tamper": lambda n: tamper(bench, n, "127.0.0.17", 41600),
         "hold": lambda n: hold(bench, n, "127.0.0.18", 41700),
+        "openssl": lambda n: openssl(bench, n),
         "refusals": lambda n: refusals(bench, n, "127.0.0.19"),
     }
 

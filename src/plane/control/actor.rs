@@ -68,6 +68,8 @@ pub struct Control {
     stopping: bool,
     /// Requests in a dialog that were not from the one who made it (F61).
     intruders: u64,
+    /// Wrong answers to challenges, as far as they are told (F56).
+    guesses: u64,
     /// Streams that left a running RS and are being closed.
     pub(super) closing: Vec<(RsId, Slot, Generation, StreamId)>,
 }
@@ -112,6 +114,7 @@ impl Control {
             next: 0,
             stopping: false,
             intruders: 0,
+            guesses: 0,
             closing: Vec::new(),
         }
     }
@@ -128,9 +131,11 @@ impl Control {
             Input::JournalWorks => self.journal_works(),
             Input::DiskFree { shortfall } => self.disk_free(shortfall),
             Input::Keeper(frame) => self.keeper_says(frame),
+            Input::Digest { key, rules } => self.sip.set_digest(key, rules),
             Input::LookedBack(seen) => self.looked_back(seen),
         }
         self.signalling();
+        self.watch_guesses();
         self.expire();
         // What just expired was answered: let the answers out.
         self.signalling();
@@ -199,6 +204,16 @@ impl Control {
                 sip::Output::Acked { .. } => {}
             }
         }
+    }
+
+    /// F56: wrong passwords are told, at powers of two: whoever guesses decides how often.
+    fn watch_guesses(&mut self) {
+        let failures = self.sip.digest_failures();
+        if failures > self.guesses && (failures.is_power_of_two() || self.guesses == 0) {
+            let text = format!("security: a digest answer was wrong; {failures} so far");
+            self.log(Grave::Warn, text);
+        }
+        self.guesses = failures;
     }
 
     /// F61: BYE or re-INVITE from somebody else. It has got 403; the recording goes on.

@@ -33,7 +33,7 @@ impl Control {
             let reply = self.unavailable(&why);
             return self.reply(request.txn, reply);
         }
-        let policy = self.policy(request.peer.ip());
+        let policy = self.policy_of(request);
         let body = match Self::body(&request.message, &policy) {
             Ok(body) => body,
             Err(refusal) => return self.reply(request.txn, of_refusal(refusal)),

@@ -1,7 +1,7 @@
 //! What goes into control and what comes out of it.
 
 use crate::plane::handoff::frame::{Envelope, Frame};
-use crate::proto::sip;
+use crate::proto::sip::{self, DigestRules};
 use crate::store::archive::{LastSeen, Sought};
 use crate::store::journal::entry::Entry;
 
@@ -31,6 +31,13 @@ pub enum Input<'a> {
     },
     /// A frame from keeper.
     Keeper(Frame),
+    /// Who must authenticate by digest from now on, and the key of its nonces.
+    Digest {
+        /// Outlives control.
+        key: &'a [u8],
+        /// Peers and passwords.
+        rules: DigestRules,
+    },
     /// What the store knows last of the streams of [`Effect::LookBack`], or why it cannot say.
     LookedBack(Result<LastSeen, String>),
 }

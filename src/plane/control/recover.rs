@@ -84,7 +84,9 @@ impl Control {
             rs,
             since: standing.since,
             phase: Phase::Live,
-            strict: self.policy(dialog.peer.ip()).strict,
+            strict: self
+                .policy(dialog.peer.ip(), dialog.identity.as_deref(), dialog.user.as_deref())
+                .strict,
             dialog: None,
             salt,
             streams: standing.streams.clone(),
@@ -256,6 +258,7 @@ pub(super) fn snapshot(state: &DialogState) -> DialogSnapshot {
         peer: state.peer,
         local: state.local,
         identity: state.identity.clone(),
+        user: state.user.clone(),
         answered: state.answered.clone().map(|answered| sip::Answered {
             method: answered.method,
             cseq: answered.cseq,
@@ -281,6 +284,7 @@ pub(super) fn state(snapshot: DialogSnapshot, sdp: bool) -> DialogState {
         peer: snapshot.peer,
         local: snapshot.local,
         identity: snapshot.identity,
+        user: snapshot.user,
         answered: snapshot.answered.map(|answered| Answered {
             method: answered.method,
             cseq: answered.cseq,

@@ -11,7 +11,7 @@ use super::requests::ALLOW;
 use super::session::{Phase, Session};
 use crate::base::ids::RsId;
 use crate::base::limits::{FORMAT_TEXT_BYTES_MAX, LABEL_BYTES_MAX, STREAM_FORMATS_MAX};
-use crate::config::model::SrtpPolicy as Configured;
+use crate::config::model::{PeerMatch, SrtpPolicy as Configured};
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{
     self as rs_proto, Accepted, AnswerOrigin, Body, FeatureTag, Line, Local, Negotiated, Policy,
@@ -31,9 +31,18 @@ use crate::wire::sip::Message;
 const UNDERSTOOD: [&str; 0] = [];
 
 impl Control {
-    /// The rules for a peer.
-    pub(super) fn policy(&self, peer: IpAddr) -> Policy {
-        let rule = self.config.peers.iter().find(|rule| rule.matches == peer.to_canonical());
+    /// The rules for a peer at that address, with what its certificate and its password say.
+    pub(super) fn policy(
+        &self,
+        peer: IpAddr,
+        identity: Option<&str>,
+        user: Option<&str>,
+    ) -> Policy {
+        let rule = self.config.peers.iter().find(|rule| match &rule.matches {
+            PeerMatch::Address(address) => *address == peer.to_canonical(),
+            PeerMatch::Name(name) => identity.is_some_and(|own| own.eq_ignore_ascii_case(name)),
+            PeerMatch::User(name) => user == Some(name),
+        });
         let srtp = rule.and_then(|rule| rule.srtp).unwrap_or(self.config.media.srtp_policy());
         Policy {
             strict: rule.and_then(|rule| rule.strict).unwrap_or(self.config.sip.strict),
@@ -44,6 +53,12 @@ impl Control {
             },
             ..Policy::default()
         }
+    }
+
+    /// The rules for who sent a request.
+    pub(super) fn policy_of(&self, request: &IncomingRequest) -> Policy {
+        let IncomingRequest { peer, identity, user, .. } = request;
+        self.policy(peer.ip(), identity.as_deref(), user.as_deref())
     }
 
     /// The body of a request, sorted.
@@ -57,7 +72,7 @@ impl Control {
 
     /// Judges, reserves, and asks media and journal; the answer comes when both have said yes.
     pub(super) fn initial_invite(&mut self, request: &IncomingRequest) {
-        let policy = self.policy(request.peer.ip());
+        let policy = self.policy_of(request);
         let (negotiated, quirks) = match judge(&request.message, &policy) {
             Ok(judged) => judged,
             Err(refusal) => {
@@ -96,7 +111,7 @@ impl Control {
             rs,
             since: self.now.wall,
             phase: Phase::Starting,
-            strict: self.policy(request.peer.ip()).strict,
+            strict: self.policy_of(request).strict,
             dialog: None,
             salt,
             streams: Vec::new(),
@@ -132,7 +147,7 @@ impl Control {
             rs,
             at: self.now.wall,
             dialog: state(dialog, true),
-            src: src_facts(request),
+            src: src_facts(request, &self.config.sip.realm),
             signalling: signalling(request),
             quirks,
             salt: seal(&salt, &salt_context(rs)),
@@ -330,10 +345,11 @@ pub(super) fn of_refusal(refusal: Refusal) -> Reply {
     reply.with("Allow", ALLOW)
 }
 
-fn src_facts(request: &IncomingRequest) -> SrcFacts {
+fn src_facts(request: &IncomingRequest, realm: &str) -> SrcFacts {
     let headers = &request.message.headers;
     let stated = || request.message.from().map(|from| from.uri).unwrap_or_default();
-    let identity = request.identity.clone().unwrap_or_else(stated);
+    let proven = request.user.as_ref().map(|user| format!("sip:{user}@{realm}"));
+    let identity = request.identity.clone().or(proven).unwrap_or_else(stated);
     let agent = headers.get("User-Agent").or_else(|| headers.get("Server")).unwrap_or("");
     SrcFacts { address: Some(request.peer), identity, user_agent: agent.to_owned() }
 }

@@ -67,6 +67,8 @@ pub struct DialogSnapshot {
     pub local: SocketAddr,
     /// Who made the dialog, where TLS says so. Requests in it are taken from nobody else (F61).
     pub identity: Option<String>,
+    /// The user who made it, where digest says so; the same holds.
+    pub user: Option<String>,
     /// The peer's last request that got a 2xx.
     pub answered: Option<Answered>,
 }
@@ -91,6 +93,7 @@ impl DialogSnapshot {
             peer: txn.hop.peer,
             local: txn.hop.local,
             identity: txn.identity.clone(),
+            user: txn.user.clone(),
             answered: Some(Answered::of(&txn.request)),
         }
     }

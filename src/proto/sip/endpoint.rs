@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::client::ClientTxn;
 use super::dialog::{Dialog, DialogSnapshot};
 use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, Reply, TxnId};
+use super::guard::{DigestRules, Guard};
 use super::server::{Due, ServerTxn};
 use super::target::{ConnId, Hop, Target};
 use super::timer::{Owner, Timers};
@@ -55,6 +56,7 @@ pub struct Endpoint {
     /// Answers of before a restart that are being repeated until their ACK comes.
     pub(super) resumed: HashSet<TxnId>,
     pub(super) timers: Timers,
+    pub(super) guard: Guard,
     last_id: u64,
 }
 
@@ -63,7 +65,6 @@ impl Endpoint {
     pub fn new(config: EndpointConfig) -> Self {
         Endpoint {
             prng: Prng::new(config.seed),
-            config,
             out: VecDeque::new(),
             conns: HashMap::new(),
             waiting: 0,
@@ -79,8 +80,22 @@ impl Endpoint {
             answer_order: VecDeque::new(),
             resumed: HashSet::new(),
             timers: Timers::default(),
+            // Of no consequence before there are rules, which bring a key.
+            guard: Guard::new(&config.seed.to_be_bytes()),
             last_id: 0,
+            config,
         }
+    }
+
+    /// Who must authenticate by digest from now on. `key` makes nonces: with the same one a successor
+    /// takes those of its predecessor.
+    pub fn set_digest(&mut self, key: &[u8], rules: DigestRules) {
+        self.guard.set_rules(key, rules);
+    }
+
+    /// Wrong answers to challenges so far.
+    pub fn digest_failures(&self) -> u64 {
+        self.guard.failures
     }
 
     /// Takes an input, and whatever time has brought due by `now`.

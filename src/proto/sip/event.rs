@@ -118,6 +118,8 @@ pub struct IncomingRequest {
     pub transport: Transport,
     /// Whom TLS says that it is from.
     pub identity: Option<String>,
+    /// The user that digest says that it is from.
+    pub user: Option<String>,
 }
 
 /// An answer. The endpoint adds Via, From, To with its tag, Call-ID, CSeq, Record-Route, Server

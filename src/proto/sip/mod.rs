@@ -7,8 +7,10 @@
 
 mod client;
 mod dialog;
+mod digest;
 mod endpoint;
 mod event;
+mod guard;
 mod receive;
 mod respond;
 mod restore;
@@ -17,6 +19,8 @@ mod server;
 mod target;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_digest;
 #[cfg(test)]
 mod tests_lossy;
 #[cfg(test)]
@@ -27,11 +31,13 @@ mod timer;
 mod uac;
 
 pub use dialog::{Answered, DialogSnapshot};
+pub use digest::{Algorithm, Challenge, Credentials, Secret};
 pub use endpoint::Endpoint;
 pub use event::{
     ClientTxnId, DialogId, EndpointConfig, Failure, IncomingRequest, Input, Output, Reply, TlsPeer,
     TxnId,
 };
+pub use guard::{DigestPeer, DigestRules};
 pub use send::Invite;
 pub use target::{ConnId, Target, Transport};
 pub use uac::{CallRef, Uac, UacOutput};

@@ -1,13 +1,15 @@
 //! Taking requests (RFC 3261 §8.2, §9.2, §12.2.2, §17.2.3).
 
+use super::dialog::DialogSnapshot;
 use super::endpoint::Endpoint;
 use super::event::{DialogId, IncomingRequest, Output, Reply, TxnId};
+use super::guard::Judgement;
 use super::server::{ServerTxn, State, match_key, merge_key};
 use super::target::Hop;
 use super::timer::{Deadlines, TRYING_MS};
 use crate::base::limits::{SIP_TRANSACTIONS_BYTES_MAX, SIP_TRANSACTIONS_MAX};
 use crate::base::time::Mono;
-use crate::wire::sip::{CSeq, Echo, Message, Via, print_response};
+use crate::wire::sip::{CSeq, Echo, Message, NameAddr, Via, print_response};
 
 /// Out-of-dialog requests leave an eighth of the table to running sessions.
 const NEW_TRANSACTIONS_MAX: usize = SIP_TRANSACTIONS_MAX / 8 * 7;
@@ -67,7 +69,11 @@ impl Endpoint {
             let code = if KNOWN.contains(&&*method) { 405 } else { 501 };
             return self.refuse(hop, &message, code, &self.allow());
         }
-        let dialog = match self.judge(&hop, &message, &merge, &cseq) {
+        let user = match self.authenticate(now, &hop, &message) {
+            Ok(user) => user,
+            Err((code, headers)) => return self.refuse(hop, &message, code, &headers),
+        };
+        let dialog = match self.judge(&hop, user.as_deref(), &message, &merge, &cseq) {
             Verdict::Take(dialog) => dialog,
             Verdict::Refuse(code, headers) => return self.refuse(hop, &message, code, &headers),
         };
@@ -79,11 +85,47 @@ impl Endpoint {
             let wait = ("Retry-After".to_owned(), self.config.retry_after_s.to_string());
             return self.refuse(hop, &message, 503, &[wait]);
         }
-        self.admit(now, hop, message, via, (key, merge), dialog, &cseq);
+        self.admit(now, hop, user, message, via, (key, merge), dialog, &cseq);
+    }
+
+    /// The user that a request proves to be from, or the answer that asks for it (RFC 3261 §22.1).
+    /// Before anything is kept, and before its number is taken.
+    fn authenticate(
+        &mut self,
+        now: Mono,
+        hop: &Hop,
+        message: &Message,
+    ) -> Result<Option<String>, (u16, Vec<(String, String)>)> {
+        let tag = |address: Option<NameAddr>| {
+            address.as_ref().and_then(|address| address.tag()).unwrap_or("").to_owned()
+        };
+        let call_id = message.call_id().unwrap_or("").to_owned();
+        let key = (call_id, tag(message.to()), tag(message.from()));
+        let dialog = self.dialog_keys.get(&key).and_then(|id| self.dialogs.get(id));
+        let owner = dialog.and_then(|dialog| dialog.snapshot.user.clone());
+        let certified = self.identity(hop).is_some();
+        let header = |name: &str, value: String| (name.to_owned(), value);
+        match self.guard.judge(now, hop.peer.ip(), certified, owner.as_deref(), message) {
+            Judgement::Pass(user) => Ok(user),
+            Judgement::Challenge(values) => {
+                let fields = values.into_iter().map(|value| header("WWW-Authenticate", value));
+                Err((401, fields.collect()))
+            }
+            Judgement::Wait(seconds) => {
+                Err((503, vec![header("Retry-After", seconds.to_string())]))
+            }
+        }
     }
 
     /// Finds the dialog of a request, or the reason to refuse it.
-    fn judge(&mut self, hop: &Hop, message: &Message, merge: &str, cseq: &CSeq) -> Verdict {
+    fn judge(
+        &mut self,
+        hop: &Hop,
+        user: Option<&str>,
+        message: &Message,
+        merge: &str,
+        cseq: &CSeq,
+    ) -> Verdict {
         let tags = (message.to(), message.from());
         let Some(local) = tags.0.as_ref().and_then(|to| to.tag()) else {
             // RFC 3261 §8.2.2.2: the same request by another way.
@@ -104,7 +146,7 @@ impl Endpoint {
         let call_id = message.call_id().unwrap_or("");
         let key = (call_id.to_owned(), local.to_owned(), remote.to_owned());
         match self.dialog_keys.get(&key).copied() {
-            Some(id) => self.judge_in_dialog(id, hop, message, cseq),
+            Some(id) => self.judge_in_dialog(id, hop, user, message, cseq),
             None => Verdict::Refuse(481, Vec::new()),
         }
     }
@@ -113,10 +155,11 @@ impl Endpoint {
         &mut self,
         id: DialogId,
         hop: &Hop,
+        user: Option<&str>,
         message: &Message,
         cseq: &CSeq,
     ) -> Verdict {
-        if !self.is_owner(id, hop) {
+        if !self.is_owner(id, hop, user) {
             // Before its number is taken: the owner's next one must not come too late for it.
             self.out.push_back(Output::Intruder {
                 dialog: id,
@@ -150,10 +193,12 @@ impl Endpoint {
         Verdict::Take(Some(id))
     }
 
-    /// Whether a message by `hop` comes from the one who made the dialog.
-    fn is_owner(&self, id: DialogId, hop: &Hop) -> bool {
-        let identity = self.identity(hop);
-        self.dialogs.get(&id).is_none_or(|dialog| dialog.snapshot.is_owned_by(hop, identity))
+    /// Whether a message by `hop` of `user` comes from the one who made the dialog.
+    fn is_owner(&self, id: DialogId, hop: &Hop, user: Option<&str>) -> bool {
+        let Some(dialog) = self.dialogs.get(&id) else { return true };
+        let DialogSnapshot { user: own, .. } = &dialog.snapshot;
+        dialog.snapshot.is_owned_by(hop, self.identity(hop))
+            && own.as_deref().is_none_or(|own| user == Some(own))
     }
 
     /// Opens a server transaction and hands the request to control.
@@ -162,6 +207,7 @@ impl Endpoint {
         &mut self,
         now: Mono,
         hop: Hop,
+        user: Option<String>,
         message: Message,
         via: Via,
         (key, merge): (String, String),
@@ -183,6 +229,7 @@ impl Endpoint {
                 via,
                 hop,
                 identity: identity.clone(),
+                user: user.clone(),
                 tag,
                 dialog,
                 state: State::Proceeding,
@@ -212,7 +259,8 @@ impl Endpoint {
             }
         }
         let (Hop { local, peer, .. }, transport) = (hop, hop.transport());
-        let request = IncomingRequest { txn, dialog, message, peer, local, transport, identity };
+        let request =
+            IncomingRequest { txn, dialog, message, peer, local, transport, identity, user };
         self.out.push_back(Output::Request(request));
     }
 
@@ -280,7 +328,9 @@ impl Endpoint {
         };
         let key = (message.call_id().unwrap_or("").to_owned(), tag(&to), tag(&from));
         let Some(id) = self.dialog_keys.get(&key).copied() else { return };
-        if !self.is_owner(id, &hop) {
+        // An ACK cannot be challenged (RFC 3261 §22.1), so that digest says nothing about it.
+        let owner = self.dialogs.get(&id).and_then(|dialog| dialog.snapshot.user.clone());
+        if !self.is_owner(id, &hop, owner.as_deref()) {
             return;
         }
         let Some(dialog) = self.dialogs.get_mut(&id) else { return };

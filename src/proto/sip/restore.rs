@@ -81,6 +81,7 @@ impl Endpoint {
             via,
             hop,
             identity,
+            user: None,
             tag,
             dialog: Some(id),
             state: State::Accepted,

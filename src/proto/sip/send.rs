@@ -84,6 +84,22 @@ impl Endpoint {
         self.start(now, plan, outline)
     }
 
+    /// Sends an INVITE once more that has got a final answer other than 2xx: the same Call-ID and From,
+    /// the next number (RFC 3261 §22.2). `None` where that one is forgotten already.
+    pub fn invite_again(
+        &mut self,
+        now: Mono,
+        request: ClientTxnId,
+        invite: &Invite,
+    ) -> Option<ClientTxnId> {
+        let before = self.clients.get(&request)?.outline.clone();
+        let via = self.via(invite.target);
+        let outline = Outline { via, cseq: before.cseq + 1, ..before };
+        let Invite { target, headers, body, .. } = invite;
+        let plan = Plan { method: "INVITE", dialog: None, target: *target, headers, body };
+        self.start(now, plan, outline)
+    }
+
     /// Call-ID of a request of ours that is not over yet.
     pub fn call_id(&self, request: ClientTxnId) -> Option<&str> {
         self.clients.get(&request).map(|client| &*client.outline.call_id)
@@ -283,6 +299,7 @@ fn of_client(
         peer: hop.peer,
         local: hop.local,
         identity,
+        user: None,
         answered: None,
     }
 }

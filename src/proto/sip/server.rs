@@ -65,6 +65,8 @@ pub(super) struct ServerTxn {
     pub(super) hop: Hop,
     /// Whom TLS says that it is from.
     pub(super) identity: Option<String>,
+    /// The user that digest says that it is from.
+    pub(super) user: Option<String>,
     /// Our tag in every response.
     pub(super) tag: String,
     pub(super) dialog: Option<DialogId>,

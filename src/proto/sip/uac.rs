@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::digest::{Challenge, Secret};
 use super::endpoint::Endpoint;
 use super::event::{
     ClientTxnId, DialogId, EndpointConfig, Failure, IncomingRequest, Input, Output, Reply, TxnId,
@@ -128,7 +129,6 @@ impl fmt::Debug for UacOutput {
 }
 
 /// One call.
-#[derive(Debug)]
 struct Leg {
     invite: ClientTxnId,
     sip_call_id: String,
@@ -137,25 +137,79 @@ struct Leg {
     bye: Option<ClientTxnId>,
     /// Hung up before there was an answer.
     unwanted: bool,
+    /// The INVITE, in case that it is challenged; and whether it was.
+    request: Invite,
+    challenged: bool,
 }
 
 /// Places and ends calls. Bytes and time in, bytes and events out, as [`Endpoint`].
-#[derive(Debug)]
 pub struct Uac {
     endpoint: Endpoint,
     legs: BTreeMap<CallRef, Leg>,
     last: u64,
+    /// Who we are, if anybody asks.
+    secret: Option<Secret>,
+    /// The last challenge, and how often it was answered.
+    challenge: Option<(Challenge, u32)>,
+}
+
+impl fmt::Debug for Uac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Uac with {} calls", self.legs.len())
+    }
 }
 
 impl Uac {
     /// A caller without calls.
     pub fn new(config: EndpointConfig) -> Self {
-        Uac { endpoint: Endpoint::new(config), legs: BTreeMap::new(), last: 0 }
+        let endpoint = Endpoint::new(config);
+        Uac { endpoint, legs: BTreeMap::new(), last: 0, secret: None, challenge: None }
+    }
+
+    /// Answers challenges from now on (RFC 3261 §22).
+    pub fn set_secret(&mut self, secret: Secret) {
+        self.secret = Some(secret);
+    }
+
+    /// The headers with credentials, once a challenge has come.
+    fn authorised(
+        &mut self,
+        method: &str,
+        uri: &str,
+        headers: &[(String, String)],
+    ) -> Vec<(String, String)> {
+        let mut all = headers.to_vec();
+        if let (Some(secret), Some((challenge, count))) = (&self.secret, &mut self.challenge) {
+            *count += 1;
+            let cnonce = self.endpoint.token();
+            let answer = challenge.answer(secret, (method, uri), (*count, &cnonce));
+            all.push(("Authorization".to_owned(), answer));
+        }
+        all
+    }
+
+    /// Takes the challenge of a 401. False: there is none that we can answer.
+    fn take_challenge(&mut self, message: &Message) -> bool {
+        // The first that we know is the strongest (RFC 8760 §2.4).
+        let found = message.headers.all("WWW-Authenticate").find_map(Challenge::parse);
+        let known = self.secret.is_some() && message.code() == Some(401);
+        match found.filter(|_| known) {
+            Some(challenge) => {
+                // Two requests that were challenged at once may have got the same nonce.
+                let known = self.challenge.as_ref().filter(|(own, _)| own.nonce == challenge.nonce);
+                let count = known.map_or(0, |(_, count)| *count);
+                self.challenge = Some((challenge, count));
+                true
+            }
+            None => false,
+        }
     }
 
     /// Places a call. The INVITE is repeated over UDP and acknowledged when answered.
     pub fn call(&mut self, now: Mono, invite: &Invite) -> Option<CallRef> {
-        let txn = self.endpoint.invite(now, invite)?;
+        let mut sent = invite.clone();
+        sent.headers = self.authorised("INVITE", &invite.uri, &invite.headers);
+        let txn = self.endpoint.invite(now, &sent)?;
         let contact = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Contact");
         self.last += 1;
         let call = CallRef(self.last);
@@ -168,6 +222,8 @@ impl Uac {
                 dialog: None,
                 bye: None,
                 unwanted: false,
+                request: invite.clone(),
+                challenged: false,
             },
         );
         Some(call)
@@ -194,7 +250,20 @@ impl Uac {
         body: &[u8],
     ) -> Option<ClientTxnId> {
         let dialog = self.legs.get(&call)?.dialog?;
-        self.endpoint.request(now, dialog, method, headers, body)
+        self.ask(now, dialog, method, headers, body)
+    }
+
+    fn ask(
+        &mut self,
+        now: Mono,
+        dialog: DialogId,
+        method: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Option<ClientTxnId> {
+        let (uri, _) = self.endpoint.snapshot(dialog)?.routing();
+        let headers = self.authorised(method, &uri, headers);
+        self.endpoint.request(now, dialog, method, &headers, body)
     }
 
     /// Answers an [`UacOutput::Offer`].
@@ -207,7 +276,12 @@ impl Uac {
     pub fn hang_up(&mut self, now: Mono, call: CallRef, headers: &[(String, String)], body: &[u8]) {
         let Some(leg) = self.legs.get_mut(&call).filter(|leg| leg.bye.is_none()) else { return };
         match leg.dialog {
-            Some(dialog) => leg.bye = self.endpoint.request(now, dialog, "BYE", headers, body),
+            Some(dialog) => {
+                let bye = self.ask(now, dialog, "BYE", headers, body);
+                if let Some(leg) = self.legs.get_mut(&call) {
+                    leg.bye = bye;
+                }
+            }
             None => {
                 leg.unwanted = true;
                 self.endpoint.cancel(now, leg.invite);
@@ -297,6 +371,9 @@ impl Uac {
     ) -> Option<UacOutput> {
         let code = message.code().unwrap_or(0);
         let call = self.of_request(request, dialog)?;
+        if code == 401 && self.answer_challenge(now, call, request, &message) {
+            return None;
+        }
         let leg = self.legs.get_mut(&call)?;
         if leg.bye == Some(request) {
             return (code >= 200).then(|| self.over(call)).flatten();
@@ -315,12 +392,49 @@ impl Uac {
             return Some(UacOutput::Refused { call, message });
         }
         leg.dialog = dialog;
+        leg.challenged = false;
         if leg.unwanted {
             // RFC 3261 §9.1: the answer was faster than the CANCEL.
             self.hang_up(now, call, &[], &[]);
             return None;
         }
         Some(UacOutput::Answered { call, message })
+    }
+
+    /// Says an INVITE or BYE again with credentials, once. False: that would not help.
+    fn answer_challenge(
+        &mut self,
+        now: Mono,
+        call: CallRef,
+        request: ClientTxnId,
+        message: &Message,
+    ) -> bool {
+        let Some(leg) = self.legs.get(&call) else { return false };
+        let is_bye = leg.bye == Some(request);
+        let wanted = is_bye || leg.invite == request && !leg.unwanted;
+        let again = wanted && !leg.challenged;
+        // What is not said again at least lets the next one be right.
+        if !self.take_challenge(message) || !again {
+            return false;
+        }
+        let Some(leg) = self.legs.get(&call) else { return false };
+        let again = match (leg.dialog, is_bye) {
+            (Some(dialog), true) => self.ask(now, dialog, "BYE", &[], &[]),
+            _ => {
+                let mut invite = leg.request.clone();
+                let headers = std::mem::take(&mut invite.headers);
+                invite.headers = self.authorised("INVITE", &invite.uri, &headers);
+                self.endpoint.invite_again(now, request, &invite)
+            }
+        };
+        let (Some(again), Some(leg)) = (again, self.legs.get_mut(&call)) else { return false };
+        leg.challenged = true;
+        if is_bye {
+            leg.bye = Some(again);
+        } else {
+            leg.invite = again;
+        }
+        true
     }
 
     fn failed(

@@ -1,6 +1,7 @@
 //! A load: calls set up together, their streams sent together, ended together.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::leg::{Fresh, Leg, Sockets};
@@ -18,6 +19,7 @@ use crate::host::clock::SystemClock;
 use crate::host::entropy::SystemEntropy;
 use crate::host::facts;
 use crate::proto::sip::{CallRef, EndpointConfig, Invite, Reply, Uac, UacOutput};
+use crate::shell::secrets;
 use crate::wire::sip::{Message, StartLine};
 
 /// INVITEs without an answer at a time: an SRS may take half a second for each, and has a queue.
@@ -31,6 +33,8 @@ pub struct Plan {
     pub target: Target,
     /// How that is verified over TLS.
     pub tls: TlsFiles,
+    /// File with `user:password` that challenges are answered with.
+    pub digest: Option<PathBuf>,
     /// Suite of every line; `None`: plain RTP.
     pub suite: Option<Suite>,
     /// Codec.
@@ -129,6 +133,9 @@ pub enum LoadError {
         /// What is wrong.
         error: ConnectError,
     },
+    /// No password can be read.
+    #[error("{0}")]
+    Secret(String),
     /// A final answer that is no 2xx.
     #[error("refused: {code} {reason}{}", retry(*.retry_after))]
     Refused {
@@ -230,6 +237,9 @@ pub fn run(
         retry_until: SystemClock.mono().plus_ms(plan.retry_ms),
         is_ending: false,
     };
+    if let Some(path) = &plan.digest {
+        load.uac.set_secret(secrets::read(path).map_err(LoadError::Secret)?);
+    }
     if let Some(input) = load.signalling.connected() {
         load.uac.handle(load.clock.mono(), input);
     }

@@ -9,7 +9,7 @@ use crate::config::model::{Config, Engine};
 use crate::config::{self, Fault};
 use crate::host::{facts, spare, uring_permit, volume};
 use crate::shell::exit::{Exit, Failure};
-use crate::shell::tls;
+use crate::shell::{secrets, tls};
 
 /// Check a configuration: syntax, types, arithmetic, then what this machine permits.
 #[derive(clap::Args)]
@@ -33,8 +33,15 @@ impl ConfigArgs {
     /// The configuration, checked against this machine; prints every fault to stderr.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
         let machine = facts::machine();
-        config::load_for(self.file.as_deref(), &self.sets, &machine, tls::faults).map_err(told)
+        config::load_for(self.file.as_deref(), &self.sets, &machine, files).map_err(told)
     }
+}
+
+/// What is wrong with the files that a configuration names.
+pub(crate) fn files(config: &Config) -> Vec<config::Breach> {
+    let mut found = tls::faults(config);
+    found.extend(secrets::faults(config));
+    found
 }
 
 /// Prints the faults and turns them into the exit code for a bad configuration.

@@ -78,6 +78,7 @@ fn plan(sip: SocketAddr) -> Result<Plan, Failure> {
     Ok(Plan {
         target,
         tls: TlsFiles::default(),
+        digest: None,
         suite: Some(Suite::AesCm128HmacSha1_80),
         law: Law::Mu,
         streams: 2,

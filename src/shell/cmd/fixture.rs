@@ -134,6 +134,7 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
                 peer: ([192, 0, 2, 1], 5_060).into(),
                 local: address,
                 identity: None,
+                user: None,
                 answered: None,
             },
             src: SrcFacts {

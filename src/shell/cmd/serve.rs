@@ -2,12 +2,11 @@
 
 use crate::config;
 use crate::host::facts;
-use crate::shell::cmd::check::{ConfigArgs, told};
+use crate::shell::cmd::check::{ConfigArgs, files, told};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::log;
 use crate::shell::serve::keeper;
 use crate::shell::serve::upgrade::{self, Handed};
-use crate::shell::tls;
 
 /// Record: run the server in the foreground until SIGTERM (drains; a second one ends at once).
 #[derive(clap::Args)]
@@ -23,7 +22,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let ConfigArgs { file, sets } = args.config;
     // Both are read before anything of ours takes memory or descriptors.
     let machine = facts::machine();
-    let load = || config::load_for(file.as_deref(), &sets, &machine, tls::faults);
+    let load = || config::load_for(file.as_deref(), &sets, &machine, files);
     let loaded = match load().map_err(told) {
         Ok(loaded) => loaded,
         Err(failure) => {

@@ -92,6 +92,9 @@ struct CallArgs {
     /// SIP domain that the server's certificate must name [default: the host of --to]
     #[arg(long, value_name = "DOMAIN")]
     tls_domain: Option<String>,
+    /// File with one line user:password (mode 0600), to answer challenges with
+    #[arg(long, value_name = "FILE")]
+    digest: Option<PathBuf>,
     /// Print what was sent as JSON on the last line
     #[arg(long)]
     json: bool,
@@ -173,6 +176,7 @@ fn plan(args: &CallArgs) -> Result<Plan, Failure> {
             own: args.tls_cert.clone().zip(args.tls_key.clone()),
             domain: args.tls_domain.clone(),
         },
+        digest: args.digest.clone(),
         suite: (args.srtp == Srtp::Sdes).then_some(args.suite),
         law: if args.codec == Codec::Pcmu { Law::Mu } else { Law::A },
         streams: args.streams as usize,
@@ -206,7 +210,7 @@ pub(crate) fn failure(error: LoadError) -> Failure {
         LoadError::Target(_) => Exit::Usage,
         LoadError::Refused { code: 503 | 500 | 408 | 480 | 486, .. } => Exit::TryAgain,
         LoadError::Refused { .. } | LoadError::Answer(_) => Exit::Refused,
-        LoadError::Media(_) | LoadError::Protect(_) => Exit::Io,
+        LoadError::Media(_) | LoadError::Protect(_) | LoadError::Secret(_) => Exit::Io,
         LoadError::Interrupted => Exit::Interrupted,
     };
     Failure::new(exit, error)

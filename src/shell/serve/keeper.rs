@@ -533,6 +533,9 @@ fn make_absolute(config: &mut Config) -> io::Result<()> {
     for file in config.sip.files_mut() {
         *file = std::path::absolute(&file)?;
     }
+    for file in config.peers.iter_mut().filter_map(|peer| peer.digest.as_mut()) {
+        *file = std::path::absolute(&file)?;
+    }
     for folder in [&mut store.journal_dir, &mut store.spare_dir].into_iter().flatten() {
         *folder = std::path::absolute(&folder)?;
     }

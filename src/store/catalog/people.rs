@@ -224,6 +224,7 @@ mod tests {
             peer: address,
             local: address,
             identity: None,
+            user: None,
             answered: None,
         }
     }

@@ -59,6 +59,9 @@ pub struct DialogState {
     /// Who made the dialog, as authenticated; requests in it are taken from nobody else (F61).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// The user who made it, as digest has proven; the same holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The request that the entry stands for, when its answer is a 2xx.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Answered>,

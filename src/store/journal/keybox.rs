@@ -84,6 +84,13 @@ impl KeyBox {
     }
 }
 
+/// Another key, for `purpose`, from the machine key: HMAC-SHA-256 of the purpose under it. Who has it
+/// learns nothing about the machine key.
+pub fn derive(machine_key: &[u8], purpose: &str) -> Zeroizing<Vec<u8>> {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, machine_key);
+    Zeroizing::new(aws_lc_rs::hmac::sign(&key, purpose.as_bytes()).as_ref().to_vec())
+}
+
 /// Context of the leaf salt of an RS.
 pub fn salt_context(rs: RsId) -> String {
     format!("salt {rs}")

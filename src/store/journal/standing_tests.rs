@@ -54,6 +54,7 @@ fn dialog(cseq: u32, answered: bool) -> DialogState {
         peer: address,
         local: address,
         identity: None,
+        user: None,
         answered: answered.then(|| Answered {
             method: "INVITE".to_owned(),
             cseq,

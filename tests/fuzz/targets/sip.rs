@@ -4,6 +4,7 @@ use std::mem::discriminant;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use floortape::base::limits::{SIP_HEADERS_MAX, SIP_MESSAGE_BYTES_MAX};
+use floortape::proto::sip::{Challenge, Credentials, Secret};
 use floortape::wire::sip::{
     CSeq, Disposition, Echo, Frame, MediaType, Message, NameAddr, StartLine, StreamFramer, Uri,
     Via, parse_datagram, print_response, split_list, with_source, without_tag,
@@ -126,6 +127,12 @@ fn values(message: &Message) {
             assert!(MediaType::parse(&kind.essence()).is_some(), "{kind:?}");
         }
         Disposition::parse(text);
+        if let Some(challenge) = Challenge::parse(text) {
+            assert!(Challenge::parse(&challenge.print()).is_some() || text.contains(['"', '\\']));
+        }
+        if let Some(credentials) = Credentials::parse(text) {
+            credentials.prove(&Secret::parse("user:password").expect("both"), "INVITE");
+        }
     }
     if let Some(uri) = message.uri().and_then(Uri::parse) {
         assert!(!uri.host.is_empty());

@@ -8,6 +8,7 @@ use std::sync::mpsc as channel;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::ports::{Clock, Entropy};
@@ -30,11 +31,11 @@ use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
-use crate::shell::tls;
+use crate::shell::{secrets, tls};
 use crate::store::archive::{Archive, LastSeen, Sought};
 use crate::store::journal::entry::Entry;
 use crate::store::journal::file::Journal;
-use crate::store::journal::keybox::KeyBox;
+use crate::store::journal::keybox::{KeyBox, derive};
 use crate::wire::sip::{NameAddr, Uri, parse_datagram};
 
 /// How often keeper hears that the loop turns (F07).
@@ -67,7 +68,10 @@ fn role(start: Start) -> io::Result<()> {
     let bound = Bound::bind(&start.config.sip)?;
     let store = start.config.store.dir.clone();
     let entropy = SystemEntropy;
-    let keys = KeyBox::new(&keyfile::load_or_make(&store, &entropy)?).map_err(io::Error::other)?;
+    let machine_key = keyfile::load_or_make(&store, &entropy)?;
+    let nonce_key = derive(&machine_key, "digest nonces");
+    let keys = KeyBox::new(&machine_key).map_err(io::Error::other)?;
+    drop(machine_key);
     let folder = start.config.journal_dir();
     make_folder(&folder)?;
     // Strict: entries that cannot be read now would be forgotten by what is written next.
@@ -122,7 +126,8 @@ fn role(start: Start) -> io::Result<()> {
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let mut role = Role::new(start, bound, control, store, jobs, changes)?;
+        let mut role = Role::new(start, bound, control, store, (jobs, changes), nonce_key)?;
+        role.load_passwords().await?;
         role.serve(finished).await
     });
     // The senders went with the role: both threads end when their queues are empty.
@@ -140,6 +145,8 @@ struct Role {
     estate: Option<Estate>,
     room: Room,
     load: Load,
+    /// Makes the nonces of digest challenges, for successors too.
+    nonce_key: Zeroizing<Vec<u8>>,
     /// When our certificate's end is looked at again.
     term_due: Mono,
     /// Less than [`WARN_MINUTES`] are left, and that was said.
@@ -186,8 +193,8 @@ impl Role {
         bound: Bound,
         control: Control,
         store: PathBuf,
-        jobs: channel::Sender<Job>,
-        changes: channel::Sender<Change>,
+        (jobs, changes): (channel::Sender<Job>, channel::Sender<Change>),
+        nonce_key: Zeroizing<Vec<u8>>,
     ) -> io::Result<Self> {
         let Start { keeper: link, config, lock, peer, workers, slots, .. } = start;
         let sockets = slots.iter().any(|slot| slot.sockets.is_some());
@@ -211,6 +218,7 @@ impl Role {
             store,
             room,
             load: Load::default(),
+            nonce_key,
             term_due: SystemClock.mono().plus_ms(TERM_LOOK_MS),
             warned: false,
             keeper: Some(link.into_async()?),
@@ -310,6 +318,16 @@ impl Role {
         }
     }
 
+    /// What cannot be read is left out and told; its peers are refused then, never taken unasked.
+    async fn load_passwords(&mut self) -> io::Result<()> {
+        let (rules, wrong) = secrets::rules(&self.config);
+        for why in wrong {
+            tracing::error!("digest: {why}");
+        }
+        let key = self.nonce_key.clone();
+        self.tell(Input::Digest { key: &key, rules }).await
+    }
+
     /// F62: our certificate's end is looked for once an hour.
     fn watch_certificate(&mut self) {
         let now = SystemClock.mono();
@@ -382,6 +400,7 @@ impl Role {
                 if let Ok(config) = serde_json::from_str::<Config>(&config) {
                     self.config = config;
                     self.doorway.load(&self.config.sip);
+                    self.load_passwords().await?;
                 }
                 self.tell(Input::Keeper(Frame::Reload { config })).await
             }
