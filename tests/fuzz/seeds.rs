@@ -17,7 +17,7 @@ use floortape::plane::handoff::frame::{
 use floortape::proto::srtp::Context;
 use floortape::store::event::{Event, Format, Origin, StreamDescription};
 use floortape::store::evidence::{Salt, SigningKey};
-use floortape::store::journal::{Standings, entry::Entry, frame, snapshot};
+use floortape::store::journal::{Standings, entry::Entry, frame, history, snapshot};
 use floortape::store::log::{
     BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, crc32c, group_span,
 };
@@ -333,7 +333,7 @@ fn store(add: &mut Add<'_>) {
     endless[row + 8..row + 16].fill(0xff);
     add("segment", "endless-row", endless);
     add("segment", "next", segment(&records, 2));
-    let start = Entry::Start { version: 1, volume: "v".to_owned(), at: CLOCK.wall };
+    let start = Entry::Start { version: 1, volume: "v".to_owned(), at: CLOCK.wall, kept: false };
     let rs = RsId([4; 16]);
     let body = Entry::Body {
         rs,
@@ -366,6 +366,7 @@ fn store(add: &mut Add<'_>) {
     for entry in [&start, &ids, &body, &direction, &ended] {
         assert!(frame::write(entry, &mut out));
     }
+    add("journal", "history", history::write(1, &out));
     add("journal", "torn", out[..out.len() - 5].to_vec());
     add("journal", "whole", out);
     let opened: Entry = serde_json::from_str(OPENED).expect("an entry");

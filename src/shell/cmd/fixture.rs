@@ -17,7 +17,7 @@ use crate::host::{keyfile, signing};
 use crate::store::event::{Event, Format, HostDrops, Origin, StreamDescription};
 use crate::store::journal::entry::{DialogState, Entry, Signalling, SrcFacts, StreamOpened};
 use crate::store::journal::keybox::{answer_context, salt_context};
-use crate::store::journal::{Journal, KeyBox};
+use crate::store::journal::{Journal, KeyBox, history};
 use crate::store::record::{self, RecordKind, RecordMeta};
 use crate::store::segment::{Emitter, SegmentFacts, SegmentName, Span, folder};
 use crate::wire::rtp::Fields;
@@ -116,7 +116,7 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
     };
     let at = |ms: u64| Wall(EPOCH + (ms * MS) as i64);
     let entries = [
-        Entry::Start { version: 1, volume: "test".to_owned(), at: at(0) },
+        Entry::Start { version: 1, volume: "test".to_owned(), at: at(0), kept: false },
         Entry::Opened {
             rs: RS,
             at: at(1_000),
@@ -170,7 +170,8 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
             bye: false,
         },
     ];
-    let (mut journal, _) = Journal::open(HostDisk, &store.join("journal")).expect("empty");
+    let (mut journal, _) =
+        Journal::open(HostDisk, &store.join("journal"), &history::folder(store)).expect("empty");
     journal.append_all(&entries).expect("writable");
     journal.sync().expect("writable");
 }

@@ -12,7 +12,7 @@ use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
 use crate::store::archive::{Archive, ArchiveError, Damaged, Hint, Hints, Seen};
-use crate::store::journal::{self, Damage, JournalError};
+use crate::store::journal::{self, Damage, JournalError, history};
 use crate::store::segment::{SegmentName, clock_at};
 
 /// Why a store cannot be read.
@@ -35,6 +35,7 @@ pub struct Library<D: Disk + Clone> {
     pub archive: Archive<D>,
     disk: D,
     journal_dir: PathBuf,
+    history: PathBuf,
     /// What the journal says, and what of it cannot be read: read when first asked for, because one
     /// settled recording of many needs none of it.
     journal: OnceCell<(Journalled, Vec<Damage>)>,
@@ -67,15 +68,15 @@ impl<D: Disk + Clone> Library<D> {
         let workers = watermarks.iter().map(|mark| mark.worker).collect();
         // What every worker has made durable.
         let through = watermarks.iter().filter_map(|mark| mark.durable_through).min();
-        let journal_dir = journal_dir.to_owned();
+        let (journal_dir, history) = (journal_dir.to_owned(), history::folder(store));
         let journal = OnceCell::new();
-        Ok(Library { archive, disk, journal_dir, journal, index, through, workers })
+        Ok(Library { archive, disk, journal_dir, history, journal, index, through, workers })
     }
 
     /// What the journal says of all recordings.
     pub fn journalled(&self) -> Result<&Journalled, LibraryError> {
         if self.journal.get().is_none() {
-            let replay = journal::read(&self.disk, &self.journal_dir)?;
+            let replay = journal::read(&self.disk, &self.journal_dir, &self.history)?;
             let journalled = Journalled::of(&replay.entries);
             // Nobody else can have set it: the cell is not shared between threads.
             let _ = self.journal.set((journalled, replay.damage));

@@ -136,6 +136,10 @@ pub enum Entry {
         volume: String,
         /// When.
         at: Wall,
+        /// The file stands for all before it: what they said of RSs that stand is in it, the rest in
+        /// the history. Only as the first entry of a file.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        kept: bool,
     },
     /// Stream ids below this are used up (reserved in blocks).
     StreamIds {
@@ -249,4 +253,19 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         bye: bool,
     },
+}
+
+impl Entry {
+    /// The RS that it is about.
+    pub const fn rs(&self) -> Option<RsId> {
+        match self {
+            Entry::Start { .. } | Entry::StreamIds { .. } => None,
+            Entry::Opened { rs, .. }
+            | Entry::Changed { rs, .. }
+            | Entry::Direction { rs, .. }
+            | Entry::Body { rs, .. }
+            | Entry::StreamClosed { rs, .. }
+            | Entry::Ended { rs, .. } => Some(*rs),
+        }
+    }
 }

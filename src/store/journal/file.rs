@@ -6,9 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::compaction::{Compaction, stands_for_all_before};
 use super::entry::Entry;
 use super::standing::Standings;
-use super::{frame, snapshot};
+use super::{frame, history, snapshot};
 use crate::base::faults::fault;
 use crate::base::ports::{Disk, DiskFile};
 
@@ -23,6 +24,8 @@ pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Read in pieces of this size.
 const READ_BYTES: usize = 1024 * 1024;
+/// Files move into the history minutes apart: a reader meets that once.
+const READS_MAX: u32 = 8;
 
 /// Why the journal cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -68,31 +71,67 @@ pub struct Replay {
     pub damage: Vec<Damage>,
 }
 
-/// Reads all entries below `dir` without changing anything: for verbs beside a running server. An
-/// entry that is being appended at the moment shows as a torn tail.
-pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Replay, JournalError> {
-    let mut replay = Replay::default();
-    for (_, name) in files(disk, dir)? {
+/// Reads all entries below `dir`, and of recordings that are over below `past`, without changing
+/// anything: for verbs beside a running server. An entry that is being appended at the moment shows
+/// as a torn tail.
+pub fn read<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
+    let mut tries = 0;
+    loop {
+        match read_once(disk, dir, past) {
+            // Moved into the history since it was listed.
+            Err(JournalError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound && tries < READS_MAX =>
+            {
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn read_once<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
+    let mut journal = Replay::default();
+    for (_, name) in numbered(disk, dir, ".journal")? {
         let path = dir.join(&name);
-        let bytes = read_whole(disk, &path).map_err(|source| JournalError::Io {
-            action: "read",
-            path,
-            source,
-        })?;
-        replay_file(&name, &bytes, &mut replay);
+        let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
+        let mut own = Replay::default();
+        replay_file(&name, &bytes, &mut own);
+        if own.entries.first().is_some_and(stands_for_all_before) {
+            journal = Replay::default();
+        }
+        journal.entries.append(&mut own.entries);
+        journal.damage.append(&mut own.damage);
+    }
+    // Behind the files: what they no longer hold was in the history before it left them.
+    let mut replay = Replay::default();
+    replay.damage = history::read_all(disk, past, |entry| replay.entries.push(entry))?;
+    replay.entries.append(&mut journal.entries);
+    replay.damage.append(&mut journal.damage);
+    // Their entries have moved on; what is damaged in them is told as long as they are there.
+    for name in disk.list(dir).map_err(at("list", dir))? {
+        if name.ends_with(".journal.damaged") {
+            let path = dir.join(&name);
+            let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
+            replay.damage.extend(walk(&name, &bytes, 0, |_| ()));
+        }
     }
     Ok(replay)
 }
 
 /// Reads the entries of one file's bytes. Total: any input gives an answer.
 pub fn replay_file(name: &str, bytes: &[u8], replay: &mut Replay) {
-    replay.damage.extend(walk(name, bytes, |entry| replay.entries.push(entry)));
+    replay.damage.extend(walk(name, bytes, 0, |entry| replay.entries.push(entry)));
 }
 
-/// Shows each entry to `learn`; the damage between them.
-fn walk(name: &str, bytes: &[u8], mut learn: impl FnMut(Entry)) -> Vec<Damage> {
+/// Shows each entry from byte `from` on to `learn`; the damage between them.
+pub(super) fn walk(
+    name: &str,
+    bytes: &[u8],
+    from: usize,
+    mut learn: impl FnMut(Entry),
+) -> Vec<Damage> {
     let mut all = Vec::new();
-    let mut at = 0;
+    let mut at = from;
     while at < bytes.len() {
         if let Some((entry, size)) = frame::read(&bytes[at..]) {
             learn(entry);
@@ -133,11 +172,27 @@ pub struct Journal<D: Disk> {
     /// The last file that a snapshot stands for, or that one was tried for.
     through: u32,
     snapshot_bytes: u64,
+    /// The folder of what is over, and the one above it.
+    history: PathBuf,
+    store: Folder,
+    /// The two newest snapshots, older one first, once a second one was written here.
+    snapshots: Option<[u32; 2]>,
+    /// [`FILE_BYTES_MIN`] and [`FILE_BYTES_MAX`], but in tests.
+    file_bytes: (u64, u64),
 }
 
-struct Folder {
-    path: PathBuf,
-    device: String,
+/// A folder, and the file system that it was on.
+#[derive(Clone)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    pub(super) device: String,
+}
+
+impl Folder {
+    fn of<D: Disk>(disk: &D, path: &Path) -> Result<Self, JournalError> {
+        let device = disk.device(path).map_err(at("look at", path))?;
+        Ok(Folder { path: path.to_owned(), device })
+    }
 }
 
 struct Open<F> {
@@ -148,17 +203,33 @@ struct Open<F> {
 
 impl<D: Disk> Journal<D> {
     /// Learns what stands from the newest snapshot and the files behind it, and gets ready to write.
-    /// `dir` must exist. The caller appends an [`Entry::Start`] next; it is repeated at the head of
-    /// every file that follows. Also what could not be read of those files.
-    pub fn open(disk: D, dir: &Path) -> Result<(Self, Vec<Damage>), JournalError> {
-        let files = files(&disk, dir)?;
+    /// `dir` must exist, and the folder in which `past` is: what is over goes there. The caller
+    /// appends an [`Entry::Start`] next; it is repeated at the head of every file that follows. Also
+    /// what could not be read of those files.
+    pub fn open(disk: D, dir: &Path, past: &Path) -> Result<(Self, Vec<Damage>), JournalError> {
+        let files = numbered(&disk, dir, ".journal")?;
         let (through, bytes, mut standings) = newest_snapshot(&disk, dir)?;
         let mut damage = Vec::new();
+        let mut whole = through == 0;
         for (_, name) in files.iter().filter(|(number, _)| *number > through) {
+            if whole {
+                break;
+            }
             let path = dir.join(name);
             let bytes = read_whole(&disk, &path).map_err(at("read", &path))?;
-            damage.extend(walk(name, &bytes, |entry| standings.learn(&entry)));
+            let mut first = true;
+            damage.extend(walk(name, &bytes, 0, |entry| {
+                // A snapshot older than the two that stand for the files before this one.
+                whole |= std::mem::take(&mut first) && stands_for_all_before(&entry);
+                standings.learn(&entry);
+            }));
         }
+        if whole {
+            let replay = read(&disk, dir, past)?;
+            standings = Standings::of(&replay.entries);
+            damage = replay.damage;
+        }
+        let store = Folder::of(&disk, past.parent().unwrap_or(past))?;
         let mut journal = Journal {
             disk,
             folders: Vec::new(),
@@ -171,12 +242,22 @@ impl<D: Disk> Journal<D> {
             standings,
             through,
             snapshot_bytes: bytes,
+            history: past.to_owned(),
+            store,
+            snapshots: None,
+            file_bytes: (FILE_BYTES_MIN, FILE_BYTES_MAX),
         };
         journal.add_folder(dir)?;
         journal.settle_last()?;
         // What is behind a snapshot must never be taken for something before it.
         journal.number = journal.number.max(through);
         Ok((journal, damage))
+    }
+
+    /// Closes files above this size, whatever the snapshot's.
+    #[cfg(test)]
+    pub(super) const fn set_file_bytes(&mut self, bytes: u64) {
+        self.file_bytes = (bytes, bytes);
     }
 
     /// What stands of all entries so far.
@@ -191,9 +272,9 @@ impl<D: Disk> Journal<D> {
         !self.failed && self.unsynced.is_empty() && self.through + current < self.number
     }
 
-    /// Writes a snapshot of all that is durable and removes those before it. It may say more than
-    /// the files that it stands for: what comes again changes nothing. Where this fails, starts go
-    /// on with the one before.
+    /// Writes a snapshot of all that is durable and removes all but the one before it. It may say
+    /// more than the files that it stands for: what comes again changes nothing. Where this fails,
+    /// starts go on with the one before.
     pub fn snapshot(&mut self) -> Result<(), JournalError> {
         if !self.wants_snapshot() {
             return Ok(());
@@ -208,22 +289,46 @@ impl<D: Disk> Journal<D> {
         let temporary = path.with_extension("snapshot.tmp");
         // Left by an attempt before; may well not exist.
         let _ = self.disk.remove(&temporary);
-        self.write_again(&temporary, &bytes).inspect_err(|_| {
+        write_again(&self.disk, &temporary, &bytes).inspect_err(|_| {
             let _ = self.disk.remove(&temporary);
         })?;
         fault!("journal.snapshot_rename");
         self.disk.rename(&temporary, &path).map_err(at("rename", &temporary))?;
         fault!("journal.snapshot_remove");
         self.snapshot_bytes = bytes.len() as u64;
+        let mut before = Vec::new();
         for folder in &self.folders {
-            // One that stays costs room and nothing else: the newest is taken.
             let names = self.disk.list(&folder.path).unwrap_or_default();
-            let old = names.into_iter().filter(|name| snapshot_number(name) < Some(through));
-            for name in old.filter(|name| snapshot_number(name).is_some()) {
-                let _ = self.disk.remove(&folder.path.join(name));
-            }
+            let numbers = names.into_iter().filter_map(|name| snapshot_number(&name));
+            let older = numbers.filter(|number| *number < through);
+            before.extend(older.map(|number| (number, folder.path.join(snapshot_name(number)))));
+        }
+        before.sort_unstable();
+        self.snapshots = before.pop().map(|(number, _)| [number, through]);
+        for (_, old) in before {
+            // One that stays costs room and nothing else: the newest is taken.
+            let _ = self.disk.remove(&old);
         }
         Ok(())
+    }
+
+    /// What could go into the history now, to be done beside the journal's work and one at a time.
+    /// Behind two snapshots: files of which no start reads anything, even where the newest is bad.
+    pub fn compaction(&self) -> Option<Compaction<D>>
+    where
+        D: Clone,
+    {
+        let snapshots = self.snapshots.filter(|_| !self.failed)?;
+        Some(Compaction {
+            disk: self.disk.clone(),
+            dir: self.folders[0].path.clone(),
+            folders: self.folders.clone(),
+            history: self.history.clone(),
+            store: self.store.clone(),
+            snapshots,
+            standing: self.standings.recordings.keys().copied().collect(),
+            file_bytes: self.file_bytes.0,
+        })
     }
 
     /// Makes the newest file durable, before anybody relies on what was read of it: its writer may
@@ -247,8 +352,7 @@ impl<D: Disk> Journal<D> {
     /// A folder to go on in when the others fail; it must exist, and `disk` must list it together
     /// with the first.
     pub fn add_folder(&mut self, dir: &Path) -> Result<(), JournalError> {
-        let device = self.disk.device(dir).map_err(at("look at", dir))?;
-        self.folders.push(Folder { path: dir.to_owned(), device });
+        self.folders.push(Folder::of(&self.disk, dir)?);
         Ok(())
     }
 
@@ -328,13 +432,7 @@ impl<D: Disk> Journal<D> {
     }
 
     fn check_device(&self, place: usize) -> Result<(), JournalError> {
-        let folder = &self.folders[place];
-        let found = self.disk.device(&folder.path).map_err(at("look at", &folder.path))?;
-        if found != folder.device {
-            let why = format!("expected device {}, found {found}", folder.device);
-            return Err(at("look at", &folder.path)(std::io::Error::other(why)));
-        }
-        Ok(())
+        check_device(&self.disk, &self.folders[place])
     }
 
     fn begin_again(&mut self, place: usize) -> Result<PathBuf, JournalError> {
@@ -346,7 +444,7 @@ impl<D: Disk> Journal<D> {
         let mut bytes = Vec::new();
         self.emit_start(&mut bytes);
         bytes.extend_from_slice(&self.unsynced);
-        let file = self.write_again(&temporary, &bytes).inspect_err(|_| {
+        let file = write_again(&self.disk, &temporary, &bytes).inspect_err(|_| {
             let _ = self.disk.remove(&temporary);
         })?;
         // Used up, whatever the rename comes to: its file may be there after an error too, and
@@ -360,18 +458,6 @@ impl<D: Disk> Journal<D> {
         Ok(path)
     }
 
-    fn write_again(&self, path: &Path, bytes: &[u8]) -> Result<D::File, JournalError> {
-        let mut file = self.disk.create(path, 0).map_err(at("create", path))?;
-        file.write_at(0, bytes).map_err(at("append to", path))?;
-        file.sync().map_err(at("sync", path))?;
-        let found = read_whole(&self.disk, path).map_err(at("read", path))?;
-        if found != bytes {
-            let why = std::io::Error::other("what was written does not read back");
-            return Err(at("read", path)(why));
-        }
-        Ok(file)
-    }
-
     fn emit_start(&self, out: &mut Vec<u8>) {
         if let Some(start) = &self.start {
             frame::write(start, out);
@@ -379,7 +465,7 @@ impl<D: Disk> Journal<D> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        let full = (2 * self.snapshot_bytes).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX);
+        let full = (2 * self.snapshot_bytes).clamp(self.file_bytes.0, self.file_bytes.1);
         if self.file.as_ref().is_none_or(|open| open.bytes >= full) {
             self.rotate()?;
         }
@@ -411,7 +497,34 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-fn at<'a>(
+/// What is written to a file system that was unmounted nobody finds again (F18).
+pub(super) fn check_device<D: Disk>(disk: &D, folder: &Folder) -> Result<(), JournalError> {
+    let found = disk.device(&folder.path).map_err(at("look at", &folder.path))?;
+    if found != folder.device {
+        let why = format!("expected device {}, found {found}", folder.device);
+        return Err(at("look at", &folder.path)(std::io::Error::other(why)));
+    }
+    Ok(())
+}
+
+/// Makes a file of `bytes`, syncs it and reads it back.
+pub(super) fn write_again<D: Disk>(
+    disk: &D,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<D::File, JournalError> {
+    let mut file = disk.create(path, 0).map_err(at("create", path))?;
+    file.write_at(0, bytes).map_err(at("append to", path))?;
+    file.sync().map_err(at("sync", path))?;
+    let found = read_whole(disk, path).map_err(at("read", path))?;
+    if found != bytes {
+        let why = std::io::Error::other("what was written does not read back");
+        return Err(at("read", path)(why));
+    }
+    Ok(file)
+}
+
+pub(super) fn at<'a>(
     action: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(std::io::Error) -> JournalError + use<'a> {
@@ -422,7 +535,7 @@ fn file_name(number: u32) -> String {
     format!("{number:08}.journal")
 }
 
-fn snapshot_name(through: u32) -> String {
+pub(super) fn snapshot_name(through: u32) -> String {
     format!("{through:08}.snapshot")
 }
 
@@ -448,21 +561,22 @@ fn newest_snapshot<D: Disk>(disk: &D, dir: &Path) -> Result<(u32, u64, Standings
     Ok((0, 0, Standings::default()))
 }
 
-fn files<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<(u32, String)>, JournalError> {
-    let names = disk.list(dir).map_err(|source| JournalError::Io {
-        action: "list",
-        path: dir.to_owned(),
-        source,
-    })?;
+/// Files below `dir` whose names are a number and `suffix`, in the order of their numbers.
+pub(super) fn numbered<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    suffix: &str,
+) -> Result<Vec<(u32, String)>, JournalError> {
+    let names = disk.list(dir).map_err(at("list", dir))?;
     let mut files: Vec<(u32, String)> = names
         .into_iter()
-        .filter_map(|name| Some((name.strip_suffix(".journal")?.parse().ok()?, name)))
+        .filter_map(|name| Some((name.strip_suffix(suffix)?.parse().ok()?, name)))
         .collect();
     files.sort_unstable();
     Ok(files)
 }
 
-fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::Result<Vec<u8>> {
     let file = disk.open_read(path)?;
     let mut bytes = Vec::new();
     loop {
@@ -486,7 +600,7 @@ mod tests {
     use crate::store::test_disk::TestDisk;
 
     fn start() -> Entry {
-        Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1) }
+        Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false }
     }
 
     fn ids(next: u64) -> Entry {
@@ -497,40 +611,44 @@ mod tests {
         Path::new("/store/journal")
     }
 
+    fn past() -> &'static Path {
+        Path::new("/store/history")
+    }
+
     #[test]
     fn what_is_appended_is_replayed_across_starts_in_order() {
         let disk = TestDisk::default();
         for round in 0..3 {
-            let replay = read(&disk, dir()).expect("memory");
+            let replay = read(&disk, dir(), past()).expect("memory");
             assert_eq!((replay.entries.len(), replay.damage.len()), (3 * round, 0));
-            let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+            let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
             journal.append(&start()).expect("memory");
             journal.append_all(&[ids(round as u64), ids(100)]).expect("memory");
             journal.sync().expect("memory");
         }
-        let replay = read(&disk, dir()).expect("memory");
+        let replay = read(&disk, dir(), past()).expect("memory");
         assert_eq!(replay.entries[4], ids(1));
-        assert_eq!(disk.list(dir()).expect("memory").len(), 3);
+        assert_eq!(disk.list(dir(), past()).expect("memory").len(), 3);
     }
 
     #[test]
     fn a_torn_tail_is_cut_and_a_damaged_middle_is_reported() {
         let disk = TestDisk::default();
-        let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+        let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
         journal.append_all(&[ids(1), ids(2), ids(3)]).expect("memory");
         let path = dir().join("00000001.journal");
         let whole = disk.get(&path);
         let one = whole.len() / 3;
         for cut in 2 * one + 1..whole.len() {
             disk.put(&path, whole[..cut].to_vec());
-            let replay = read(&disk, dir()).expect("memory");
+            let replay = read(&disk, dir(), past()).expect("memory");
             assert_eq!(replay.entries, [ids(1), ids(2)]);
             assert!(matches!(replay.damage[..], [Damage { middle: false, .. }]));
         }
         let mut bad = whole;
         bad[one + 9] ^= 4;
         disk.put(&path, bad);
-        let replay = read(&disk, dir()).expect("memory");
+        let replay = read(&disk, dir(), past()).expect("memory");
         assert_eq!(replay.entries, [ids(1), ids(3)]);
         assert!(matches!(replay.damage[..], [Damage { middle: true, .. }]));
     }
@@ -539,19 +657,20 @@ mod tests {
     fn what_a_start_has_read_survives_the_power_cut_that_follows() {
         for fails in [false, true] {
             let disk = TestDisk::default();
-            let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+            let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
             journal.append_all(&[start(), ids(1)]).expect("memory");
             drop(journal); // Killed before its sync: the kernel knows, the disk does not.
             disk.set_sync_fails(dir(), fails);
-            let replay = read(&disk, dir()).expect("memory");
-            let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+            let replay = read(&disk, dir(), past()).expect("memory");
+            let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
             assert_eq!((replay.entries.len(), journal.has_failed()), (2, fails));
             if fails {
                 disk.set_sync_fails(dir(), false);
                 journal.revive().expect("works again");
             }
             for seed in 0..20 {
-                let after = read(&disk.power_cut(&mut Prng::new(seed)), dir()).expect("memory");
+                let after =
+                    read(&disk.power_cut(&mut Prng::new(seed)), dir(), past()).expect("memory");
                 assert!(after.entries.ends_with(&[start(), ids(1)]), "{seed} {fails}");
             }
         }
@@ -560,7 +679,7 @@ mod tests {
     #[test]
     fn f19_a_failed_file_is_final_and_what_was_not_synced_is_written_again_elsewhere() {
         let disk = TestDisk::default();
-        let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+        let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
         journal.append_all(&[start(), ids(1)]).expect("memory");
         journal.sync().expect("memory");
         journal.append(&ids(2)).expect("memory");
@@ -575,7 +694,7 @@ mod tests {
         journal.append(&ids(4)).expect("memory");
         journal.sync().expect("memory");
         let after = disk.power_cut(&mut Prng::new(5));
-        let replay = read(&after, dir()).expect("memory");
+        let replay = read(&after, dir(), past()).expect("memory");
         // Of the file that failed the tail may be there or not; its successor has all of it.
         let tail = [start(), ids(2), ids(3), ids(4)];
         assert_eq!(replay.entries[replay.entries.len() - 4..], tail);
@@ -590,8 +709,8 @@ mod tests {
         let open = || {
             let root = Root { folder: dir().to_owned(), more: vec![spare.to_owned()] };
             let places = Places::strict(disk.clone(), vec![root]);
-            let replay = read(&places, dir()).expect("memory");
-            let (mut journal, _) = Journal::open(places, dir()).expect("memory");
+            let replay = read(&places, dir(), past()).expect("memory");
+            let (mut journal, _) = Journal::open(places, dir(), past()).expect("memory");
             journal.add_folder(spare).expect("memory");
             (journal, replay)
         };
@@ -619,7 +738,7 @@ mod tests {
     #[test]
     fn f18_an_unmounted_folder_fails_the_journal_and_is_not_written_to() {
         let disk = TestDisk::default();
-        let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+        let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
         journal.append(&start()).expect("memory");
         journal.sync().expect("memory");
         disk.set_device(dir(), 7);
@@ -638,7 +757,7 @@ mod tests {
             disk.fail_nth(nth);
             let mut promised = 0;
             let mut random = Prng::new(nth);
-            let Ok((mut journal, _)) = Journal::open(disk.clone(), dir()) else { continue };
+            let Ok((mut journal, _)) = Journal::open(disk.clone(), dir(), past()) else { continue };
             let _ = journal.append(&start());
             for next in 1..=12 {
                 let _ = journal.append(&ids(next));
@@ -647,7 +766,7 @@ mod tests {
                 }
             }
             let after = disk.power_cut(&mut random);
-            let replay = read(&after, dir()).expect("memory");
+            let replay = read(&after, dir(), past()).expect("memory");
             let mut seen: Vec<_> = replay
                 .entries
                 .iter()
@@ -671,7 +790,7 @@ mod tests {
     #[test]
     fn a_new_file_begins_with_the_start_entry() {
         let disk = TestDisk::default();
-        let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+        let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
         journal.append(&start()).expect("memory");
         journal.file.as_mut().expect("written").bytes = FILE_BYTES_MAX;
         journal.append(&ids(9)).expect("memory");

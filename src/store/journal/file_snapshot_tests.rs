@@ -15,20 +15,24 @@ fn dir() -> &'static Path {
     Path::new("/store/journal")
 }
 
+fn past() -> &'static Path {
+    Path::new("/store/history")
+}
+
 fn start() -> Entry {
-    Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1) }
+    Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false }
 }
 
 /// What a start finds, and what all files say.
 fn found_and_said(disk: &TestDisk) -> (Standings, Standings) {
-    let (journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
-    let said = Standings::of(&read(disk, dir()).expect("memory").entries);
+    let (journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
+    let said = Standings::of(&read(disk, dir(), past()).expect("memory").entries);
     (essence(journal.standings().clone()), essence(said))
 }
 
 /// A start that writes `entries`, each durable, and a snapshot of what was there before.
 fn run(disk: &TestDisk, entries: &[Entry]) {
-    let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+    let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
     let _ = journal.append(&start());
     for (place, entry) in entries.iter().enumerate() {
         let _ = journal.append(entry);
@@ -57,7 +61,7 @@ fn a_start_reads_the_journal_from_the_snapshot_on() {
     let first = dir().join("00000001.journal");
     let whole = disk.get(&first);
     disk.put(&first, vec![0xff; 100]);
-    let (mut journal, damage) = Journal::open(disk.clone(), dir()).expect("memory");
+    let (mut journal, damage) = Journal::open(disk.clone(), dir(), past()).expect("memory");
     assert_eq!((essence(journal.standings().clone()), damage), (said.clone(), Vec::new()));
     journal.append(&start()).expect("memory");
     journal.sync().expect("memory");
@@ -69,7 +73,7 @@ fn a_start_reads_the_journal_from_the_snapshot_on() {
     disk.put(&snapshot, bad);
     assert_eq!(found_and_said(&disk).0, said);
     journal.snapshot().expect("memory");
-    assert!(!journal.wants_snapshot() && !disk.paths().contains(&snapshot));
+    assert!(!journal.wants_snapshot() && disk.paths().contains(&snapshot), "the one before stays");
     assert_eq!(found_and_said(&disk).0, said);
 }
 
@@ -82,7 +86,7 @@ fn a_journal_is_numbered_behind_its_snapshot_even_where_its_files_are_gone() {
     for name in ["00000001.journal", "00000002.journal"] {
         disk.remove(&dir().join(name)).expect("there");
     }
-    let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+    let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
     journal.append(&start()).expect("memory");
     assert!(disk.paths().contains(&dir().join("00000002.journal")), "{:?}", disk.paths());
 }
@@ -111,7 +115,7 @@ fn every_operation_may_fail_and_every_power_be_cut_and_a_start_knows_what_the_fi
 #[test]
 fn the_files_of_a_long_run_are_closed_so_that_a_snapshot_may_stand_for_them() {
     let disk = TestDisk::default();
-    let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+    let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
     let entries = history(3, 200);
     let mut written = 0;
     while !journal.wants_snapshot() {

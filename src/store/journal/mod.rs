@@ -4,18 +4,23 @@
 //! server. `appliance/docs/format-journal.md` is the format's page. Nothing here holds a clock or a
 //! key file: bytes, entropy and disk come in.
 
+pub mod compaction;
 pub mod entry;
 pub mod file;
 pub mod frame;
+pub mod history;
 pub mod keybox;
 pub mod snapshot;
 pub mod standing;
 
 #[cfg(test)]
+mod compaction_tests;
+#[cfg(test)]
 mod file_snapshot_tests;
 #[cfg(test)]
 mod standing_tests;
 
+pub use compaction::{Compacted, Compaction};
 pub use file::{Damage, Journal, JournalError, Replay, read};
 pub use keybox::{KeyBox, KeyBoxError};
 pub use standing::Standings;

@@ -144,7 +144,11 @@ impl Standings {
     pub fn learn(&mut self, entry: &Entry) {
         self.alive = self.alive.max(written(entry).unwrap_or_default());
         match entry {
-            Entry::StreamIds { next } => self.stream_ids = (*next, *next),
+            // What is over is read before it where the history is.
+            Entry::StreamIds { next } => {
+                let (free, bound) = self.stream_ids;
+                self.stream_ids = (free.max(*next), bound.max(*next));
+            }
             Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, bodies, .. } => {
                 self.use_up(streams);
                 let mut standing = Standing {

@@ -156,6 +156,57 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
     entries
 }
 
+/// An RS that lasts, then `count` that end, each `seconds` behind the one before; five entries each.
+pub(super) fn short_calls(count: u64, seconds: i64) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for call in 0..=count {
+        let (id, at) = (rs(call), Wall((1 + call as i64 * seconds) * SECOND));
+        let open = stream(call + 1, 1);
+        let slot = open.description.slot;
+        entries.push(Entry::Opened {
+            rs: id,
+            at,
+            dialog: dialog(1, true),
+            src: SrcFacts::default(),
+            signalling: Signalling::Udp,
+            quirks: Vec::new(),
+            salt: Sealed(format!("salt {call}")),
+            streams: vec![open],
+            own: false,
+            answer: String::new(),
+            answer_sdp: Sealed(String::new()),
+            bodies: Some(2),
+        });
+        for number in 1..=2 {
+            entries.push(Entry::Body {
+                rs: id,
+                number,
+                at,
+                method: "INVITE".to_owned(),
+                cseq: 1,
+                content_type: "application/sdp".to_owned(),
+                disposition: String::new(),
+                bytes: "AAAA".repeat(100),
+            });
+        }
+        let (stream, by) = (StreamId(call + 1), Origin::Src);
+        let last = if call == 0 {
+            [
+                Entry::StreamIds { next: StreamId(count + 2) },
+                Entry::StreamIds { next: StreamId(count + 2) },
+            ]
+        } else {
+            let reason = String::new();
+            [
+                Entry::StreamClosed { rs: id, stream, slot, at, by },
+                Entry::Ended { rs: id, at, by, reason, remote_cseq: 2, bye: false },
+            ]
+        };
+        entries.extend(last);
+    }
+    entries
+}
+
 /// What is wanted of it: of old answers at least the last one.
 pub(super) fn essence(mut standings: Standings) -> Standings {
     standings.forget();
@@ -196,7 +247,7 @@ fn what_is_over_is_forgotten_in_time() {
     assert!(standings.recordings.values().all(|one| one.answers.len() <= 8));
     // A day on, nothing is left but what is live, what its streams were, and the numbers used up.
     let at = Wall(alive.0 + 25 * 3_600 * SECOND);
-    let start = Entry::Start { version: 1, volume: String::new(), at };
+    let start = Entry::Start { version: 1, volume: String::new(), at, kept: false };
     entries.push(start.clone());
     standings.learn(&start);
     standings.forget();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use floortape::base::ids::{Position, StreamId, WorkerId};
 use floortape::store::event::Event;
 use floortape::store::evidence::{PublicKey, Salt};
-use floortape::store::journal::{Replay, Standings, file::replay_file, frame, snapshot};
+use floortape::store::journal::{Replay, Standings, file::replay_file, frame, history, snapshot};
 use floortape::store::log::{
     self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Piece, Step, Walk, crc32c, replay, scan_worker,
 };
@@ -182,10 +182,25 @@ pub fn journal(data: &[u8]) {
     if data.len() <= IMAGE_BYTES_MAX {
         for image in [data, &sealed_journal(data)] {
             read_journal(image);
+            read_history(image);
             if let Some((through, standings)) = snapshot::read(image) {
                 say_again(&standings, through);
             }
         }
+    }
+}
+
+/// Whatever is read of a file is read again of one that is made of it.
+fn read_history(image: &[u8]) {
+    let mut found = Vec::new();
+    let damage = history::read("00000001.history", image, |entry| found.push(entry));
+    assert!(damage.iter().all(|damage| damage.middle && damage.from <= damage.to));
+    let mut frames = Vec::new();
+    if found.iter().all(|entry| frame::write(entry, &mut frames)) {
+        let mut again = Vec::new();
+        let whole = history::write(1, &frames);
+        assert!(history::read("h", &whole, |entry| again.push(entry)).is_empty());
+        assert_eq!(again, found);
     }
 }
 

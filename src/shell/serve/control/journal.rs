@@ -3,6 +3,7 @@
 //! on to the catalogue.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -11,6 +12,7 @@ use crate::base::faults::fault;
 use crate::base::ports::Disk;
 use crate::plane::control::NotDurable;
 use crate::shell::serve::control::catalogue::Change;
+use crate::store::journal::Compacted;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::file::{Journal, JournalError};
 
@@ -46,7 +48,7 @@ const GROUP_MAX: usize = 512;
 
 /// Runs until the sender of jobs is gone. What fails is tried again each second; until then it is
 /// kept in memory and nothing is promised.
-pub(super) fn run<D: Disk>(
+pub(super) fn run<D: Disk + Clone + Send + 'static>(
     mut journal: Journal<D>,
     first: &Entry,
     jobs: &mpsc::Receiver<Job>,
@@ -55,6 +57,7 @@ pub(super) fn run<D: Disk>(
 ) {
     let mut retry_at = Instant::now();
     let mut snapshot_at = Instant::now() + SNAPSHOT_AFTER;
+    let mut tidying = None;
     begin(&mut journal, first);
     if journal.has_failed() {
         let _ = said.send(Said::Fails("it cannot be written".to_owned()));
@@ -101,14 +104,16 @@ pub(super) fn run<D: Disk>(
                 }
             }
             if said.send(Said::Done { token: job.token, error }).is_err() {
+                let _ = tidying.map(JoinHandle::join);
                 return;
             }
         }
         // Behind the answers of this group, and never in the way of a start's first ones.
         if journal.wants_snapshot() && Instant::now() >= snapshot_at {
             snapshot_at = Instant::now() + SNAPSHOT_AFTER;
-            if let Err(error) = journal.snapshot() {
-                tracing::warn!("the next start reads more of the journal: {error}");
+            match journal.snapshot() {
+                Ok(()) => tidying = tidy(tidying, &journal),
+                Err(error) => tracing::warn!("the next start reads more of the journal: {error}"),
             }
         }
     }
@@ -117,6 +122,31 @@ pub(super) fn run<D: Disk>(
     {
         tracing::error!("what was not in the journal yet is lost: {error}");
     }
+    // A successor in this process would meet it; one in another has no process to meet.
+    let _ = tidying.map(JoinHandle::join);
+}
+
+/// What is over goes into the history, on a thread of its own: it writes as much as the files that
+/// it takes, and answers wait for the journal's. While one is at it the next snapshot asks again.
+fn tidy<D: Disk + Clone + Send + 'static>(
+    before: Option<JoinHandle<()>>,
+    journal: &Journal<D>,
+) -> Option<JoinHandle<()>> {
+    if before.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        return before;
+    }
+    let compaction = journal.compaction()?;
+    let work = move || match compaction.run() {
+        Ok(done) if done == Compacted::default() => {}
+        Ok(done) => tracing::info!(
+            "journal: {} files went, {} bytes of them into the history",
+            done.files,
+            done.bytes
+        ),
+        Err(error) => tracing::warn!("the journal stays as long as it is: {error}"),
+    };
+    let thread = std::thread::Builder::new().name("history".into()).spawn(work);
+    thread.inspect_err(|error| tracing::warn!("the journal stays as long as it is: {error}")).ok()
 }
 
 /// The first entry of this start. Where this fails nothing is promised, but BYE is answered and the

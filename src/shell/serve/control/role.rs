@@ -35,6 +35,7 @@ use crate::shell::{secrets, tls};
 use crate::store::archive::{Archive, LastSeen, Sought};
 use crate::store::journal::entry::Entry;
 use crate::store::journal::file::Journal;
+use crate::store::journal::history;
 use crate::store::journal::keybox::{KeyBox, derive};
 use crate::wire::sip::{NameAddr, Uri, parse_datagram};
 
@@ -76,7 +77,8 @@ fn role(start: Start) -> io::Result<()> {
     make_folder(&folder)?;
     // Strict: entries that cannot be read now would be forgotten by what is written next.
     let places = spare::strict_places(&store, &folder).map_err(io::Error::other)?;
-    let (mut journal, damage) = Journal::open(places, &folder).map_err(io::Error::other)?;
+    let past = history::folder(&store);
+    let (mut journal, damage) = Journal::open(places, &folder, &past).map_err(io::Error::other)?;
     if let Some(spare) = &start.config.store.spare_dir {
         let added = spare::folder(spare, &store, "journal")
             .and_then(|folder| journal.add_folder(&folder).map_err(io::Error::other));
@@ -108,7 +110,7 @@ fn role(start: Start) -> io::Result<()> {
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
-    let first = Entry::Start { version: 1, volume, at: now.wall };
+    let first = Entry::Start { version: 1, volume, at: now.wall, kept: false };
     let writer = std::thread::Builder::new().name("journal".into()).spawn({
         let changes = changes.clone();
         move || journal::run(journal, &first, &received, &done, &changes)

@@ -1,0 +1,282 @@
+//! Moves what the journal says of recordings that are over into the history, so that its folder
+//! grows with what is live and not with what was.
+//!
+//! ```text
+//!  files ≤ N ─┬─ entries of RSs that stand ──► N.journal, replaced; its first entry says `kept`
+//!             └─ all others ────────────────► N.history                          (before that)
+//! ```
+//! Three steps, each durable before the next: the history file, the replaced journal file, the
+//! removal of those before it. A cut behind the first leaves entries that stand twice, and replaying
+//! them changes nothing; behind the second it leaves files that nobody reads any more, because a
+//! `kept` file stands for all before it. No entry is ever in neither.
+//!
+//! It touches closed files only, so it runs beside the journal's thread. One at a time: whoever
+//! starts it sees to that.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::entry::Entry;
+use super::file::{
+    Folder, JournalError, at, check_device, numbered, read_whole, walk, write_again,
+};
+use super::{frame, history, snapshot};
+use crate::base::faults::fault;
+use crate::base::ids::RsId;
+use crate::base::ports::{Disk, DiskFile};
+
+/// Closed files that are merged whatever their size: every start makes one.
+const FILES_MAX: usize = 16;
+/// Read in one step: an old journal of any length is worked off in such pieces. Two to three times
+/// as much memory.
+const STEP_BYTES: u64 = 16 * 1024 * 1024;
+/// Where the first entry of a file is: it is some 150 bytes long.
+const HEAD_BYTES: usize = 4_096;
+
+/// All that is needed to do it; made by [`super::Journal::compaction`].
+pub struct Compaction<D> {
+    pub(super) disk: D,
+    /// The journal, as `disk` lists it.
+    pub(super) dir: PathBuf,
+    /// Where its files may be.
+    pub(super) folders: Vec<Folder>,
+    pub(super) history: PathBuf,
+    /// The folder above it, which must not have been unmounted meanwhile (F18).
+    pub(super) store: Folder,
+    /// The two newest snapshots, older one first: files through the older are not read by a start.
+    pub(super) snapshots: [u32; 2],
+    /// RSs that stand: their entries stay.
+    pub(super) standing: BTreeSet<RsId>,
+    /// New files together as long as this, or as what is kept, are worth it.
+    pub(super) file_bytes: u64,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Files that went.
+    pub files: usize,
+    /// Bytes that went into the history.
+    pub bytes: u64,
+}
+
+/// A file and what it holds.
+struct Closed {
+    number: u32,
+    name: String,
+    bytes: Vec<u8>,
+    /// Something in the middle of it cannot be read.
+    damaged: bool,
+}
+
+/// Frames by where they go.
+#[derive(Default)]
+struct Parted {
+    start: Option<Entry>,
+    stream_ids: Option<Entry>,
+    kept: Vec<u8>,
+    over: Vec<u8>,
+}
+
+impl<D: Disk> Compaction<D> {
+    /// Does all that there is to do. Where it fails the journal stays as long as it is.
+    pub fn run(&self) -> Result<Compacted, JournalError> {
+        let mut all = Compacted::default();
+        // What stands for the files must be readable, not only there.
+        let is_whole = |through: &u32| {
+            let path = self.dir.join(super::file::snapshot_name(*through));
+            let bytes = read_whole(&self.disk, &path).unwrap_or_default();
+            snapshot::read(&bytes).is_some_and(|(found, _)| found == *through)
+        };
+        if !self.snapshots.iter().all(is_whole) {
+            return Ok(all);
+        }
+        self.tidy_up()?;
+        while let Some(done) = self.step()? {
+            all.files += done.files;
+            all.bytes += done.bytes;
+        }
+        Ok(all)
+    }
+
+    /// Removes what a cut left: unfinished files, and those that a kept one stands for.
+    fn tidy_up(&self) -> Result<(), JournalError> {
+        let folders = self.folders.iter().map(|folder| &folder.path);
+        for folder in folders.chain([&self.history]) {
+            // One that stays costs room and nothing else.
+            let names = self.disk.list(folder).unwrap_or_default();
+            for name in names.iter().filter(|name| name.ends_with(".kept.tmp")) {
+                let _ = self.disk.remove(&folder.join(name));
+            }
+        }
+        let files = self.files()?;
+        let mut base = None;
+        for (place, (_, name)) in files.iter().enumerate() {
+            let path = self.dir.join(name);
+            if self.is_kept(&path).map_err(at("read", &path))? {
+                base = Some(place);
+            }
+        }
+        for (number, name) in files.into_iter().take(base.unwrap_or(0)) {
+            let closed = self.read(number, name)?;
+            self.put_away(&closed)?;
+        }
+        Ok(())
+    }
+
+    /// Journal files that a start does not read.
+    fn files(&self) -> Result<Vec<(u32, String)>, JournalError> {
+        let mut files = numbered(&self.disk, &self.dir, ".journal")?;
+        files.retain(|(number, _)| *number <= self.snapshots[0]);
+        Ok(files)
+    }
+
+    fn is_kept(&self, path: &Path) -> io::Result<bool> {
+        let mut head = [0; HEAD_BYTES];
+        let got = self.disk.open_read(path)?.read_at(0, &mut head)?;
+        Ok(frame::read(&head[..got]).is_some_and(|(entry, _)| stands_for_all_before(&entry)))
+    }
+
+    fn read(&self, number: u32, name: String) -> Result<Closed, JournalError> {
+        let path = self.dir.join(&name);
+        let bytes = read_whole(&self.disk, &path).map_err(at("read", &path))?;
+        let damaged = walk(&name, &bytes, 0, |_| ()).iter().any(|damage| damage.middle);
+        Ok(Closed { number, name, bytes, damaged })
+    }
+
+    /// One piece of the work; `None` where it is not worth it.
+    fn step(&self) -> Result<Option<Compacted>, JournalError> {
+        let files = self.files()?;
+        let mut sizes = Vec::new();
+        for (_, name) in &files {
+            let path = self.dir.join(name);
+            let size = self.disk.open_read(&path).and_then(|file| file.bytes());
+            sizes.push(size.map_err(at("read", &path))?);
+        }
+        // The first is what was kept, if anything was.
+        let Some((&kept_bytes, new)) = sizes.split_first() else { return Ok(None) };
+        let worth = self.file_bytes.max(kept_bytes);
+        if new.iter().sum::<u64>() < worth && new.len() < FILES_MAX {
+            return Ok(None);
+        }
+        let (mut batch, mut read) = (Vec::new(), 0);
+        for ((number, name), bytes) in files.into_iter().zip(sizes) {
+            if read >= kept_bytes.saturating_add(STEP_BYTES.max(worth)) {
+                break;
+            }
+            read += bytes;
+            batch.push(self.read(number, name)?);
+        }
+        // What is replaced must be whole: of the others damaged bytes are put aside.
+        while batch.last().is_some_and(|last| last.damaged) {
+            batch.pop();
+        }
+        if batch.len() < 2 {
+            return Ok(None);
+        }
+        self.replace(&batch)
+    }
+
+    fn replace(&self, batch: &[Closed]) -> Result<Option<Compacted>, JournalError> {
+        let (last, before) = batch.split_last().expect("two or more");
+        let parted = self.part(batch);
+        // Each file begins with one; without it there is nothing that could say `kept`.
+        let Some(Entry::Start { version, volume, at: when, .. }) = parted.start else {
+            return Ok(None);
+        };
+        let start = Entry::Start { version, volume, at: when, kept: true };
+        let mut kept = Vec::new();
+        let heads = [Some(start), parted.stream_ids];
+        if !heads.iter().flatten().all(|entry| frame::write(entry, &mut kept)) {
+            return Err(JournalError::TooLong);
+        }
+        kept.extend_from_slice(&parted.kept);
+        if !parted.over.is_empty() {
+            check_device(&self.disk, &self.store)?;
+            let path = self.history.join(history::file_name(last.number));
+            self.put(
+                &path,
+                &history::write(last.number, &parted.over),
+                "history.kept.tmp",
+                || {
+                    fault!("journal.history_rename");
+                },
+            )?;
+            // The name is durable where the store is, or nothing goes.
+            check_device(&self.disk, &self.store)?;
+        }
+        let path = self.disk.locate(&self.dir.join(&last.name));
+        let folder = self.folders.iter().find(|folder| path.parent() == Some(&folder.path));
+        let Some(folder) = folder else {
+            let why = io::Error::other("it is in no folder that may be written to");
+            return Err(at("replace", &path)(why));
+        };
+        check_device(&self.disk, folder)?;
+        self.put(&path, &kept, "kept.tmp", || {
+            fault!("journal.kept_rename");
+        })?;
+        fault!("journal.kept_remove");
+        before.iter().try_for_each(|closed| self.put_away(closed))?;
+        Ok(Some(Compacted { files: before.len(), bytes: parted.over.len() as u64 }))
+    }
+
+    /// Writes a file whole or not at all, instead of the one of that name if there is one.
+    fn put(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        extension: &str,
+        before_rename: impl FnOnce(),
+    ) -> Result<(), JournalError> {
+        let temporary = path.with_extension(extension);
+        // Left by an attempt before; may well not exist.
+        let _ = self.disk.remove(&temporary);
+        write_again(&self.disk, &temporary, bytes).inspect_err(|_| {
+            let _ = self.disk.remove(&temporary);
+        })?;
+        before_rename();
+        self.disk.rename(&temporary, path).map_err(at("rename", &temporary))
+    }
+
+    fn part(&self, batch: &[Closed]) -> Parted {
+        let mut parted = Parted::default();
+        for closed in batch {
+            let mut from = 0;
+            while from < closed.bytes.len() {
+                let Some((entry, size)) = frame::read::<Entry>(&closed.bytes[from..]) else {
+                    match frame::find(&closed.bytes, from + 1) {
+                        Some(next) => from = next,
+                        None => break,
+                    }
+                    continue;
+                };
+                let bytes = &closed.bytes[from..from + size];
+                from += size;
+                match entry.rs() {
+                    Some(rs) if self.standing.contains(&rs) => parted.kept.extend_from_slice(bytes),
+                    Some(_) => parted.over.extend_from_slice(bytes),
+                    None if matches!(entry, Entry::Start { .. }) => parted.start = Some(entry),
+                    None => parted.stream_ids = Some(entry),
+                }
+            }
+        }
+        parted
+    }
+
+    /// A file that others stand for goes. What could not be read of it may be wanted by somebody
+    /// with better tools.
+    fn put_away(&self, closed: &Closed) -> Result<(), JournalError> {
+        let path = self.disk.locate(&self.dir.join(&closed.name));
+        if closed.damaged {
+            let aside = path.with_extension("journal.damaged");
+            return self.disk.rename(&path, &aside).map_err(at("rename", &path));
+        }
+        self.disk.remove(&path).map_err(at("remove", &path))
+    }
+}
+
+/// Whether the file whose first entry this is stands for all before it, together with the history.
+pub(super) const fn stands_for_all_before(first: &Entry) -> bool {
+    matches!(first, Entry::Start { kept: true, .. })
+}

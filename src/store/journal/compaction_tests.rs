@@ -1,0 +1,245 @@
+//! What is over moves into the history, and whatever breaks on the way, readers and starts are told
+//! the same as before.
+
+use std::path::Path;
+
+use super::compaction::{Compacted, stands_for_all_before};
+use super::entry::Entry;
+use super::file::{Journal, read};
+use super::frame;
+use super::standing::Standings;
+use super::standing_tests::{essence, history};
+use crate::base::ports::Disk;
+use crate::base::prng::Prng;
+use crate::base::time::Wall;
+use crate::store::catalog::Journalled;
+use crate::store::test_disk::TestDisk;
+
+/// Small files, so that a short run has many.
+const FILE_BYTES: u64 = 8 * 1024;
+
+fn dir() -> &'static Path {
+    Path::new("/store/journal")
+}
+
+fn past() -> &'static Path {
+    Path::new("/store/history")
+}
+
+fn open(disk: &TestDisk) -> Journal<TestDisk> {
+    let (mut journal, damage) = Journal::open(disk.clone(), dir(), past()).expect("memory");
+    assert_eq!(damage, []);
+    journal.set_file_bytes(FILE_BYTES);
+    let start = Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false };
+    journal.append(&start).expect("memory");
+    journal
+}
+
+/// Writes `entries`, each durable, with a snapshot whenever one is wanted.
+fn write(journal: &mut Journal<TestDisk>, entries: &[Entry]) {
+    for entry in entries {
+        journal.append(entry).expect("memory");
+        journal.sync().expect("memory");
+        journal.snapshot().expect("memory");
+    }
+}
+
+/// A journal with several files behind two snapshots.
+fn written(entries: &[Entry]) -> (TestDisk, Journal<TestDisk>) {
+    let disk = TestDisk::default();
+    let mut journal = open(&disk);
+    write(&mut journal, entries);
+    (disk, journal)
+}
+
+fn said(disk: &TestDisk) -> Journalled {
+    let replay = read(disk, dir(), past()).expect("memory");
+    assert_eq!(replay.damage, []);
+    Journalled::of(&replay.entries)
+}
+
+/// Readers and a start are told what `entries` say; a start without any snapshot too.
+fn assert_tells(disk: &TestDisk, entries: &[Entry], why: &str) {
+    let mut wanted = Journalled::of(entries);
+    wanted.volume = Some("v".to_owned());
+    assert_eq!(said(disk), wanted, "{why}");
+    let found = || {
+        let (journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
+        essence(journal.standings().clone())
+    };
+    let wanted = essence(Standings::of(entries));
+    assert_eq!(found(), wanted, "{why}");
+    let names = disk.list(dir()).expect("memory");
+    let snapshots = names.iter().filter(|name| name.ends_with(".snapshot"));
+    let snapshots: Vec<_> = snapshots.map(|name| dir().join(name)).collect();
+    let whole: Vec<_> = snapshots.iter().map(|path| disk.get(path)).collect();
+    snapshots.iter().for_each(|path| disk.put(path, b"bad".to_vec()));
+    assert_eq!(found(), wanted, "{why}: without a snapshot");
+    snapshots.iter().zip(whole).for_each(|(path, bytes)| disk.put(path, bytes));
+}
+
+fn names(disk: &TestDisk, suffix: &str) -> Vec<String> {
+    let paths = disk.paths();
+    let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+    names.filter(|name| name.ends_with(suffix)).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn what_is_over_moves_into_the_history_and_the_rest_stays() {
+    for seed in 0..20 {
+        let entries = history(seed, 450);
+        let (disk, mut journal) = written(&entries[..250]);
+        let before = names(&disk, ".journal");
+        assert!(before.len() > 4 && names(&disk, ".snapshot").len() == 2, "{before:?}");
+        let done = journal.compaction().expect("two snapshots").run().expect("memory");
+        assert!(done.files > 0 && done.bytes > 0, "seed {seed}: {done:?}");
+        let after = names(&disk, ".journal");
+        assert_eq!(after, before[done.files..], "seed {seed}");
+        assert_eq!(names(&disk, ".history").len(), 1);
+        let kept = disk.get(&dir().join(&after[0]));
+        let (first, _) = frame::read::<Entry>(&kept).expect("a start");
+        assert!(stands_for_all_before(&first));
+        assert_tells(&disk, &entries[..250], "once");
+        // Nothing more to do; and again, when there is.
+        assert_eq!(journal.compaction().expect("still").run().expect("memory").files, 0);
+        write(&mut journal, &entries[250..300]);
+        drop(journal);
+        let mut journal = open(&disk);
+        write(&mut journal, &entries[300..]);
+        assert_tells(&disk, &entries, "before the second time");
+        journal.compaction().expect("two snapshots").run().expect("memory");
+        assert_tells(&disk, &entries, "twice");
+    }
+}
+
+#[test]
+fn every_operation_may_fail_and_every_power_be_cut_and_nothing_is_lost_or_twice() {
+    for nth in 1.. {
+        let entries = history(nth, 400);
+        let (entries, all) = (&entries[..300], &entries);
+        let (disk, journal) = written(entries);
+        let compaction = journal.compaction().expect("two snapshots");
+        disk.fail_nth(nth);
+        let result = compaction.run();
+        let reached = disk.has_failed();
+        assert_eq!(result.is_err(), reached, "operation {nth}");
+        if !reached {
+            assert!(nth > 8, "the failures reached {nth} operations");
+            return;
+        }
+        let cut = disk.power_cut(&mut Prng::new(nth));
+        for disk in [disk, cut] {
+            assert_tells(&disk, entries, &format!("operation {nth}"));
+            // The next start's snapshot finds it as it is, and goes on.
+            let mut journal = open(&disk);
+            write(&mut journal, &all[300..]);
+            let done = journal.compaction().expect("two snapshots").run().expect("memory");
+            assert!(done != Compacted::default(), "operation {nth}");
+            assert_tells(&disk, all, &format!("after operation {nth}"));
+            assert!(names(&disk, ".tmp").is_empty(), "{:?}", disk.paths());
+        }
+    }
+}
+
+/// A file system shows some of the names that were removed again after a power cut.
+#[test]
+fn files_that_come_back_are_not_read_and_never_overwrite_the_history() {
+    let entries = history(3, 400);
+    let (disk, mut journal) = written(&entries[..250]);
+    let before: Vec<_> =
+        names(&disk, ".journal").iter().map(|name| (dir().join(name), name.clone())).collect();
+    let bytes: Vec<_> = before.iter().map(|(path, _)| disk.get(path)).collect();
+    let done = journal.compaction().expect("two snapshots").run().expect("memory");
+    for (place, (path, _)) in before.iter().enumerate().take(done.files) {
+        if place % 2 == 0 {
+            disk.put(path, bytes[place].clone());
+        }
+    }
+    assert_tells(&disk, &entries[..250], "come back");
+    let first = disk.get(&past().join(&names(&disk, ".history")[0]));
+    write(&mut journal, &entries[250..]);
+    journal.compaction().expect("two snapshots").run().expect("memory");
+    assert_eq!(disk.get(&past().join(&names(&disk, ".history")[0])), first);
+    assert_tells(&disk, &entries, "gone again");
+    assert!(names(&disk, ".journal").iter().all(|name| name >= &before[done.files].1));
+}
+
+#[test]
+fn of_a_damaged_file_what_can_be_read_moves_on_and_its_bytes_stay() {
+    let entries = history(4, 300);
+    let (disk, journal) = written(&entries);
+    let first = dir().join(&names(&disk, ".journal")[0]);
+    let mut bad = disk.get(&first);
+    bad[400] ^= 1;
+    disk.put(&first, bad.clone());
+    let told = read(&disk, dir(), past()).expect("memory");
+    assert_eq!(told.damage.len(), 1);
+    journal.compaction().expect("two snapshots").run().expect("memory");
+    let after = read(&disk, dir(), past()).expect("memory");
+    assert_eq!(Journalled::of(&after.entries), Journalled::of(&told.entries));
+    assert_eq!((after.damage.len(), after.damage[0].from), (1, told.damage[0].from));
+    assert_eq!(disk.get(&first.with_extension("journal.damaged")), bad);
+    assert!(!disk.paths().contains(&first));
+}
+
+#[test]
+fn without_two_whole_snapshots_nothing_goes_and_with_another_disk_mounted_neither() {
+    let entries = history(5, 300);
+    let (disk, journal) = written(&entries);
+    let files = names(&disk, ".journal");
+    let snapshots = names(&disk, ".snapshot");
+    let compaction = journal.compaction().expect("two snapshots");
+    for name in &snapshots {
+        let path = dir().join(name);
+        let whole = disk.get(&path);
+        disk.put(&path, whole[..whole.len() - 1].to_vec());
+        assert_eq!(compaction.run().expect("memory"), Compacted::default());
+        disk.put(&path, whole);
+    }
+    for folder in [Path::new("/store"), dir()] {
+        disk.set_device(folder, 7);
+        assert!(compaction.run().is_err(), "{}", folder.display());
+        disk.set_device(folder, 0);
+        assert_eq!(names(&disk, ".journal"), files);
+        assert_tells(&disk, &entries, "unmounted");
+    }
+    assert!(compaction.run().expect("memory").files > 0);
+}
+
+/// 10,000 calls of a minute, a week of them, beside one that lasts: what a start reads and the
+/// journal's folder stay as they were after the first day; the history has the rest.
+#[test]
+fn the_folder_and_the_start_do_not_grow_with_what_was() {
+    let calls = super::standing_tests::short_calls(10_000, 60);
+    let disk = TestDisk::default();
+    let mut journal = open(&disk);
+    journal.set_file_bytes(16 * FILE_BYTES);
+    let (mut early, mut late) = (0, 0);
+    for (place, call) in calls.chunks(5).enumerate() {
+        journal.append_all(call).expect("memory");
+        journal.sync().expect("memory");
+        if journal.wants_snapshot() {
+            journal.snapshot().expect("memory");
+            if let Some(compaction) = journal.compaction() {
+                compaction.run().expect("memory");
+            }
+        }
+        if place % 10 == 0 {
+            let of = |name: &str| disk.get(&dir().join(name)).len();
+            let bytes: usize = disk.list(dir()).expect("memory").iter().map(|name| of(name)).sum();
+            let side = if place < 3_000 { &mut early } else { &mut late };
+            *side = bytes.max(*side);
+        }
+    }
+    assert!(late < early + early / 4, "{early} bytes in the first days, {late} later");
+    let all: usize = disk.paths().iter().map(|path| disk.get(path).len()).sum();
+    assert!(all > 4 * late, "{all} bytes in all, {late} in the journal");
+    assert_tells(&disk, &calls, "a week later");
+    // A start does not even look at the history.
+    let wanted = essence(journal.standings().clone());
+    for name in names(&disk, ".history") {
+        disk.remove(&past().join(name)).expect("there");
+    }
+    let (journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
+    assert_eq!(essence(journal.standings().clone()), wanted);
+}

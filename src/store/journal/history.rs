@@ -1,0 +1,141 @@
+//! History: what the journal said of recordings that are over, in files that never change. The
+//! journal stays as long as what is live; the history is as long as what was.
+//!
+//! A file is a head and a run of the journal's own frames, moved byte for byte by
+//! [`super::compaction`]. The head counts them, so that a file that lost its end is found out.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::Entry;
+use super::file::{Damage, JournalError, at, numbered, read_whole, walk};
+use super::frame;
+use crate::base::ports::Disk;
+
+/// Version of the format.
+pub const VERSION: u32 = 1;
+/// What follows the number in a file's name.
+pub(super) const SUFFIX: &str = ".history";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    History,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    entry: Kind,
+    body: Head,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    /// The last journal file that any of it stood in.
+    through: u32,
+    /// Bytes of the frames that follow.
+    bytes: u64,
+}
+
+/// Where a store keeps it.
+pub fn folder(store: &Path) -> PathBuf {
+    store.join("history")
+}
+
+/// The name of the file of what stood in journal files through that number.
+pub(super) fn file_name(through: u32) -> String {
+    format!("{through:08}{SUFFIX}")
+}
+
+/// The bytes of a file: `frames` are whole frames of entries, in the order of the journal.
+pub fn write(through: u32, frames: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(frames.len() + 128);
+    let head = Head { version: VERSION, through, bytes: frames.len() as u64 };
+    let written = frame::write(&Line { entry: Kind::History, body: head }, &mut out);
+    assert!(written, "a head is shorter than a frame may be");
+    out.extend_from_slice(frames);
+    out
+}
+
+/// Shows each entry of one file to `learn`; what cannot be read of it. All of that is damage: a file
+/// has its name only once it is whole. Total: any input gives an answer.
+pub fn read(name: &str, bytes: &[u8], learn: impl FnMut(Entry)) -> Vec<Damage> {
+    let damage = |from: u64, to: u64| Damage { file: name.to_owned(), from, to, middle: true };
+    let (from, whole) = match frame::read::<Line>(bytes) {
+        // Of a version that we do not know nothing is guessed.
+        Some((line, _)) if line.body.version != VERSION => {
+            return vec![damage(0, bytes.len() as u64)];
+        }
+        Some((line, size)) => (size, (size as u64).saturating_add(line.body.bytes)),
+        None => (0, bytes.len() as u64),
+    };
+    let mut all = walk(name, bytes, from, learn);
+    all.iter_mut().for_each(|damage| damage.middle = true);
+    let found = bytes.len() as u64;
+    if found != whole {
+        all.push(damage(found.min(whole), found.max(whole)));
+    }
+    all
+}
+
+/// Shows all entries below `dir` to `learn`, in order. A folder that is not there holds none.
+pub(super) fn read_all<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    mut learn: impl FnMut(Entry),
+) -> Result<Vec<Damage>, JournalError> {
+    let mut damage = Vec::new();
+    for (_, name) in numbered(disk, dir, SUFFIX)? {
+        let path = dir.join(&name);
+        let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
+        damage.extend(read(&name, &bytes, &mut learn));
+    }
+    Ok(damage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::standing_tests;
+    use super::*;
+
+    fn file(count: usize) -> (Vec<Entry>, Vec<u8>) {
+        let entries = standing_tests::history(5, count);
+        let mut frames = Vec::new();
+        assert!(entries.iter().all(|entry| frame::write(entry, &mut frames)));
+        (entries, write(9, &frames))
+    }
+
+    fn entries(bytes: &[u8]) -> (Vec<Entry>, Vec<Damage>) {
+        let mut found = Vec::new();
+        let damage = read("h", bytes, |entry| found.push(entry));
+        (found, damage)
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_every_cut_and_flip_is_found() {
+        let (written, bytes) = file(8);
+        assert_eq!(entries(&bytes), (written.clone(), Vec::new()));
+        for cut in 0..bytes.len() {
+            let (found, damage) = entries(&bytes[..cut]);
+            assert!(written.starts_with(&found), "cut at {cut}");
+            // Cut to nothing it does not say that it ever was something.
+            assert!(cut == 0 || damage.iter().any(|one| one.middle), "cut at {cut}");
+            let mut bad = bytes.clone();
+            bad[cut] ^= 4;
+            let (found, damage) = entries(&bad);
+            assert!(found.len() + 1 >= written.len() && !damage.is_empty(), "byte {cut}");
+        }
+        assert!(!entries(&[&bytes[..], b"x"].concat()).1.is_empty(), "longer than it says");
+    }
+
+    #[test]
+    fn of_a_version_that_we_do_not_know_nothing_is_guessed() {
+        let mut bytes = Vec::new();
+        let head = Head { version: VERSION + 1, through: 1, bytes: 0 };
+        frame::write(&Line { entry: Kind::History, body: head }, &mut bytes);
+        let (found, damage) = entries(&bytes);
+        assert!(found.is_empty() && damage[0].to == bytes.len() as u64);
+    }
+}
