@@ -21,8 +21,10 @@ pub(super) fn breach(path: &'static str, why: String) -> Breach {
 /// Checks that need nothing but the configuration.
 pub(super) fn values(config: &Config) -> Vec<Breach> {
     let mut found = Vec::new();
-    let ranges: [(&str, u64, u64, u64); 8] = [
+    let ranges: [(&str, u64, u64, u64); 10] = [
         ("sip.max_message_bytes", config.sip.max_message_bytes as u64, 65_535, 16 << 20),
+        ("sip.min_se_s", config.sip.min_se_s.into(), 2, 86_400),
+        ("sip.session_expires_s", config.sip.session_expires_s.into(), 0, 86_400),
         ("media.streams_max", config.media.streams_max.into(), 1, 32_000),
         ("cpu.workers", config.cpu.workers.into(), 0, 256),
         ("store.ring_seconds", config.store.ring_seconds.into(), 1, 3_600),
@@ -38,6 +40,11 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
     }
     found.extend(signalling(&config.sip));
     found.extend(passwords(config));
+    let (wanted, least) = (config.sip.session_expires_s, config.sip.min_se_s);
+    if wanted != 0 && wanted < least {
+        let why = format!("expected at least sip.min_se_s, {least}, or 0; found {wanted}");
+        found.push(breach("sip.session_expires_s", why));
+    }
     if config.media.address.is_unspecified() || config.media.address.is_multicast() {
         let why = format!(
             "answers carry this address, so it must be one that SRCs can send to; found {}",

@@ -27,6 +27,8 @@ pub(super) const KEYS: &[Key] = &[
     key("sip.require_digest", "true or false"),
     key("sip.max_message_bytes", "a number of bytes from 65535 to 16777216"),
     key("sip.strict", "true or false"),
+    key("sip.min_se_s", "seconds from 2 to 86400; RFC 4028 wants 90 or more"),
+    key("sip.session_expires_s", "seconds from sip.min_se_s to 86400, or 0 for no timer of ours"),
     key("media.address", "one IP address of this machine that the SRCs can reach"),
     key("media.ports", "a range such as \"20000-29999\" with 2 ports for each stream"),
     key("media.streams_max", "a number of streams from 1 to 32000"),

@@ -51,6 +51,10 @@ pub struct Sip {
     pub max_message_bytes: usize,
     /// Strict RFC 7866 for every peer that has no rule of its own.
     pub strict: bool,
+    /// Least session interval taken, seconds (RFC 4028).
+    pub min_se_s: u32,
+    /// Session interval wanted, seconds; 0: none.
+    pub session_expires_s: u32,
 }
 
 impl Default for Sip {
@@ -69,6 +73,8 @@ impl Default for Sip {
             require_digest: false,
             max_message_bytes: crate::base::limits::SIP_STREAM_MESSAGE_BYTES_MAX,
             strict: false,
+            min_se_s: 90,
+            session_expires_s: 1_800,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The control actor: what it holds, where inputs go, and how jobs end.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::admission::{Admission, RETRY_AFTER_S};
@@ -62,6 +62,10 @@ pub struct Control {
     pub(super) salts: BTreeMap<RsId, OldSalt>,
     /// What the store knows of streams that media has yet to take up again.
     pub(super) past: HashMap<StreamId, LastStream>,
+    /// Deadlines of session timers.
+    pub(super) timers: BTreeSet<(Mono, RsId)>,
+    /// Which RS media was asked about, by request (F51).
+    pub(super) asked_heard: HashMap<u64, RsId>,
     /// Journal token → job.
     tokens: HashMap<u64, u64>,
     next: u64,
@@ -110,6 +114,8 @@ impl Control {
             settling: Settling::default(),
             salts: BTreeMap::new(),
             past: HashMap::new(),
+            timers: BTreeSet::new(),
+            asked_heard: HashMap::new(),
             tokens: HashMap::new(),
             next: 0,
             stopping: false,
@@ -155,7 +161,8 @@ impl Control {
             _ => None,
         });
         let again = self.again.iter().map(|(at, _)| *at).min();
-        [self.sip.next_timeout(), jobs, endings.min(), again].into_iter().flatten().min()
+        let timers = self.timers.first().map(|(at, _)| *at);
+        [self.sip.next_timeout(), jobs, endings.min(), again, timers].into_iter().flatten().min()
     }
 
     /// Streams that are recorded, or still resting.
@@ -200,7 +207,9 @@ impl Control {
                 sip::Output::Response { request, dialog, message } => {
                     self.responded(request, dialog, &message);
                 }
-                sip::Output::RequestFailed { dialog, why, .. } => self.unanswered(dialog, why),
+                sip::Output::RequestFailed { request, dialog, why } => {
+                    self.unanswered(request, dialog, why);
+                }
                 sip::Output::Acked { .. } => {}
             }
         }
@@ -306,6 +315,7 @@ impl Control {
                 self.stream_closed(slot, generation);
             }
             Frame::Done => self.answered(id, None, None),
+            Frame::HeardAt { slots } => self.heard(id, &slots),
             Frame::Stats(stats) => {
                 for worker in stats {
                     match worker.disk_error {
@@ -407,6 +417,7 @@ impl Control {
             refused: None,
             applied: Vec::new(),
             plan: None,
+            agreed: None,
         };
         self.jobs.insert(number, job);
         self.finish_if_ready(number);
@@ -504,6 +515,7 @@ impl Control {
             self.close_streams(rs, Origin::Src);
         }
         self.ask_again();
+        self.run_timers();
         self.forget_salts();
     }
 
@@ -566,6 +578,7 @@ impl Control {
     /// answer gets 503 in time.
     pub(super) fn forget_asked(&mut self) {
         self.requests.clear();
+        self.asked_heard.clear();
         self.closes.clear();
         self.again.clear();
         for job in self.jobs.values_mut().filter(|job| matches!(job.purpose, Purpose::Quiet)) {

@@ -10,13 +10,14 @@ use super::lines::{Locals, Wanted};
 use super::recover::state;
 use super::session::Phase;
 use super::start::{metadata_quirks, of_refusal, wanted};
+use super::timers::with_timer;
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::ClockMap;
 use crate::plane::handoff::frame::Frame;
-use crate::proto::session::{self as rs_proto, Body, Negotiated};
+use crate::proto::session::{self as rs_proto, Agreed, Body, Negotiated};
 use crate::proto::sip::{IncomingRequest, Reply, TxnId};
 use crate::store::event::Origin;
-use crate::store::journal::entry::{DialogState, Entry, StreamOpened};
+use crate::store::journal::entry::{DialogState, Entry, SessionTimer, StreamOpened};
 use crate::store::journal::keybox::answer_context;
 
 impl Control {
@@ -41,17 +42,22 @@ impl Control {
         if let Some(refusal) = body.refusal() {
             return self.reply(request.txn, of_refusal(refusal));
         }
-        let Some(offer) = &body.offer else { return self.without_offer(rs, request) };
+        let agreed = match self.agree(&request.message.headers) {
+            Ok(agreed) => agreed,
+            Err(reply) => return self.reply(request.txn, reply),
+        };
+        let Some(offer) = &body.offer else { return self.without_offer(rs, request, agreed) };
         let Some(session) = self.sessions.get(&rs) else { return };
         let negotiated = rs_proto::negotiate(offer, session.negotiated.as_ref(), &policy);
-        self.apply(rs, request, &body, negotiated);
+        self.apply(rs, request, &body, negotiated, agreed);
     }
 
     /// Metadata alone, or nothing but a refresh. An offerless re-INVITE gets our present SDP as the
     /// offer: the same lines, none new (RFC 7866 §7.2).
-    fn without_offer(&mut self, rs: RsId, request: &IncomingRequest) {
+    fn without_offer(&mut self, rs: RsId, request: &IncomingRequest, agreed: Option<Agreed>) {
         let mut entries = self.bodies(rs, &request.message);
-        let mut reply = self.with_capabilities(Reply::new(200), request);
+        let reply = self.with_capabilities(Reply::new(200), request);
+        let mut reply = with_timer(reply, agreed);
         if request.message.method() == Some("INVITE")
             && let Some(session) = self.sessions.get(&rs)
         {
@@ -62,8 +68,11 @@ impl Control {
         let bare = entries.is_empty();
         let purpose = if bare { Purpose::Answer } else { Purpose::Change };
         let sdp = !reply.body.is_empty();
-        entries.extend(self.unchanged(rs, request, sdp));
+        entries.extend(self.unchanged(rs, request, sdp, self.refreshed_now(agreed)));
         self.begin(purpose, rs, Some(request.txn), Some(reply), Vec::new(), entries);
+        if let Some(job) = self.job_of(request.txn) {
+            job.agreed = Some(agreed);
+        }
     }
 
     /// INFO in a dialog: taken, and of no consequence.
@@ -71,7 +80,9 @@ impl Control {
         // While a change is under way the streams of the RS are not known.
         // A journal that has failed keeps its room for what matters.
         let silent = self.is_busy(rs) || self.admission.journal_error.is_some();
-        let entry = if silent { None } else { self.unchanged(rs, request, false) };
+        // INFO refreshes no target and no timer.
+        let timer = self.sessions.get(&rs).and_then(|session| self.timer_entry(session));
+        let entry = if silent { None } else { self.unchanged(rs, request, false, timer) };
         let entries = entry.into_iter().collect();
         let reply = Some(Reply::new(200));
         self.begin(Purpose::Answer, rs, Some(request.txn), reply, Vec::new(), entries);
@@ -79,7 +90,13 @@ impl Control {
 
     /// The entry of a request that leaves the streams as they are: its number, so that it is not
     /// taken a second time after a restart, and its way and Contact.
-    fn unchanged(&self, rs: RsId, request: &IncomingRequest, sdp: bool) -> Option<Entry> {
+    fn unchanged(
+        &self,
+        rs: RsId,
+        request: &IncomingRequest,
+        sdp: bool,
+        timer: Option<SessionTimer>,
+    ) -> Option<Entry> {
         let session = self.sessions.get(&rs)?;
         let answer = session.answer_sdp.as_bytes();
         Some(Entry::Changed {
@@ -89,6 +106,7 @@ impl Control {
             streams: session.streams.clone(),
             quirks: Vec::new(),
             answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
+            timer,
         })
     }
 
@@ -96,10 +114,20 @@ impl Control {
     pub(super) fn finish_answer(&mut self, job: Job) {
         let (Some(txn), Some(reply)) = (job.txn, job.reply) else { return };
         let live = self.sessions.get(&job.rs).is_some_and(|session| session.phase == Phase::Live);
+        if let (true, Some(agreed)) = (live, job.agreed) {
+            self.agreed(job.rs, agreed);
+        }
         self.reply(txn, if live { reply } else { Reply::new(481) });
     }
 
-    fn apply(&mut self, rs: RsId, request: &IncomingRequest, body: &Body, negotiated: Negotiated) {
+    fn apply(
+        &mut self,
+        rs: RsId,
+        request: &IncomingRequest,
+        body: &Body,
+        negotiated: Negotiated,
+        agreed: Option<Agreed>,
+    ) {
         let wanted = wanted(&negotiated);
         let Some(session) = self.sessions.get(&rs) else { return };
         let old: HashMap<u16, StreamOpened> =
@@ -131,18 +159,22 @@ impl Control {
                 streams: plan.streams.clone(),
                 quirks,
                 answer_sdp,
+                timer: self.refreshed_now(agreed),
             });
         }
-        let mut reply = self
+        let reply = self
             .with_capabilities(Reply::new(200), request)
             .with("Content-Type", "application/sdp");
+        let mut reply = with_timer(reply, agreed);
         reply.body = plan.answer_sdp.clone().into_bytes();
         self.begin(Purpose::Change, rs, Some(request.txn), Some(reply), frames, entries);
         if let Some(job) = self.job_of(request.txn) {
             job.plan = Some(Box::new(plan));
+            job.agreed = Some(agreed);
         } else {
             // Answered at once: media and journal had nothing to do.
             self.adopt(rs, plan, &[]);
+            self.agreed(rs, agreed);
         }
     }
 
@@ -231,7 +263,7 @@ impl Control {
 
     /// Both have answered, or one has refused.
     pub(super) fn finish_change(&mut self, job: Job) {
-        let Job { rs, txn, reply, refused, plan, applied, .. } = job;
+        let Job { rs, txn, reply, refused, plan, applied, agreed, .. } = job;
         let (Some(txn), Some(reply)) = (txn, reply) else { return };
         let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Live);
         if !live {
@@ -257,6 +289,9 @@ impl Control {
         }
         if let Some(plan) = plan {
             self.adopt(rs, *plan, &applied);
+        }
+        if let Some(agreed) = agreed {
+            self.agreed(rs, agreed);
         }
         self.reply(txn, reply);
     }
@@ -325,6 +360,7 @@ impl Control {
             streams,
             quirks: Vec::new(),
             answer_sdp,
+            timer: self.timer_entry(session),
         };
         // What media makes of it is not waited for: it is asked until it agrees.
         self.begin(Purpose::Quiet, rs, None, None, frames, Vec::new());

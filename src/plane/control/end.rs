@@ -139,7 +139,12 @@ impl Control {
         }
     }
 
-    fn end_by_us(&mut self, rs: RsId, why: &str) {
+    pub(super) fn end_by_us(&mut self, rs: RsId, why: &str) {
+        self.end_as(rs, why, Origin::Srs);
+    }
+
+    /// Ends an RS by BYE. `by`: what the journal says of it.
+    pub(super) fn end_as(&mut self, rs: RsId, why: &str, by: Origin) {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         match session.phase {
             Phase::Ending(_) | Phase::Closing => return,
@@ -154,7 +159,7 @@ impl Control {
         let entry = Entry::Ended {
             rs,
             at: self.now.wall,
-            by: Origin::Srs,
+            by,
             reason: reason.clone(),
             remote_cseq: 0,
             bye: true,
@@ -171,10 +176,16 @@ impl Control {
 
     /// No answer to a request of ours. A BYE: its dialog is over all the same. A question whether the
     /// SRC is there: silence says no (RFC 3261 §12.2.1.2), a lost connection nothing.
-    pub(super) fn unanswered(&mut self, dialog: Option<DialogId>, why: Failure) {
+    pub(super) fn unanswered(
+        &mut self,
+        request: ClientTxnId,
+        dialog: Option<DialogId>,
+        why: Failure,
+    ) {
         let Some(dialog) = dialog else { return };
         match self.dialogs.get(&dialog).copied() {
             None => self.sip.close(dialog),
+            Some(rs) if self.refresh_unanswered(rs, request) => {}
             Some(rs) if why == Failure::Timeout => self.src_is_gone(rs, "no answer"),
             Some(_) => {}
         }
@@ -190,13 +201,17 @@ impl Control {
     /// §5.1).
     pub(super) fn responded(
         &mut self,
-        _request: ClientTxnId,
+        request: ClientTxnId,
         dialog: Option<DialogId>,
         message: &Message,
     ) {
         let is_bye = message.cseq().is_some_and(|cseq| cseq.method == "BYE");
         let Some(dialog) = dialog else { return };
-        match (message.code(), self.dialogs.get(&dialog).copied()) {
+        let rs = self.dialogs.get(&dialog).copied();
+        if rs.is_some_and(|rs| self.refresh_answered(rs, request, message)) {
+            return;
+        }
+        match (message.code(), rs) {
             (Some(200..), _) if is_bye => self.sip.close(dialog),
             (Some(code @ (408 | 481)), Some(rs)) => self.src_is_gone(rs, &code.to_string()),
             _ => {}

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::{ClockMap, Mono};
-use crate::proto::session::Negotiated;
+use crate::proto::session::{Agreed, Negotiated};
 use crate::proto::sip::{DialogId, Reply, TxnId};
 use crate::store::journal::entry::StreamOpened;
 
@@ -53,6 +53,8 @@ pub(super) struct Job {
     pub(super) applied: Vec<(Slot, Generation, ClockMap)>,
     /// What a change makes of the RS.
     pub(super) plan: Option<Box<Plan>>,
+    /// The session timer that its answer agrees to; `None`: it says nothing about it.
+    pub(super) agreed: Option<Option<Agreed>>,
 }
 
 /// The state of an RS after a change.

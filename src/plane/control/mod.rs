@@ -19,6 +19,7 @@ mod session;
 mod settle;
 mod slots;
 mod start;
+mod timers;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,8 @@ mod tests;
 mod tests_restart;
 #[cfg(test)]
 mod tests_settle;
+#[cfg(test)]
+mod tests_timers;
 
 pub use actor::{Control, Setup};
 pub use effect::{Effect, Grave, Input, NotDurable};

@@ -8,6 +8,7 @@ use super::effect::Grave;
 use super::job::Purpose;
 use super::requests::is_sips;
 use super::session::{Phase, Session};
+use super::timers::with_timer;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::time::{ClockMap, Wall};
 use crate::proto::sip::{self, DialogId, DialogSnapshot, Reply, Transport};
@@ -94,6 +95,9 @@ impl Control {
             origin: origin(&answer_sdp),
             answer_sdp,
             negotiated: None,
+            timer: standing.timer.as_ref().map(|timer| self.timer_of(timer, standing.orphan)),
+            armed: None,
+            refreshing: None,
         };
         let wanted = session.streams.len();
         session.streams.retain_mut(|stream| self.claim(stream));
@@ -133,6 +137,7 @@ impl Control {
             self.dialogs.insert(id, rs);
         }
         self.sessions.insert(rs, session);
+        self.arm_timer(rs);
     }
 
     /// Takes the port pair of a stream back into use. It is known by its address, since the numbers
@@ -173,8 +178,8 @@ impl Control {
     ) {
         // Older ones do not come again, and would take the room of those that may.
         let young = |answer: &&Answer| self.now.wall.0 - answer.at.0 < REPEATS_NS;
-        for Answer { answered, sdp, .. } in answers.iter().filter(young) {
-            let reply = self.answer_again(rs, dialog, answered, sdp);
+        for answer in answers.iter().filter(young) {
+            let (reply, answered) = (self.answer_again(rs, dialog, answer), &answer.answered);
             self.sip.restore_answer(id, answered.cseq, &answered.method, reply);
         }
     }
@@ -187,25 +192,22 @@ impl Control {
         dialog: &DialogState,
         answers: &VecDeque<Answer>,
     ) {
-        let Some(Answer { answered, sdp, at }) = answers.back() else { return };
-        let reply = self.answer_again(rs, dialog, answered, sdp);
-        let age_ms = ((self.now.wall.0 - at.0) / 1_000_000).max(0) as u64;
+        let Some(answer) = answers.back() else { return };
+        let reply = self.answer_again(rs, dialog, answer);
+        let age_ms = ((self.now.wall.0 - answer.at.0) / 1_000_000).max(0) as u64;
         self.sip.resume_answer(self.now.mono, id, age_ms, &reply);
     }
 
-    fn answer_again(
-        &self,
-        rs: RsId,
-        dialog: &DialogState,
-        answered: &Answered,
-        sdp: &Sealed,
-    ) -> Reply {
+    fn answer_again(&self, rs: RsId, dialog: &DialogState, answer: &Answer) -> Reply {
+        let Answer { answered, sdp, timer, .. } = answer;
         let reply = Reply::new(200);
         if answered.method == "INFO" {
             return reply;
         }
-        let mut reply =
+        let reply =
             self.capable(reply, dialog.local, transport(dialog), is_sips(&dialog.remote_target));
+        let agreed = timer.map(|timer| *self.timer_of(&timer, false).agreed());
+        let mut reply = with_timer(reply, agreed);
         if answered.sdp {
             reply = reply.with("Content-Type", "application/sdp");
             reply.body = self.answer_sdp(rs, sdp).into_bytes();
@@ -265,6 +267,7 @@ pub(super) fn snapshot(state: &DialogState) -> DialogSnapshot {
             via: answered.via,
             record_route: answered.record_route,
         }),
+        update: state.update,
     }
 }
 
@@ -292,6 +295,7 @@ pub(super) fn state(snapshot: DialogSnapshot, sdp: bool) -> DialogState {
             record_route: answered.record_route,
             sdp,
         }),
+        update: snapshot.update,
     }
 }
 

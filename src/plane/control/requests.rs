@@ -90,7 +90,7 @@ impl Control {
             .with("Contact", self.contact(local, transport, sips))
             .with("Allow", ALLOW)
             .with("Accept", ACCEPT)
-            .with("Supported", "siprec")
+            .with("Supported", "siprec, timer")
     }
 
     /// Our Contact for a dialog.

@@ -9,13 +9,14 @@ use super::lines::{Locals, Wanted};
 use super::recover::state;
 use super::requests::ALLOW;
 use super::session::{Phase, Session};
+use super::timers::with_timer;
 use crate::base::ids::RsId;
 use crate::base::limits::{FORMAT_TEXT_BYTES_MAX, LABEL_BYTES_MAX, STREAM_FORMATS_MAX};
 use crate::config::model::{PeerMatch, SrtpPolicy as Configured};
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{
-    self as rs_proto, Accepted, AnswerOrigin, Body, FeatureTag, Line, Local, Negotiated, Policy,
-    Recognition, Refusal, Request, SrtpPolicy,
+    self as rs_proto, Accepted, Agreed, AnswerOrigin, Body, FeatureTag, Line, Local, Negotiated,
+    Policy, Recognition, Refusal, Request, SrtpPolicy,
 };
 use crate::proto::sip::{IncomingRequest, Reply, Transport, TxnId};
 use crate::store::event::{Format, Origin};
@@ -28,7 +29,7 @@ use crate::wire::sdes::blank_keys;
 use crate::wire::sip::Message;
 
 /// Option tags that a peer may require of us besides `siprec`.
-const UNDERSTOOD: [&str; 0] = [];
+const UNDERSTOOD: [&str; 1] = ["timer"];
 
 impl Control {
     /// The rules for a peer at that address, with what its certificate and its password say.
@@ -86,6 +87,10 @@ impl Control {
                 return self.reply(request.txn, of_refusal(refusal));
             }
         };
+        let agreed = match self.agree(&request.message.headers) {
+            Ok(agreed) => agreed,
+            Err(reply) => return self.reply(request.txn, reply),
+        };
         let wanted = wanted(&negotiated);
         let obstacle = self.admission.obstacle(self.slots.used(), self.slots.free(), wanted.len());
         if let Some(why) = obstacle {
@@ -93,7 +98,7 @@ impl Control {
             let reply = self.unavailable(&why);
             return self.reply(request.txn, reply);
         }
-        self.open_session(request, negotiated, &wanted, quirks);
+        self.open_session(request, negotiated, &wanted, quirks, agreed);
     }
 
     fn open_session(
@@ -102,6 +107,7 @@ impl Control {
         negotiated: Negotiated,
         wanted: &[Wanted],
         quirks: Vec<String>,
+        agreed: Option<Agreed>,
     ) {
         let Some(dialog) = self.sip.prospective(request.txn) else { return };
         let rs = self.fresh_rs_id();
@@ -119,6 +125,9 @@ impl Control {
             origin: ((self.now.wall.0 / 1_000_000_000) as u64, 1),
             answer_sdp: String::new(),
             negotiated: None,
+            timer: None,
+            armed: None,
+            refreshing: None,
         };
         let mut entries = Vec::new();
         let mut locals: Locals = negotiated.lines.iter().map(|_| None).collect();
@@ -156,10 +165,12 @@ impl Control {
             answer: text(&blank_keys(session.answer_sdp.as_bytes())),
             answer_sdp: seal(session.answer_sdp.as_bytes(), &answer_context(rs)),
             bodies: None,
+            timer: self.refreshed_now(agreed),
         });
         let reply = self
             .with_capabilities(Reply::new(200), request)
             .with("Content-Type", "application/sdp");
+        let reply = with_timer(reply, agreed);
         let reply = Reply { body: session.answer_sdp.clone().into_bytes(), ..reply };
         self.sessions.insert(rs, session);
         let of_request = self.bodies(rs, &request.message);
@@ -168,6 +179,9 @@ impl Control {
         }
         entries.extend(of_request);
         self.begin(Purpose::Start, rs, Some(request.txn), Some(reply), frames, entries);
+        if let Some(job) = self.job_of(request.txn) {
+            job.agreed = Some(agreed);
+        }
     }
 
     fn fresh_rs_id(&self) -> RsId {
@@ -198,7 +212,7 @@ impl Control {
 
     /// Both have answered, or one has refused.
     pub(super) fn finish_start(&mut self, job: Job) {
-        let Job { rs, txn, reply, refused, .. } = job;
+        let Job { rs, txn, reply, refused, agreed, .. } = job;
         let (Some(txn), Some(reply)) = (txn, reply) else { return };
         if let Some(why) = refused {
             return self.give_up_start(rs, txn, reply, &why);
@@ -211,6 +225,7 @@ impl Control {
         if let Some(dialog) = dialog {
             self.dialogs.insert(dialog, rs);
         }
+        self.agreed(rs, agreed.flatten());
         self.log(Grave::Info, format!("{rs} recording, {streams} streams"));
     }
 

@@ -243,6 +243,11 @@ impl Bench {
         bench
     }
 
+    /// The last 200 that was sent.
+    pub(super) fn last_200(&self) -> &Message {
+        self.sent.iter().rfind(|message| message.code() == Some(200)).expect("a 200 was sent")
+    }
+
     pub(super) fn tag(&self) -> String {
         let answer = self.sent.iter().find(|message| message.code() == Some(200));
         answer.and_then(|m| m.to()?.tag().map(str::to_owned)).expect("a 200 was sent")

@@ -20,7 +20,7 @@ use zeroize::Zeroize;
 use crate::base::ids::{Generation, Index, Position, RsId, Slot, Ssrc, StreamId, WorkerId};
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
-use crate::base::time::{ClockMap, Wall};
+use crate::base::time::{ClockMap, Mono, Wall};
 use crate::plane::handoff::layout::Geometry;
 use crate::store::event::{Origin, StreamDescription};
 
@@ -386,6 +386,20 @@ pub enum Frame {
     /// All but `Link` and `Go` has been handed over, while the predecessor lives: get ready, say `Ready`,
     /// and wait for them without touching what it works on.
     Wait,
+
+    // control ⇄ media
+    /// Control → media: when was anything authenticated on these slots last (F51)? Answered by
+    /// `HeardAt`.
+    Heard {
+        /// The slots of one RS.
+        slots: Vec<Slot>,
+    },
+    /// Media → control: the last RTP packet that was recorded or sender report that was taken; 0
+    /// where nothing ever was, nor is the slot open.
+    HeardAt {
+        /// In the order in which they were asked for.
+        slots: Vec<(Slot, Mono)>,
+    },
 }
 
 /// Versions of what one binary leaves to another. The frames' own version stands in every head.

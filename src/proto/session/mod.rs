@@ -32,6 +32,7 @@ mod line;
 mod negotiate;
 mod policy;
 mod recognise;
+mod timer;
 
 pub use answer::{AnswerOrigin, Local, emit_answer};
 pub use body::{Body, METADATA_TYPE, METADATA_TYPE_OLD};
@@ -40,6 +41,9 @@ pub use line::{Accepted, Chosen, Decision, Line, WhyRefused};
 pub use negotiate::{Negotiated, negotiate};
 pub use policy::{Policy, SrtpPolicy};
 pub use recognise::{FeatureTag, Recognition, Refusal, Request, not_acceptable, recognise};
+pub use timer::{
+    Agreed, Due, Fate, Refresher, SILENT_MS, Timer, TimerRules, TooBrief, judge_timer,
+};
 
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,12 @@ impl Answered {
     }
 }
 
+/// Whether the sender takes UPDATE; `None` where it does not say what it takes.
+pub(super) fn allows_update(message: &Message) -> Option<bool> {
+    message.headers.get("Allow")?;
+    Some(message.headers.list("Allow").any(|method| method.eq_ignore_ascii_case("UPDATE")))
+}
+
 /// All that a restarted process needs to go on with a dialog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialogSnapshot {
@@ -71,6 +77,9 @@ pub struct DialogSnapshot {
     pub user: Option<String>,
     /// The peer's last request that got a 2xx.
     pub answered: Option<Answered>,
+    /// The peer takes UPDATE, as its last Allow says (RFC 3311 §4).
+    #[serde(default)]
+    pub update: bool,
 }
 
 impl DialogSnapshot {
@@ -95,6 +104,7 @@ impl DialogSnapshot {
             identity: txn.identity.clone(),
             user: txn.user.clone(),
             answered: Some(Answered::of(&txn.request)),
+            update: allows_update(&txn.request).unwrap_or(false),
         }
     }
 
@@ -108,6 +118,7 @@ impl DialogSnapshot {
 
     /// Takes the Contact of a target refresh request or its 2xx.
     pub(super) fn refresh(&mut self, message: &Message) {
+        self.update = allows_update(message).unwrap_or(self.update);
         let method = message.cseq().map(|cseq| cseq.method).unwrap_or_default();
         let contact = message.contact().filter(|contact| contact.uri != "*");
         if let ("INVITE" | "UPDATE", Some(contact)) = (&*method, contact) {

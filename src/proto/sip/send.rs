@@ -301,6 +301,7 @@ fn of_client(
         identity,
         user: None,
         answered: None,
+        update: super::dialog::allows_update(message).unwrap_or(false),
     }
 }
 

@@ -136,6 +136,7 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
                 identity: None,
                 user: None,
                 answered: None,
+                update: false,
             },
             src: SrcFacts {
                 address: Some(([192, 0, 2, 1], 5_060).into()),
@@ -150,6 +151,7 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
             answer: String::new(),
             answer_sdp: seal(b"", &answer_context(RS)),
             bodies: None,
+            timer: None,
         },
         Entry::Body {
             rs: RS,

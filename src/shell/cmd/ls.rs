@@ -6,7 +6,7 @@ use super::show::name;
 use super::store::StoreArgs;
 use super::table::{plain, table};
 use crate::shell::exit::{Exit, Failure};
-use crate::store::catalog::model::{Recording, SealState, State, Verdict};
+use crate::store::catalog::model::{Recording, SealState, Verdict};
 
 /// List recordings, oldest first.
 #[derive(clap::Args)]
@@ -27,8 +27,8 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let library = args.store.find()?.library()?;
-    let recordings = library
-        .recordings(|rs| (args.own || !rs.own) && (!args.live || rs.state == State::Live))?;
+    let recordings =
+        library.recordings(|rs| (args.own || !rs.own) && (!args.live || rs.end.is_none()))?;
     let mut out = std::io::stdout().lock();
     if args.json {
         for recording in &recordings {

@@ -172,6 +172,17 @@ impl Journalled {
                     entry.dialog = dialog.clone();
                     entry.note(quirks);
                     entry.open(*at, streams);
+                    // A request of its SRC: it is there.
+                    if entry.end.is_none() {
+                        entry.state = State::Live;
+                    }
+                }
+            }
+            Entry::Timer { rs, orphan, .. } => {
+                if let Some(entry) = self.recordings.get_mut(rs)
+                    && entry.end.is_none()
+                {
+                    entry.state = if *orphan { State::Orphan } else { State::Live };
                 }
             }
             Entry::Direction { rs, stream, active, .. } => {

@@ -226,6 +226,7 @@ mod tests {
             identity: None,
             user: None,
             answered: None,
+            update: false,
         }
     }
 
@@ -267,6 +268,7 @@ mod tests {
                 answer: String::new(),
                 answer_sdp: Sealed(String::new()),
                 bodies: None,
+                timer: None,
             },
             body(1, 10, 1, "application/sdp", SDP),
             body(2, 10, 1, metadata, SAID),
@@ -322,6 +324,7 @@ mod tests {
             streams: vec![opened(2, 0)],
             quirks: Vec::new(),
             answer_sdp: Sealed(String::new()),
+            timer: None,
         });
         entries.push(Entry::Ended {
             rs: RS,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::suite::Suite;
-use crate::base::time::{Mono, Wall};
+use crate::base::time::{ClockMap, Mono, Wall};
 use crate::store::event::{Origin, StreamDescription};
 
 /// AES-256-GCM of a secret under the machine key: base64 of nonce ‖ cipher text ‖ tag.
@@ -65,6 +65,22 @@ pub struct DialogState {
     /// The request that the entry stands for, when its answer is a 2xx.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Answered>,
+    /// The peer takes UPDATE (RFC 3311 §4). Versions before it did not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub update: bool,
+}
+
+/// A session timer (RFC 4028) as it was agreed or refreshed last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionTimer {
+    /// Session interval, seconds.
+    pub interval_s: u32,
+    /// We refresh; else the peer.
+    pub ours: bool,
+    /// The peer knows session timers.
+    pub peer: bool,
+    /// When it was refreshed last, by both clocks.
+    pub since: ClockMap,
 }
 
 /// A request of the peer that got a 2xx: what a successor needs to say that answer again (RFC 3261
@@ -174,6 +190,9 @@ pub enum Entry {
         /// since all are synced before the 200. `None`: from a version that did not count.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bodies: Option<u32>,
+        /// Its session timer, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timer: Option<SessionTimer>,
     },
     /// A re-INVITE, UPDATE or INFO was taken; its streams may be the same.
     Changed {
@@ -189,6 +208,20 @@ pub enum Entry {
         quirks: Vec<String>,
         /// The SDP of our answer, sealed.
         answer_sdp: Sealed,
+        /// Its session timer from now on, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timer: Option<SessionTimer>,
+    },
+    /// The session timer of an RS was refreshed by us, or has run out.
+    Timer {
+        /// The RS.
+        rs: RsId,
+        /// When.
+        at: Wall,
+        /// The timer from now on; `None`: off.
+        timer: Option<SessionTimer>,
+        /// It has run out, and media still comes (F51); false: it runs.
+        orphan: bool,
     },
     /// A pause or resume of one stream.
     Direction {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Answered, DialogState, Entry, Sealed, StreamOpened};
+use super::entry::{Answered, DialogState, Entry, Sealed, SessionTimer, StreamOpened};
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::time::Wall;
 
@@ -67,6 +67,12 @@ pub struct Standing {
     /// Its BYE is ours, and may not have left.
     #[serde(default)]
     pub bye: bool,
+    /// Its session timer.
+    #[serde(default)]
+    pub timer: Option<SessionTimer>,
+    /// That has run out, and media still came (F51).
+    #[serde(default)]
+    pub orphan: bool,
 }
 
 /// A request with a 2xx.
@@ -78,6 +84,9 @@ pub struct Answer {
     pub sdp: Sealed,
     /// When.
     pub at: Wall,
+    /// The session timer that it agrees to.
+    #[serde(default)]
+    pub timer: Option<SessionTimer>,
 }
 
 /// One RS that is over: its salt is wanted until all its records are in segments.
@@ -116,7 +125,7 @@ impl Standing {
     }
 
     /// The entry that was just taken stands for a request with a 2xx.
-    fn note_answer(&mut self, at: Wall) {
+    fn note_answer(&mut self, at: Wall, timer: Option<SessionTimer>) {
         let Some(answered) = self.dialog.answered.clone() else {
             // Its change was refused after all: the 200 that stood ready never left.
             let refused = self.dialog.remote_cseq;
@@ -125,7 +134,7 @@ impl Standing {
         self.answers.retain(|answer| {
             answer.answered.cseq != answered.cseq || answer.answered.method != answered.method
         });
-        self.answers.push_back(Answer { answered, sdp: self.answer_sdp.clone(), at });
+        self.answers.push_back(Answer { answered, sdp: self.answer_sdp.clone(), at, timer });
         if self.answers.len() > ANSWERS_MAX {
             self.answers.pop_front();
         }
@@ -149,7 +158,7 @@ impl Standings {
                 let (free, bound) = self.stream_ids;
                 self.stream_ids = (free.max(*next), bound.max(*next));
             }
-            Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, bodies, .. } => {
+            Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, bodies, timer, .. } => {
                 self.use_up(streams);
                 let mut standing = Standing {
                     since: *at,
@@ -164,12 +173,14 @@ impl Standings {
                     counted: bodies.unwrap_or(0),
                     ended: None,
                     bye: false,
+                    timer: *timer,
+                    orphan: false,
                 };
-                standing.note_answer(*at);
+                standing.note_answer(*at, *timer);
                 self.over.remove(rs);
                 self.recordings.insert(*rs, standing);
             }
-            Entry::Changed { rs, at, dialog, streams, answer_sdp, .. } => {
+            Entry::Changed { rs, at, dialog, streams, answer_sdp, timer, .. } => {
                 self.use_up(streams);
                 if let Some(standing) = self.recordings.get_mut(rs) {
                     standing.dialog = dialog.clone();
@@ -181,7 +192,13 @@ impl Standings {
                     let before = std::mem::replace(&mut standing.streams, streams.clone());
                     standing.leaving.extend(before.into_iter().filter(goes));
                     standing.answer_sdp = answer_sdp.clone();
-                    standing.note_answer(*at);
+                    standing.note_answer(*at, *timer);
+                    (standing.timer, standing.orphan) = (*timer, false);
+                }
+            }
+            Entry::Timer { rs, timer, orphan, .. } => {
+                if let Some(standing) = self.recordings.get_mut(rs) {
+                    (standing.timer, standing.orphan) = (*timer, *orphan);
                 }
             }
             Entry::Body { rs, number, .. } => {
@@ -257,6 +274,7 @@ fn written(entry: &Entry) -> Option<Wall> {
         Entry::Start { at, .. }
         | Entry::Opened { at, .. }
         | Entry::Changed { at, .. }
+        | Entry::Timer { at, .. }
         | Entry::Direction { at, .. }
         | Entry::Body { at, .. }
         | Entry::StreamClosed { at, .. }

@@ -55,6 +55,7 @@ fn dialog(cseq: u32, answered: bool) -> DialogState {
         local: address,
         identity: None,
         user: None,
+        update: false,
         answered: answered.then(|| Answered {
             method: "INVITE".to_owned(),
             cseq,
@@ -95,6 +96,7 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
                 answer: String::new(),
                 answer_sdp: sealed("answer", &mut random),
                 bodies: None,
+                timer: None,
             });
             live.push((id, vec![next_stream], 1));
             next_stream += 1;
@@ -140,6 +142,7 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
                     streams: streams.iter().map(|id| stream(*id, 1 + *cseq)).collect(),
                     quirks: Vec::new(),
                     answer_sdp: sealed("answer", &mut random),
+                    timer: None,
                 };
                 entries.push(changed(true));
                 // Refused after all.

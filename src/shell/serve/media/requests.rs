@@ -32,6 +32,7 @@ impl Desk {
                 return self.ask_holding(id);
             }
             Frame::Resumed => return self.gate.open(&self.seats),
+            Frame::Heard { slots } => return self.tell_heard(id, slots),
             Frame::Salts { .. } => return self.salts(id, frame),
             Frame::Seal => return self.seal(id),
             _ => return tracing::warn!("control sent a frame that is not for media"),
@@ -78,6 +79,19 @@ impl Desk {
         }
         let salts = Request::Salts(vec![(stream.description.stream, stream.salt)]);
         seat.ties.requests.push(salts).err().map(|_| Refusal::QueueFull)
+    }
+
+    /// When anything was authenticated on each slot last: read from shared state, where it is at
+    /// most a turn old.
+    fn tell_heard(&mut self, id: u64, slots: &[Slot]) {
+        let workers = self.seats.len().max(1);
+        let last = |slot: &Slot| {
+            let seat = self.seats.get(slot.0 as usize % workers)?;
+            let local = slot.0 / workers as u32;
+            (local < seat.geometry.slot_count).then(|| seat.heard(local))
+        };
+        let slots = slots.iter().map(|slot| (*slot, last(slot).unwrap_or_default())).collect();
+        self.outbox.push(id, Frame::HeardAt { slots });
     }
 
     fn salts(&mut self, id: u64, frame: Frame) {

@@ -17,7 +17,9 @@ use super::spooler::{Opener, Spooler, Ties};
 use super::stages::Stages;
 use crate::base::counter::Counter;
 use crate::base::ids::{Position, Slot, WorkerId};
+use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::ports::{Clock, Region};
+use crate::base::time::Mono;
 use crate::config::model::Config;
 use crate::host::clock::SystemClock;
 use crate::host::mapped::Mapped;
@@ -28,7 +30,8 @@ use crate::plane::handoff::layout::{
     self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
 };
 use crate::plane::handoff::queues::Queues;
-use crate::plane::handoff::slot::{OPEN, SlotView};
+use crate::plane::handoff::slot::{LAST_ARRIVAL, OPEN, SlotView};
+use crate::plane::handoff::source::SourceView;
 use crate::plane::spool::SpoolConfig;
 use crate::shell::exit::Failure;
 use crate::shell::serve::link::{SlotPorts, WorkerMemory};
@@ -244,6 +247,20 @@ impl Seat {
             let (generation, stream, open) = (view.generation(), view.stream(), view.has(OPEN));
             (generation.0 > 0).then_some(HeldSlot { slot, generation, stream, open })
         })
+    }
+
+    /// When anything was authenticated on slot number `number` last: an RTP packet that was recorded,
+    /// or a sender report; 0 where nothing was.
+    pub(super) fn heard(&self, number: u32) -> Mono {
+        let slot = SlotView::new(&self.state, &self.geometry, number);
+        if !slot.has(OPEN) {
+            return Mono(0);
+        }
+        let reports = (0..SOURCES_PER_STREAM).filter_map(|place| {
+            let source = SourceView::new(&self.state, &self.geometry, number, place);
+            source.identity().map(|_| source.last_sr().arrival)
+        });
+        reports.max().unwrap_or_default().max(Mono(slot.word(LAST_ARRIVAL)))
     }
 
     pub(super) fn stats(&self) -> WorkerStats {
