@@ -56,6 +56,7 @@ impl Control {
     /// offer: the same lines, none new (RFC 7866 §7.2).
     fn without_offer(&mut self, rs: RsId, request: &IncomingRequest, agreed: Option<Agreed>) {
         let mut entries = self.bodies(rs, &request.message);
+        self.note_metadata(rs, &request.message);
         let reply = self.with_capabilities(Reply::new(200), request);
         let mut reply = with_timer(reply, agreed);
         if request.message.method() == Some("INVITE")
@@ -143,6 +144,7 @@ impl Control {
         let (mut plan, locals, mut entries) = self.plan(rs, &wanted, &old, negotiated.lines.len());
         // Before what stands for the answer: a cut may leave the front of it.
         entries.extend(self.bodies(rs, &request.message));
+        self.note_metadata(rs, &request.message);
         let frames = self.frames(rs, &plan, &old);
         self.write_answer(rs, &mut plan, &negotiated, &locals);
         let mut quirks = negotiated.quirks.clone();

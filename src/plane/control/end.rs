@@ -186,6 +186,7 @@ impl Control {
         match self.dialogs.get(&dialog).copied() {
             None => self.sip.close(dialog),
             Some(rs) if self.refresh_unanswered(rs, request) => {}
+            Some(rs) if self.snapshot_unanswered(rs, request) => {}
             Some(rs) if why == Failure::Timeout => self.src_is_gone(rs, "no answer"),
             Some(_) => {}
         }
@@ -208,7 +209,11 @@ impl Control {
         let is_bye = message.cseq().is_some_and(|cseq| cseq.method == "BYE");
         let Some(dialog) = dialog else { return };
         let rs = self.dialogs.get(&dialog).copied();
-        if rs.is_some_and(|rs| self.refresh_answered(rs, request, message)) {
+        let mut is_taken = |rs| {
+            self.refresh_answered(rs, request, message)
+                || self.snapshot_answered(rs, request, message)
+        };
+        if rs.is_some_and(&mut is_taken) {
             return;
         }
         match (message.code(), rs) {

@@ -18,6 +18,7 @@ mod salts;
 mod session;
 mod settle;
 mod slots;
+mod snapshot;
 mod start;
 mod timers;
 
@@ -27,6 +28,8 @@ mod tests;
 mod tests_restart;
 #[cfg(test)]
 mod tests_settle;
+#[cfg(test)]
+mod tests_snapshot;
 #[cfg(test)]
 mod tests_timers;
 

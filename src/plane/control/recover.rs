@@ -95,6 +95,8 @@ impl Control {
             origin: origin(&answer_sdp),
             answer_sdp,
             negotiated: None,
+            snapshot: self.snapshot_of(standing),
+            requesting: None,
             timer: standing.timer.as_ref().map(|timer| self.timer_of(timer, standing.orphan)),
             armed: None,
             refreshing: None,

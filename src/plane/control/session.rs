@@ -4,7 +4,7 @@ use crate::base::ids::{RsId, StreamId};
 use crate::base::secret::MasterKey;
 use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::frame::{Crypto, OpenStream, WireKey};
-use crate::proto::session::{Negotiated, Timer};
+use crate::proto::session::{Negotiated, Snapshot, Timer};
 use crate::proto::sip::{ClientTxnId, DialogId};
 use crate::store::journal::entry::{SealedCrypto, StreamOpened};
 use crate::store::journal::keybox::{KeyBox, local_key_context, remote_key_context};
@@ -43,9 +43,13 @@ pub(super) struct Session {
     pub(super) answer_sdp: String,
     /// The last offer, decided; unknown after a restart.
     pub(super) negotiated: Option<Negotiated>,
+    /// Whether its metadata is in doubt (RFC 7866 §9.2).
+    pub(super) snapshot: Snapshot,
+    /// Our request for a snapshot that is under way.
+    pub(super) requesting: Option<ClientTxnId>,
     /// Its session timer (RFC 4028).
     pub(super) timer: Option<Timer>,
-    /// When that is due, as the list of deadlines has it.
+    /// When that or the snapshot is due, as the list of deadlines has it.
     pub(super) armed: Option<Mono>,
     /// Our refresh that is under way.
     pub(super) refreshing: Option<ClientTxnId>,

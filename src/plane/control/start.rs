@@ -16,7 +16,7 @@ use crate::config::model::{PeerMatch, SrtpPolicy as Configured};
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{
     self as rs_proto, Accepted, Agreed, AnswerOrigin, Body, FeatureTag, Line, Local, Negotiated,
-    Policy, Recognition, Refusal, Request, SrtpPolicy,
+    Policy, Recognition, Refusal, Request, Snapshot, SrtpPolicy,
 };
 use crate::proto::sip::{IncomingRequest, Reply, Transport, TxnId};
 use crate::store::event::{Format, Origin};
@@ -125,6 +125,8 @@ impl Control {
             origin: ((self.now.wall.0 / 1_000_000_000) as u64, 1),
             answer_sdp: String::new(),
             negotiated: None,
+            snapshot: Snapshot::default(),
+            requesting: None,
             timer: None,
             armed: None,
             refreshing: None,
@@ -178,6 +180,7 @@ impl Control {
             *bodies = Some(of_request.len() as u32);
         }
         entries.extend(of_request);
+        self.note_metadata(rs, &request.message);
         self.begin(Purpose::Start, rs, Some(request.txn), Some(reply), frames, entries);
         if let Some(job) = self.job_of(request.txn) {
             job.agreed = Some(agreed);

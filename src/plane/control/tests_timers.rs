@@ -12,7 +12,7 @@ use crate::store::journal::entry::Entry;
 use crate::wire::sip::Message;
 
 /// A request with further header fields.
-fn with(text: &str, fields: &str) -> String {
+pub(super) fn with(text: &str, fields: &str) -> String {
     text.replacen("Max-Forwards: 70\r\n", &format!("Max-Forwards: 70\r\n{fields}"), 1)
 }
 
@@ -29,7 +29,7 @@ fn started(fields: &str) -> Bench {
 }
 
 /// The SRC answers what it was sent last, with further header fields.
-fn answers(bench: &mut Bench, code: u16, fields: &str) {
+pub(super) fn answers(bench: &mut Bench, code: u16, fields: &str) {
     let asked = bench.last().clone();
     let mut text = format!("SIP/2.0 {code} Whatever\r\n");
     for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
@@ -40,7 +40,7 @@ fn answers(bench: &mut Bench, code: u16, fields: &str) {
     bench.datagram(&(text + fields + "Content-Length: 0\r\n\r\n"));
 }
 
-fn header(message: &Message, name: &str) -> String {
+pub(super) fn header(message: &Message, name: &str) -> String {
     message.headers.get(name).unwrap_or("").to_owned()
 }
 

@@ -86,12 +86,12 @@ impl Control {
         if let Some(at) = session.armed.take() {
             self.timers.remove(&(at, rs));
         }
-        if session.phase == Phase::Live
-            && let Some(timer) = &session.timer
-        {
-            session.armed = Some(timer.due());
-            self.timers.insert((timer.due(), rs));
+        if session.phase != Phase::Live {
+            return;
         }
+        let timer = session.timer.as_ref().map(Timer::due);
+        session.armed = timer.into_iter().chain(session.snapshot.due()).min();
+        self.timers.extend(session.armed.map(|at| (at, rs)));
     }
 
     /// Does what session timers want done by now.
@@ -112,6 +112,7 @@ impl Control {
                 Some(Due::Ask) => self.ask_heard(rs),
                 None => {}
             }
+            self.request_snapshot(rs);
             self.arm_timer(rs);
         }
     }
@@ -132,8 +133,9 @@ impl Control {
                 ("INVITE", session.answer_sdp.clone().into_bytes())
             }
         };
-        // While a request of the peer is being answered no other one is begun.
-        let sent = match self.is_busy(rs) {
+        // While a request of the peer is being answered no other one is begun; nor a second UPDATE
+        // (RFC 3311 §5.1).
+        let sent = match self.is_busy(rs) || session.snapshot.is_open() {
             true => None,
             false => self.sip.request(self.now.mono, dialog, method, &headers, &body),
         };
@@ -150,7 +152,7 @@ impl Control {
         }
     }
 
-    fn glare_ms(&self) -> u64 {
+    pub(super) fn glare_ms(&self) -> u64 {
         let mut random = [0; 2];
         self.entropy.fill(&mut random);
         10 + u64::from(u16::from_le_bytes(random)) % GLARE_STEPS * 10
@@ -176,21 +178,17 @@ impl Control {
         let wait_ms = self.glare_ms();
         let Some(session) = self.sessions.get_mut(&rs) else { return true };
         let Some(timer) = &mut session.timer else { return true };
+        let agreed = *timer.agreed();
         match code {
-            200..300 => {
-                let agreed = timer.agreed().after(&message.headers);
-                self.agreed(rs, agreed);
-                let timer = self.refreshed_now(agreed);
-                let entry = Entry::Timer { rs, at: self.now.wall, timer, orphan: false };
-                self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
-                return true;
-            }
+            200..300 => return self.refreshed(rs, agreed.after(&message.headers)),
             // RFC 4028 §7.3.
-            422 => timer.raise(timer.agreed().raised(&message.headers)),
+            422 => timer.raise(agreed.raised(&message.headers)),
             491 => timer.again_in(now, wait_ms),
             408 => timer.unanswered(now),
             // Judged by whoever looks at answers in a dialog.
             481 => return false,
+            // It is there, which is all that can be learnt of a peer that counts no time.
+            _ if !agreed.peer => return self.refreshed(rs, Some(agreed)),
             _ => {
                 timer.again_in(now, REFUSED_MS);
                 let text = format!("{rs}: refresh of its session refused: {code}");
@@ -198,6 +196,15 @@ impl Control {
             }
         }
         self.arm_timer(rs);
+        true
+    }
+
+    /// Our refresh has its answer: the interval begins anew.
+    fn refreshed(&mut self, rs: RsId, agreed: Option<Agreed>) -> bool {
+        self.agreed(rs, agreed);
+        let timer = self.refreshed_now(agreed);
+        let entry = Entry::Timer { rs, at: self.now.wall, timer, orphan: false };
+        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
         true
     }
 

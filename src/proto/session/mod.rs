@@ -32,6 +32,7 @@ mod line;
 mod negotiate;
 mod policy;
 mod recognise;
+mod snapshot;
 mod timer;
 
 pub use answer::{AnswerOrigin, Local, emit_answer};
@@ -41,6 +42,7 @@ pub use line::{Accepted, Chosen, Decision, Line, WhyRefused};
 pub use negotiate::{Negotiated, negotiate};
 pub use policy::{Policy, SrtpPolicy};
 pub use recognise::{FeatureTag, Recognition, Refusal, Request, not_acceptable, recognise};
+pub use snapshot::Snapshot;
 pub use timer::{
     Agreed, Due, Fate, Refresher, SILENT_MS, Timer, TimerRules, TooBrief, judge_timer,
 };
