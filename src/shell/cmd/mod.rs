@@ -4,6 +4,7 @@
 pub mod check;
 pub mod demo;
 mod demo_report;
+pub mod doctor;
 pub mod export;
 pub mod line;
 pub mod ls;

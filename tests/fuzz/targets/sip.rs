@@ -4,6 +4,7 @@ use std::mem::discriminant;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use floortape::base::limits::{SIP_HEADERS_MAX, SIP_MESSAGE_BYTES_MAX};
+use floortape::proto::session::{TimerRules, judge_timer};
 use floortape::proto::sip::{Challenge, Credentials, Secret};
 use floortape::wire::sip::{
     CSeq, Disposition, Echo, Frame, MediaType, Message, NameAddr, StartLine, StreamFramer, Uri,
@@ -133,6 +134,11 @@ fn values(message: &Message) {
         if let Some(credentials) = Credentials::parse(text) {
             credentials.prove(&Secret::parse("user:password").expect("both"), "INVITE");
         }
+    }
+    let rules = TimerRules { min_se_s: 90, session_expires_s: 1_800 };
+    if let Ok(Some(agreed)) = judge_timer(&message.headers, &rules) {
+        assert!(agreed.interval_s >= rules.min_se_s, "{agreed:?}");
+        assert!(agreed.after(&message.headers).is_none_or(|after| after.interval_s > 0));
     }
     if let Some(uri) = message.uri().and_then(Uri::parse) {
         assert!(!uri.host.is_empty());

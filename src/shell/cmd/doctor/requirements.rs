@@ -1,0 +1,233 @@
+//! The table: requirements and use cases of RFC 6341 against the tests of this repository. A row is
+//! met when its acceptance test is there and drives the real server, or when what it asks is a rule
+//! that a test of the rule shows whole. It changes in the commit that meets a row.
+
+/// One requirement or use case.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// `REQ-001` or `UC-1`.
+    pub(super) id: &'static str,
+    /// What it asks, in short.
+    pub(super) asks: &'static str,
+    /// Tests, `FILE::NAME`.
+    pub(super) tests: &'static [&'static str],
+    /// What is missing, area first.
+    pub(super) open: Option<&'static str>,
+}
+
+const fn met(id: &'static str, asks: &'static str, tests: &'static [&'static str]) -> Row {
+    Row { id, asks, tests, open: None }
+}
+
+const fn open(
+    id: &'static str,
+    asks: &'static str,
+    tests: &'static [&'static str],
+    missing: &'static str,
+) -> Row {
+    Row { id, asks, tests, open: Some(missing) }
+}
+
+const STEPS: &str =
+    "tests/metadata.rs::a_call_told_in_steps_by_two_clients_is_one_call_with_its_speakers";
+const TIMER: &str = "tests/flows.rs::either_side_refreshes_and_the_timer_outlives_control";
+const EXPIRED: &str = "tests/flows.rs::f51_a_client_that_stops_refreshing_is_kept_while_it_sends";
+const SNAPSHOT: &str = "tests/flows.rs::a_snapshot_is_asked_for_without_base_and_after_a_restart";
+const DEMO: &str = "tests/cli.rs::demo_finds_its_own_loss_and_leaves_a_recording_that_verifies";
+const SHOWN: &str =
+    "src/shell/cmd/tests.rs::people_are_the_same_in_show_in_an_export_and_from_the_catalogue";
+const PARTS: &str =
+    "src/shell/cmd/tests.rs::a_session_is_shown_over_all_its_recordings_and_clients";
+
+/// All rows, in order.
+pub(super) const ROWS: &[Row] = &[
+    open(
+        "REQ-001",
+        "SIP sets up, keeps up and ends the RS",
+        &[TIMER, EXPIRED],
+        "signalling: an RS that the SRS starts by an INVITE without offer",
+    ),
+    met(
+        "REQ-002",
+        "all CSs recorded, start to end",
+        &[DEMO, "tests/checker.rs::a_reader_that_shares_no_code_finds_the_same_packets"],
+    ),
+    open(
+        "REQ-003",
+        "selected CSs, by policy",
+        &[],
+        "policy: what is recorded by AoR, label, media and codec; who may record",
+    ),
+    open(
+        "REQ-004",
+        "parts of a CS",
+        &[
+            "src/plane/worker/stream_tests.rs::f60_a_packet_is_stored_if_it_arrived_before_the_pause",
+        ],
+        "signalling: a part of a call, start and stop to the packet, against the real server",
+    ),
+    open(
+        "REQ-005",
+        "no media lost by preparing, no harm to the CS",
+        &["src/plane/control/tests.rs::answer_waits_for_media_and_journal"],
+        "media: a first packet in the instant of the 200; set-up time with and without recording",
+    ),
+    met(
+        "REQ-006",
+        "IVR sessions",
+        &[
+            STEPS,
+            "src/store/metadata/tests.rs::extensions_are_replaced_by_name_and_place_and_all_versions_stay",
+        ],
+    ),
+    open(
+        "REQ-007",
+        "voice, DTMF, video, real-time text",
+        &["src/store/ledger/dtmf.rs::repeated_packets_are_one_digit_of_the_longest_duration"],
+        "media: video from a decodable frame, T.140 with redundancy",
+    ),
+    open(
+        "REQ-008",
+        "audio mixed from several CSs",
+        &["src/store/metadata/tests.rs::a_turrets_stream_belongs_to_both_its_calls"],
+        "signalling: a turret's RS against the real server, found by either call",
+    ),
+    open(
+        "REQ-009",
+        "audio mixed from the parties of one CS",
+        &[
+            "src/store/metadata/tests.rs::the_third_party_of_a_conference_comes_with_a_longer_list_of_session_ids",
+        ],
+        "media: contributing sources by packet range and CNAME",
+    ),
+    open(
+        "REQ-010",
+        "several streams for one CS",
+        &["src/proto/session/tests.rs::every_line_is_answered_in_place_with_its_transport"],
+        "signalling: two audio and two video lines against the real server",
+    ),
+    open(
+        "REQ-011",
+        "pause and resume",
+        &[
+            "src/plane/control/tests.rs::a_pause_reaches_media_before_its_200_and_the_journal_keeps_the_instant",
+        ],
+        "signalling: pause and resume by the SRS",
+    ),
+    met("REQ-012", "metadata: media, identities of parties", &[STEPS, SHOWN]),
+    met(
+        "REQ-013",
+        "RS media tied to participants",
+        &[
+            STEPS,
+            "tests/corpus.rs::published_dialogs_give_the_speakers_of_every_moment",
+            "src/store/metadata/tests.rs::contradictions_between_metadata_and_sdp_are_told_and_nobody_is_guessed",
+        ],
+    ),
+    met(
+        "REQ-014",
+        "metadata independent of the transport",
+        &[STEPS, "tests/corpus.rs::published_documents_hold_what_their_sections_say"],
+    ),
+    open(
+        "REQ-015",
+        "recording can be stopped",
+        &[
+            "src/plane/control/tests.rs::the_end_is_journaled_before_bye_is_answered",
+            "src/plane/control/tests.rs::a_stop_says_bye_with_a_reason",
+            "src/plane/control/tests.rs::a_removed_line_is_closed_and_its_slot_returns",
+        ],
+        "signalling: BYE and port 0 by the SRS on demand",
+    ),
+    open(
+        "REQ-016",
+        "a recording-aware UA's wish at call set-up",
+        &[],
+        "client: recording-aware UA",
+    ),
+    open("REQ-017", "its wish in mid-call", &[], "client: recording-aware UA"),
+    open("REQ-018", "tones and announcements", &[], "client: recording-aware UA"),
+    open("REQ-019", "recording state shown to it", &[], "client: recording-aware UA"),
+    met(
+        "REQ-020",
+        "metadata in steps",
+        &[
+            STEPS,
+            SNAPSHOT,
+            "src/store/metadata/tests_steps.rs::told_in_steps_or_at_once_the_state_is_the_same",
+        ],
+    ),
+    open(
+        "REQ-021",
+        "high availability",
+        &[SNAPSHOT, PARTS],
+        "client: an SRC that goes to a second SRS",
+    ),
+    open(
+        "REQ-022",
+        "media and metadata aligned in time",
+        &[],
+        "time: the SRC's clock against ours",
+    ),
+    open("REQ-023", "streams aligned with each other", &[], "time: alignment by sender reports"),
+    open(
+        "REQ-024",
+        "wall-clock time of recording and its controls",
+        &[
+            "src/plane/control/tests.rs::a_pause_reaches_media_before_its_200_and_the_journal_keeps_the_instant",
+        ],
+        "time: RTP timestamp and cause of each start, stop, pause, resume, add and remove",
+    ),
+    open("REQ-025", "the SRS authenticates the SRC", &[], "security: mutual TLS, digest"),
+    open("REQ-026", "the SRC authenticates the SRS", &[], "security: TLS in the client"),
+    open("REQ-027", "metadata as the SRC sent it", &[], "security: TLS"),
+    met(
+        "REQ-028",
+        "media as the SRC sent it",
+        &[
+            "tests/srtp.rs::both_engines_read_each_others_srtp_over_three_roll_overs",
+            "tests/srtp.rs::loss_reorder_and_repetition_across_the_roll_over_are_all_told_apart",
+            "src/proto/srtp/context.rs::every_flipped_bit_is_found",
+        ],
+    ),
+    open("REQ-029", "metadata kept secret in transit", &[], "security: TLS"),
+    open(
+        "REQ-030",
+        "confidential RS",
+        &["src/proto/session/tests.rs::plain_rtp_follows_the_policy_and_crypto_on_it_is_no_srtp"],
+        "security: TLS, DTLS-SRTP",
+    ),
+    open(
+        "REQ-031",
+        "several streams of one media type",
+        &["src/proto/session/tests.rs::every_line_is_answered_in_place_with_its_transport"],
+        "signalling: 16 audio lines against the real server",
+    ),
+    open("UC-1", "full-time recording", &[DEMO], "load: 1,000 calls, 1,000 recordings"),
+    open("UC-2", "selective recording", &[], "policy: calls that are not to be recorded"),
+    met("UC-3", "start and stop in mid-call, several RSs to a CS", &[STEPS, PARTS]),
+    open(
+        "UC-4",
+        "persistent recording",
+        &[TIMER, "src/store/export/placement.rs::three_silent_days_are_three_days"],
+        "signalling: 200 calls on one RS, each retrievable alone",
+    ),
+    open("UC-5", "real-time control", &[], "signalling: 1,000 pauses at random instants"),
+    met("UC-6", "IVR", &[STEPS]),
+    open("UC-7", "mobility", &[], "media: an SRC behind address translation"),
+    open("UC-8", "distributed or central", &[STEPS, PARTS], "security: 2,000 idle TLS connections"),
+    open(
+        "UC-9",
+        "complex calls",
+        &["tests/corpus.rs::published_dialogs_give_the_speakers_of_every_moment"],
+        "signalling: hold, consult and transfer as one chain against the real server",
+    ),
+    open(
+        "UC-10",
+        "high availability",
+        &["tests/keeper.rs::f03_a_new_keeper_takes_over_from_roles_that_went_on"],
+        "client: an SRC that goes to a second SRS, or ends the call",
+    ),
+    open("UC-11", "multichannel, multimedia", &[], "time: audio, video and text in step"),
+    open("UC-12", "live processing", &[], "media: the live tap"),
+];
