@@ -28,7 +28,6 @@ struct Bench {
     own: Files,
     udp: u16,
     tls: u16,
-    config: PathBuf,
 }
 
 impl Bench {
@@ -49,7 +48,7 @@ impl Bench {
         let mut command = command(&folder, udp);
         command.arg("-c").arg(&config);
         let server = Server::start(command, &folder).ready();
-        Bench { server, folder, ca, own, udp, tls, config }
+        Bench { server, folder, ca, own, udp, tls }
     }
 
     fn verb(&self, words: &[&str]) -> Output {

@@ -9,7 +9,7 @@ use super::actor::Control;
 use super::admission::RETRY_AFTER_S;
 use super::effect::Grave;
 use crate::base::ids::RsId;
-use crate::proto::sip::{IncomingRequest, Reply, Transport, TxnId};
+use crate::proto::sip::{DialogSnapshot, IncomingRequest, Reply, Transport, TxnId};
 use crate::store::journal::entry::Entry;
 use crate::wire::multipart::{self, Part};
 use crate::wire::sdes::blank_keys;
@@ -91,6 +91,12 @@ impl Control {
             .with("Allow", ALLOW)
             .with("Accept", ACCEPT)
             .with("Supported", "siprec, timer")
+    }
+
+    /// The same for a request of ours in a dialog.
+    pub(super) fn capable_in(&self, dialog: &DialogSnapshot) -> Reply {
+        let sips = is_sips(&dialog.remote_target);
+        self.capable(Reply::default(), dialog.local, dialog.transport, sips)
     }
 
     /// Our Contact for a dialog.

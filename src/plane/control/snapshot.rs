@@ -8,7 +8,7 @@ use super::effect::Grave;
 use super::session::Phase;
 use crate::base::ids::RsId;
 use crate::proto::session::{METADATA_TYPE, Policy, Snapshot};
-use crate::proto::sip::{ClientTxnId, Reply};
+use crate::proto::sip::ClientTxnId;
 use crate::store::journal::standing::Standing;
 use crate::wire::metadata::{self, Root};
 use crate::wire::multipart;
@@ -60,7 +60,7 @@ impl Control {
         };
         let busy = session.refreshing.is_some() || self.is_busy(rs);
         let request = (!busy).then(|| {
-            let mut headers = self.capable(Reply::default(), place.local, place.transport).headers;
+            let mut headers = self.capable_in(&place).headers;
             headers.push(("Content-Type".to_owned(), METADATA_TYPE.to_owned()));
             headers.push(("Content-Disposition".to_owned(), "recording-session".to_owned()));
             let body = metadata::emit_snapshot_request(why);

@@ -123,8 +123,7 @@ impl Control {
         let Some(session) = self.sessions.get(&rs) else { return };
         let (Some(dialog), Some(timer)) = (session.dialog, &session.timer) else { return };
         let Some(snapshot) = self.sip.snapshot(dialog) else { return };
-        let mut headers =
-            self.capable(Reply::default(), snapshot.local, snapshot.transport).headers;
+        let mut headers = self.capable_in(&snapshot).headers;
         headers.extend(timer.agreed().of_request(&self.timer_rules()));
         let (method, body) = match snapshot.update && !call {
             true => ("UPDATE", Vec::new()),

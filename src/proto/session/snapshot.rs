@@ -10,9 +10,9 @@ use crate::base::time::Mono;
 use crate::wire::metadata::{DataMode, Document, Id};
 
 /// Two requests in one RS are this far apart. An SRC sends its snapshot at once (RFC 7866 §9.1).
-pub const APART_MS: u64 = 10_000;
+pub(super) const APART_MS: u64 = 10_000;
 /// Requests in one RS.
-pub const REQUESTS_MAX: u8 = 3;
+pub(super) const REQUESTS_MAX: u8 = 3;
 /// Ids that are remembered, 8 octets each: a conference of 1,000 with its streams and associations.
 /// Above it unknown ids are not looked for any more.
 const IDS_MAX: usize = 4_096;

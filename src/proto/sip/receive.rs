@@ -42,6 +42,9 @@ enum Verdict {
     Refuse(u16, Vec<(String, String)>),
 }
 
+/// Status and headers of an answer that refuses.
+type Refusal = (u16, Vec<(String, String)>);
+
 impl Endpoint {
     pub(super) fn receive_request(&mut self, now: Mono, hop: Hop, message: Message) {
         let method = message.method().unwrap_or("").to_owned();
@@ -95,7 +98,7 @@ impl Endpoint {
         now: Mono,
         hop: &Hop,
         message: &Message,
-    ) -> Result<Option<String>, (u16, Vec<(String, String)>)> {
+    ) -> Result<Option<String>, Refusal> {
         let tag = |address: Option<NameAddr>| {
             address.as_ref().and_then(|address| address.tag()).unwrap_or("").to_owned()
         };

@@ -207,7 +207,8 @@ impl<D: Disk> Compaction<D> {
             check_device(&self.disk, &self.store)?;
         }
         let path = self.disk.locate(&self.dir.join(&last.name));
-        let folder = self.folders.iter().find(|folder| path.parent() == Some(folder.path.as_path()));
+        let folder =
+            self.folders.iter().find(|folder| path.parent() == Some(folder.path.as_path()));
         let Some(folder) = folder else {
             let why = io::Error::other("it is in no folder that may be written to");
             return Err(at("replace", &path)(why));

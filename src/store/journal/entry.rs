@@ -296,6 +296,7 @@ impl Entry {
             Entry::Opened { rs, .. }
             | Entry::Changed { rs, .. }
             | Entry::Direction { rs, .. }
+            | Entry::Timer { rs, .. }
             | Entry::Body { rs, .. }
             | Entry::StreamClosed { rs, .. }
             | Entry::Ended { rs, .. } => Some(*rs),

@@ -628,7 +628,7 @@ mod tests {
         }
         let replay = read(&disk, dir(), past()).expect("memory");
         assert_eq!(replay.entries[4], ids(1));
-        assert_eq!(disk.list(dir(), past()).expect("memory").len(), 3);
+        assert_eq!(disk.list(dir()).expect("memory").len(), 3);
     }
 
     #[test]

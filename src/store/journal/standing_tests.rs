@@ -179,6 +179,7 @@ pub(super) fn short_calls(count: u64, seconds: i64) -> Vec<Entry> {
             answer: String::new(),
             answer_sdp: Sealed(String::new()),
             bodies: Some(2),
+            timer: None,
         });
         for number in 1..=2 {
             entries.push(Entry::Body {
