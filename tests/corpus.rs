@@ -122,7 +122,7 @@ fn our_own_messages_come_to_what_the_table_says() {
         .expect("the corpus is there")
         .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
         .collect();
-    files.retain(|file| !table.iter().any(|(own, ..)| own == file));
+    files.retain(|file| file.ends_with(".sip") && !table.iter().any(|(own, ..)| own == file));
     assert!(files.is_empty(), "not in the table: {files:?}");
     for (file, lenient, strict, accepted, active, quirk) in table {
         let message = message(&own(file));

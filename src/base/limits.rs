@@ -20,6 +20,18 @@ pub const SIP_NONCES_MAX: usize = 4_096;
 pub const SIP_BACKOFFS_MAX: usize = 4_096;
 /// Signalling connections at once: one for each of 2,500 streams, with room for reconnects.
 pub const SIP_CONNECTIONS_MAX: usize = 4_096;
+/// RFC 3261 §18.1.1: a request that is larger goes over a stream, because its fragments would get
+/// lost unseen.
+pub const SIP_DATAGRAM_REQUEST_BYTES_MAX: usize = 1_300;
+/// F52: messages of a source that has no RS here, a second. An SBC that comes back with 1,000 calls
+/// must not be refused; twice that may come at once.
+pub const SIP_STRANGER_RATE: u32 = 1_000;
+/// F52: messages of a source with an RS, a second: 1,000 calls with INVITE, ACK and BYE, doubled.
+pub const SIP_KNOWN_RATE: u32 = 6_000;
+/// F52: refusals that a source over its rate gets, a second; what is more is dropped.
+pub const SIP_REFUSAL_RATE: u32 = 200;
+/// Sources whose rate is kept, some 100 bytes each; those beyond share one.
+pub const SIP_SOURCES_MAX: usize = 4_096;
 /// RFC 7866 needs four m-lines; trading turrets send up to 16. Twice that.
 pub const SDP_MEDIA_MAX: usize = 32;
 /// Lines of one SDP body: 32 sections of some 60 lines.

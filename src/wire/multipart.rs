@@ -109,7 +109,9 @@ impl Part {
 
 /// The media (or disposition) type of a header value, lower case, parameters cut off.
 pub fn media_type(value: &str) -> String {
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    // RFC 3261 §25.1, SLASH: blanks may stand around it.
+    let essence = value.split(';').next().unwrap_or_default();
+    essence.split('/').map(str::trim).collect::<Vec<_>>().join("/").to_ascii_lowercase()
 }
 
 /// A parameter of a header value, unquoted; the name in any case.

@@ -97,6 +97,25 @@ const CALL: &str = r#"<recording xmlns="urn:ietf:params:xml:ns:recording:1"><gro
     <participantstreamassoc participant_id="a"><send>s</send><recv>t</recv></participantstreamassoc>
     <participantstreamassoc participant_id="b"><send>t</send><recv>s</recv></participantstreamassoc></recording>"#;
 
+/// The messages of RFC 4475 and RFC 5118, one by one and in a stream each section.
+fn torture(add: &mut Add<'_>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/torture");
+    let entries = fs::read_dir(folder).expect("the messages");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();
+    paths.sort();
+    let mut streams: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for path in paths {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let bytes = fs::read(&path).expect("readable");
+        let section = name.rsplit_once(['.', '-']).map_or(&*name, |(section, _)| section);
+        streams.entry(section.to_owned()).or_default().extend_from_slice(&bytes);
+        add("sip_headers", &format!("torture-{name}"), bytes);
+    }
+    for (section, stream) in streams {
+        add("sip_framing", &format!("torture-{section}"), stream);
+    }
+}
+
 fn signalling(add: &mut Add<'_>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let entries = fs::read_dir(folder).expect("the messages");
@@ -122,6 +141,7 @@ fn signalling(add: &mut Add<'_>) {
         add("multipart", &name, body);
         add("sip_headers", &name, bytes);
     }
+    torture(add);
     for (place, stream) in streams.into_iter().enumerate() {
         add("sip_framing", &format!("stream-{place}"), stream);
     }

@@ -134,6 +134,7 @@ pub fn recognise(request: &Request<'_>, body: &Body, policy: &Policy) -> Recogni
 
 fn judge(request: &Request<'_>, body: &Body, policy: &Policy) -> Result<Vec<String>, Refusal> {
     unknown_extensions(request)?;
+    content(body)?;
     let tagged = contains(request.require, "siprec") || contains(request.supported, "siprec");
     let mut quirks = if policy.strict {
         strict(request, tagged)?;
@@ -142,7 +143,6 @@ fn judge(request: &Request<'_>, body: &Body, policy: &Policy) -> Result<Vec<Stri
         lenient(request, tagged, body)?
     };
     quirks.extend(body.quirks.iter().cloned());
-    content(body)?;
     let Some(offer) = &body.offer else {
         return Err(Refusal::not_acceptable(
             399,

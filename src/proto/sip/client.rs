@@ -41,6 +41,12 @@ pub(super) struct ClientTxn {
     pub(super) offers: bool,
     pub(super) target: Target,
     pub(super) bytes: Vec<u8>,
+    /// Over UDP, for a request that is too large for that, should its stream not open.
+    pub(super) fallback: Option<(Target, Vec<u8>)>,
+    /// It is to be cancelled as soon as that is allowed (RFC 3261 §9.1).
+    pub(super) unwanted: bool,
+    /// Tags of further 2xx to a forked INVITE, and their ACKs.
+    pub(super) forks: Vec<(String, Vec<u8>)>,
     pub(super) state: State,
     /// The ACK, once there is one.
     pub(super) ack: Option<Vec<u8>>,

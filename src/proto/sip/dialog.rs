@@ -194,10 +194,12 @@ pub(super) struct Dialog {
     pub(super) asked: Option<TxnId>,
     /// Our INVITE or UPDATE that has no final response yet.
     pub(super) asking: Option<ClientTxnId>,
+    /// The peer takes no streams: whatever we send goes in datagrams.
+    pub(super) datagrams_only: bool,
 }
 
 impl Dialog {
     pub(super) fn new(snapshot: DialogSnapshot, conn: Option<ConnId>) -> Self {
-        Dialog { snapshot, conn, unacked: None, asked: None, asking: None }
+        Dialog { snapshot, conn, unacked: None, asked: None, asking: None, datagrams_only: false }
     }
 }

@@ -2,15 +2,16 @@
 //! `respond`; our own are made in `send`.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::client::ClientTxn;
 use super::dialog::{Dialog, DialogSnapshot};
 use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, Reply, TxnId};
 use super::guard::{DigestRules, Guard};
 use super::server::{Due, ServerTxn};
+use super::tally::{Oddity, Tally};
 use super::target::{ConnId, Hop, Target};
-use super::timer::{Owner, Timers};
+use super::timer::{LIFE_MS, Owner, Timers};
 use crate::base::limits::{SIP_CONNECTIONS_MAX, SIP_STREAMS_BYTES_MAX};
 use crate::base::prng::Prng;
 use crate::base::time::Mono;
@@ -23,10 +24,12 @@ pub(super) struct Connection {
     /// When bytes last came.
     heard: Mono,
     local: SocketAddr,
-    peer: SocketAddr,
-    secure: bool,
+    pub(super) peer: SocketAddr,
+    pub(super) secure: bool,
     /// Whom TLS says that the peer is.
     identity: Option<String>,
+    /// When the rest of a begun message must be there.
+    due: Option<Mono>,
 }
 
 /// Transactions and dialogs of one SIP endpoint: bytes and time in, bytes and events out.
@@ -57,6 +60,7 @@ pub struct Endpoint {
     pub(super) resumed: HashSet<TxnId>,
     pub(super) timers: Timers,
     pub(super) guard: Guard,
+    pub(super) tally: Tally,
     last_id: u64,
 }
 
@@ -82,6 +86,7 @@ impl Endpoint {
             timers: Timers::default(),
             // Of no consequence before there are rules, which bring a key.
             guard: Guard::new(&config.seed.to_be_bytes()),
+            tally: Tally::default(),
             last_id: 0,
             config,
         }
@@ -117,12 +122,16 @@ impl Endpoint {
                     peer,
                     secure: tls.is_some(),
                     identity: tls.and_then(|tls| tls.identity).map(str::to_owned),
+                    due: None,
                 };
                 self.connected(conn, connection);
             }
             Input::Stream { conn, bytes } => self.receive_stream(now, conn, bytes),
             Input::Closed { conn } => self.closed(conn),
             Input::Unreachable { peer, secure } => {
+                if !secure {
+                    self.fall_back(now, peer);
+                }
                 self.fail_clients(|target| is_dialled(target, peer, secure));
             }
             Input::Tick => {}
@@ -142,6 +151,19 @@ impl Endpoint {
     /// Server transactions alive; the gauge behind the 503.
     pub fn transactions(&self) -> usize {
         self.servers.len()
+    }
+
+    /// What was refused or dropped here.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Addresses that have a dialog with us. The ACK has proved that what we send there arrives.
+    pub fn peers(&self) -> HashSet<IpAddr> {
+        let proved =
+            |dialog: &&Dialog| dialog.unacked.is_none_or(|(_, txn)| self.resumed.contains(&txn));
+        let dialogs = self.dialogs.values().filter(proved);
+        dialogs.map(|dialog| dialog.snapshot.peer.ip().to_canonical()).collect()
     }
 
     /// What must be kept of a dialog; `None` where there is none of that number.
@@ -197,6 +219,9 @@ impl Endpoint {
 
     fn receive_broken(&mut self, hop: Hop, error: &SipError) {
         let Some(head) = error.head.as_deref().filter(|head| head.method().is_some()) else {
+            if error.fault != SipFault::Empty {
+                self.tally.count(Oddity::Unreadable);
+            }
             return;
         };
         match error.fault {
@@ -223,9 +248,17 @@ impl Endpoint {
     fn connected(&mut self, conn: ConnId, connection: Connection) {
         let Connection { local, peer, secure, .. } = connection;
         if self.conns.len() >= SIP_CONNECTIONS_MAX {
-            // F55: who has not said by a certificate who it is goes first, of these the oldest.
-            let rank =
-                |other: &Connection| (other.identity.is_none(), std::cmp::Reverse(other.heard));
+            // F55: who has not said by a certificate who it is goes first; of these the source with
+            // the most connections, for one that floods harms itself; of its own the oldest.
+            let mut of_source: HashMap<IpAddr, usize> = HashMap::new();
+            for connection in self.conns.values() {
+                *of_source.entry(connection.peer.ip()).or_default() += 1;
+            }
+            let rank = |other: &Connection| {
+                let greed = of_source.get(&other.peer.ip()).copied();
+                (other.identity.is_none(), greed, std::cmp::Reverse(other.heard))
+            };
+            self.tally.count(Oddity::Evicted);
             match self.stranger(rank) {
                 Some(oldest) => self.drop_connection(oldest),
                 None => return self.out.push_back(Output::Disconnect { conn }),
@@ -270,10 +303,26 @@ impl Endpoint {
                 Frame::Broken(error) => self.receive_broken(hop, &error),
                 Frame::Lost(error) => {
                     self.receive_broken(hop, &error);
+                    self.tally.count(Oddity::FramingLost);
                     self.drop_connection(conn);
                 }
             }
+            // What is left has begun just now.
+            self.expect_rest(conn, None);
         }
+        self.expect_rest(conn, Some(now));
+    }
+
+    /// Gives the rest of a begun message 64·T1 to come: a slow peer must not hold memory for ever
+    /// (RFC 4475 §3.1.2.2). `since`: when it began, if that is not known; `None`: it is over.
+    fn expect_rest(&mut self, conn: ConnId, since: Option<Mono>) {
+        let Some(connection) = self.conns.get_mut(&conn) else { return };
+        let begun = since.filter(|_| connection.framer.begun());
+        let due = match connection.due {
+            Some(due) if begun.is_some() => Some(due),
+            _ => begun.map(|since| since.plus_ms(LIFE_MS)),
+        };
+        self.timers.arm(Owner::Stream(conn), &mut connection.due, due);
     }
 
     /// Bytes of messages that are not whole yet.
@@ -291,7 +340,8 @@ impl Endpoint {
     }
 
     fn closed(&mut self, conn: ConnId) {
-        let Some(gone) = self.conns.remove(&conn) else { return };
+        let Some(mut gone) = self.conns.remove(&conn) else { return };
+        self.timers.arm(Owner::Stream(conn), &mut gone.due, None);
         self.waiting -= gone.framer.waiting();
         for dialog in self.dialogs.values_mut().filter(|dialog| dialog.conn == Some(conn)) {
             dialog.conn = None;
@@ -321,6 +371,10 @@ impl Endpoint {
             match owner {
                 Owner::Server(txn) => self.expire_server(now, txn),
                 Owner::Client(txn) => self.expire_client(now, txn),
+                Owner::Stream(conn) => {
+                    self.tally.count(Oddity::SlowStream);
+                    self.drop_connection(conn);
+                }
             }
         }
     }

@@ -30,6 +30,9 @@ pub struct EndpointConfig {
     pub allow: Vec<String>,
     /// Largest message over a stream, bytes.
     pub message_bytes_max: usize,
+    /// Whether a request that is too large for a datagram goes over a stream (RFC 3261 §18.1.1): not
+    /// where whoever owns the sockets can open none.
+    pub streams_for_large: bool,
     /// Retry-After of a 503 for want of room here, seconds.
     pub retry_after_s: u32,
 }
@@ -42,6 +45,7 @@ impl Default for EndpointConfig {
             user_agent: "Floortape".to_owned(),
             allow: allow.map(str::to_owned).to_vec(),
             message_bytes_max: SIP_STREAM_MESSAGE_BYTES_MAX,
+            streams_for_large: false,
             retry_after_s: 5,
         }
     }

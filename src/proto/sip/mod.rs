@@ -16,9 +16,12 @@ mod respond;
 mod restore;
 mod send;
 mod server;
+mod tally;
 mod target;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_core;
 #[cfg(test)]
 mod tests_digest;
 #[cfg(test)]
@@ -39,5 +42,6 @@ pub use event::{
 };
 pub use guard::{DigestPeer, DigestRules};
 pub use send::Invite;
+pub use tally::{Oddity, Tally};
 pub use target::{ConnId, Target, Transport};
 pub use uac::{CallRef, Uac, UacOutput};

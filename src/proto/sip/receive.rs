@@ -5,11 +5,12 @@ use super::endpoint::Endpoint;
 use super::event::{DialogId, IncomingRequest, Output, Reply, TxnId};
 use super::guard::Judgement;
 use super::server::{ServerTxn, State, match_key, merge_key};
+use super::tally::Oddity;
 use super::target::Hop;
 use super::timer::{Deadlines, TRYING_MS};
 use crate::base::limits::{SIP_TRANSACTIONS_BYTES_MAX, SIP_TRANSACTIONS_MAX};
 use crate::base::time::Mono;
-use crate::wire::sip::{CSeq, Echo, Message, NameAddr, Via, print_response};
+use crate::wire::sip::{CSeq, Echo, Message, NameAddr, Uri, Via, print_response};
 
 /// Out-of-dialog requests leave an eighth of the table to running sessions.
 const NEW_TRANSACTIONS_MAX: usize = SIP_TRANSACTIONS_MAX / 8 * 7;
@@ -34,6 +35,9 @@ const KNOWN: [&str; 14] = [
     "UPDATE",
 ];
 
+/// Schemes of a Request-URI that may mean us; any other gets 416.
+const SCHEMES: [&str; 3] = ["sip", "sips", "tel"];
+
 /// A judgement on a request.
 enum Verdict {
     /// For control, in that dialog.
@@ -48,11 +52,16 @@ type Refusal = (u16, Vec<(String, String)>);
 impl Endpoint {
     pub(super) fn receive_request(&mut self, now: Mono, hop: Hop, message: Message) {
         let method = message.method().unwrap_or("").to_owned();
-        let Some((via, cseq)) = required(&message) else {
+        let Some((via, cseq, uri)) = required(&message) else {
             return self.refuse(hop, &message, 400, &[]);
         };
         if cseq.method != method {
-            return self.refuse(hop, &message, 400, &[]);
+            // RFC 4475 §3.1.2.18: that a method is new says more than that it stands there once.
+            let known = KNOWN.contains(&&*method) || self.config.allow.contains(&method);
+            return match known {
+                true => self.refuse(hop, &message, 400, &[]),
+                false => self.refuse(hop, &message, 501, &self.allow()),
+            };
         }
         if method == "ACK" {
             return self.receive_ack(now, hop, message, &via, cseq.number);
@@ -71,6 +80,9 @@ impl Endpoint {
         if !self.config.allow.contains(&method) {
             let code = if KNOWN.contains(&&*method) { 405 } else { 501 };
             return self.refuse(hop, &message, code, &self.allow());
+        }
+        if !SCHEMES.contains(&&*uri.scheme) {
+            return self.refuse(hop, &message, 416, &[]);
         }
         let user = match self.authenticate(now, &hop, &message) {
             Ok(user) => user,
@@ -358,8 +370,9 @@ impl Endpoint {
     ) {
         // An ACK is never answered; without a Via nobody knows where to.
         if message.method() == Some("ACK") || message.via().is_none() {
-            return;
+            return self.tally.count(Oddity::Unreadable);
         }
+        self.tally.count(Oddity::Refused(code));
         let top = message.headers.list("Via").next().unwrap_or("");
         let mut tag = self.config.seed ^ 0xcbf2_9ce4_8422_2325;
         for byte in top.bytes().chain(message.call_id().unwrap_or("").bytes()) {
@@ -393,9 +406,10 @@ pub(super) fn offers(message: &Message, method: &str) -> bool {
                 .is_some_and(|found| found.kind == "multipart" || found.is("application", "sdp")))
 }
 
-/// Top Via and CSeq of a request that has every mandatory field exactly once (RFC 3261 §8.1.1).
-/// Max-Forwards is not asked for: peers of RFC 2543 have none, and a UAS does not need it.
-fn required(message: &Message) -> Option<(Via, CSeq)> {
+/// Top Via, CSeq and Request-URI of a request that has every mandatory field exactly once (RFC 3261
+/// §8.1.1) and nothing but Via values in Via. Max-Forwards is not asked for: peers of RFC 2543 have
+/// none, and a UAS does not need it; 0 is for proxies to refuse (RFC 4475 §3.3.11).
+fn required(message: &Message) -> Option<(Via, CSeq, Uri)> {
     for name in ["From", "To", "Call-ID", "CSeq"] {
         if message.headers.fields(name).count() != 1 {
             return None;
@@ -404,5 +418,8 @@ fn required(message: &Message) -> Option<(Via, CSeq)> {
     message.call_id()?;
     message.from()?;
     message.to()?;
-    Some((message.via()?, message.cseq()?))
+    if message.headers.list("Via").any(|via| Via::parse(via).is_none()) {
+        return None;
+    }
+    Some((message.via()?, message.cseq()?, Uri::parse(message.uri()?)?))
 }

@@ -1,11 +1,15 @@
 //! Our own requests and the responses to them (RFC 3261 §8.1, §12.2.1, §13.2, §17.1).
 
+use std::net::SocketAddr;
+
 use super::client::{ClientTxn, Outline, State, Step};
 use super::dialog::DialogSnapshot;
 use super::endpoint::Endpoint;
 use super::event::{ClientTxnId, DialogId, Output};
+use super::tally::Oddity;
 use super::target::{Hop, Target, Transport};
 use super::timer::Deadlines;
+use crate::base::limits::SIP_DATAGRAM_REQUEST_BYTES_MAX;
 use crate::base::time::Mono;
 use crate::wire::sip::{Message, NameAddr, print_request};
 
@@ -105,10 +109,12 @@ impl Endpoint {
         self.clients.get(&request).map(|client| &*client.outline.call_id)
     }
 
-    /// Cancels an INVITE of ours. `None` where there is nothing to cancel: before a provisional
-    /// response (RFC 3261 §9.1 forbids it) and after the final one.
+    /// Cancels an INVITE of ours. Before a provisional response RFC 3261 §9.1 forbids it: then the
+    /// CANCEL follows the first one, and `None` comes back, as it does where there is nothing to
+    /// cancel after the final response.
     pub fn cancel(&mut self, now: Mono, request: ClientTxnId) -> Option<ClientTxnId> {
-        let invite = self.clients.get(&request)?;
+        let invite = self.clients.get_mut(&request)?;
+        invite.unwanted = invite.state == State::Calling;
         if !invite.is_invite() || invite.state != State::Proceeding {
             return None;
         }
@@ -127,10 +133,17 @@ impl Endpoint {
         format!("SIP/2.0/{transport} {};branch=z9hG4bK{};rport", target.local(), self.token())
     }
 
-    fn start(&mut self, now: Mono, plan: Plan<'_>, outline: Outline) -> Option<ClientTxnId> {
-        let Plan { method, dialog, target, headers, body } = plan;
+    fn start(&mut self, now: Mono, plan: Plan<'_>, mut outline: Outline) -> Option<ClientTxnId> {
+        let Plan { method, dialog, mut target, headers, body } = plan;
         let agent = self.config.user_agent.clone();
-        let bytes = print(method, &outline, Some(&agent), headers, body)?;
+        let mut bytes = print(method, &outline, Some(&agent), headers, body)?;
+        let mut fallback = None;
+        if let Some(stream) = self.stream_instead(dialog, target, bytes.len()) {
+            outline.via = outline.via.replacen("SIP/2.0/UDP", "SIP/2.0/TCP", 1);
+            fallback = Some((target, bytes));
+            bytes = print(method, &outline, Some(&agent), headers, body)?;
+            target = stream;
+        }
         let txn = ClientTxnId(self.next_id());
         let key = client_key(&outline.via, method)?;
         let mut client = ClientTxn {
@@ -141,6 +154,9 @@ impl Endpoint {
             offers: is_offer(method, headers),
             target,
             bytes: bytes.clone(),
+            fallback,
+            unwanted: false,
+            forks: Vec::new(),
             state: State::Calling,
             ack: None,
             deadlines: Deadlines::default(),
@@ -154,6 +170,51 @@ impl Endpoint {
         Some(txn)
     }
 
+    /// The way of a request that is too large for a datagram (RFC 3261 §18.1.1): a stream to the
+    /// same place. `None`: it goes as it was meant to.
+    fn stream_instead(
+        &self,
+        dialog: Option<DialogId>,
+        target: Target,
+        length: usize,
+    ) -> Option<Target> {
+        let Target::Udp { local, peer } = target else { return None };
+        if !self.config.streams_for_large {
+            return None;
+        }
+        let known = dialog.and_then(|dialog| self.dialogs.get(&dialog));
+        if length <= SIP_DATAGRAM_REQUEST_BYTES_MAX || known.is_some_and(|own| own.datagrams_only) {
+            return None;
+        }
+        let open = self.conns.iter().find(|(_, own)| own.peer == peer && !own.secure);
+        Some(match open {
+            Some((conn, _)) => Target::Stream { conn: *conn, peer, local, secure: false },
+            None => Target::Dial { local, peer, secure: false },
+        })
+    }
+
+    /// No stream to `peer` opens: what went there only for its size goes in datagrams after all
+    /// (RFC 3261 §18.1.1), and so does all that follows in its dialog.
+    pub(super) fn fall_back(&mut self, now: Mono, peer: SocketAddr) {
+        let dialled =
+            |target: Target| target == Target::Dial { local: target.local(), peer, secure: false };
+        let mut moved = Vec::new();
+        for (id, client) in self.clients.iter_mut().filter(|(_, client)| dialled(client.target)) {
+            let Some((target, bytes)) = client.fallback.take() else { continue };
+            client.outline.via = client.outline.via.replacen("SIP/2.0/TCP", "SIP/2.0/UDP", 1);
+            (client.target, client.bytes) = (target, bytes.clone());
+            client.start(now);
+            if let Some(dialog) = client.dialog.and_then(|id| self.dialogs.get_mut(&id)) {
+                dialog.datagrams_only = true;
+            }
+            moved.push((*id, target, bytes));
+        }
+        for (id, target, bytes) in moved {
+            self.arm_client(id);
+            self.transmit(target, bytes);
+        }
+    }
+
     pub(super) fn receive_response(&mut self, now: Mono, hop: Hop, message: Message) {
         let (Some(code), Some(cseq), Some(top)) =
             (message.code(), message.cseq(), message.headers.list("Via").next())
@@ -161,7 +222,9 @@ impl Endpoint {
             return;
         };
         let key = client_key(top, &cseq.method).unwrap_or_default();
-        let Some(request) = self.client_keys.get(&key).copied() else { return };
+        let Some(request) = self.client_keys.get(&key).copied() else {
+            return self.tally.count(Oddity::StrayResponse);
+        };
         let Some(client) = self.clients.get_mut(&request) else { return };
         if client.outline.call_id != message.call_id().unwrap_or("")
             || client.outline.cseq != cseq.number
@@ -170,13 +233,22 @@ impl Endpoint {
         }
         match client.receive(now, code) {
             Step::Absorb => {}
-            Step::Progress if code == 100 => {}
             Step::Progress => {
-                let dialog = client.dialog;
-                self.out.push_back(Output::Response { request, dialog, message });
+                let (dialog, unwanted) = (client.dialog, client.unwanted);
+                if unwanted {
+                    self.cancel(now, request);
+                }
+                if code != 100 {
+                    self.out.push_back(Output::Response { request, dialog, message });
+                }
+            }
+            Step::Again if code < 300 && self.is_fork(request, &message) => {
+                self.receive_fork(now, request, hop, &message);
             }
             Step::Again => {
-                if let Some(ack) = client.ack.clone() {
+                if let Some(client) = self.clients.get(&request)
+                    && let Some(ack) = client.ack.clone()
+                {
                     let target = client.target;
                     self.transmit(target, ack);
                 }
@@ -184,6 +256,43 @@ impl Endpoint {
             Step::Final => self.finish_request(request, code, hop, message),
         }
         self.arm_client(request);
+    }
+
+    /// Whether a 2xx comes from another one than the first: the INVITE was forked.
+    fn is_fork(&self, request: ClientTxnId, message: &Message) -> bool {
+        let first = self.clients.get(&request).and_then(|client| client.dialog);
+        let first = first.and_then(|dialog| self.dialogs.get(&dialog));
+        let to = message.to();
+        let tag = to.as_ref().and_then(NameAddr::tag).unwrap_or("");
+        first.is_some_and(|dialog| dialog.snapshot.remote_tag != tag)
+    }
+
+    /// One answer to an INVITE of ours is enough: any other is acknowledged and ended at once (RFC
+    /// 3261 §13.2.2.4).
+    fn receive_fork(&mut self, now: Mono, request: ClientTxnId, hop: Hop, message: &Message) {
+        /// Branches that a proxy may fork to, above all that is known.
+        const FORKS_MAX: usize = 16;
+        let Some(client) = self.clients.get(&request) else { return };
+        let snapshot = of_client(&client.outline, message, &hop);
+        let tag = snapshot.remote_tag.clone();
+        let known = client.forks.iter().find(|(own, _)| *own == tag).map(|(_, ack)| ack.clone());
+        let target = snapshot.target(hop.conn);
+        if let Some(ack) = known {
+            return self.transmit(target, ack);
+        }
+        if client.forks.len() >= FORKS_MAX {
+            return;
+        }
+        let cseq = client.outline.cseq;
+        let ack = Outline { cseq, ..outline(&snapshot, self.via(target)) };
+        let Some(bytes) = print("ACK", &ack, None, &[], &[]) else { return };
+        if let Some(client) = self.clients.get_mut(&request) {
+            client.forks.push((tag, bytes.clone()));
+        }
+        self.transmit(target, bytes);
+        let dialog = self.open(snapshot, hop.conn);
+        self.request(now, dialog, "BYE", &[], &[]);
+        self.close(dialog);
     }
 
     fn finish_request(&mut self, request: ClientTxnId, code: u16, hop: Hop, message: Message) {

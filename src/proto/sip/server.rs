@@ -7,10 +7,14 @@ use crate::base::time::Mono;
 use crate::wire::sip::{Message, Via};
 
 /// What a request is matched by (RFC 3261 §17.2.3). Branches of RFC 3261 peers are unique; for
-/// older ones all that a retransmission repeats is taken together.
+/// older ones, and for the cookie with nothing behind it, all that a retransmission repeats is taken
+/// together.
 pub(super) fn match_key(message: &Message, via: &Via, method: &str) -> String {
     match via.branch() {
-        Some(branch) if branch.get(..7).is_some_and(|c| c.eq_ignore_ascii_case("z9hG4bK")) => {
+        Some(branch)
+            if branch.len() > 7
+                && branch.get(..7).is_some_and(|c| c.eq_ignore_ascii_case("z9hG4bK")) =>
+        {
             let port = via.port.unwrap_or(5_060);
             format!("{branch} {}:{port} {method}", via.host.to_ascii_lowercase())
         }

@@ -283,3 +283,27 @@ fn noise_never_panics_and_what_we_send_can_always_be_read() {
         }
     }
 }
+
+#[test]
+fn every_other_answer_of_a_forked_invite_is_acknowledged_and_ended() {
+    let mut caller = Caller::new();
+    let (_, invite) = caller.call(udp());
+    let outputs = caller.feed(&answer(&invite, 200));
+    assert!(matches!(outputs[..], [UacOutput::Transmit { .. }, UacOutput::Answered { .. }]));
+    let fork = answer(&invite, 200).replace(";tag=srs", ";tag=other");
+    let outputs = caller.feed(&fork);
+    let found = sent(&outputs);
+    assert_eq!(found.len(), outputs.len(), "nothing is told of it");
+    let [ack, bye] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((ack.method(), bye.method()), (Some("ACK"), Some("BYE")));
+    for message in [ack, bye] {
+        assert_eq!(message.to().expect("To").tag(), Some("other"));
+    }
+    assert_eq!(ack.cseq().expect("CSeq").number, invite.cseq().expect("CSeq").number);
+    // Its repetition gets the ACK again and no second BYE; the first dialog is as it was.
+    assert_eq!(sent(&caller.feed(&fork)).first(), Some(ack));
+    assert!(caller.feed(&answer(bye, 200)).is_empty());
+    assert_eq!(caller.uac.calls(), 1);
+    let again = sent(&caller.feed(&answer(&invite, 200)));
+    assert_eq!(again[0].to().expect("To").tag(), Some("srs"));
+}

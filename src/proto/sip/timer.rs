@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{ClientTxnId, TxnId};
+use super::target::ConnId;
 use crate::base::time::Mono;
 
 /// Estimate of the round trip time.
@@ -23,6 +24,8 @@ pub(super) const PROCEEDING_MS: u64 = 181_000;
 pub(super) enum Owner {
     Server(TxnId),
     Client(ClientTxnId),
+    /// The rest of a message is waited for.
+    Stream(ConnId),
 }
 
 /// The deadlines of one transaction.

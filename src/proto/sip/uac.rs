@@ -382,9 +382,6 @@ impl Uac {
             return (code >= 200).then_some(UacOutput::Response { call, request, message });
         }
         if code < 200 {
-            if leg.unwanted {
-                self.endpoint.cancel(now, request);
-            }
             return Some(UacOutput::Progress { call, code });
         }
         if code >= 300 {

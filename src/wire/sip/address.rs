@@ -20,6 +20,8 @@ impl NameAddr {
         let (head, params) = split(text)?;
         let (display, uri) = match find_outside(head, b'<', false) {
             Some(at) => (unquote(head[..at].trim()), head[at + 1..].strip_suffix('>')?.trim()),
+            // RFC 3261 §20: a URI with headers must stand in brackets; whose they are is not clear.
+            None if head.contains('?') => return None,
             None => (String::new(), head),
         };
         // A URI has a scheme; a blank or quote in it would break what we print from it.
@@ -109,7 +111,17 @@ mod tests {
 
     #[test]
     fn values_without_a_uri_are_refused() {
-        for text in ["", "<>", "<sip:a@b", "name", "<sip:a b@c>", "<sip:a@b> junk", ":x", "sip:"] {
+        for text in [
+            "sip:a@b?Route=%3Csip:c%3E",
+            "",
+            "<>",
+            "<sip:a@b",
+            "name",
+            "<sip:a b@c>",
+            "<sip:a@b> junk",
+            ":x",
+            "sip:",
+        ] {
             assert_eq!(NameAddr::parse(text), None, "{text}");
         }
     }

@@ -22,7 +22,10 @@ pub enum Frame {
 #[derive(Debug)]
 pub struct StreamFramer {
     bytes: Vec<u8>,
-    /// Bytes before this hold no blank line.
+    /// Bytes before this are done with. They leave with the next push, all at once: a stream of
+    /// line ends must not move the rest of its read for each of them.
+    start: usize,
+    /// Behind `start`, bytes that hold no blank line.
     scanned: usize,
     max: usize,
     lost: bool,
@@ -31,20 +34,27 @@ pub struct StreamFramer {
 impl StreamFramer {
     /// `max`: bytes of the largest message taken, head and body together.
     pub fn new(max: usize) -> Self {
-        StreamFramer { bytes: Vec::new(), scanned: 0, max, lost: false }
+        StreamFramer { bytes: Vec::new(), start: 0, scanned: 0, max, lost: false }
     }
 
     /// Takes bytes as they came. Pull until `None` after each push: that is what bounds the buffer
     /// to one message and one read.
     pub fn push(&mut self, bytes: &[u8]) {
         if !self.lost {
+            self.bytes.drain(..self.start);
+            self.start = 0;
             self.bytes.extend_from_slice(bytes);
         }
     }
 
     /// Bytes that wait for the rest of their message.
     pub fn waiting(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.start
+    }
+
+    /// Whether a message has begun and its rest is missing; line ends between messages are none.
+    pub fn begun(&self) -> bool {
+        self.bytes[self.start..].iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
     /// The next frame, `None` where more bytes are needed.
@@ -55,19 +65,21 @@ impl StreamFramer {
         if let Some(frame) = self.skip_line_ends()? {
             return Some(frame);
         }
+        let bytes = &self.bytes[self.start..];
         // A head is as long as a datagram at most.
         let head_max = self.max.min(SIP_MESSAGE_BYTES_MAX);
-        let Some(end) = head_end(&self.bytes, self.scanned).filter(|end| *end <= head_max) else {
-            self.scanned = self.bytes.len().saturating_sub(3);
-            let found = self.bytes.len();
-            return (found > head_max).then(|| {
-                let head = read_head(&self.bytes[..head_max]);
-                self.lose(head, SipFault::TooLong { max: head_max, found })
-            });
+        let Some(end) = head_end(bytes, self.scanned).filter(|end| *end <= head_max) else {
+            let found = bytes.len();
+            self.scanned = found.saturating_sub(3);
+            if found <= head_max {
+                return None;
+            }
+            let head = read_head(&bytes[..head_max]);
+            return Some(self.lose(head, SipFault::TooLong { max: head_max, found }));
         };
         // The blank line and the line end before it.
         self.scanned = end.saturating_sub(4);
-        let head = read_head(&self.bytes[..end]);
+        let head = read_head(&bytes[..end]);
         let length = match head.content_length() {
             Ok(Some(length)) => length,
             // RFC 3261 §20.14: over a stream the length must be there.
@@ -80,34 +92,44 @@ impl StreamFramer {
         if total > self.max {
             return Some(self.lose(head, SipFault::TooLong { max: self.max, found: total }));
         }
-        if self.bytes.len() < total {
+        if bytes.len() < total {
             return None;
         }
-        let frame = match finish(head, &self.bytes[end..total]) {
+        // A status line that cannot be read is still one: its borders are known.
+        let speaks_sip = bytes.get(..4).is_some_and(|first| first.eq_ignore_ascii_case(b"SIP/"));
+        let frame = match finish(head, &bytes[end..total]) {
             Ok(message) => Frame::Message(message),
             // Without a start line this is no SIP peer at all.
-            Err(error) if error.head.is_none() => {
+            Err(error) if error.head.is_none() && !speaks_sip => {
                 self.lost = true;
                 Frame::Lost(error)
             }
             Err(error) => Frame::Broken(error),
         };
-        self.bytes.drain(..total);
-        self.scanned = 0;
+        self.skip(total);
         Some(frame)
+    }
+
+    fn skip(&mut self, length: usize) {
+        self.start += length;
+        self.scanned = 0;
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+        }
     }
 
     /// Takes line ends between messages away. `None`: wait; `Some(None)`: a message begins.
     fn skip_line_ends(&mut self) -> Option<Option<Frame>> {
         loop {
-            match &self.bytes[..] {
+            match &self.bytes[self.start..] {
                 [b'\r', b'\n', b'\r', b'\n', ..] => {
-                    self.bytes.drain(..4);
+                    self.skip(4);
                     return Some(Some(Frame::KeepAlive));
                 }
                 // May become a keep-alive with the next bytes.
                 [] | [b'\r'] | [b'\r', b'\n'] | [b'\r', b'\n', b'\r'] => return None,
-                [b'\r' | b'\n', ..] => drop(self.bytes.remove(0)),
+                [b'\r' | b'\n', ..] => self.skip(1),
                 _ => return Some(None),
             }
         }
@@ -115,7 +137,7 @@ impl StreamFramer {
 
     fn lose(&mut self, head: Head, fault: SipFault) -> Frame {
         self.lost = true;
-        self.bytes = Vec::new();
+        (self.bytes, self.start) = (Vec::new(), 0);
         let head = Head { fault: Some(fault), ..head };
         match finish(head, &[]) {
             Err(error) => Frame::Lost(error),
@@ -178,6 +200,28 @@ mod tests {
         framer.push(TWO);
         assert!(matches!(framer.pull(), Some(Frame::Broken(_))));
         assert!(matches!(framer.pull(), Some(Frame::Message(_))));
+    }
+
+    #[test]
+    fn a_status_line_that_cannot_be_read_does_not_lose_the_stream() {
+        let mut framer = StreamFramer::new(1_000);
+        framer.push(b"SIP/2.0 4294967301 better not break\r\nl: 0\r\n\r\n");
+        framer.push(TWO);
+        assert!(matches!(framer.pull(), Some(Frame::Broken(error)) if error.head.is_none()));
+        assert!(matches!(framer.pull(), Some(Frame::Message(_))));
+    }
+
+    #[test]
+    fn a_flood_of_line_ends_moves_nothing() {
+        let mut framer = StreamFramer::new(1_000);
+        framer.push(&vec![b'\n'; 1 << 20]);
+        framer.push(&b"\r\n\r\n".repeat(1 << 18));
+        let mut pongs = 0;
+        while let Some(frame) = framer.pull() {
+            assert_eq!(frame, Frame::KeepAlive);
+            pongs += 1;
+        }
+        assert_eq!((pongs, framer.waiting()), (1 << 18, 0));
     }
 
     #[test]

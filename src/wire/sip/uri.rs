@@ -56,9 +56,14 @@ impl Uri {
         Some(Uri { scheme, user, host: host.to_owned(), port, params, headers })
     }
 
-    /// The host as an address, where it is one.
+    /// The host as an address, where it is one. The three colons before an IPv4 address that the
+    /// grammar of RFC 3261 makes are two (RFC 5118 §4.10).
     pub fn ip(&self) -> Option<IpAddr> {
-        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        if host.contains(":::") && host.contains('.') {
+            return host.replacen(":::", "::", 1).parse().ok();
+        }
+        host.parse().ok()
     }
 
     /// Address and port, 5060 where none is given; `None` for host names.
@@ -101,6 +106,8 @@ mod tests {
         assert_eq!(uri.socket_addr(), "[2001:db8::10]:5070".parse().ok());
         let tel = Uri::parse("TEL:+15550100;ext=7").expect("valid");
         assert_eq!((&*tel.scheme, tel.user.as_deref(), &*tel.host), ("tel", Some("+15550100"), ""));
+        let odd = Uri::parse("sip:u@[2001:db8:::192.0.2.1]").expect("valid");
+        assert_eq!(odd.ip(), "2001:db8::192.0.2.1".parse().ok());
         assert_eq!(
             Uri::parse("sip:192.0.2.1").and_then(|uri| uri.socket_addr()),
             "192.0.2.1:5060".parse().ok()

@@ -20,10 +20,12 @@ pub struct Via {
 
 impl Via {
     /// Reads one value; blanks around the slashes and the colon are taken (RFC 3261 §25.1, SLASH).
+    /// Of another version of SIP too: its sender must hear that we do not speak it (505).
     pub fn parse(text: &str) -> Option<Via> {
         let mut parts = text.trim().splitn(3, '/');
         let (name, version) = (parts.next()?.trim(), parts.next()?.trim());
-        if !name.eq_ignore_ascii_case("SIP") || version != "2.0" {
+        let digits = version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if !name.eq_ignore_ascii_case("SIP") || version.is_empty() || !digits {
             return None;
         }
         let rest = parts.next()?.trim_start();
@@ -98,7 +100,7 @@ mod tests {
             .expect("valid");
         assert_eq!((&*via.transport, &*via.host, via.port), ("UDP", "[2001:db8::9]", Some(5_070)));
         assert_eq!(via.branch(), Some("z9hG4bK87asdks7"));
-        for text in ["", "SIP/2.0", "SIP/2.0/UDP", "SIP/3.0/UDP h", "SIP/2.0/UDP ;branch=x"] {
+        for text in ["", "SIP/2.0", "SIP/2.0/UDP", "SIP/x/UDP h", "SIP/2.0/UDP ;branch=x"] {
             assert_eq!(Via::parse(text), None, "{text}");
         }
     }

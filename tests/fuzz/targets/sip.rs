@@ -8,7 +8,7 @@ use floortape::proto::session::{TimerRules, judge_timer};
 use floortape::proto::sip::{Challenge, Credentials, Secret};
 use floortape::wire::sip::{
     CSeq, Disposition, Echo, Frame, MediaType, Message, NameAddr, StartLine, StreamFramer, Uri,
-    Via, parse_datagram, print_response, split_list, with_source, without_tag,
+    Via, parse_datagram, print_response, refuse_unread, split_list, with_source, without_tag,
 };
 
 /// Small, so that mutants reach the limit.
@@ -53,6 +53,7 @@ fn frames(data: &[u8], step: usize) -> Vec<Frame> {
 
 /// A message printed from what was read reads the same; so does the response to it.
 pub fn sip_headers(data: &[u8]) {
+    refuse(data);
     let message = match parse_datagram(data) {
         Ok(message) => message,
         Err(error) => {
@@ -70,6 +71,18 @@ pub fn sip_headers(data: &[u8]) {
         assert_eq!(parse_datagram(&printed).as_ref(), Ok(&message));
     }
     respond(&message);
+}
+
+/// The answer to what nobody read is one, of a bounded size, to the one who sent it.
+fn refuse(data: &[u8]) {
+    let Some((target, bytes)) = refuse_unread(data, SOURCE, 4) else { return };
+    assert_eq!(target.ip(), SOURCE.ip());
+    // Compact names become long ones, and a source is filled in.
+    assert!(bytes.len() <= 4 * data.len() + 512, "{} of {}", bytes.len(), data.len());
+    // Folds and lone CRs have become blanks, so each line is one field.
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(text.starts_with("SIP/2.0 503 ") && text.ends_with("\r\nContent-Length: 0\r\n\r\n"));
+    assert_eq!(text.matches("\r\n\r\n").count(), 1);
 }
 
 fn print(message: &Message) -> Vec<u8> {
