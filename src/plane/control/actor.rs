@@ -74,6 +74,8 @@ pub struct Control {
     intruders: u64,
     /// Wrong answers to challenges, as far as they are told (F56).
     guesses: u64,
+    /// What was refused at the edge when that was last told.
+    pub(super) told: sip::Tally,
     /// Streams that left a running RS and are being closed.
     pub(super) closing: Vec<(RsId, Slot, Generation, StreamId)>,
 }
@@ -94,6 +96,7 @@ impl Control {
                 seed: setup.seed,
                 user_agent: concat!("Floortape/", env!("CARGO_PKG_VERSION")).to_owned(),
                 message_bytes_max: setup.config.sip.max_message_bytes,
+                streams_for_large: true,
                 retry_after_s: RETRY_AFTER_S,
                 ..EndpointConfig::default()
             }),
@@ -121,6 +124,7 @@ impl Control {
             stopping: false,
             intruders: 0,
             guesses: 0,
+            told: sip::Tally::default(),
             closing: Vec::new(),
         }
     }

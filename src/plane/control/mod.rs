@@ -10,6 +10,8 @@ mod admission;
 mod change;
 mod effect;
 mod end;
+mod gate;
+mod general;
 mod job;
 mod lines;
 mod recover;
@@ -35,3 +37,4 @@ mod tests_timers;
 
 pub use actor::{Control, Setup};
 pub use effect::{Effect, Grave, Input, NotDurable};
+pub use gate::{Gate, Pass};

@@ -24,6 +24,9 @@ pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO"
 impl Control {
     /// A request that the endpoint wants answered.
     pub(super) fn requested(&mut self, request: IncomingRequest) {
+        if let Some(refusal) = self.general(&request) {
+            return self.reply(request.txn, refusal);
+        }
         let method = request.message.method().unwrap_or("").to_owned();
         let rs = request.dialog.and_then(|dialog| self.dialogs.get(&dialog).copied());
         match (&*method, rs) {

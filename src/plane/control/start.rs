@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::actor::Control;
 use super::effect::Grave;
+use super::general::accepts_sdp;
 use super::job::{Job, Purpose};
 use super::lines::{Locals, Wanted};
 use super::recover::state;
@@ -29,7 +30,7 @@ use crate::wire::sdes::blank_keys;
 use crate::wire::sip::Message;
 
 /// Option tags that a peer may require of us besides `siprec`.
-const UNDERSTOOD: [&str; 1] = ["timer"];
+pub(super) const UNDERSTOOD: [&str; 1] = ["timer"];
 
 impl Control {
     /// The rules for a peer at that address, with what its certificate and its password say.
@@ -273,6 +274,9 @@ fn judge(message: &Message, policy: &Policy) -> Result<(Negotiated, Vec<String>)
     }
     quirks.extend(negotiated.quirks.iter().cloned());
     quirks.extend(refused_lines(&negotiated));
+    if !accepts_sdp(message) {
+        quirks.push("Accept leaves out application/sdp, which the answer is".to_owned());
+    }
     quirks.extend(metadata_quirks(&body));
     Ok((negotiated, quirks))
 }

@@ -4,6 +4,7 @@
 mod catalogue;
 mod doorway;
 mod journal;
+mod lanes;
 mod net;
 mod role;
 

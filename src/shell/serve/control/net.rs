@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::doorway::{Doorway, Shaken, Wire};
+use super::lanes::{Inbox, Lanes, lanes};
 use crate::base::limits::SIP_MESSAGE_BYTES_MAX;
 use crate::config::model::Sip;
 
@@ -65,12 +66,13 @@ pub(super) enum Arrival {
 /// The writing half of a connection.
 pub(super) type Writer = WriteHalf<Box<dyn Wire>>;
 
-/// Datagrams and reads that may wait for control; then the kernel's queues hold back the peers.
-const ARRIVALS_MAX: usize = 4_096;
 /// Messages that may wait for a slow connection before it is given up.
 const WRITES_MAX: usize = 256;
 /// A peer that takes nothing for so long (64·T1) is gone.
 const WRITE_TIME: std::time::Duration = std::time::Duration::from_secs(32);
+/// A connection of ours that does not open by then goes another way, or nowhere: 8·T1, so that a
+/// request that was only too large for UDP still gets there in time.
+const CONNECT_TIME: std::time::Duration = std::time::Duration::from_secs(4);
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 8_192;
 /// Receive buffer of a UDP listener: a second of 1,000 INVITE/s with 3 KB each.
@@ -106,7 +108,7 @@ pub(super) struct Net {
     /// Queue of the writer, and what keeps the reader going: a connection that we have done with
     /// must not hold its descriptor until the peer has, too.
     writers: HashMap<u64, (Sender<Vec<u8>>, oneshot::Sender<()>)>,
-    arrivals: Sender<Arrival>,
+    arrivals: Lanes,
     /// Connections being opened, and what is to be sent when they are.
     dialling: HashMap<(SocketAddr, bool), Vec<Vec<u8>>>,
     dialled: u64,
@@ -121,8 +123,8 @@ impl Net {
         bound: Bound,
         own: IpAddr,
         doorway: Doorway,
-    ) -> std::io::Result<(Self, Receiver<Arrival>)> {
-        let (arrivals, receiver) = mpsc::channel(ARRIVALS_MAX);
+    ) -> std::io::Result<(Self, Inbox)> {
+        let (arrivals, inbox) = lanes();
         let mut net = Net {
             udp: Vec::new(),
             writers: HashMap::new(),
@@ -146,7 +148,7 @@ impl Net {
             let listener = TcpListener::from_std(listener)?;
             tokio::spawn(accept(listener, (number as u64) << 48, doorway, net.arrivals.clone()));
         }
-        Ok((net, receiver))
+        Ok((net, inbox))
     }
 
     /// Takes a new connection's writing half; what was waiting for it is sent.
@@ -266,14 +268,15 @@ fn bind_tcp(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-async fn read_udp(socket: Arc<UdpSocket>, local: SocketAddr, arrivals: Sender<Arrival>) {
+async fn read_udp(socket: Arc<UdpSocket>, local: SocketAddr, arrivals: Lanes) {
     let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX];
     loop {
         // An ICMP error of an earlier send shows up here; the socket lives on.
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
-        let bytes = buffer[..length].to_vec();
-        if arrivals.send(Arrival::Datagram { local, peer, bytes }).await.is_err() {
-            return;
+        match arrivals.datagram(local, peer, &buffer[..length]).await {
+            Ok(None) => {}
+            Ok(Some((target, answer))) => drop(socket.try_send_to(&answer, target)),
+            Err(_) => return,
         }
     }
 }
@@ -282,7 +285,7 @@ async fn accept(
     listener: TcpListener,
     first: u64,
     doorway: Option<Doorway>,
-    arrivals: Sender<Arrival>,
+    arrivals: Lanes,
 ) {
     let mut conn = first;
     loop {
@@ -309,7 +312,7 @@ async fn take(
     conn: u64,
     peer: SocketAddr,
     doorway: Option<Doorway>,
-    arrivals: Sender<Arrival>,
+    arrivals: Lanes,
 ) {
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
@@ -330,7 +333,8 @@ async fn open(
     doorway: &Doorway,
 ) -> Result<(SocketAddr, Opened), String> {
     let words = |error: std::io::Error| error.to_string();
-    let stream = TcpStream::connect(peer).await.map_err(words)?;
+    let opened = timeout(CONNECT_TIME, TcpStream::connect(peer)).await;
+    let stream = opened.map_err(|_| "no answer".to_owned())?.map_err(words)?;
     let local = stream.local_addr().map_err(words)?;
     let _ = stream.set_nodelay(true);
     match host {
@@ -346,8 +350,9 @@ async fn serve(
     (stream, tls): Opened,
     conn: u64,
     (local, peer): (SocketAddr, SocketAddr),
-    arrivals: Sender<Arrival>,
+    arrivals: Lanes,
 ) {
+    let arrivals = arrivals.of(peer.ip());
     let (reader, writer) = tokio::io::split(stream);
     let (reading, done) = oneshot::channel();
     let connected = Arrival::Connected { conn, local, peer, writer, reading, tls };
@@ -360,7 +365,7 @@ async fn serve(
     }
 }
 
-async fn read_stream(mut reader: ReadHalf<Box<dyn Wire>>, conn: u64, arrivals: &Sender<Arrival>) {
+async fn read_stream(mut reader: ReadHalf<Box<dyn Wire>>, conn: u64, arrivals: &Lanes) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length) = reader.read(&mut buffer).await {
         let bytes = buffer[..length].to_vec();

@@ -27,6 +27,7 @@ use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::doorway::Doorway;
 use crate::shell::serve::control::journal::{self, Job, Said};
+use crate::shell::serve::control::lanes::Inbox;
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
@@ -47,6 +48,8 @@ const DISK_LOOK: Duration = Duration::from_secs(5);
 const TERM_LOOK_MS: u64 = 3_600_000;
 /// Below this an operator should look.
 const WARN_MINUTES: u64 = 60;
+/// How often the gate hears who has an RS.
+const KNOWN_MS: u64 = 200;
 /// Time for the writers of connections to send what was queued.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 /// Frames that may wait for media's link; far above what one burst of INVITEs makes.
@@ -159,7 +162,9 @@ struct Role {
     net: Net,
     /// Where TLS connections come in.
     doorway: Doorway,
-    arrivals: mpsc::Receiver<Arrival>,
+    arrivals: Inbox,
+    /// When the gate was last told who is known.
+    known_at: Mono,
     jobs: channel::Sender<Job>,
     changes: channel::Sender<Change>,
     /// What the store says of streams that go on, from the thread that looks.
@@ -230,6 +235,7 @@ impl Role {
             net,
             doorway,
             arrivals,
+            known_at: Mono(0),
             jobs,
             changes,
             past: mpsc::unbounded_channel(),
@@ -299,6 +305,7 @@ impl Role {
                 Wake::Time => self.tell(Input::Sip(sip::Input::Tick)).await?,
                 Wake::Disk => {
                     self.watch_certificate();
+                    self.report_odd();
                     let shortfall = self.disk_shortfall();
                     self.tell(Input::DiskFree { shortfall }).await?;
                 }
@@ -410,7 +417,27 @@ impl Role {
         }
     }
 
+    /// Tells the gate whose messages go first: a new SRC does with its second call at the latest.
+    fn introduce(&mut self) {
+        let now = SystemClock.mono();
+        if now >= self.known_at.plus_ms(KNOWN_MS) {
+            self.known_at = now;
+            self.arrivals.know(self.control.known());
+        }
+    }
+
+    /// Tells the operator what was refused, dropped or held back at the edge.
+    fn report_odd(&mut self) {
+        if let Some(refused) = self.control.refused_lately() {
+            tracing::info!("SIP since the last look: {refused}");
+        }
+        if let Some(held) = self.arrivals.report() {
+            tracing::warn!("{held}");
+        }
+    }
+
     async fn arrived(&mut self, arrival: Arrival) -> io::Result<()> {
+        self.introduce();
         match arrival {
             Arrival::Datagram { local, peer, bytes } => {
                 self.tell(Input::Sip(sip::Input::Datagram { local, peer, bytes: &bytes })).await

@@ -1,0 +1,135 @@
+//! The two queues before control: one for sources that have an RS here, one for everybody else, and
+//! the gate that says who goes where (F52). Runs in the sockets' tasks; nothing is understood here.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::sleep;
+
+use super::net::Arrival;
+use crate::base::ports::Clock;
+use crate::host::clock::SystemClock;
+use crate::plane::control::{Gate, Pass};
+use crate::wire::sip::refuse_unread;
+
+/// Datagrams and reads of known sources that may wait; then the kernel's queues hold them back.
+const KNOWN_MAX: usize = 4_096;
+/// The same of others: some 50 ms of control's time, since streams of known sources that were
+/// strangers once still stand here.
+const OTHERS_MAX: usize = 1_024;
+/// Of so many arrivals one is of the others, however many known ones wait.
+const TURNS: u32 = 16;
+/// Retry-After of the 503 to a source above its rate: two of them empty its bucket.
+const RETRY_AFTER_S: u32 = 4;
+
+/// Both queues are closed: control is at its end.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// The entrance.
+#[derive(Clone)]
+pub(super) struct Lanes {
+    gate: Arc<Mutex<Gate>>,
+    known: Sender<Arrival>,
+    others: Sender<Arrival>,
+    /// Of a connection: whose it is, and whether it was known when it opened. Its arrivals stay in
+    /// one queue, so that they stay in order.
+    source: Option<(IpAddr, bool)>,
+}
+
+/// The exit.
+pub(super) struct Inbox {
+    gate: Arc<Mutex<Gate>>,
+    known: Receiver<Arrival>,
+    others: Receiver<Arrival>,
+    turn: u32,
+}
+
+pub(super) fn lanes() -> (Lanes, Inbox) {
+    let gate = Arc::new(Mutex::new(Gate::new(SystemClock.mono())));
+    let (known, known_out) = mpsc::channel(KNOWN_MAX);
+    let (others, others_out) = mpsc::channel(OTHERS_MAX);
+    let inbox = Inbox { gate: Arc::clone(&gate), known: known_out, others: others_out, turn: 0 };
+    (Lanes { gate, known, others, source: None }, inbox)
+}
+
+impl Lanes {
+    /// The entrance of a connection from `source`.
+    pub(super) fn of(&self, source: IpAddr) -> Lanes {
+        let known = self.gate().knows(source);
+        Lanes { source: Some((source, known)), ..self.clone() }
+    }
+
+    /// Takes something of a connection; waits while its queue is full or its source above its rate.
+    pub(super) async fn send(&self, arrival: Arrival) -> Result<(), Gone> {
+        if let (Some((source, _)), Arrival::Stream { bytes, .. }) = (self.source, &arrival) {
+            let rest_ms = self.gate().stream(SystemClock.mono(), source, bytes);
+            if rest_ms > 0 {
+                sleep(Duration::from_millis(rest_ms)).await;
+            }
+        }
+        let known = self.source.is_some_and(|(_, known)| known);
+        let lane = if known { &self.known } else { &self.others };
+        lane.send(arrival).await.map_err(|_| Gone)
+    }
+
+    /// Takes a datagram, or not: what comes back is the answer to send instead, and where to.
+    pub(super) async fn datagram(
+        &self,
+        local: SocketAddr,
+        peer: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<Option<(SocketAddr, Vec<u8>)>, Gone> {
+        let pass = self.gate().datagram(SystemClock.mono(), peer.ip());
+        let arrival = || Arrival::Datagram { local, peer, bytes: bytes.to_vec() };
+        match pass {
+            Pass::Known => self.known.send(arrival()).await.map_err(|_| Gone)?,
+            Pass::Stranger => match self.others.try_reserve() {
+                Ok(place) => place.send(arrival()),
+                // Waiting here would hold up those who are known: it asks again by itself.
+                Err(mpsc::error::TrySendError::Full(())) => {}
+                Err(mpsc::error::TrySendError::Closed(())) => return Err(Gone),
+            },
+            Pass::Refuse => return Ok(refuse_unread(bytes, peer, RETRY_AFTER_S)),
+            Pass::Drop => {}
+        }
+        Ok(None)
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().expect("a panic ends control")
+    }
+}
+
+impl Inbox {
+    /// The next arrival; of known sources first, as long as the others move on as well.
+    pub(super) async fn recv(&mut self) -> Option<Arrival> {
+        self.turn = (self.turn + 1) % TURNS;
+        if self.turn == 0 {
+            tokio::select! {
+                biased;
+                Some(arrival) = self.others.recv() => Some(arrival),
+                arrival = self.known.recv() => arrival,
+            }
+        } else {
+            tokio::select! {
+                biased;
+                Some(arrival) = self.known.recv() => Some(arrival),
+                arrival = self.others.recv() => arrival,
+            }
+        }
+    }
+
+    /// Says who has an RS here, or a rule in the configuration.
+    pub(super) fn know(&self, known: HashSet<IpAddr>) {
+        self.gate.lock().expect("a panic ends control").know(known);
+    }
+
+    /// What was held back since the last report, in words.
+    pub(super) fn report(&self) -> Option<String> {
+        self.gate.lock().expect("a panic ends control").report()
+    }
+}
