@@ -273,7 +273,8 @@ impl Endpoint {
         /// Branches that a proxy may fork to, above all that is known.
         const FORKS_MAX: usize = 16;
         let Some(client) = self.clients.get(&request) else { return };
-        let snapshot = of_client(&client.outline, message, &hop);
+        let identity = self.identity(&hop).map(str::to_owned);
+        let snapshot = of_client(&client.outline, message, &hop, identity);
         let tag = snapshot.remote_tag.clone();
         let known = client.forks.iter().find(|(own, _)| *own == tag).map(|(_, ack)| ack.clone());
         let target = snapshot.target(hop.conn);
