@@ -33,6 +33,7 @@ const STEPS: &str =
 const TIMER: &str = "tests/flows.rs::either_side_refreshes_and_the_timer_outlives_control";
 const EXPIRED: &str = "tests/flows.rs::f51_a_client_that_stops_refreshing_is_kept_while_it_sends";
 const SNAPSHOT: &str = "tests/flows.rs::a_snapshot_is_asked_for_without_base_and_after_a_restart";
+const TLS: &str = "tests/tls.rs::a_call_over_tls_is_recorded_and_says_how_it_was_protected";
 const DEMO: &str = "tests/cli.rs::demo_finds_its_own_loss_and_leaves_a_recording_that_verifies";
 const SHOWN: &str =
     "src/shell/cmd/tests.rs::people_are_the_same_in_show_in_an_export_and_from_the_catalogue";
@@ -178,9 +179,26 @@ pub(super) const ROWS: &[Row] = &[
         ],
         "time: RTP timestamp and cause of each start, stop, pause, resume, add and remove",
     ),
-    open("REQ-025", "the SRS authenticates the SRC", &[], "security: mutual TLS, digest"),
-    open("REQ-026", "the SRC authenticates the SRS", &[], "security: TLS in the client"),
-    open("REQ-027", "metadata as the SRC sent it", &[], "security: TLS"),
+    met(
+        "REQ-025",
+        "the SRS authenticates the SRC",
+        &[
+            "tests/tls.rs::f62_missing_wrong_expired_and_revoked_certificates_are_refused_each_with_its_reason",
+            "tests/tls.rs::f61_a_recording_belongs_to_the_identity_that_started_it",
+            "tests/digest.rs::a_client_that_knows_the_password_is_recorded_and_others_are_not",
+        ],
+    ),
+    met(
+        "REQ-026",
+        "the SRC authenticates the SRS",
+        &["tests/tls.rs::req026_a_caller_says_nothing_to_a_server_that_it_cannot_verify"],
+    ),
+    open(
+        "REQ-027",
+        "metadata as the SRC sent it",
+        &[TLS],
+        "security: a tampered TLS record, and the digest of each document",
+    ),
     met(
         "REQ-028",
         "media as the SRC sent it",
@@ -190,12 +208,12 @@ pub(super) const ROWS: &[Row] = &[
             "src/proto/srtp/context.rs::every_flipped_bit_is_found",
         ],
     ),
-    open("REQ-029", "metadata kept secret in transit", &[], "security: TLS"),
+    open("REQ-029", "metadata kept secret in transit", &[TLS], "policy: secure signalling only"),
     open(
         "REQ-030",
         "confidential RS",
         &["src/proto/session/tests.rs::plain_rtp_follows_the_policy_and_crypto_on_it_is_no_srtp"],
-        "security: TLS, DTLS-SRTP",
+        "security: DTLS-SRTP, a policy that refuses the rest",
     ),
     open(
         "REQ-031",
