@@ -71,6 +71,11 @@ pub struct ClockMap {
 }
 
 impl ClockMap {
+    /// Wall minus monotonic time, ns: what a step of the wall clock changes.
+    pub const fn offset(&self) -> i64 {
+        self.wall.0.wrapping_sub(self.mono.0 as i64)
+    }
+
     /// The wall time of `at`, by this map.
     pub const fn wall(&self, at: Mono) -> Wall {
         Wall(self.wall.0 + (at.0 as i64 - self.mono.0 as i64))
@@ -78,7 +83,7 @@ impl ClockMap {
 
     /// The monotonic instant of `at`, by this map; 0 where it lies before the boot.
     pub const fn mono(&self, at: Wall) -> Mono {
-        let mono = self.mono.0 as i64 + (at.0 - self.wall.0);
+        let mono = at.0.saturating_sub(self.offset());
         Mono(if mono < 0 { 0 } else { mono as u64 })
     }
 }

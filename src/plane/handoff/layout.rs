@@ -55,6 +55,15 @@ pub const AT_HELD: usize = 592;
 pub const AT_CLOCK_AT: usize = 640;
 /// Word: its wall time minus its monotonic time, ns.
 pub const AT_CLOCK_OFFSET: usize = 648;
+/// Word: the last step of the wall clock (F70): wall minus monotonic time before it, ns.
+pub const AT_STEP_OFFSET: usize = 656;
+/// Word: the last turn before the step before that one; 0: there was none.
+pub const AT_STEP_SINCE: usize = 664;
+/// Word: the last turn before the step, monotonic ns.
+pub const AT_STEP_AFTER: usize = 672;
+/// Word: the first turn that saw it, monotonic ns; written last. 0: none, as in the memory of a
+/// version before it. What that version left there is too old to mean anything.
+pub const AT_STEP_AT: usize = 680;
 /// Words: the datagram account, one per `base::counter::Counter`.
 pub const AT_COUNTERS: usize = 1024;
 /// Words: panics while handling a buffer, four bits a buffer; 8 and 9: being counted. F05.

@@ -3,6 +3,7 @@
 
 use hdrhistogram::Histogram;
 
+use super::arrival::Step;
 use super::keys::Protection;
 use super::search::TAGS_PER_TURN;
 use super::writer::Writer;
@@ -72,6 +73,8 @@ pub(super) struct Core<S, G> {
     pub(super) notices: Vec<Notice>,
     /// Both clocks of this turn.
     pub(super) now: ClockMap,
+    /// The last step of the wall clock, as shared state has it.
+    pub(super) step: Option<Step>,
     /// Low bits of the incarnation.
     pub(super) generation: u16,
     /// Tags that may still be tried in this turn to find a lost roll-over counter.
@@ -112,6 +115,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             touching: None,
             notices: Vec::with_capacity(NOTICES_MAX),
             now: ClockMap::default(),
+            step: None,
             search_tries: TAGS_PER_TURN,
             batch: [0; Counter::ALL.len()],
             arrivals: Vec::with_capacity(usize::from(BUFFER_COUNT)),

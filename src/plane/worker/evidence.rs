@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::arrival::STEP_NS;
 use super::core::Core;
 use super::intake::UNANNOUNCED;
 use super::keys::Protection;
@@ -11,7 +12,7 @@ use crate::base::counter::{Cause, Counter};
 use crate::base::ids::StreamId;
 use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::ports::{Region, WritableRegion};
-use crate::base::time::{ClockMap, Mono};
+use crate::base::time::Mono;
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_CLOCK_AT, AT_CLOCK_OFFSET};
 use crate::plane::handoff::queues::HostSample;
@@ -21,10 +22,8 @@ use crate::plane::handoff::slot::{
 };
 use crate::store::event::Event;
 
-/// A clock map at least so often (design section 4).
+/// A clock map at least so often (design section 4), and after each step of the wall clock.
 const CLOCK_NS: u64 = 10_000_000_000;
-/// Or when the clocks have moved apart by more than this.
-const CLOCK_STEP_NS: u64 = 1_000_000;
 /// The old key ends so long after the first hit on the new one (F35).
 const OLD_KEY_NS: u64 = 2_000_000_000;
 /// Nothing but failing tags for so long means that the keys do not match (F34).
@@ -74,11 +73,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
 
     /// A clock map where one is due.
     pub(super) fn clock(&mut self) {
-        let ClockMap { mono, wall } = self.now;
-        let offset = wall.0.wrapping_sub(mono.0 as i64);
+        let mono = self.now.mono;
         let last = Mono(self.state.load(AT_CLOCK_AT));
-        let moved = offset.abs_diff(self.state.load(AT_CLOCK_OFFSET) as i64);
-        if mono.since(last) < CLOCK_NS && moved <= CLOCK_STEP_NS {
+        let moved = self.now.offset().abs_diff(self.state.load(AT_CLOCK_OFFSET) as i64);
+        if mono.since(last) < CLOCK_NS && moved <= STEP_NS {
             return;
         }
         let host = StreamId::host(self.worker);
@@ -90,9 +88,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
 
     /// The ring holds this turn's clock map.
     pub(super) fn note_clock(&self) {
-        let ClockMap { mono, wall } = self.now;
-        self.state.store(AT_CLOCK_OFFSET, wall.0.wrapping_sub(mono.0 as i64) as u64);
-        self.state.store(AT_CLOCK_AT, mono.0);
+        self.state.store(AT_CLOCK_OFFSET, self.now.offset() as u64);
+        self.state.store(AT_CLOCK_AT, self.now.mono.0);
     }
 
     /// Drop counters of the host over the span between two samples.

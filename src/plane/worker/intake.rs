@@ -63,10 +63,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
     pub(super) fn packet<'a>(&self, buffer: u16, bytes: &'a [u8]) -> Result<Packet<'a>, Counter> {
         let datagram = datagram::read(bytes).ok_or(Counter::Malformed)?;
         let (slot, rtcp_port) = self.ports.find(datagram.port).ok_or(Counter::NoStream)?;
-        // The kernel stamps by the wall clock; this turn's pair brings it to the monotonic one. A
-        // stamp from the future is a wall clock that was set back meanwhile.
-        let stamped = datagram.stamp.map_or(self.now.mono, |stamp| self.now.mono(stamp));
-        let arrival = stamped.min(self.now.mono);
+        let arrival = self.arrival(datagram.stamp).at;
         Ok(Packet { buffer, slot, rtcp_port, datagram, arrival })
     }
 

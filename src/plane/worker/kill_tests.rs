@@ -17,7 +17,7 @@ use crate::store::record::RecordKind;
 const SUITE: Suite = Suite::AesCm128HmacSha1_80;
 const SSRC: u32 = 0x1234;
 
-fn protected(context: &Context, ssrc: u32, index: u64) -> Vec<u8> {
+pub(super) fn protected(context: &Context, ssrc: u32, index: u64) -> Vec<u8> {
     let mut out = [0; 256];
     let index = Index(index);
     let length = context

@@ -7,6 +7,7 @@
 //! fault and no formatting; a turn costs at most one system call. What others ask for arrives on a
 //! bounded queue and is done after the packets of the turn.
 
+mod arrival;
 mod closing;
 mod command;
 mod core;
@@ -22,6 +23,8 @@ mod strikes;
 mod turn;
 mod writer;
 
+#[cfg(test)]
+mod clock_tests;
 #[cfg(test)]
 mod kill_tests;
 #[cfg(test)]

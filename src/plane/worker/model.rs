@@ -26,7 +26,7 @@ use crate::wire::rtp::Fields;
 /// Small enough for thousands of runs, wide enough for every test's slots.
 pub(super) const GEOMETRY: Geometry = Geometry { slot_count: 2, ring_bytes: 2 << 20 };
 pub(super) const RTP_PORTS: [u16; 2] = [20_000, 20_002];
-/// Monotonic 0 is this wall time.
+/// Monotonic 0 is this wall time at first.
 const EPOCH: i64 = 1_767_225_600_000_000_000;
 
 /// What a poisonous payload ends with.
@@ -226,17 +226,27 @@ impl Datagrams for FakeEngine {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until it is moved, and a wall clock that may be set.
 #[derive(Clone)]
-pub(super) struct FakeClock(Rc<Cell<u64>>);
+pub(super) struct FakeClock {
+    mono: Rc<Cell<u64>>,
+    /// Wall time at monotonic 0.
+    epoch: Rc<Cell<i64>>,
+}
+
+impl FakeClock {
+    fn new(mono: u64, epoch: i64) -> Self {
+        FakeClock { mono: Rc::new(Cell::new(mono)), epoch: Rc::new(Cell::new(epoch)) }
+    }
+}
 
 impl Clock for FakeClock {
     fn mono(&self) -> Mono {
-        Mono(self.0.get())
+        Mono(self.mono.get())
     }
 
     fn map(&self) -> ClockMap {
-        ClockMap { mono: self.mono(), wall: Wall(EPOCH + self.0.get() as i64) }
+        ClockMap { mono: self.mono(), wall: Wall(self.epoch.get() + self.mono.get() as i64) }
     }
 }
 
@@ -285,7 +295,7 @@ impl Machine {
             network: Network::default(),
             bomb,
             poison: Rc::default(),
-            clock: FakeClock(Rc::new(Cell::new(5_000_000_000))),
+            clock: FakeClock::new(5_000_000_000, EPOCH),
             queues: Queues::default(),
             next_id: 1,
             life,
@@ -341,7 +351,7 @@ impl Machine {
             network: Rc::new(RefCell::new(self.network.borrow().clone())),
             bomb,
             poison: Rc::new(Cell::new(self.poison.get())),
-            clock: FakeClock(Rc::new(Cell::new(self.clock.0.get()))),
+            clock: FakeClock::new(self.clock.mono.get(), self.clock.epoch.get()),
             queues: Queues::default(),
             next_id: self.next_id,
             life,
@@ -349,14 +359,23 @@ impl Machine {
     }
 
     pub(super) fn pass_ns(&self, ns: u64) {
-        self.clock.0.set(self.clock.0.get() + ns);
+        self.clock.mono.set(self.clock.mono.get() + ns);
+    }
+
+    pub(super) fn now(&self) -> ClockMap {
+        self.clock.map()
+    }
+
+    /// Somebody sets the wall clock by so much.
+    pub(super) fn step_wall_ns(&self, ns: i64) {
+        self.clock.epoch.set(self.clock.epoch.get() + ns);
     }
 
     /// Sends a datagram now.
     pub(super) fn send(&self, from: &'static str, port: u16, payload: Vec<u8>) {
         // Kernel stamps differ: the clock moves a little with each.
         self.pass_ns(1_000);
-        let stamp = Wall(EPOCH + self.clock.0.get() as i64);
+        let stamp = self.clock.map().wall;
         self.network.borrow_mut().push_back(Sent {
             from,
             port,

@@ -2,6 +2,8 @@
 //! ring, by the table of [`super::state`]. Dying anywhere in here leaves states that the same table
 //! covers.
 
+use std::collections::BTreeMap;
+
 use super::core::Core;
 use super::intake::{Packet, counted};
 use super::keys::Protection;
@@ -9,7 +11,7 @@ use super::state::{BufferState, classify};
 use super::strikes::Trust;
 use crate::base::counter::Counter;
 use crate::base::faults::fault;
-use crate::base::ids::{Index, SourceId};
+use crate::base::ids::{Index, Seq, SourceId, Ssrc};
 use crate::base::limits::{BUFFER_COUNT, SOURCES_PER_STREAM};
 use crate::base::ports::{Datagrams, Region, WritableRegion};
 use crate::base::time::{Mono, Wall};
@@ -30,10 +32,22 @@ struct Hint {
     flags: u8,
 }
 
+#[derive(Clone, Copy)]
 struct Found {
     buffer: u16,
+    /// The wall clock was set between its stamp and now.
+    before: bool,
     stamp: Wall,
+    /// Where the stamp alone may be on either side of such a step: the flow, and the place in it.
+    unsure: Option<((u16, Ssrc), Seq)>,
     accepted: Option<Option<Hint>>,
+}
+
+impl Found {
+    /// Nothing is read of what panics.
+    fn unread(buffer: u16) -> Found {
+        Found { buffer, before: true, stamp: Wall::default(), unsure: None, accepted: None }
+    }
 }
 
 /// Brings everything found into the ring and commits it. Returns how many datagrams there were.
@@ -60,7 +74,7 @@ where
             }
             // Nothing is read of what panicked again and again.
             _ if core.trust(buffer) != Trust::Handle => {
-                found.push(Found { buffer, stamp: Wall::default(), accepted: None });
+                found.push(Found::unread(buffer));
                 continue;
             }
             BufferState::Filled => None,
@@ -71,10 +85,8 @@ where
             })),
         };
         fault!("worker.in_recovery_scan");
-        let stamp = engine.look(buffer, |bytes| {
-            datagram::read(bytes).and_then(|datagram| datagram.stamp).unwrap_or_default()
-        });
-        found.push(Found { buffer, stamp, accepted });
+        let one = engine.look(buffer, |bytes| core.found(buffer, bytes, accepted));
+        found.push(one);
     }
     // The packet whose handling had begun last may be counted by halves; all others that were
     // accepted are complete. Finish it before another one becomes the current one.
@@ -88,7 +100,8 @@ where
     core.touching = None;
     core.announce_lost(tail);
     // The kernel's stamp keeps the order within a socket, and so within a flow.
-    found.sort_by_key(|one| (one.stamp, one.buffer));
+    found.sort_by_key(|one| (!one.before, one.stamp, one.buffer));
+    untangle(&mut found);
     for one in &found {
         core.touching = Some(one.buffer);
         let counter = match one.accepted {
@@ -132,7 +145,44 @@ where
     found.len() as u32
 }
 
+/// Two runs of stamps that a clock which was set back a little has laid over each other: there the
+/// sequence numbers say what came first. (F70)
+fn untangle(found: &mut [Found]) {
+    let mut flows: BTreeMap<(u16, Ssrc), Vec<usize>> = BTreeMap::new();
+    for (place, one) in found.iter().enumerate() {
+        if let Some((flow, _)) = one.unsure {
+            flows.entry(flow).or_default().push(place);
+        }
+    }
+    for places in flows.into_values() {
+        let mut ones: Vec<Found> = places.iter().map(|place| found[*place]).collect();
+        let seq = |one: &Found| one.unsure.map_or(0, |(_, seq)| seq.0);
+        let first = seq(&ones[0]);
+        ones.sort_by_key(|one| seq(one).wrapping_sub(first) as i16);
+        places.into_iter().zip(ones).for_each(|(place, one)| found[place] = one);
+    }
+}
+
 impl<S: Region, G: WritableRegion> Core<S, G> {
+    fn found(&self, buffer: u16, bytes: &[u8], accepted: Option<Option<Hint>>) -> Found {
+        let Some(datagram) = datagram::read(bytes) else {
+            return Found { accepted, ..Found::unread(buffer) };
+        };
+        let arrival = self.arrival(datagram.stamp);
+        let flow = || {
+            let header = Header::parse(datagram.payload).ok()?;
+            (kind_of(datagram.payload) == Kind::Rtp)
+                .then_some(((datagram.port, header.ssrc()), header.seq()))
+        };
+        Found {
+            buffer,
+            before: arrival.before,
+            stamp: datagram.stamp.unwrap_or_default(),
+            unsure: arrival.unsure.then(flow).flatten(),
+            accepted,
+        }
+    }
+
     /// What stands at `position`, if it is still the record of this packet: another kill during a
     /// recovery may have left anything there.
     fn hint(&self, position: u64, payload: &[u8]) -> Option<Hint> {

@@ -99,7 +99,7 @@ where
         let predecessor_last = (predecessor != 0).then_some(Mono(predecessor));
         engine.inherit();
         let mut core = Core::new(worker, workers, geometry, state, ring, rtp_ports);
-        core.now = clock.map();
+        core.tell_time_first(clock.map());
         let derived = clock.mono();
         // What is private is dropped after a panic, what is shared the kill protocol covers.
         let recovered = catch_unwind(AssertUnwindSafe(|| recover(&mut engine, &mut core)));
@@ -163,7 +163,7 @@ where
         fault!("worker.turn");
         fault_io!("worker.take")?;
         self.engine.take(wait_ms, &mut self.taken)?;
-        self.core.now = self.clock.map();
+        self.core.tell_time(self.clock.map());
         self.core.writer.refresh(&self.core.state);
         self.core.search_tries = TAGS_PER_TURN;
         self.packets();

@@ -135,11 +135,19 @@ impl Span {
         }
     }
 
-    /// Keeps `map` if the last one kept does not predict it.
+    /// Keeps `map` if the one before it does not predict it. A group's own map is younger than those
+    /// of the records in it: where one of these says the same earlier, it takes its place.
     pub fn add_clock(&mut self, map: ClockMap) {
-        let predicted = self.clocks.last().map(|last| last.wall(map.mono).0);
-        if predicted.is_none_or(|wall| wall.abs_diff(map.wall.0) > CLOCK_DEVIATION_NS) {
-            self.clocks.push(map);
+        let predicts = |one: &ClockMap, other: &ClockMap| {
+            one.wall(other.mono).0.abs_diff(other.wall.0) <= CLOCK_DEVIATION_NS
+        };
+        let at = self.clocks.partition_point(|one| one.mono <= map.mono);
+        if at > 0 && predicts(&self.clocks[at - 1], &map) {
+            return;
+        }
+        match self.clocks.get_mut(at) {
+            Some(next) if predicts(&map, next) => *next = map,
+            _ => self.clocks.insert(at, map),
         }
     }
 
@@ -161,5 +169,37 @@ impl Span {
         let source = self.sources.entry(source).or_insert_with(|| SourceSpan::new(&meta));
         source.count(&record);
         source.own.extend_from_slice(&bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock_at;
+    use super::*;
+    use crate::base::time::Wall;
+
+    /// The spool's own map, of the instant of its commit, comes before the worker's in the group.
+    #[test]
+    fn f70_what_arrived_between_a_step_and_the_commit_has_the_map_of_the_step() {
+        let map = |mono: u64, offset: i64| ClockMap {
+            mono: Mono(mono),
+            wall: Wall(mono as i64 + 1_000_000_000_000 + offset),
+        };
+        for step in [3_600_000_000_000, -900_000_000_000] {
+            let mut span = Span::new(Position(0));
+            let own = [map(100, 0), map(5_000, step), map(9_000, 0)];
+            span.add_clock(own[0]);
+            span.add_clock(map(6_000, step));
+            span.add_clock(own[1]);
+            span.add_clock(map(9_500, 0));
+            span.add_clock(map(7_000, step));
+            span.add_clock(own[2]);
+            span.add_clock(map(8_000, step));
+            assert_eq!(span.clocks, own);
+            let wall = |mono| clock_at(&span.clocks, Mono(mono)).wall(Mono(mono));
+            assert_eq!(wall(5_500), map(5_500, step).wall);
+            assert_eq!(wall(4_999), map(4_999, 0).wall);
+            assert_eq!(wall(9_100), map(9_100, 0).wall);
+        }
     }
 }
