@@ -9,7 +9,9 @@ use super::turn::StartError;
 use crate::base::counter::{Cause, Counter};
 use crate::base::ports::Region;
 use crate::plane::handoff::frame::{Frame, Refusal};
-use crate::plane::handoff::layout::{AT_COUNTERS, AT_STRIKES, AT_TAIL, STRIKES_WORDS};
+use crate::plane::handoff::layout::{
+    AT_COUNTERS, AT_DURABLE, AT_SEALED, AT_STRIKES, AT_TAIL, STRIKES_WORDS,
+};
 use crate::plane::handoff::slot::SlotView;
 use crate::store::event::Event;
 use crate::store::record::RecordKind;
@@ -221,6 +223,48 @@ fn f05_a_death_after_any_store_of_poisoning_keeps_it_once_and_counts_it_once() {
         deaths += 1;
     }
     assert!(uncommitted > 5 && deaths > uncommitted + 5, "{deaths} deaths, {uncommitted} before");
+}
+
+/// A ring without room for it: it is not kept, and counted once, whenever we are killed.
+#[test]
+fn f05_a_full_ring_counts_a_poisonous_datagram_once() {
+    let first = GEOMETRY.ring_bytes * 3;
+    let (machine, _) = prepared(first);
+    for seq in [14, 15] {
+        machine.send(REMOTE, RTP_PORTS[1], poisonous(seq));
+    }
+    let mut worker = machine.start();
+    machine.poison.set(Some(RAW_STORES));
+    assert!(catch_unwind(AssertUnwindSafe(|| worker.turn())).is_err());
+    worker.strike();
+    drop(worker);
+    for _ in 0..3 {
+        assert!(matches!(machine.go(), Err(StartError::Panicked)), "two strikes each");
+    }
+    machine.poison.set(None);
+    // Nothing is written away any more.
+    let tail = machine.state.load(AT_TAIL);
+    machine.state.store(AT_DURABLE, tail - GEOMETRY.ring_bytes);
+    machine.state.store(AT_SEALED, tail - GEOMETRY.ring_bytes);
+    for stores in 0.. {
+        let fork = machine.fork();
+        fork.life.set(stores);
+        drop(fork.try_start());
+        let survived = fork.life.get() > 0;
+        finish(&fork);
+        let what = format!("killed after {stores} stores");
+        let slot = SlotView::new(&fork.state, &GEOMETRY, 1);
+        assert_eq!(slot.drops(Counter::Poison), 2, "{what}");
+        assert_eq!(slot.drops(Counter::RingFull), 0, "{what}: it has one cause");
+        assert_eq!(fork.state.load(AT_TAIL), tail, "{what}: there was no room");
+        for word in 0..STRIKES_WORDS {
+            assert_eq!(fork.state.load(AT_STRIKES + word * 8), 0, "{what}: strikes are forgotten");
+        }
+        if survived {
+            assert!(stores > 10, "the recovery has more stores than {stores}");
+            break;
+        }
+    }
 }
 
 #[test]

@@ -72,6 +72,7 @@ where
                 }
                 continue;
             }
+            _ if core.trust(buffer) == Trust::Counted => continue,
             // Nothing is read of what panicked again and again.
             _ if core.trust(buffer) != Trust::Handle => {
                 found.push(Found::unread(buffer));
@@ -113,7 +114,7 @@ where
                 engine.look(one.buffer, |bytes| match core.trust(one.buffer) {
                     Trust::Handle => core.handle(one.buffer, bytes),
                     Trust::Poison => core.poison(one.buffer, bytes),
-                    Trust::Hopeless => Counter::Poison,
+                    Trust::Hopeless | Trust::Counted => Counter::Poison,
                 })
             }
         };
@@ -328,15 +329,14 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
 
     /// Keeps a datagram raw that cannot be handled. Steps 2 and 3 as of any packet: without the
     /// intent, a kill between the commit and the clearing of its buffer would keep it twice. It has
-    /// no state, so step 4 is empty.
+    /// no state, so step 4 is empty. Where the ring has no room it is only counted.
     fn poison(&mut self, buffer: u16, bytes: &[u8]) -> Counter {
         let Ok(packet) = self.packet(buffer, bytes) else { return Counter::Malformed };
         let meta: RecordMeta = self.meta(&packet, RecordKind::Poison, 0, Index(0), 0);
-        let Some(position) = self.writer.append(&meta, packet.datagram.payload) else {
-            return Counter::RingFull;
-        };
-        self.state.store(AT_INTENTS + usize::from(buffer) * 8, position);
-        fault!("worker.after_intent");
+        if let Some(position) = self.writer.append(&meta, packet.datagram.payload) {
+            self.state.store(AT_INTENTS + usize::from(buffer) * 8, position);
+            fault!("worker.after_intent");
+        }
         Counter::Poison
     }
 }

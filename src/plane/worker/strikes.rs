@@ -12,11 +12,13 @@ use crate::plane::handoff::layout::{AT_STRIKES, STRIKES_PER_WORD, STRIKES_WORDS}
 const STRIKES_MAX: u64 = 2;
 /// Where even that panicked so often, it is only counted.
 const STRIKES_HOPELESS: u64 = 4;
+/// It has been counted as poison: nothing is left to do but to empty it.
+const COUNTED: u64 = 5;
 const BITS: u32 = 64 / STRIKES_PER_WORD as u32;
 const MASK: u64 = (1 << BITS) - 1;
 /// Beside it stands whether the stream's count was odd before this buffer was counted in.
 const COUNTING: u64 = 8;
-const _: () = assert!(STRIKES_HOPELESS < COUNTING && COUNTING < MASK);
+const _: () = assert!(STRIKES_HOPELESS < COUNTED && COUNTED < COUNTING && COUNTING < MASK);
 
 /// What is to be done with a buffer, by its strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) enum Trust {
     Poison,
     /// Leave it out.
     Hopeless,
+    /// It was left out or kept raw before, and counted.
+    Counted,
 }
 
 const fn place(buffer: u16) -> (usize, u32) {
@@ -69,7 +73,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         if !begun || strikes == COUNTING | odd {
             slot.count(Counter::Poison);
         }
-        self.set_strikes(buffer, 0);
+        // Not 0: where the ring had no room for it, nothing else says that it has had its turn.
+        self.set_strikes(buffer, COUNTED);
     }
 
     /// What its past says about a buffer.
@@ -77,6 +82,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         match self.strikes(buffer) {
             0..STRIKES_MAX => Trust::Handle,
             STRIKES_MAX..STRIKES_HOPELESS | COUNTING.. => Trust::Poison,
+            STRIKES_HOPELESS => Trust::Hopeless,
+            COUNTED => Trust::Counted,
             _ => Trust::Hopeless,
         }
     }
