@@ -58,6 +58,11 @@ pub trait Disk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Opens for reading only.
     fn open_read(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens for reading what the medium holds, past what the system remembers of it, where that can
+    /// be done: after a failed write the one is not the other (F12).
+    fn open_medium(&self, path: &Path) -> io::Result<Self::File> {
+        self.open_read(path)
+    }
     /// Names of files and folders in a folder, sorted; empty where the folder does not exist.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Removes a file.

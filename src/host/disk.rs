@@ -22,6 +22,14 @@ pub struct HostDisk;
 pub struct HostFile {
     file: File,
     direct: Option<File>,
+    /// Reads go past the page cache too: `file` is open for that.
+    past_cache: bool,
+}
+
+impl HostFile {
+    const fn new(file: File, direct: Option<File>) -> Self {
+        HostFile { file, direct, past_cache: false }
+    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -59,12 +67,12 @@ impl Disk for HostDisk {
             return Err(error);
         }
         let direct = if bytes == 0 { None } else { open_direct(path) };
-        Ok(HostFile { file, direct })
+        Ok(HostFile::new(file, direct))
     }
 
     fn open(&self, path: &Path) -> io::Result<HostFile> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(HostFile { file, direct: open_direct(path) })
+        Ok(HostFile::new(file, open_direct(path)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -77,7 +85,19 @@ impl Disk for HostDisk {
         // Readers pick extents out of large files; read-ahead would fetch what others recorded.
         // Only advice: where it is refused the bytes are the same.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
-        Ok(HostFile { file, direct: None })
+        Ok(HostFile::new(file, None))
+    }
+
+    fn open_medium(&self, path: &Path) -> io::Result<HostFile> {
+        // A file system without O_DIRECT (one in memory) has no medium to differ from.
+        let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path) else {
+            return self.open_read(path);
+        };
+        match read_direct(&file, 0, &mut [0]) {
+            // Opened so, and not read so after all.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.open_read(path),
+            _ => Ok(HostFile { past_cache: true, ..HostFile::new(file, None) }),
+        }
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -143,12 +163,10 @@ impl DiskFile for HostFile {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.file.read_at(out, offset) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
+        if self.past_cache {
+            return read_direct(&self.file, offset, out);
         }
+        read_retrying(&self.file, offset, out)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -158,6 +176,28 @@ impl DiskFile for HostFile {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
+}
+
+fn read_retrying(file: &File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read_at(out, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Reads whole blocks into aligned memory and copies what was asked for.
+fn read_direct(file: &File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+    let skipped = (offset % DIRECT_ALIGN as u64) as usize;
+    let span = (skipped + out.len()).next_multiple_of(DIRECT_ALIGN);
+    let mut room = vec![0; span + DIRECT_ALIGN];
+    let start = room.as_ptr().addr().next_multiple_of(DIRECT_ALIGN) - room.as_ptr().addr();
+    let block = &mut room[start..start + span];
+    let got = read_retrying(file, offset - skipped as u64, block)?;
+    let count = got.saturating_sub(skipped).min(out.len());
+    out[..count].copy_from_slice(&block[skipped..skipped + count]);
+    Ok(count)
 }
 
 /// Tries an O_DIRECT write in `folder`. `None`: it works. Else the reason why writes there will go
@@ -217,6 +257,14 @@ mod tests {
         assert_eq!(&out[..9], b"unaligned");
         assert_eq!(file.bytes().expect("stat"), 64 * 1024);
         assert_eq!(file.read_at(64 * 1024, &mut out).expect("read"), 0);
+        let medium = disk.open_medium(&path).expect("there");
+        for (offset, length) in [(0, 4096), (8192, 8192), (8_190, 7), (5, 20_000), (65_000, 4096)] {
+            let (mut cached, mut stored) = (vec![1; length], vec![2; length]);
+            let count = file.read_at(offset, &mut cached).expect("read");
+            assert_eq!(medium.read_at(offset, &mut stored).expect("read"), count);
+            assert_eq!(cached[..count], stored[..count], "at {offset}");
+        }
+        assert_eq!(medium.read_at(64 * 1024, &mut out).expect("read"), 0, "the end");
         assert_eq!(disk.list(&folder.join("deep")).expect("list"), ["a"]);
         assert!(disk.list(&folder.join("none")).expect("list").is_empty());
         assert!(disk.free_bytes(&folder).expect("statvfs") > 0);

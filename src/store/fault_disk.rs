@@ -161,6 +161,11 @@ impl<D: Disk> Disk for FaultDisk<D> {
         self.disk.open_read(path).map(|file| self.file(file))
     }
 
+    fn open_medium(&self, path: &Path) -> io::Result<Self::File> {
+        check(&self.plan, Call::OpenRead)?;
+        self.disk.open_medium(path).map(|file| self.file(file))
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         check(&self.plan, Call::List)?;
         self.disk.list(folder)

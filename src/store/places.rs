@@ -83,6 +83,24 @@ impl<D: Disk> Places<D> {
     }
 }
 
+impl<D: Disk> Places<D> {
+    /// Opens a file where it is.
+    fn first(
+        &self,
+        path: &Path,
+        open: impl Fn(&Path) -> io::Result<D::File>,
+    ) -> io::Result<D::File> {
+        let mut first = None;
+        for path in self.candidates(path) {
+            match open(&path) {
+                Ok(file) => return Ok(file),
+                Err(error) => drop(first.get_or_insert(error)),
+            }
+        }
+        Err(first.expect("a path is its own first candidate"))
+    }
+}
+
 impl<D: Disk> Disk for Places<D> {
     type File = D::File;
 
@@ -99,14 +117,11 @@ impl<D: Disk> Disk for Places<D> {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<D::File> {
-        let mut first = None;
-        for path in self.candidates(path) {
-            match self.disk.open_read(&path) {
-                Ok(file) => return Ok(file),
-                Err(error) => drop(first.get_or_insert(error)),
-            }
-        }
-        Err(first.expect("a path is its own first candidate"))
+        self.first(path, |path| self.disk.open_read(path))
+    }
+
+    fn open_medium(&self, path: &Path) -> io::Result<D::File> {
+        self.first(path, |path| self.disk.open_medium(path))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {

@@ -54,6 +54,10 @@ impl<D: Disk> Disk for Meter<D> {
         self.disk.open_read(path).map(|file| self.file(file))
     }
 
+    fn open_medium(&self, path: &Path) -> io::Result<Self::File> {
+        self.disk.open_medium(path).map(|file| self.file(file))
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         self.disk.list(folder)
     }

@@ -151,6 +151,21 @@ pub(super) fn walk(
     all
 }
 
+/// The frames of a file without what is between them.
+fn whole_frames(bytes: &[u8]) -> Vec<u8> {
+    let mut frames = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        if let Some((_, size)) = frame::read::<Entry>(&bytes[at..]) {
+            frames.extend_from_slice(&bytes[at..at + size]);
+            at += size;
+        } else {
+            at = frame::find(bytes, at + 1).unwrap_or(bytes.len());
+        }
+    }
+    frames
+}
+
 /// The writer. There is one per store: the store's lock sees to that.
 ///
 /// A failed file is final. What was appended and not synced is kept in memory and written again by
@@ -333,8 +348,9 @@ impl<D: Disk> Journal<D> {
 
     /// Makes the newest file durable, before anybody relies on what was read of it: its writer may
     /// have been killed between append and sync, and the kernel still knows what the disk does not.
-    /// All older files were synced, at rotation or here. Where that fails its contents are said again
-    /// in a new file (F12).
+    /// All older files were synced, at rotation or here. A sync that failed before we came is told to
+    /// nobody again, so what the medium holds is looked at as well. Where it is not what was read, that
+    /// is said again in a new file, and the journal has failed until then (F12).
     fn settle_last(&mut self) -> Result<(), JournalError> {
         let dir = &self.folders[0].path;
         if self.number == 0 {
@@ -342,8 +358,10 @@ impl<D: Disk> Journal<D> {
         }
         let path = dir.join(file_name(self.number));
         let synced = self.disk.open_read(&path).and_then(|mut file| file.sync());
-        if synced.is_err() {
-            self.unsynced = read_whole(&self.disk, &path).map_err(at("read", &path))?;
+        let read = read_whole(&self.disk, &path).map_err(at("read", &path))?;
+        let stored = synced.and_then(|()| read_file(&self.disk.open_medium(&path)?));
+        if !stored.is_ok_and(|stored| stored == read) {
+            self.unsynced = whole_frames(&read);
             self.failed = true;
         }
         Ok(())
@@ -577,7 +595,10 @@ pub(super) fn numbered<D: Disk>(
 }
 
 pub(super) fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::Result<Vec<u8>> {
-    let file = disk.open_read(path)?;
+    read_file(&disk.open_read(path)?)
+}
+
+fn read_file(file: &impl DiskFile) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
         let at = bytes.len();
@@ -700,6 +721,33 @@ mod tests {
         assert_eq!(replay.entries[replay.entries.len() - 4..], tail);
         assert_eq!(replay.entries[..2], [start(), ids(1)]);
         assert!(!disk.paths().iter().any(|path| path.ends_with("00000002.journal.tmp")));
+    }
+
+    /// A writer is killed behind a sync that failed: pages that the disk does not hold are still there
+    /// to be read, and a sync of them says yes. Nobody may be answered out of them before they are
+    /// durable.
+    #[test]
+    fn f12_a_successor_says_again_what_a_failed_sync_left_in_memory() {
+        let disk = TestDisk::default();
+        let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+        journal.append_all(&[start(), ids(1)]).expect("memory");
+        journal.sync().expect("memory");
+        journal.append(&ids(2)).expect("memory");
+        disk.set_sync_fails(dir(), true);
+        assert!(journal.sync().is_err());
+        drop(journal);
+        disk.set_sync_fails(dir(), false);
+        let (mut journal, damage) = Journal::open(disk.clone(), dir()).expect("memory");
+        assert_eq!(damage, []);
+        assert_eq!(journal.standings().stream_ids.0, StreamId(2), "it was read");
+        assert!(journal.has_failed(), "and is not durable");
+        journal.revive().expect("memory");
+        let cut = disk.power_cut(&mut Prng::new(1));
+        let replay = read(&cut, dir()).expect("memory");
+        assert_eq!(replay.entries[replay.entries.len() - 3..], [start(), ids(1), ids(2)]);
+        // What is sound is not said again.
+        let (journal, _) = Journal::open(cut.clone(), dir()).expect("memory");
+        assert!(!journal.has_failed());
     }
 
     #[test]

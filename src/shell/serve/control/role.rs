@@ -89,6 +89,16 @@ fn role(start: Start) -> io::Result<()> {
             tracing::error!("no spare folder for the journal: {error}");
         }
     }
+    // Nobody is answered out of what may be gone after a power cut.
+    if journal.has_failed() {
+        match journal.revive() {
+            Ok(path) => tracing::warn!(
+                "the journal's last file is not what was read of it; said again in {}",
+                path.display()
+            ),
+            Err(error) => tracing::error!("what was read of the journal is not durable: {error}"),
+        }
+    }
     for damage in &damage {
         tracing::warn!(
             "journal {}: bytes {} to {} are no entries",
