@@ -729,7 +729,7 @@ mod tests {
     #[test]
     fn f12_a_successor_says_again_what_a_failed_sync_left_in_memory() {
         let disk = TestDisk::default();
-        let (mut journal, _) = Journal::open(disk.clone(), dir()).expect("memory");
+        let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
         journal.append_all(&[start(), ids(1)]).expect("memory");
         journal.sync().expect("memory");
         journal.append(&ids(2)).expect("memory");
@@ -737,16 +737,16 @@ mod tests {
         assert!(journal.sync().is_err());
         drop(journal);
         disk.set_sync_fails(dir(), false);
-        let (mut journal, damage) = Journal::open(disk.clone(), dir()).expect("memory");
+        let (mut journal, damage) = Journal::open(disk.clone(), dir(), past()).expect("memory");
         assert_eq!(damage, []);
         assert_eq!(journal.standings().stream_ids.0, StreamId(2), "it was read");
         assert!(journal.has_failed(), "and is not durable");
         journal.revive().expect("memory");
         let cut = disk.power_cut(&mut Prng::new(1));
-        let replay = read(&cut, dir()).expect("memory");
+        let replay = read(&cut, dir(), past()).expect("memory");
         assert_eq!(replay.entries[replay.entries.len() - 3..], [start(), ids(1), ids(2)]);
         // What is sound is not said again.
-        let (journal, _) = Journal::open(cut.clone(), dir()).expect("memory");
+        let (journal, _) = Journal::open(cut.clone(), dir(), past()).expect("memory");
         assert!(!journal.has_failed());
     }
 

@@ -281,12 +281,7 @@ async fn read_udp(socket: Arc<UdpSocket>, local: SocketAddr, arrivals: Lanes) {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    first: u64,
-    doorway: Option<Doorway>,
-    arrivals: Lanes,
-) {
+async fn accept(listener: TcpListener, first: u64, doorway: Option<Doorway>, arrivals: Lanes) {
     let mut conn = first;
     loop {
         match listener.accept().await {
