@@ -221,7 +221,12 @@ fn lost_framing_ends_one_connection_and_no_other() {
 #[test]
 fn a_flood_of_keep_alives_holds_nobody_up() {
     let (_server, address) = started();
-    let mut flood = TcpStream::connect(address).expect("the server listens");
+    // From an address of its own: what a source owes, all its connections owe.
+    let flood = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let flood = flood.expect("a socket");
+    flood.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("loopback");
+    flood.connect(&address.into()).expect("the server listens");
+    let mut flood = TcpStream::from(flood);
     flood.set_write_timeout(Some(Duration::from_millis(500))).expect("settable");
     let bytes = b"\r\n\r\n".repeat(4_096);
     let stop = AtomicBool::new(false);

@@ -134,12 +134,14 @@ pub fn recognise(request: &Request<'_>, body: &Body, policy: &Policy) -> Recogni
 
 fn judge(request: &Request<'_>, body: &Body, policy: &Policy) -> Result<Vec<String>, Refusal> {
     unknown_extensions(request)?;
-    content(body)?;
     let tagged = contains(request.require, "siprec") || contains(request.supported, "siprec");
     let mut quirks = if policy.strict {
+        // What is no RS is told so before anybody looks into its body.
         strict(request, tagged)?;
+        content(body)?;
         Vec::new()
     } else {
+        content(body)?;
         lenient(request, tagged, body)?
     };
     quirks.extend(body.quirks.iter().cloned());

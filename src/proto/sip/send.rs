@@ -89,19 +89,24 @@ impl Endpoint {
     }
 
     /// Sends an INVITE once more that has got a final answer other than 2xx: the same Call-ID and From,
-    /// the next number (RFC 3261 §22.2). `None` where that one is forgotten already.
-    pub fn invite_again(
+    /// the next number (RFC 3261 §22.2). `before`: what that one was; over a stream its transaction is
+    /// over with the answer.
+    pub(super) fn invite_again(
         &mut self,
         now: Mono,
-        request: ClientTxnId,
+        before: Outline,
         invite: &Invite,
     ) -> Option<ClientTxnId> {
-        let before = self.clients.get(&request)?.outline.clone();
         let via = self.via(invite.target);
         let outline = Outline { via, cseq: before.cseq + 1, ..before };
         let Invite { target, headers, body, .. } = invite;
         let plan = Plan { method: "INVITE", dialog: None, target: *target, headers, body };
         self.start(now, plan, outline)
+    }
+
+    /// What a request of ours says that is not over yet.
+    pub(super) fn outline(&self, request: ClientTxnId) -> Option<Outline> {
+        self.clients.get(&request).map(|client| client.outline.clone())
     }
 
     /// Call-ID of a request of ours that is not over yet.

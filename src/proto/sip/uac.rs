@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::client::Outline;
 use super::digest::{Challenge, Secret};
 use super::endpoint::Endpoint;
 use super::event::{
@@ -137,8 +138,9 @@ struct Leg {
     bye: Option<ClientTxnId>,
     /// Hung up before there was an answer.
     unwanted: bool,
-    /// The INVITE, in case that it is challenged; and whether it was.
+    /// The INVITE and what it said, in case that it is challenged; and whether it was.
     request: Invite,
+    outline: Option<Outline>,
     challenged: bool,
 }
 
@@ -223,6 +225,7 @@ impl Uac {
                 bye: None,
                 unwanted: false,
                 request: invite.clone(),
+                outline: self.endpoint.outline(txn),
                 challenged: false,
             },
         );
@@ -421,7 +424,9 @@ impl Uac {
                 let mut invite = leg.request.clone();
                 let headers = std::mem::take(&mut invite.headers);
                 invite.headers = self.authorised("INVITE", &invite.uri, &headers);
-                self.endpoint.invite_again(now, request, &invite)
+                let before = self.legs.get(&call).and_then(|leg| leg.outline.clone());
+                let Some(before) = before else { return false };
+                self.endpoint.invite_again(now, before, &invite)
             }
         };
         let (Some(again), Some(leg)) = (again, self.legs.get_mut(&call)) else { return false };

@@ -71,11 +71,14 @@ pub(super) fn read_head(bytes: &[u8]) -> Head {
             break;
         }
         if matches!(text[0], b' ' | b'\t') {
-            // RFC 3261 §7.3.1: a fold is one blank.
+            // RFC 3261 §7.3.1: a fold is one blank, and none at either end of the value.
             match &mut open {
                 Some((_, value)) => {
-                    value.push(b' ');
-                    value.extend_from_slice(&clean(text));
+                    let more = clean(text);
+                    if !value.is_empty() && !more.is_empty() {
+                        value.push(b' ');
+                    }
+                    value.extend_from_slice(&more);
                 }
                 None => fault = fault.or(Some(SipFault::Header { line: line + 1 })),
             }
