@@ -91,7 +91,11 @@ fn f05_a_panic_at_any_point_goes_on_in_the_same_process() {
 #[test]
 fn f05_a_panic_of_spool_or_desk_is_a_restart_of_media() {
     for faults in ["media.panic=turn:150@1", "spool.panic=turn:150@1"] {
-        let outcome = play(faults, &[], |_| {});
+        // A process that says where it panicked takes its time to die: it looks up every name.
+        let again = |server: &Server| {
+            until("media's restart", PATIENCE, || server.told("media started again").then_some(()));
+        };
+        let outcome = play(faults, &[], again);
         assert!(outcome.told("media started again") >= 1, "{faults}: {:?}", outcome.lines);
         assert!(outcome.whole(), "{faults}: {:?}", outcome.streams);
     }
