@@ -1,6 +1,8 @@
 //! Death, hang and replacement of keeper and of what it keeps, with real processes and real calls:
 //! whoever survives goes on, whoever comes next takes over, and no packet is missing (F03, F07, F09).
 
+#[path = "server/copy.rs"]
+mod copy;
 mod server;
 
 use std::fs::Permissions;
@@ -14,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use copy::copy_program;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -42,7 +45,7 @@ impl Bench {
         let folder = fresh_folder();
         // A copy of its own, which a test may replace.
         let binary = folder.join("floortape");
-        std::fs::copy(server::binary(), &binary).expect("the binary is built");
+        copy_program(&server::binary(), &binary);
         Bench { folder, port: free_port(), binary }
     }
 
@@ -479,7 +482,7 @@ fn f09_the_binary_is_replaced_in_mid_call() {
     let call = bench.call(4);
     bench.reaches(200);
     let roles = [MEDIA, CONTROL].map(|name| server.child(name).expect("it runs"));
-    replace(&bench.binary, |new| _ = std::fs::copy(binary(), new).expect("ours"));
+    replace(&bench.binary, |new| copy_program(&binary(), new));
     server.signal(Signal::USR2);
     until("the upgrade", PATIENCE, || server.told("upgraded: version").then_some(()));
     let after = [MEDIA, CONTROL].map(|name| server.child(name).expect("it runs"));
@@ -501,7 +504,7 @@ fn f09_a_version_that_cannot_go_on_hands_back_and_a_better_one_follows() {
         let before = bench.durable();
         bench.reaches(before + 50);
     }
-    replace(&bench.binary, |new| _ = std::fs::copy(binary(), new).expect("ours"));
+    replace(&bench.binary, |new| copy_program(&binary(), new));
     upgrades(&server, "upgraded: version", 1);
     bench.judge(call, &server);
 }
@@ -527,14 +530,16 @@ fn upgrades(server: &Server, outcome: &str, times: usize) {
 /// The real thing behind a script that answers for it, but lets it find something else than what was
 /// left for it.
 fn refusing(path: &Path, real: &Path, fault: &str) {
-    std::fs::copy(binary(), real).expect("the binary is built");
+    copy_program(&binary(), real);
     let script = format!(
         "#!/bin/sh\nfor word; do\n  case \"$word\" in --version|--help) exec {real} \"$@\";; esac\n\
          done\nexec 9</dev/null\nexport {fault}\nexec {real} \"$@\"\n",
         real = real.display()
     );
-    std::fs::write(path, script).expect("ours");
-    std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("ours");
+    let text = path.with_extension("sh");
+    std::fs::write(&text, script).expect("ours");
+    std::fs::set_permissions(&text, Permissions::from_mode(0o755)).expect("ours");
+    copy_program(&text, path);
 }
 
 #[test]
@@ -544,7 +549,7 @@ fn f09_what_is_no_newer_floortape_is_not_started() {
     let call = bench.call(3);
     bench.reaches(100);
     let roles = [MEDIA, CONTROL].map(|name| server.child(name).expect("it runs"));
-    replace(&bench.binary, |new| _ = std::fs::copy("/bin/false", new).expect("ours"));
+    replace(&bench.binary, |new| copy_program("/bin/false".as_ref(), new));
     server.signal(Signal::USR2);
     until("the refusal", PATIENCE, || server.told("not upgraded").then_some(()));
     assert_eq!(roles, [MEDIA, CONTROL].map(|name| server.child(name).expect("it runs")));

@@ -13,6 +13,8 @@
 //! twice at most. `tests/crash.sh` adds fault points, negative controls and SIPp.
 
 mod aim;
+#[path = "../server/copy.rs"]
+mod copy;
 mod judge;
 mod load;
 mod options;
@@ -141,9 +143,9 @@ fn run(options: &Options) -> Result<String, String> {
             round.late,
             round.late_ms_max,
             begin.elapsed().as_secs_f64(),
-            if round.is_valid() { "" } else { ": INVALID, the generator was late" },
+            if round.is_valid(options) { "" } else { ": INVALID, the generator was late" },
         );
-        if round.is_valid() {
+        if round.is_valid(options) {
             invalid = 0;
             faults.extend(fault(options, &line));
             if report::kills(&line) == 0 && options.kills > 0 {

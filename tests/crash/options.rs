@@ -85,6 +85,8 @@ pub(crate) struct Options {
     pub(crate) faults: Option<String>,
     pub(crate) red: bool,
     pub(crate) gap_median_ms: Option<f64>,
+    pub(crate) nice: Option<i64>,
+    pub(crate) late_share: f64,
     pub(crate) checker: bool,
     pub(crate) keep: bool,
 }
@@ -112,8 +114,19 @@ SCENARIO: media control keeper pair all restart invite rekey seal engine
   --faults PLAN         FLOORTAPE_FAULTS of the server (needs a binary built with them: FLOORTAPE=…)
   --red                 a negative control: the round must find something wrong
   --gap-median-ms X     fail where the median gap is longer
+  --nice N              nice value of the server; appliance/systemd gives it -10 [ours]
+  --late-share X        share of packets that the generator may send over 10 ms late [0.05]
   --checker             let tests/checker.py judge as well
   --keep                keep the stores";
+
+/// A load that was late with more of its packets did not offer what the round is about: 50 packets a
+/// second and stream, spread evenly. Where a generator shares its cores with what it measures, a
+/// larger share is allowed and told.
+const LATE_SHARE: f64 = 0.05;
+
+fn parsed<T: std::str::FromStr>(word: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{word}: expected a number, found {text}"))
+}
 
 impl Options {
     pub(crate) fn new(scenario: Scenario) -> Self {
@@ -135,6 +148,8 @@ impl Options {
             faults: None,
             red: false,
             gap_median_ms: None,
+            nice: None,
+            late_share: LATE_SHARE,
             checker: false,
             keep: false,
         }
@@ -146,9 +161,7 @@ impl Options {
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
-            let number = |text: &String| {
-                text.parse::<u64>().map_err(|_| format!("{word}: expected a number, found {text}"))
-            };
+            let number = |text: &String| parsed::<u64>(word, text);
             match word.as_str() {
                 "--streams" => options.streams = number(value()?)?,
                 "--kills" => options.kills = number(value()?)?,
@@ -165,11 +178,9 @@ impl Options {
                 "--resume" => options.resume = Some(PathBuf::from(value()?)),
                 "--faults" => options.faults = Some(value()?.clone()),
                 "--red" => options.red = true,
-                "--gap-median-ms" => {
-                    let text = value()?;
-                    let fault = |_| format!("{word}: expected milliseconds, found {text}");
-                    options.gap_median_ms = Some(text.parse().map_err(fault)?);
-                }
+                "--gap-median-ms" => options.gap_median_ms = Some(parsed(word, value()?)?),
+                "--nice" => options.nice = Some(parsed(word, value()?)?),
+                "--late-share" => options.late_share = parsed(word, value()?)?,
                 "--checker" => options.checker = true,
                 "--keep" => options.keep = true,
                 _ => return Err(format!("unknown word {word}")),

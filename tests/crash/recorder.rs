@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
+use super::copy::copy_program;
 use super::options::Options;
 use super::process::{CONTROL, MEDIA, binary, children, command_of, free_port, try_send};
 
@@ -41,12 +42,18 @@ pub(crate) struct Recorder {
     /// Roles whose keeper died: they are ours now, as we are a subreaper.
     orphans: Vec<u32>,
     said: Arc<Mutex<Vec<String>>>,
-    words: Vec<String>,
-    faults: Option<String>,
+    start: Start,
     /// What is started: a copy of its own where builds change.
     image: PathBuf,
-    pub(crate) folder: PathBuf,
-    pub(crate) port: u16,
+}
+
+/// How it is started, each time.
+struct Start {
+    words: Vec<String>,
+    faults: Option<String>,
+    nice: Option<i64>,
+    folder: PathBuf,
+    port: u16,
 }
 
 impl Recorder {
@@ -72,15 +79,22 @@ impl Recorder {
         let mut image = binary();
         if options.other.is_some() {
             let own = folder.join("floortape");
-            std::fs::copy(&image, &own).map_err(|error| error.to_string())?;
+            copy_program(&image, &own);
             image = own;
         }
-        let keeper = spawn(&image, folder, port, &words, faults.as_deref(), &said);
-        let folder = folder.to_owned();
-        let mut recorder =
-            Recorder { keeper, orphans: Vec::new(), said, words, faults, image, folder, port };
+        let start = Start { words, faults, nice: options.nice, folder: folder.to_owned(), port };
+        let keeper = start.spawn(&image, &said);
+        let mut recorder = Recorder { keeper, orphans: Vec::new(), said, start, image };
         recorder.readies(1)?;
         Ok(recorder)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.start.folder
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.start.port
     }
 
     /// Waits until "ready" has been said so often.
@@ -170,14 +184,7 @@ impl Recorder {
     pub(crate) fn serve_again(&mut self) -> Result<(), String> {
         let ready = |line: &&String| line.starts_with("ready");
         let before = self.lines().iter().filter(ready).count();
-        self.keeper = spawn(
-            &self.image,
-            &self.folder,
-            self.port,
-            &self.words,
-            self.faults.as_deref(),
-            &self.said,
-        );
+        self.keeper = self.start.spawn(&self.image, &self.said);
         self.readies(before + 1)
     }
 
@@ -185,7 +192,7 @@ impl Recorder {
     /// keeper to become it; waits until it says `outcome` once more. When it was asked.
     pub(crate) fn becomes(&mut self, build: &Path, outcome: &str) -> Result<u64, String> {
         let fresh = self.image.with_extension("new");
-        std::fs::copy(build, &fresh).map_err(|error| error.to_string())?;
+        copy_program(build, &fresh);
         std::fs::rename(&fresh, &self.image).map_err(|error| error.to_string())?;
         let count = |own: &Self| own.lines().iter().filter(|l| l.contains(outcome)).count();
         let before = count(self);
@@ -223,7 +230,7 @@ impl Recorder {
         let socket = UdpSocket::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let local = socket.local_addr().map_err(|error| error.to_string())?;
         let _ = socket.set_read_timeout(Some(Duration::from_millis(5)));
-        let port = self.port;
+        let port = self.start.port;
         let mut asked = 0;
         self.until("an answer to OPTIONS", |_| {
             asked += 1;
@@ -250,7 +257,7 @@ impl Recorder {
     }
 
     pub(crate) fn store(&self) -> PathBuf {
-        self.folder.join("store")
+        self.start.folder.join("store")
     }
 
     /// What `ls --json` lists once every recording has ended and is durable.
@@ -298,28 +305,31 @@ impl Drop for Recorder {
     }
 }
 
-fn spawn(
-    image: &Path,
-    folder: &Path,
-    port: u16,
-    words: &[String],
-    faults: Option<&str>,
-    said: &Arc<Mutex<Vec<String>>>,
-) -> Child {
-    let mut command = command_of(image, folder, port);
-    for word in words {
-        command.args(["--set", word]);
-    }
-    command.env_remove("FLOORTAPE_FAULTS").envs(faults.map(|plan| ("FLOORTAPE_FAULTS", plan)));
-    let mut keeper = command.spawn().expect("the binary is built");
-    let stderr = BufReader::new(keeper.stderr.take().expect("piped"));
-    let lines = Arc::clone(said);
-    std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            lines.lock().expect("no panic while held").push(line);
+impl Start {
+    fn spawn(&self, image: &Path, said: &Arc<Mutex<Vec<String>>>) -> Child {
+        let mut command = command_of(image, &self.folder, self.port);
+        if let Some(nice) = self.nice {
+            // It becomes the server: the same process.
+            let mut niced = Command::new("nice");
+            niced.arg("-n").arg(nice.to_string()).arg(image).args(command.get_args());
+            niced.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            command = niced;
         }
-    });
-    keeper
+        for word in &self.words {
+            command.args(["--set", word]);
+        }
+        let faults = self.faults.as_deref();
+        command.env_remove("FLOORTAPE_FAULTS").envs(faults.map(|plan| ("FLOORTAPE_FAULTS", plan)));
+        let mut keeper = command.spawn().expect("the binary is built");
+        let stderr = BufReader::new(keeper.stderr.take().expect("piped"));
+        let lines = Arc::clone(said);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().expect("no panic while held").push(line);
+            }
+        });
+        keeper
+    }
 }
 
 /// CLOCK_MONOTONIC, as the records on disk have it.

@@ -28,7 +28,7 @@ pub(crate) fn line(options: &Options, number: u64, round: &Round) -> Value {
         "seed": options.seed,
         "streams": options.streams,
         "faults": options.faults,
-        "valid": round.is_valid(),
+        "valid": round.is_valid(options),
         "late": round.late,
         "late_ms_max": round.late_ms_max,
         "unsent": round.unsent,
@@ -96,11 +96,12 @@ fn part(name: &str, rounds: &[&Value]) -> String {
     }
     let phases: Vec<String> =
         phases.iter().map(|(phase, count)| format!("{phase} {count}")).collect();
-    let late = worst("late_ms_max");
+    let late = 100.0 * total("late") as f64 / total("sent").max(1) as f64;
+    let latest = worst("late_ms_max");
     let mut told = format!(
         "{name}: {} rounds, {} invalid, up to {} streams, {kills} kills ({}), {} recordings\n  \
          packets sent {}, recorded {}, missing {}, twice {}, wrong {}, out of order {}; {} found in \
-         receive buffers; latest packet of the generator {late} ms\n",
+         receive buffers; {late:.1} % of the packets left over 10 ms late, the latest {latest} ms\n",
         valid.len(),
         rounds.len() - valid.len(),
         worst("streams"),

@@ -47,17 +47,14 @@ pub(crate) struct Round {
     pub(crate) faults: Vec<String>,
 }
 
-/// A load that was later than this once, or late with more than this share of its packets, did not
-/// offer what the round is about: 50 packets a second and stream, spread evenly.
+/// A load that was later than this once did not offer what the round is about.
 const LATE_MS_MAX: u64 = 1_000;
-/// See [`LATE_MS_MAX`].
-const LATE_SHARE_MAX: f64 = 0.05;
 
 impl Round {
     /// Whether the load was what it should be.
-    pub(crate) fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self, options: &Options) -> bool {
         let share = self.late as f64 / self.found.sent.max(1) as f64;
-        self.late_ms_max <= LATE_MS_MAX && share <= LATE_SHARE_MAX && self.unsent == 0
+        self.late_ms_max <= LATE_MS_MAX && share <= options.late_share && self.unsent == 0
     }
 }
 
@@ -261,7 +258,7 @@ impl Stage<'_> {
         let mut load = self.load(seconds as f64);
         load.reaches("sending", PATIENCE)?;
         let Options { scenario, dialogs, tcp, .. } = *self.options;
-        let (folder, port) = (self.recorder.folder.clone(), self.recorder.port);
+        let (folder, port) = (self.recorder.folder().to_owned(), self.recorder.port());
         let sipp = match scenario {
             Scenario::Dialogs => Some(Sipp::start(&folder, port, dialogs, seconds, tcp)?),
             _ => None,
@@ -310,7 +307,7 @@ impl Stage<'_> {
         if self.options.plain {
             words.push("--srtp=none".to_owned());
         }
-        Load::start(self.recorder.port, &words)
+        Load::start(self.recorder.port(), &words)
     }
 
     /// The next kill, or two where the scenario wants two; how many.

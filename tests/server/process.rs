@@ -30,15 +30,26 @@ pub(crate) fn fresh_folder() -> PathBuf {
 /// Media ports of [`command`], shared by parallel tests: keeper skips pairs that are taken.
 pub(crate) const MEDIA_PORTS: RangeInclusive<u16> = 42_000..=45_999;
 
-/// A port that was free for UDP and TCP a moment ago, and that no keeper of a test will take.
+/// Ports for signalling: outside the range that the system lends to whoever asks for any (32768 and
+/// more), since a server that has died comes back to the same one.
+const SIP_PORTS: RangeInclusive<u16> = 5_000..=9_999;
+
+/// A port of [`SIP_PORTS`] that was free for UDP and TCP a moment ago.
 pub(crate) fn free_port() -> u16 {
-    loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("some port is free");
-        let port = udp.local_addr().expect("bound").port();
-        if !MEDIA_PORTS.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(SIP_PORTS.end() - SIP_PORTS.start()) + 1;
+    // Processes that run beside each other begin in different places.
+    let begin = std::process::id().wrapping_mul(61);
+    for _ in 0..count {
+        let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = SIP_PORTS.start() + u16::try_from(number).expect("less than a port");
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok()
+            && TcpListener::bind(("127.0.0.1", port)).is_ok()
+        {
             return port;
         }
     }
+    panic!("no port of {SIP_PORTS:?} is free");
 }
 
 pub(crate) fn command_of(binary: &Path, folder: &Path, port: u16) -> Command {
