@@ -69,8 +69,14 @@ pub struct Spool<R: Region, S: Region, D: Disk + Clone> {
     pub(super) piece: AlignedBuffer,
     pub(super) durable: Position,
     pub(super) sealed: Position,
-    /// Records below this are in `open` (or sealed); above the durable mark only after a failure.
+    /// Records below this are in `open` (or sealed). Above the durable mark only after a failure; below
+    /// it where a predecessor made records durable that nobody has looked at since
+    /// ([`Self::index_some`]).
     pub(super) indexed: Position,
+    /// As `doubt_until`, of the walk that indexes what was durable before.
+    pub(super) index_doubt_until: Position,
+    /// Up to here records have been given to the log; above the durable mark only after a failure.
+    pub(super) written: Position,
     pub(super) open: Span,
     pub(super) open_since: Option<Mono>,
     pub(super) doubts: Vec<Doubt>,
@@ -159,6 +165,8 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             durable,
             sealed,
             indexed: sealed,
+            index_doubt_until: Position(0),
+            written: durable,
             open: Span::new(sealed),
             open_since: None,
             doubts: Vec::new(),
@@ -188,8 +196,13 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             recovery_groups: Vec::new(),
             config,
         };
-        let first = groups.iter().find(|group| group.header.end() > sealed);
-        spool.index_ring(first.map_or(now, |group| group.header.clock), now);
+        if sealed < durable {
+            // Not looked at before the span is closed: with packets in the ring nobody waits for what
+            // a predecessor has stored, and who dies often must not read the same again and again.
+            let first = groups.iter().find(|group| group.header.end() > sealed);
+            spool.open.add_clock(first.map_or(now, |group| group.header.clock));
+            spool.open_since = Some(now.mono);
+        }
         spool.recovery_groups = groups;
         if in_segments < word {
             spool.start_recovery(in_segments, now.mono);
@@ -198,18 +211,6 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         }
         spool.report();
         Ok(spool)
-    }
-
-    /// Finds the records between the sealed and the durable mark again.
-    fn index_ring(&mut self, clock: ClockMap, now: ClockMap) {
-        let mut at = self.sealed;
-        while at < self.durable {
-            let bytes = self.load_group(at, self.durable, clock);
-            at = Position(at.0 + bytes as u64);
-            self.open_since = Some(now.mono);
-        }
-        self.open.through = self.durable;
-        self.oldest = None;
     }
 
     /// Makes spans of what only the log holds from position `from` on. Where it cannot be read it
@@ -315,14 +316,15 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             && self.sealing.is_none()
     }
 
-    /// Does a bounded amount of work: at most four groups and one sync, then one step of sealing.
+    /// Does a bounded amount of work: at most four groups and one sync, four groups of a predecessor's
+    /// looked at, one step of sealing.
     /// `streams_open`: streams of this worker that are open now.
     pub fn turn(&mut self, clock: &impl Clock, streams_open: u32) -> Turn {
         let now = clock.map();
         self.state.store(AT_SPOOL_HEARTBEAT, now.mono.0);
         self.look_after_paths(now.mono);
         let mut busy = self.commit(now, clock);
-        self.consider_closing(now.mono, streams_open);
+        busy |= self.consider_closing(now.mono, streams_open);
         busy |= self.seal(now);
         while self.seals_wanted.front().is_some_and(|target| *target <= self.sealed)
             && self.recovered.is_empty()

@@ -65,7 +65,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
     fn fail_over(&mut self, error: &io::Error, now: Mono) -> bool {
         let place = self.log.place();
         self.log.fail();
-        self.check_until = self.check_until.max(self.indexed);
+        self.check_until = self.check_until.max(self.written);
         // For a successor, who would believe a sync.
         self.state.store(AT_CHECK_UNTIL, self.check_until.0);
         let (from, to) = (self.durable.0, self.check_until.0);
@@ -125,16 +125,46 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         }
     }
 
+    /// Looks at some of what lies below the durable mark and was never indexed: a predecessor's. Four
+    /// groups at most, and only what the ring still holds, which is all that is not sealed.
+    pub(super) fn index_some(&mut self) {
+        // Neither the durability of these records nor a doubt about them is the commit's.
+        let (oldest, doubt_until) = (self.oldest, self.doubt_until);
+        self.doubt_until = self.index_doubt_until;
+        for _ in 0..GROUPS_PER_TURN {
+            if self.indexed == self.durable {
+                break;
+            }
+            self.copy_group(self.indexed, self.durable);
+        }
+        if self.indexed == self.durable {
+            self.open.through = self.durable;
+        }
+        self.index_doubt_until = self.doubt_until;
+        (self.oldest, self.doubt_until) = (oldest, doubt_until);
+    }
+
+    /// Copies what the next group is to hold. Returns its bytes.
+    fn load_group(&mut self, first: Position, tail: Position, clock: ClockMap) -> usize {
+        self.open.add_clock(clock);
+        let bytes = self.copy_group(first, tail);
+        self.written = self.written.max(Position(first.0 + bytes as u64));
+        bytes
+    }
+
     /// Copies ring bytes from `first` on behind the header's place of the group buffer, up to a
-    /// record's end at or before `tail`; indexes the records that are new. Returns the bytes.
-    pub(super) fn load_group(&mut self, first: Position, tail: Position, clock: ClockMap) -> usize {
+    /// record's end at or before `tail`; indexes the records that are new, unless there are older ones
+    /// that are not indexed yet. Returns the bytes.
+    fn copy_group(&mut self, first: Position, tail: Position) -> usize {
+        let is_next = self.indexed >= first;
         let goal = if self.doubt_until > first { self.doubt_until.min(tail) } else { tail };
         let wanted = (goal.0 - first.0).min(GROUP_BYTES_MAX as u64) as usize;
         let payload = &mut self.group.bytes_mut()[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + wanted];
         copy_ring(&self.ring, self.ring_bytes, first, payload);
-        self.open.add_clock(clock);
         if self.doubt_until > first {
-            self.indexed = self.indexed.max(Position(first.0 + wanted as u64));
+            if is_next {
+                self.indexed = self.indexed.max(Position(first.0 + wanted as u64));
+            }
             return wanted;
         }
         let end = Position(first.0 + wanted as u64);
@@ -143,7 +173,9 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             match step {
                 log::Step::Record { at, record } => {
                     if at >= self.indexed {
-                        self.open.add(at, &record);
+                        if is_next {
+                            self.open.add(at, &record);
+                        }
                         let arrival = record.meta.arrival;
                         self.oldest = Some(self.oldest.map_or(arrival, |old| old.min(arrival)));
                     }
@@ -161,7 +193,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
                         self.doubt_until = tail;
                         to = tail;
                     }
-                    if at >= self.indexed {
+                    if is_next && at >= self.indexed {
                         self.doubts.push(Doubt {
                             path: Default::default(),
                             from: at,
@@ -172,7 +204,9 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
                 }
             }
         }
-        self.indexed = self.indexed.max(cut);
+        if is_next {
+            self.indexed = self.indexed.max(cut);
+        }
         (cut.0 - first.0) as usize
     }
 }

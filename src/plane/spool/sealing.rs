@@ -16,24 +16,29 @@ use crate::store::segment::{Emitter, SegmentFacts, SegmentName, Span};
 const IDLE_MS: u64 = 1_000;
 
 impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
-    /// Closes the open span where it is due.
-    pub(super) fn consider_closing(&mut self, now: Mono, streams_open: u32) {
+    /// Closes the open span where it is due, after a look at what a predecessor left of it; returns
+    /// whether there is more to look at.
+    pub(super) fn consider_closing(&mut self, now: Mono, streams_open: u32) -> bool {
         self.idle_since =
             if streams_open > 0 { None } else { Some(self.idle_since.unwrap_or(now)) };
-        let (from, through) = (self.open.from, self.open.through);
-        let ready = self.closed.is_none() && through > from && self.indexed == self.durable;
-        if !ready || through != self.durable {
-            return;
+        let (from, through) = (self.open.from, self.durable);
+        // Indexed above the durable mark: what failed is being written again.
+        if self.closed.is_some() || through == from || self.indexed > through {
+            return false;
         }
         let idle = self.idle_since.is_some_and(|since| now >= since.plus_ms(IDLE_MS))
-            && self.open.has_streams()
             && through.0 == self.state.load(AT_TAIL);
         let due = through.0 - from.0 >= self.config.span_bytes(self.ring_bytes)
             || self.open_since.is_some_and(|since| now >= since.plus_ms(self.config.segment_ms))
-            || self.seals_wanted.iter().any(|target| *target > from && *target <= through)
-            || idle;
-        if !due {
-            return;
+            || self.seals_wanted.iter().any(|target| *target > from && *target <= through);
+        if self.indexed < through {
+            if due || idle {
+                self.index_some();
+            }
+            return due || idle;
+        }
+        if !due && !(idle && self.open.has_streams()) {
+            return false;
         }
         let mut span = std::mem::replace(&mut self.open, Span::new(through));
         let own = SourceId::new(StreamId::host(self.config.worker), 0);
@@ -43,6 +48,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         self.open_since = None;
         self.closed = Some(span);
         self.log.close();
+        false
     }
 
     /// Begins or continues to seal; returns whether there is more to do at once.

@@ -7,7 +7,7 @@ use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::{Clock, Region};
 use crate::base::prng::Prng;
 use crate::plane::handoff::frame::Notice;
-use crate::plane::handoff::layout::{AT_SEALED, AT_TAIL};
+use crate::plane::handoff::layout::{AT_DURABLE, AT_SEALED, AT_TAIL};
 use crate::plane::spool::Output;
 use crate::store::archive::{Hint, Hints};
 use crate::store::event::Event;
@@ -228,4 +228,39 @@ fn an_export_is_proven_offline() {
         records[40] ^= 1;
         assert!(verify_proof(&records, &salt(stream), &proof, &key().public_key()).is_err());
     }
+}
+
+/// F01: who takes over commits at once; what is behind it waits until its span is closed, however
+/// often that happens.
+#[test]
+fn what_predecessors_made_durable_is_looked_at_when_its_span_is_closed() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool();
+    for stream in 1..=4 {
+        (0..100).for_each(|_| assert!(bench.packet(stream)));
+        bench.clock.advance(100);
+        bench.turn(&mut spool, 1);
+        assert_eq!(bench.state.load(AT_DURABLE), bench.state.load(AT_TAIL));
+        spool = bench.spool();
+        assert_eq!((spool.indexed, spool.sealed), (Position(0), Position(0)));
+    }
+    // Full: closed, sealed, and what follows is indexed as it is committed.
+    for _ in 0..2 {
+        (0..900).for_each(|_| assert!(bench.packet(5)));
+        bench.clock.advance(100);
+        bench.turn(&mut spool, 1);
+    }
+    assert!(spool.sealed > Position(0) && spool.indexed == spool.durable);
+    assert_eq!(bench.found(), bench.written);
+    // A record that the ring lost meanwhile is named by whoever looks.
+    (0..10).for_each(|_| assert!(bench.packet(6)));
+    bench.clock.advance(100);
+    bench.turn(&mut spool, 1);
+    let mut spool = bench.spool();
+    let bad = (bench.state.load(AT_TAIL) - 208 * 4) % RING_BYTES;
+    bench.ring.copy_in(bad as usize + 100, b"!");
+    bench.settle(&mut spool);
+    bench.written.get_mut(&SourceId::new(StreamId(6), 1)).unwrap().remove(6);
+    assert_eq!(bench.found(), bench.written);
+    bench.assert_sound();
 }
