@@ -92,7 +92,7 @@ if [ -z "$long" ]; then
     faults aimed aimed --streams 100 --kills 18 --seconds 35
 else
     step media media --streams 500 --kills 1000
-    step media-2000 media --streams 2000 --kills 20 --kills-per-round 20 --gap-median-ms 25
+    step media-2000 media --streams 2000 --kills 20 --kills-per-round 20 --gap-median-ms 25 --late-share 0.3
     step media-workers media --streams 500 --kills 100 --workers 2
     step media-plain media --streams 500 --kills 100 --plain
     step engine engine --streams 500 --kills 100

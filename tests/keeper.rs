@@ -27,6 +27,8 @@ use server::{
     CONTROL, MEDIA, Server, argv0, binary, command, free_port, fresh_folder, send, try_send, until,
 };
 
+/// The name of media's spare until it plays media.
+const SPARE: &str = "floortape-spare";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A store with whoever serves it.
@@ -472,6 +474,22 @@ fn f07_a_role_that_hangs_is_replaced_and_loses_nothing() {
         until("a successor", PATIENCE, || server.child(name).filter(|pid| *pid != before));
         assert!(server.told(&format!("{name} (process {before}) hangs")), "{:#?}", server.lines());
     }
+    bench.judge(call, &server);
+}
+
+/// A spare that stands still and is let go all the same keeps media's place: it is found by that it
+/// never becomes ready.
+#[test]
+fn f07_a_spare_that_hangs_is_replaced_also_once_it_plays_media() {
+    let bench = Bench::new();
+    let server = bench.serve();
+    let call = bench.call(14);
+    bench.reaches(100);
+    let spare = until("a spare", PATIENCE, || server.child(SPARE));
+    send(spare, Signal::STOP);
+    send(server.child(MEDIA).expect("it runs"), Signal::KILL);
+    until("a successor", PATIENCE, || server.child(MEDIA));
+    assert!(server.told(&format!("{MEDIA} (process {spare}) hangs")), "{:#?}", server.lines());
     bench.judge(call, &server);
 }
 

@@ -247,8 +247,9 @@ impl Machine {
             },
             Event::Interrupt => self.stop(now, Outcome::Interrupted),
             Event::Hangs(role) => {
-                if self.child(role).life == Life::Ready {
-                    // Killed once; it comes back through its death, whenever that is.
+                // Also one that is not ready yet: it was let go and stands still. Killed once; it comes
+                // back through its death, whenever that is.
+                if self.child(role).runs() && self.child(role).stuck.is_none() {
                     self.child(role).life = Life::Running;
                     self.child(role).stuck = Some(now.plus_ms(STUCK_MS));
                     self.acts.push_back(Act::Kill(role));

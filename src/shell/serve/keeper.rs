@@ -202,6 +202,7 @@ impl Keeper {
             Act::Stop(role) => {
                 notify::say("STOPPING=1");
                 self.retire();
+                self.vigil.ends(role);
                 self.tell(role, Frame::Stop);
             }
             // Its predecessor is left alone: it may move again.
@@ -256,15 +257,25 @@ impl Keeper {
             self.vigil.died(role, SystemClock.mono(), &self.holdings.heartbeats());
         }
         let spare = if role == Role::Media { self.spare.take() } else { None };
-        let fresh = spare.is_none();
-        let (child, link) = match spare {
-            Some(Running { child, link: Some(link) }) => (child, link),
-            _ => spawn(role.name())?,
+        let (child, link, fresh) = match spare {
+            Some(Running { child, link: Some(link) }) => (child, link, false),
+            // It was being made when that failed; what is left of it is not reaped as media.
+            Some(Running { mut child, link: None }) => {
+                let _ = child.kill();
+                self.retired.push(child);
+                let (child, link) = spawn(role.name())?;
+                (child, link, true)
+            }
+            None => {
+                let (child, link) = spawn(role.name())?;
+                (child, link, true)
+            }
         };
         if let Err(error) = estate::mark(&self.config.store.dir, role, child.pid()) {
             tracing::warn!("cannot note the process of {}: {error}", role.name());
         }
-        self.vigil.started(role);
+        let kept = start > 1 || self.holdings.held().is_some();
+        self.vigil.started(role, role == Role::Media && kept);
         if start > 1 {
             tracing::warn!("{} started again as process {}", role.name(), child.pid());
         }
@@ -294,6 +305,7 @@ impl Keeper {
     fn prepare(&mut self, start: u64) -> Result<(), Failure> {
         let (child, link) = spawn(SPARE_NAME)?;
         self.spare = Some(Running { child, link: None });
+        self.vigil.spare_started();
         self.holdings.hand_in_advance(&link, start, &self.config)?;
         link.send(0, Frame::Wait, &[])?;
         self.spare.as_mut().expect("just put there").link = Some(link);
@@ -312,8 +324,10 @@ impl Keeper {
     fn look_at_spares(&mut self) -> Result<(), Failure> {
         self.retired.retain_mut(|child| !matches!(child.reap(), Ok(Some(_)) | Err(_)));
         let Some(spare) = &mut self.spare else { return Ok(()) };
-        // It says that it is ready, and nothing else.
-        while spare.link.as_mut().is_some_and(|link| link.try_recv().is_ok()) {}
+        // It says that it is ready, and then that it waits.
+        while spare.link.as_mut().is_some_and(|link| link.try_recv().is_ok()) {
+            self.vigil.spare_beats();
+        }
         let Some(status) = spare.child.reap()? else { return Ok(()) };
         tracing::warn!("the spare of media (process {}) ended: {status}", spare.child.pid());
         self.spare = None;
@@ -421,6 +435,15 @@ impl Keeper {
     /// Looks at the heartbeats (F07), and tells the service manager while they beat.
     fn look(&mut self) {
         let now = SystemClock.mono();
+        if !self.vigil.is_due(now) {
+            return;
+        }
+        if self.spare.is_some() && self.vigil.spare_hangs(now) {
+            let pid = self.spare.as_ref().map_or(0, |spare| spare.child.pid());
+            let threads = process::threads(pid);
+            tracing::error!("the spare of media (process {pid}) hangs: {threads}");
+            self.retire();
+        }
         let seen = Seen { now, workers: &self.holdings.heartbeats() };
         let Some(role) = self.vigil.look(&seen) else { return };
         let pid = self.place(role).as_ref().map_or(0, |running| running.child.pid());

@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -18,6 +20,9 @@ use crate::host::process;
 use crate::host::seqpacket::SeqPacket;
 use crate::plane::handoff::frame::{Envelope, Frame, FrameError, Versions};
 use crate::plane::handoff::layout::Geometry;
+
+/// How often a spare that waits says so.
+const BEAT_MS: i64 = 1_000;
 
 /// A frame as it arrived.
 pub struct Received {
@@ -75,6 +80,16 @@ impl Link {
     /// The next frame, or `WouldBlock`. `UnexpectedEof` where the peer has closed its end.
     pub fn try_recv(&mut self) -> io::Result<Received> {
         parse(self.socket.try_recv(&mut self.buffer))
+    }
+
+    /// Waits for a frame, or for the peer to be gone, but no longer than that.
+    fn is_readable_within(&self, ms: i64) -> io::Result<bool> {
+        let timeout = Timespec { tv_sec: ms / 1_000, tv_nsec: ms % 1_000 * 1_000_000 };
+        match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The same end for tokio; call it within a runtime.
@@ -210,6 +225,10 @@ impl Start {
     pub fn wait_for_go(&mut self) -> io::Result<()> {
         if self.spare {
             self.keeper.send(0, Frame::Ready, &[])?;
+            while !self.keeper.is_readable_within(BEAT_MS)? {
+                // Where keeper is gone the next look says so.
+                let _ = self.keeper.try_send(0, Frame::Beat, &[]);
+            }
             let Contents { peer, waits, .. } = contents(&mut self.keeper)?;
             if waits {
                 return Err(wrong("expected Link or Go after Wait"));
