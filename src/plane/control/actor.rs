@@ -401,6 +401,7 @@ impl Control {
         let journal = (!entries.is_empty()).then(|| self.number());
         if let Some(token) = journal {
             self.tokens.insert(token, number);
+            self.admission.journal_waits = self.tokens.len();
             self.effects.push_back(Effect::Persist { token, entries });
         }
         // The rule of rules: persist before reply.
@@ -450,6 +451,7 @@ impl Control {
             self.admission.journal_error = Some(error.clone());
         }
         let Some(number) = self.tokens.remove(&token) else { return };
+        self.admission.journal_waits = self.tokens.len();
         let Some(job) = self.jobs.get_mut(&number) else { return };
         job.journal = None;
         let why = error.map(|(NotDurable::Entries(why) | NotDurable::Journal(why))| why);

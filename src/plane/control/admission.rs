@@ -7,6 +7,10 @@ use crate::base::ids::WorkerId;
 /// Seconds after which a refused SRC may try again.
 pub(super) const RETRY_AFTER_S: u32 = 5;
 
+/// Writes that may wait for the journal. A second of INVITEs waits where the disk is slow; behind a
+/// sync that hangs nothing is promised any more, and what waits must not fill memory.
+pub(super) const JOURNAL_WAITS_MAX: usize = 4_096;
+
 /// What stands against recording, each with its own reason.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
@@ -18,6 +22,8 @@ pub(super) struct Admission {
     pub(super) media_up: bool,
     /// Why the journal takes no more.
     pub(super) journal_error: Option<String>,
+    /// Writes that it has not answered.
+    pub(super) journal_waits: usize,
     /// Why the disk has no room.
     pub(super) disk_shortfall: Option<String>,
     /// Why a worker's log takes no more.
@@ -27,6 +33,16 @@ pub(super) struct Admission {
 }
 
 impl Admission {
+    /// Why nothing new can be promised to be in the journal.
+    pub(super) fn journal_obstacle(&self) -> Option<String> {
+        if let Some(error) = &self.journal_error {
+            return Some(format!("the journal takes no more: {error}"));
+        }
+        let waits = self.journal_waits;
+        let full = waits >= JOURNAL_WAITS_MAX;
+        full.then(|| format!("the journal takes no more: {waits} writes wait for its disk"))
+    }
+
     /// Why `wanted` more streams would not be recorded while `used` are; `None`: they would.
     pub(super) fn obstacle(&self, used: usize, free: usize, wanted: usize) -> Option<String> {
         if self.draining {
@@ -35,8 +51,8 @@ impl Admission {
         if !self.media_up {
             return Some("media is being started".to_owned());
         }
-        if let Some(error) = &self.journal_error {
-            return Some(format!("the journal takes no more: {error}"));
+        if let Some(why) = self.journal_obstacle() {
+            return Some(why);
         }
         if let Some(shortfall) = &self.disk_shortfall {
             return Some(format!("the disk has too little room: {shortfall}"));

@@ -28,8 +28,7 @@ impl Control {
             return self.reply(request.txn, Reply::new(500).with("Retry-After", "1"));
         }
         // F19: what cannot be kept is not promised; the RS goes on as it is.
-        if let Some(error) = &self.admission.journal_error {
-            let why = format!("the journal takes no more: {error}");
+        if let Some(why) = self.admission.journal_obstacle() {
             self.log(Grave::Error, format!("{rs}: change refused: {why}"));
             let reply = self.unavailable(&why);
             return self.reply(request.txn, reply);
@@ -79,8 +78,8 @@ impl Control {
     /// INFO in a dialog: taken, and of no consequence.
     pub(super) fn informed(&mut self, rs: RsId, request: &IncomingRequest) {
         // While a change is under way the streams of the RS are not known.
-        // A journal that has failed keeps its room for what matters.
-        let silent = self.is_busy(rs) || self.admission.journal_error.is_some();
+        // A journal that has failed, or hangs, keeps its room for what matters.
+        let silent = self.is_busy(rs) || self.admission.journal_obstacle().is_some();
         // INFO refreshes no target and no timer.
         let timer = self.sessions.get(&rs).and_then(|session| self.timer_entry(session));
         let entry = if silent { None } else { self.unchanged(rs, request, false, timer) };

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::admission::JOURNAL_WAITS_MAX;
 use super::{Control, Effect, Input, NotDurable, Setup};
 use crate::base::ids::{Generation, Position, Slot};
 use crate::base::ports::Entropy;
@@ -352,6 +353,29 @@ fn f19_while_the_journal_fails_changes_get_503_and_bye_200_until_it_works_again(
     assert_eq!(bench.codes().last(), Some(&200), "the RS is over whatever we say");
     bench.input(Input::JournalWorks);
     bench.datagram(&invite("d", 1, "", "sendonly", 1));
+    bench.media_agrees();
+    bench.journal_syncs();
+    assert_eq!(bench.codes().last(), Some(&200));
+}
+
+/// Behind a sync that hangs what waits stays bounded: nothing new is promised, an end is still noted.
+#[test]
+fn f19_a_journal_that_hangs_is_given_no_more_than_ends() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    for number in 0..JOURNAL_WAITS_MAX as u32 + 5 {
+        bench.datagram(&request("INFO", "call-1", 2 + number, &tag, ""));
+    }
+    assert_eq!(bench.jobs.len(), JOURNAL_WAITS_MAX);
+    let before = bench.codes().len();
+    bench.datagram(&invite("b", 1, "", "sendonly", 1));
+    bench.datagram(&invite("call-1", 9_000, &tag, "inactive", 2));
+    assert_eq!(bench.codes()[before..], [503, 503]);
+    bench.datagram(&request("BYE", "call-1", 9_001, &tag, ""));
+    assert_eq!(bench.jobs.len(), JOURNAL_WAITS_MAX + 1);
+    bench.journal_syncs();
+    bench.media_agrees();
+    bench.datagram(&invite("c", 1, "", "sendonly", 1));
     bench.media_agrees();
     bench.journal_syncs();
     assert_eq!(bench.codes().last(), Some(&200));
