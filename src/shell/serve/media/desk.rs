@@ -417,21 +417,33 @@ impl Desk {
             }
             seat.ties.stop.store(true, Ordering::Release);
             seat.spooler.thread().unpark();
-            spoolers.push((seat.spooler, seat.ties));
+            spoolers.push((seat.spooler, seat.ties, seat.state, seat.worker));
         }
         let deadline = SystemClock.mono().plus_ms(SPOOL_END_MS);
-        for (spooler, ties) in spoolers {
+        for (spooler, ties, state, worker) in spoolers {
+            let mut is_late = false;
             while !spooler.is_finished() {
-                if SystemClock.mono() >= deadline {
-                    // In the kernel, most likely: nobody can end it there. What is not durable is
-                    // in the ring, which keeper holds.
-                    return Err(io::Error::other("a spool is held up by its disk"));
+                is_late = SystemClock.mono() >= deadline;
+                if is_late {
+                    break;
                 }
                 // Nobody listens any more; a full queue must not hold the spool up.
                 while ties.outputs.pop().is_some() {}
                 std::thread::park_timeout(std::time::Duration::from_millis(1));
             }
-            if spooler.join().is_err() {
+            if is_late {
+                // In the kernel, most likely: nobody can end it there.
+                if state.load(AT_DURABLE) == state.load(AT_TAIL) {
+                    tracing::warn!(
+                        "spool {} is held up by its disk at a segment; all is durable, the next \
+                         start seals it",
+                        worker.0
+                    );
+                } else {
+                    // What is not durable is in the ring, which keeper holds.
+                    result = Err(io::Error::other("a spool is held up by its disk"));
+                }
+            } else if spooler.join().is_err() {
                 result = Err(io::Error::other("a spool's thread panicked"));
             }
         }
