@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The crash harness (tests/crash/): real processes killed under load, judged from disk; SIPp's dialogs
-# through deaths of control; kills aimed at instructions, and every rule broken on purpose, in a build
-# with fault points. Exit 1 where a figure is not as it should be, or where a broken rule went unseen.
+# The crash harness (tests/crash/): real processes killed under load, judged from disk; dialogs of SIPp,
+# and of a caller of our own over TCP, through deaths of control; kills aimed at instructions, and every
+# rule broken on purpose, in a build with fault points. Exit 1 where a figure is not as it should be, or
+# where a broken rule went unseen.
 #
-#   tests/crash.sh                   the short form, about four minutes on two cores with its builds
+#   tests/crash.sh                   the short form, about five minutes on two cores with its builds
 #   tests/crash.sh NAME…             only these of its steps
 #   tests/crash.sh --long DIR [NAME…]    the long form; its rounds are kept in DIR as JSON lines, and
 #                                    a second call goes on where the first one stopped
@@ -81,6 +82,7 @@ panics
 if [ -z "$long" ]; then
     step media media --streams 500 --kills 40 --seed "$RANDOM"
     step dialogs dialogs --streams 20 --dialogs 50 --kills 10
+    step dialogs-tcp dialogs --streams 20 --dialogs 50 --kills 10 --tcp
     step pair pair --streams 40 --kills 3
     step keeper keeper --streams 40 --kills 2
     step invite invite --streams 40 --kills 2
@@ -114,7 +116,7 @@ else
 fi
 
 # Negative controls: each breaks one rule, and must be seen.
-faults red-private media --streams 100 --kills 8 --red --faults worker.private_buffers
+faults red-private media --streams 500 --kills 8 --red --faults worker.private_buffers
 faults red-in-place faults --streams 100 --kills 2 --seconds 5 --red \
     --faults worker.decrypt_in_place,worker.kill=before_tail:100
 faults red-offered-early faults --streams 100 --kills 2 --seconds 5 --red \

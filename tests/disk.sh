@@ -75,8 +75,8 @@ await() { # what tenths command…
     echo "  waited in vain for $what" >&2
     return 1
 }
-call() { # streams seconds [transport]: in the background; the JSON is $dir/sent.json
-    "$floortape" src call --to "sip:load@$sip;transport=${3:-tcp}" --streams "$1" --duration "$2" \
+call() { # streams seconds: in the background; the JSON is $dir/sent.json
+    "$floortape" src call --to "sip:load@$sip;transport=tcp" --streams "$1" --duration "$2" \
         --numbered --json >"$dir/sent.json" 2>"$dir/call.log" &
     caller=$!
 }
@@ -213,7 +213,7 @@ case_death() {
     disk spare 2000
     local settings=("store.dir=$dir/store/s" "store.spare_dir=$dir/spare/s" store.reserve_minutes=5)
     serve "${settings[@]}"
-    call "$streams" 16 udp
+    call "$streams" 16
     await "the calls" 100 log_says "recording, 2 streams"
     sleep 2
     mount -o remount,abort "$dir/store" 2>/dev/null ||

@@ -237,6 +237,55 @@ fn f61_a_recording_belongs_to_the_identity_that_started_it() {
     });
 }
 
+/// Control dies twice under calls that change their keys all the time: each connection falls with it,
+/// another is made as the same identity, and what had no answer is said again.
+#[test]
+fn f02_calls_over_tls_outlive_their_connection() {
+    let bench = Bench::start(mutual);
+    let desk = bench.ca.issue("desk", &["desk.example"], 2090);
+    let ca = bench.ca.file();
+    let call = Command::new(binary())
+        .args(["src", "call", "--to", &format!("sips:srs@localhost:{}", bench.tls)])
+        .args(["--tls-ca", path(&ca), "--tls-cert", path(&desk.cert), "--tls-key", path(&desk.key)])
+        .args(["--streams", "4", "--rekey", "0.1", "--duration", "3", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary is built");
+    until("two recordings", Duration::from_secs(10), || {
+        (bench.recordings().len() == 2).then_some(())
+    });
+    for _ in 0..2 {
+        let before = bench.server.child(CONTROL).expect("it runs");
+        send(before, Signal::KILL);
+        until("a successor that answers", Duration::from_secs(5), || {
+            bench.server.child(CONTROL).filter(|pid| *pid != before)?;
+            bench.peer(Some(&desk)).ok()
+        });
+    }
+    let output = call.wait_with_output().expect("ours");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    // Once where it was not back yet at the second death.
+    assert!(told["reconnected"].as_u64() >= Some(1), "{told}");
+    assert!(told["rekeyed"].as_u64() > Some(20), "{told}");
+    assert_eq!(told["rekeys_refused"], 0, "{told}");
+    let all = until("the end", Duration::from_secs(3), || {
+        let all = bench.recordings();
+        all.iter().all(|recording| recording["state"] == "ended").then_some(all)
+    });
+    assert_eq!(all.len(), 2, "{all:?}");
+    for recording in &all {
+        assert_eq!(recording["src"]["identity"], "desk.example");
+        for stream in recording["streams"].as_array().expect("a list") {
+            for source in stream["sources"].as_array().expect("a list") {
+                assert_eq!(source["packets"], 150, "{source}");
+                assert_eq!(source["unexplained"], 0, "{source}");
+            }
+        }
+    }
+}
+
 #[test]
 fn f62_a_new_certificate_is_shown_after_reload_and_no_session_drops() {
     let mut bench = Bench::start(|_| String::new());

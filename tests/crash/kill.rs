@@ -10,9 +10,10 @@
 //! A round is one server with one load. Its packets carry their number and a content that only
 //! their stream has, so the judge sees what is missing, there twice, on the wrong stream or out of
 //! order. A round whose generator was late proves nothing: it is said to be INVALID and repeated
-//! twice at most. `tests/crash.sh` adds fault points, negative controls and SIPp.
+//! twice at most. `tests/crash.sh` adds fault points, negative controls and dialogs that never rest.
 
 mod aim;
+mod caller;
 #[path = "../server/copy.rs"]
 mod copy;
 mod judge;

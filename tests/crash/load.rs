@@ -18,11 +18,11 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Calls the server at `port` with these further words.
-    pub(crate) fn start(port: u16, words: &[String]) -> Self {
+    /// Calls the server at `port`, over `tcp` or `udp`, with these further words.
+    pub(crate) fn start(port: u16, transport: &str, words: &[String]) -> Self {
         let mut child = Command::new(binary())
             .args(["src", "call", "--numbered", "--one-port", "--json", "--to"])
-            .arg(format!("sip:srs@127.0.0.1:{port}"))
+            .arg(format!("sip:srs@127.0.0.1:{port};transport={transport}"))
             .args(words)
             .env_remove("FLOORTAPE_FAULTS")
             .stdin(Stdio::null())

@@ -31,7 +31,7 @@ pub(crate) enum Scenario {
     Reply,
     /// Nobody: keeper becomes another build, and then this one again.
     Upgrade,
-    /// Control, while SIPp holds dialogs that never rest.
+    /// Control, while SIPp, or over TCP a caller of our own, holds dialogs that never rest.
     Dialogs,
     /// Media by itself, at each fault point of the receive path once.
     Aimed,
@@ -106,8 +106,9 @@ SCENARIO: media control keeper pair all restart invite rekey seal engine
   --seed N              decides instants, order and packets [1]
   --workers N           media workers [the server's default]
   --plain               RTP instead of SRTP
-  --dialogs N           dialogs of SIPp [50]
-  --tcp                 SIPp over TCP
+  --dialogs N           dialogs that never rest, of SIPp [50]
+  --tcp                 dialogs and load over TCP; the dialogs are those of a caller of our own, since
+                        SIPp gives up calls whose connection falls
   --ports A-B           media ports [10000-31999]
   --other FILE          the build that `upgrade` changes to; with --faults one that must go back
   --resume FILE         append each round to FILE; rounds that stand there already are not repeated

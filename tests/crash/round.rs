@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::aim;
+use super::caller::Caller;
 use super::judge::{self, Found};
 use super::load::Load;
 use super::options::{Options, Scenario};
@@ -252,19 +253,19 @@ impl Stage<'_> {
             Scenario::Upgrade => spacing + 6_000,
             _ => spacing,
         };
-        // SIPp's dialogs take 5 s to come up.
+        // Dialogs take 5 s to come up.
         let setup = if self.options.scenario == Scenario::Dialogs { 10 } else { 2 };
         let seconds = self.options.seconds.unwrap_or((kills + 1) * each / 1_000 + setup);
         let mut load = self.load(seconds as f64);
         load.reaches("sending", PATIENCE)?;
         let Options { scenario, dialogs, tcp, .. } = *self.options;
         let (folder, port) = (self.recorder.folder().to_owned(), self.recorder.port());
-        let sipp = match scenario {
-            Scenario::Dialogs => Some(Sipp::start(&folder, port, dialogs, seconds, tcp)?),
-            _ => None,
-        };
-        if sipp.is_some() {
-            // An INVITE that died with its connection would be made again, as another RS.
+        let (mut sipp, mut caller) = (None, None);
+        if scenario == Scenario::Dialogs && tcp {
+            caller = Some(Caller::start(port, dialogs, seconds, self.prng.seed())?);
+        } else if scenario == Scenario::Dialogs {
+            sipp = Some(Sipp::start(&folder, port, dialogs, seconds)?);
+            // SIPp begins an INVITE that got no answer in time as another call, another RS.
             let all = self.options.streams.div_ceil(2) + dialogs;
             self.recorder.until("all dialogs", |own| {
                 let listed = own.verb(&["ls", "--json", "--live"]).stdout;
@@ -281,14 +282,20 @@ impl Stage<'_> {
             }
             done += self.strike(done)?;
         }
+        if let Some(caller) = caller {
+            self.complaints.extend(caller.end());
+        }
         if let Some(sipp) = sipp {
             self.complaints.extend(sipp.end());
-            let again = Sipp::retransmissions(&folder);
-            if !tcp && again == 0 {
+            if Sipp::retransmissions(&folder) == 0 {
                 self.complaints.push("sipp repeated nothing: nothing was tried".to_owned());
             }
         }
-        load.end()
+        let told = load.end()?;
+        if tcp && done > 0 && told["reconnected"] == 0 {
+            self.complaints.push("the load kept its connection: nothing was tried".to_owned());
+        }
+        Ok(told)
     }
 
     fn load(&mut self, seconds: f64) -> Load {
@@ -302,12 +309,15 @@ impl Stage<'_> {
                 words.push("--retry=60".to_owned());
             }
             Scenario::Rekey => words.push("--rekey=0.5".to_owned()),
+            // Something to repeat, without taking much of the machine.
+            Scenario::Dialogs if self.options.tcp => words.push("--rekey=5".to_owned()),
             _ => {}
         }
         if self.options.plain {
             words.push("--srtp=none".to_owned());
         }
-        Load::start(self.recorder.port(), &words)
+        let transport = if self.options.tcp { "tcp" } else { "udp" };
+        Load::start(self.recorder.port(), transport, &words)
     }
 
     /// The next kill, or two where the scenario wants two; how many.

@@ -1,5 +1,5 @@
-//! SIPp: dialogs that never rest, of a peer that nobody here wrote. Some of its requests and of the
-//! answers it gets are dropped on purpose, so that it repeats requests.
+//! SIPp: dialogs over UDP that never rest, of a peer that nobody here wrote. Some of its requests and
+//! of the answers it gets are dropped on purpose, so that it repeats requests.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 /// Mean time between two requests of a dialog, ms; each is within half of it.
 const PAUSE_MS: u64 = 1_000;
-/// Per cent of requests and answers that SIPp drops, over UDP.
+/// Per cent of requests and answers that SIPp drops.
 const LOST: u64 = 3;
 
 /// SIPp at work. Killed on drop.
@@ -24,7 +24,6 @@ impl Sipp {
         port: u16,
         dialogs: u64,
         seconds: u64,
-        tcp: bool,
     ) -> Result<Self, String> {
         let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/dialogs.xml");
         let mut scenario = std::fs::read_to_string(template).map_err(|error| error.to_string())?;
@@ -34,18 +33,10 @@ impl Sipp {
             ("@MIN@", PAUSE_MS / 2),
             ("@MAX@", PAUSE_MS * 3 / 2),
             ("@ROUNDS@", rounds),
-            ("@LOST@", if tcp { 0 } else { LOST }),
+            ("@LOST@", LOST),
         ] {
             scenario = scenario.replace(name, &value.to_string());
         }
-        // A request that was written into a connection which then fell is made again, as a new one.
-        for label in 2..=4 {
-            let again = format!("timeout=\"3000\" ontimeout=\"{label}\"");
-            let again = if tcp { again.as_str() } else { "" };
-            scenario = scenario.replace(&format!("@AGAIN {label}@"), again);
-        }
-        let gone = "<recv response=\"481\" optional=\"true\" next=\"5\"/>";
-        scenario = scenario.replace("@GONE@", if tcp { gone } else { "" });
         let folder = folder.join("sipp");
         let written = std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::write(folder.join("dialogs.xml"), scenario))
@@ -54,10 +45,6 @@ impl Sipp {
         let mut command = Command::new("sipp");
         command.current_dir(&folder).args(["-sf", "dialogs.xml", "-i", "127.0.0.1", "-nostdin"]);
         command.arg(format!("127.0.0.1:{port}"));
-        if tcp {
-            command.args(["-t", "t1", "-max_reconnect", "1000", "-reconnect_close", "false"]);
-            command.args(["-reconnect_sleep", "50"]);
-        }
         // SIPp has no client transaction for UPDATE: where its repetition was in our socket already
         // when the answer left, the second answer (RFC 3261 §17.2.2) finds it in a pause.
         command.args(["-default_behaviors", "all,-abortunexp"]);

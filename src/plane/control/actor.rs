@@ -50,7 +50,7 @@ pub struct Control {
     pub(super) effects: VecDeque<Effect>,
     /// Next free stream id, and the bound that the journal has reserved.
     pub(super) stream_ids: (StreamId, StreamId),
-    jobs: BTreeMap<u64, Job>,
+    pub(super) jobs: BTreeMap<u64, Job>,
     /// Media request → job.
     requests: HashMap<u64, u64>,
     /// Closes that media has not answered, by request.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::actor::Control;
 use super::effect::{Effect, Grave};
-use super::job::Purpose;
+use super::job::{Job, Purpose};
 use super::session::{Phase, Session};
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::limits::{FRAME_SALTS_MAX, SOURCES_PER_STREAM};
@@ -17,6 +17,7 @@ use crate::plane::handoff::frame::{
 };
 use crate::store::archive::{LastSeen, LastSource, LastStream, Sought};
 use crate::store::event::Origin;
+use crate::store::journal::entry::StreamOpened;
 
 /// When something that media had no room for is asked again.
 const AGAIN_MS: u64 = 1_000;
@@ -264,7 +265,7 @@ impl Control {
         let Some(own) = session.streams.iter().find(|own| own.description.stream == stream) else {
             return;
         };
-        let Some(open) = session.open_frame(&self.keys, own) else {
+        let Some(open) = session.open_frame(&self.keys, &self.as_asked(rs, own)) else {
             let text = format!("{rs}: its keys are sealed by another machine; it is not recorded");
             return self.log(Grave::Error, text);
         };
@@ -275,6 +276,19 @@ impl Control {
             None => Frame::Open(Box::new(open)),
         };
         self.effects.push_back(Effect::Media(Envelope { id, fds: 0, frame }));
+    }
+
+    /// A stream as media has been asked for it: a change that came before this, and waits for the
+    /// journal, holds, or media would go back to the old keys while the SRC hears of the new ones.
+    fn as_asked(&self, rs: RsId, own: &StreamOpened) -> StreamOpened {
+        let changes = |job: &&Job| job.rs == rs && matches!(job.purpose, Purpose::Change);
+        let mut plans = self.jobs.values().filter(changes).filter_map(|job| job.plan.as_deref());
+        let planned = plans.find_map(|plan| {
+            let same = |new: &&StreamOpened| new.description.stream == own.description.stream;
+            plan.streams.iter().find(same)
+        });
+        // Which use of the slot it is was not known yet when the change came.
+        StreamOpened { generation: own.generation, ..planned.unwrap_or(own).clone() }
     }
 
     /// Media has answered a request of this file; false: it is none.

@@ -91,6 +91,32 @@ fn f06_an_rs_whose_port_cannot_be_had_is_ended_by_bye_and_the_journal_says_so() 
     after.nothing_is_left();
 }
 
+/// A re-INVITE comes again as soon as control is back, before media has said what it holds: what media
+/// is asked for last is what the SRC gets its 200 for.
+#[test]
+fn f02_a_change_that_comes_before_media_has_said_what_it_holds_is_not_taken_back() {
+    let before = Bench::started();
+    let tag = before.tag();
+    let stream = before.control.sessions.values().next().expect("one").streams[0].clone();
+    let mut after = Bench::new(4, 2);
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
+    after.input(Input::MediaUp);
+    after.datagram(&invite("call-1", 2, &tag, "inactive", 2));
+    let (slot, generation) = (stream.description.slot, stream.generation);
+    let stream = stream.description.stream;
+    after.media_holds(&[HeldSlot { slot, generation, stream, open: true }]);
+    let asked = |frame: &Frame| match frame {
+        Frame::Open(open) => Some(("open", open.active)),
+        Frame::Update { stream, .. } => Some(("update", stream.active)),
+        _ => None,
+    };
+    let all: Vec<_> = after.media.iter().filter_map(|all| asked(&all.frame)).collect();
+    assert_eq!(all, [("update", false), ("open", false)]);
+    after.media_agrees();
+    after.journal_syncs();
+    assert_eq!(after.last().code(), Some(200));
+}
+
 /// Control died after media had opened the slot and before the journal had the RS: the next use of
 /// that slot must not look like a repetition of the one that nobody knows.
 #[test]

@@ -266,8 +266,10 @@ impl Endpoint {
         }
         self.conns.insert(conn, connection);
         // What was dialled for goes on over the new connection.
+        let one = self.config.one_connection;
         for client in self.clients.values_mut() {
-            if is_dialled(client.target, peer, secure) {
+            let waits = matches!(client.target, Target::Dial { .. });
+            if is_dialled(client.target, peer, secure) || one && waits {
                 client.target = Target::Stream { conn, peer, local, secure };
                 let dialog = client.dialog.and_then(|dialog| self.dialogs.get_mut(&dialog));
                 if let Some(dialog) = dialog.filter(|dialog| dialog.conn.is_none()) {
@@ -346,8 +348,30 @@ impl Endpoint {
         for dialog in self.dialogs.values_mut().filter(|dialog| dialog.conn == Some(conn)) {
             dialog.conn = None;
         }
+        if self.config.one_connection {
+            return self.dial_again(conn);
+        }
         let lost = |target: Target| matches!(target, Target::Stream { conn: on, .. } if on == conn);
         self.fail_clients(lost);
+    }
+
+    /// Our requests go over the next connection instead of `conn`; those without a final answer are
+    /// said again, in the same words, since they or their answers may have been lost with it.
+    fn dial_again(&mut self, conn: ConnId) {
+        let mut again = Vec::new();
+        for client in self.clients.values_mut() {
+            let Target::Stream { conn: on, peer, local, secure } = client.target else { continue };
+            if on != conn {
+                continue;
+            }
+            client.target = Target::Dial { local, peer, secure };
+            if client.is_open() {
+                again.push((client.target, client.bytes.clone()));
+            }
+        }
+        for (target, bytes) in again {
+            self.transmit(target, bytes);
+        }
     }
 
     /// Ends our requests whose way is lost (RFC 3261 §17.1.4).
@@ -491,6 +515,18 @@ impl Endpoint {
             dialog.asking = None;
         }
         Some(client)
+    }
+
+    /// Where a request of ours in that dialog goes. What would be dialled takes a connection that is
+    /// open to that very address (RFC 3261 §18): a peer whose thousand dialogs have lost theirs gets
+    /// one, not a thousand. Not over TLS, where each dialog has its own idea of who that must be.
+    pub(super) fn way(&self, dialog: &Dialog) -> Target {
+        let target = dialog.snapshot.target(self.dialog_conn(dialog));
+        let Target::Dial { peer: to, local, secure } = target else { return target };
+        let one = self.config.one_connection;
+        let fits = |own: &Connection| own.secure == secure && (one || !secure && own.peer == to);
+        let open = self.conns.iter().filter(|(_, own)| fits(own)).map(|(conn, _)| *conn).min();
+        open.map_or(target, |conn| Target::Stream { conn, peer: to, local, secure })
     }
 
     /// The connection of a dialog over a stream, if it is open.

@@ -33,6 +33,10 @@ pub struct EndpointConfig {
     /// Whether a request that is too large for a datagram goes over a stream (RFC 3261 §18.1.1): not
     /// where whoever owns the sockets can open none.
     pub streams_for_large: bool,
+    /// Whether whatever goes over a stream goes over one connection, to whichever address, which
+    /// whoever owns the sockets makes again when it falls. What had no final answer by then goes over
+    /// the next one as it was, until timer B or F ends it.
+    pub one_connection: bool,
     /// Retry-After of a 503 for want of room here, seconds.
     pub retry_after_s: u32,
 }
@@ -46,6 +50,7 @@ impl Default for EndpointConfig {
             allow: allow.map(str::to_owned).to_vec(),
             message_bytes_max: SIP_STREAM_MESSAGE_BYTES_MAX,
             streams_for_large: false,
+            one_connection: false,
             retry_after_s: 5,
         }
     }

@@ -58,7 +58,7 @@ impl Endpoint {
         if offers && (open.asking.is_some() || open.asked.is_some()) {
             return None;
         }
-        let target = open.snapshot.target(self.dialog_conn(open));
+        let target = self.way(open);
         let open = self.dialogs.get_mut(&dialog)?;
         open.snapshot.local_cseq += 1;
         let snapshot = open.snapshot.clone();
@@ -341,7 +341,7 @@ impl Endpoint {
         let (mut ack, mut target) = (client.outline.clone(), client.target);
         let open = dialog.filter(|_| accepted).and_then(|dialog| self.dialogs.get(&dialog));
         if let Some(open) = open {
-            target = open.snapshot.target(self.dialog_conn(open));
+            target = self.way(open);
             let snapshot = open.snapshot.clone();
             ack = Outline { cseq: ack.cseq, ..outline(&snapshot, self.via(target)) };
         } else {

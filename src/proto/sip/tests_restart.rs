@@ -95,6 +95,33 @@ fn a_restored_stream_dialog_answers_in_place_and_dials_for_itself() {
     ));
 }
 
+/// Over TCP the dialogs of a peer that has one connection share it; over TLS who the other end must
+/// be is each dialog's own affair.
+#[test]
+fn restored_stream_dialogs_of_a_peer_share_a_connection_but_not_over_tls() {
+    let (local, peer) = (address("192.0.2.20:5060"), address("192.0.2.10:5062"));
+    for (transport, tls) in [(Transport::Tcp, None), (Transport::Tls, Some(TlsPeer::default()))] {
+        let (old, dialog, _) = established();
+        let mut snapshot = old.endpoint.snapshot(dialog).expect("open");
+        snapshot.transport = transport;
+        let mut bench = Bench::new();
+        let first = bench.endpoint.restore(snapshot.clone());
+        snapshot.call_id = "another".to_owned();
+        let second = bench.endpoint.restore(snapshot);
+        bench.endpoint.request(at(0), first, "UPDATE", &[], &[]).expect("open");
+        assert!(matches!(
+            bench.drain()[..],
+            [Output::Transmit { target: Target::Dial { .. }, .. }]
+        ));
+        bench.endpoint.handle(at(0), Input::Connected { conn: ConnId(4), local, peer, tls });
+        bench.endpoint.request(at(0), second, "UPDATE", &[], &[]).expect("open");
+        let outputs = bench.drain();
+        let [Output::Transmit { target, .. }] = outputs[..] else { panic!("{outputs:?}") };
+        let shared = matches!(target, Target::Stream { conn: ConnId(4), .. });
+        assert_eq!(shared, transport == Transport::Tcp, "{target:?}");
+    }
+}
+
 #[test]
 fn own_requests_follow_the_route_set() {
     let table = [

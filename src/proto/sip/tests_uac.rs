@@ -222,6 +222,69 @@ fn a_call_over_a_stream_dials_and_is_not_repeated() {
         [UacOutput::Response { request, .. }] if request == update));
 }
 
+/// A caller whose calls share one connection, which falls twice: what had no final answer goes over
+/// the next one word for word, what had one does not, and what is new goes the same way.
+#[test]
+fn what_a_fallen_connection_left_unanswered_goes_over_the_next_one_as_it_was() {
+    let config = EndpointConfig { seed: 3, one_connection: true, ..Default::default() };
+    let mut caller = Caller { uac: Uac::new(config), now_ms: 0, conn: Some(ConnId(1)) };
+    let (local, peer) = (address("192.0.2.10:40000"), address("192.0.2.20:5060"));
+    let connects = |caller: &mut Caller, number| {
+        caller.conn = Some(ConnId(number));
+        let conn = ConnId(number);
+        caller.uac.handle(at(caller.now_ms), Input::Connected { conn, local, peer, tls: None });
+        assert!(caller.drain().is_empty(), "whoever owns the sockets has what was dialled for");
+    };
+    let falls = |caller: &mut Caller, number| {
+        caller.uac.handle(at(caller.now_ms), Input::Closed { conn: ConnId(number) });
+        let outputs = caller.drain();
+        let dials = |output: &UacOutput| {
+            matches!(output, UacOutput::Transmit { target: Target::Dial { .. }, .. })
+        };
+        assert!(outputs.iter().all(dials), "{outputs:?}");
+        sent(&outputs)
+    };
+    connects(&mut caller, 1);
+    let stream = Target::Stream { conn: ConnId(1), peer, local, secure: false };
+    let (up, invite) = caller.call(stream);
+    caller.feed(&answer(&invite, 200));
+    let (_, unanswered) = caller.call(stream);
+    // A 100 is no final answer.
+    caller.feed(&answer(&unanswered, 100));
+    assert_eq!(falls(&mut caller, 1), std::slice::from_ref(&unanswered));
+    connects(&mut caller, 2);
+    let outputs = caller.feed(&answer(&unanswered, 200));
+    assert!(matches!(outputs[..], [UacOutput::Transmit { .. }, UacOutput::Answered { .. }]));
+
+    // Its ACK was lost with the connection, so the 2xx comes again.
+    assert!(falls(&mut caller, 2).is_empty());
+    caller.uac.request(at(0), up, "UPDATE", &[], b"").expect("answered");
+    let update = sent(&caller.drain()).remove(0);
+    connects(&mut caller, 3);
+    let outputs = caller.feed(&answer(&unanswered, 200));
+    assert_eq!(sent(&outputs)[0].method(), Some("ACK"));
+
+    // By the route set to another address, and still over the one connection.
+    caller.uac.hang_up(at(0), up, &[], b"");
+    let outputs = caller.drain();
+    let [UacOutput::Transmit { target: Target::Stream { conn: ConnId(3), .. }, .. }] = outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    let bye = sent(&outputs).remove(0);
+    assert_eq!(falls(&mut caller, 3), [update.clone(), bye.clone()]);
+    connects(&mut caller, 4);
+    assert!(matches!(caller.feed(&answer(&update, 200))[..], [UacOutput::Response { .. }]));
+    // A server that says nothing more: timer F ends it, however often the connection falls.
+    caller.now_ms = 31_999;
+    assert_eq!(falls(&mut caller, 4), [bye]);
+    caller.now_ms = 32_000;
+    caller.uac.handle(at(32_000), Input::Tick);
+    let outputs = caller.drain();
+    assert!(matches!(outputs[..], [UacOutput::Ended { call, by_peer: false }] if call == up));
+    assert_eq!(caller.uac.calls(), 1);
+}
+
 #[test]
 fn a_call_without_an_answer_fails() {
     let mut caller = Caller::new();

@@ -105,6 +105,8 @@ pub struct Outcome {
     pub refused: usize,
     /// Re-INVITEs that were answered by 200 and by something else.
     pub rekeyed: (usize, usize),
+    /// Connections after the first one.
+    pub reconnected: usize,
     /// How well the packets' times were kept.
     pub lateness: Lateness,
     /// Whether the user stopped it.
@@ -207,6 +209,7 @@ struct Load<'a> {
     ended_by_peer: usize,
     refused: usize,
     rekeyed: (usize, usize),
+    reconnected: usize,
     retry_until: Mono,
     /// Whether the calls are being ended: refusals are no news then.
     is_ending: bool,
@@ -234,6 +237,7 @@ pub fn run(
         ended_by_peer: 0,
         refused: 0,
         rekeyed: (0, 0),
+        reconnected: 0,
         retry_until: SystemClock.mono().plus_ms(plan.retry_ms),
         is_ending: false,
     };
@@ -385,6 +389,9 @@ impl Load<'_> {
     /// Offers new keys in every call whose time has come.
     fn rekey(&mut self) {
         let now = self.clock.mono();
+        if !self.signalling.is_open() {
+            return;
+        }
         for place in 0..self.dialogs.len() {
             let dialog = &mut self.dialogs[place];
             let Stands::Up(call) = dialog.stands else { continue };
@@ -484,7 +491,15 @@ impl Load<'_> {
 
     /// Takes what has come, lets time pass, does what the SIP machine asks for.
     fn turn(&mut self) -> Result<(), LoadError> {
+        if let Some(ended) = self.signalling.ended() {
+            self.uac.handle(self.clock.mono(), ended);
+        }
         self.drain()?;
+        let again = self.signalling.reconnect().map_err(|error| failed(self.plan, error))?;
+        if let Some(connected) = again {
+            self.reconnected += 1;
+            self.uac.handle(self.clock.mono(), connected);
+        }
         let received = self.signalling.receive().map_err(|error| lost(self.plan, error))?;
         let now = self.clock.map();
         if let Some(received) = received {
@@ -545,9 +560,14 @@ impl Load<'_> {
             }
             UacOutput::Response { call, message, .. } => self.rekeyed(call, &message),
             UacOutput::Disconnect { .. } => Err(gone(self.plan, &"the connection was lost")),
-            UacOutput::Progress { .. }
-            | UacOutput::Told { .. }
-            | UacOutput::RequestFailed { .. } => Ok(()),
+            UacOutput::RequestFailed { call, .. } => {
+                // New keys that may have been taken and whose answer is lost: newer ones at once.
+                if let Some(&place) = self.by_call.get(&call) {
+                    self.dialogs[place].rekey_due = Some(self.clock.mono());
+                }
+                Ok(())
+            }
+            UacOutput::Progress { .. } | UacOutput::Told { .. } => Ok(()),
         }
     }
 
@@ -589,6 +609,7 @@ impl Load<'_> {
             ended_by_peer: self.ended_by_peer,
             refused: self.refused,
             rekeyed: self.rekeyed,
+            reconnected: self.reconnected,
             lateness,
             interrupted: self.stop.load(Ordering::Relaxed),
         }
@@ -602,6 +623,7 @@ fn config() -> EndpointConfig {
     EndpointConfig {
         seed: u64::from_le_bytes(seed),
         user_agent: concat!("floortape/", env!("CARGO_PKG_VERSION")).to_owned(),
+        one_connection: true,
         ..EndpointConfig::default()
     }
 }

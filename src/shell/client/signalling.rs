@@ -1,21 +1,19 @@
-//! The SIP socket of the SRC: all its dialogs share one UDP socket or one TCP or TLS connection.
+//! The SIP socket of the SRC: all its dialogs share one UDP socket or one TCP or TLS connection, which
+//! is made again when it falls.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustls::{ClientConnection, StreamOwned};
+use super::connection::Connection;
+use crate::base::limits::SIP_MESSAGE_BYTES_MAX;
+use crate::proto::sip::{Input, Target as Hop, TlsPeer, Transport};
+use crate::shell::tls::TlsError;
+use crate::wire::sip::{Message, Uri, parse_datagram};
 
-use crate::base::limits::{SIP_MESSAGE_BYTES_MAX, SIP_STREAM_MESSAGE_BYTES_MAX};
-use crate::proto::sip::{ConnId, Input, Target as Hop, TlsPeer, Transport};
-use crate::shell::tls::{self, ClientSettings, TlsError, server_name};
-use crate::wire::sip::{Frame, Message, StreamFramer, Uri, parse_datagram};
-
-/// How long a TCP connection may take to come up.
-const CONNECT: Duration = Duration::from_secs(5);
 /// How long one look for a message waits.
-const WAIT: Duration = Duration::from_millis(5);
+pub(super) const WAIT: Duration = Duration::from_millis(5);
 
 /// Where to call, from `--to`.
 pub struct Target {
@@ -116,9 +114,6 @@ impl Target {
     }
 }
 
-/// The only connection of a load.
-const CONNECTION: ConnId = ConnId(1);
-
 /// What has come.
 #[derive(Default)]
 pub struct Received {
@@ -130,8 +125,7 @@ pub struct Received {
 
 enum Socket {
     Udp(UdpSocket),
-    Tcp(TcpStream, Box<StreamFramer>),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>, Box<StreamFramer>),
+    Stream(Box<Connection>),
 }
 
 /// The connected socket.
@@ -161,16 +155,9 @@ impl Signalling {
             let local = socket.local_addr()?;
             (Socket::Udp(socket), local)
         } else {
-            let stream = TcpStream::connect_timeout(&peer, CONNECT)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(WAIT))?;
-            let local = stream.local_addr()?;
-            let framer = Box::new(StreamFramer::new(SIP_STREAM_MESSAGE_BYTES_MAX));
-            let socket = match target.transport {
-                Transport::Tls => Socket::Tls(Box::new(shake(stream, target, files)?), framer),
-                _ => Socket::Tcp(stream, framer),
-            };
-            (socket, local)
+            let connection = Connection::open(target, files)?;
+            let local = connection.local()?;
+            (Socket::Stream(Box::new(connection)), local)
         };
         Ok(Signalling { socket, local, peer, heard: false })
     }
@@ -178,51 +165,67 @@ impl Signalling {
     /// The one hop there is, as the SIP machine names it.
     pub fn hop(&self) -> Hop {
         let (local, peer) = (self.local, self.peer);
-        match self.socket {
+        match &self.socket {
             Socket::Udp(_) => Hop::Udp { local, peer },
-            Socket::Tcp(..) | Socket::Tls(..) => {
-                let secure = matches!(self.socket, Socket::Tls(..));
-                Hop::Stream { conn: CONNECTION, peer, local, secure }
+            Socket::Stream(own) if own.is_open() => {
+                Hop::Stream { conn: own.number, peer, local, secure: own.is_secure() }
             }
+            Socket::Stream(own) => Hop::Dial { local, peer, secure: own.is_secure() },
         }
     }
 
     /// What the SIP machine must hear before its first request; `None` for UDP.
     pub fn connected(&self) -> Option<Input<'static>> {
         let (local, peer) = (self.local, self.peer);
-        let tls = match self.socket {
-            Socket::Udp(_) => return None,
-            Socket::Tcp(..) => None,
-            // One connection is all there is: whose it is has been verified.
-            Socket::Tls(..) => Some(TlsPeer::default()),
-        };
-        Some(Input::Connected { conn: CONNECTION, local, peer, tls })
+        let Socket::Stream(own) = &self.socket else { return None };
+        // One connection is all there is: whose it is has been verified.
+        let tls = own.is_secure().then(TlsPeer::default);
+        Some(Input::Connected { conn: own.number, local, peer, tls })
+    }
+
+    /// Whether requests get out now. UDP has nothing that could fall.
+    pub fn is_open(&self) -> bool {
+        match &self.socket {
+            Socket::Udp(_) => true,
+            Socket::Stream(own) => own.is_open(),
+        }
+    }
+
+    /// What the SIP machine must hear of a connection that ended, once.
+    pub fn ended(&mut self) -> Option<Input<'static>> {
+        let Socket::Stream(own) = &mut self.socket else { return None };
+        own.ended().map(|conn| Input::Closed { conn })
+    }
+
+    /// Makes another connection where there is none: what the SIP machine must hear of it. `None`
+    /// where there is nothing to do, and, after a short wait, where the server takes none yet. An
+    /// error: it is gone.
+    pub fn reconnect(&mut self) -> Result<Option<Input<'static>>, ConnectError> {
+        let Socket::Stream(own) = &mut self.socket else { return Ok(None) };
+        if !own.reopen()? {
+            return Ok(None);
+        }
+        // One that has fallen again had no other place.
+        self.local = own.local().unwrap_or(self.local);
+        Ok(self.connected())
     }
 
     /// Received bytes as the SIP machine takes them.
     pub fn input<'a>(&self, bytes: &'a [u8]) -> Input<'a> {
-        match self.socket {
+        match &self.socket {
             Socket::Udp(_) => Input::Datagram { local: self.local, peer: self.peer, bytes },
-            Socket::Tcp(..) | Socket::Tls(..) => Input::Stream { conn: CONNECTION, bytes },
+            Socket::Stream(own) => Input::Stream { conn: own.number, bytes },
         }
     }
 
-    /// Sends one message.
+    /// Sends one message, or keeps it for the next connection.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.socket {
             Socket::Udp(socket) => match socket.send(bytes) {
                 Err(error) if self.heard && is_refused(&error) => Ok(()),
                 sent => sent.map(|_| ()),
             },
-            Socket::Tcp(stream, _) => stream.write_all(bytes),
-            Socket::Tls(stream, _) => {
-                let sent = stream.write_all(bytes).and_then(|()| stream.flush());
-                // What the server said before it closed tells more than that it did.
-                sent.map_err(|error| match stream.read(&mut [0]) {
-                    Err(said) if said.get_ref().is_some() => said,
-                    _ => error,
-                })
-            }
+            Socket::Stream(own) => own.send(bytes),
         }
     }
 
@@ -235,50 +238,17 @@ impl Signalling {
                 Err(error) if self.heard && is_refused(&error) => None,
                 received => received?,
             },
-            Socket::Tcp(stream, _) => quiet(stream.read(&mut bytes))?,
-            Socket::Tls(stream, _) => quiet(stream.read(&mut bytes))?,
+            Socket::Stream(own) => own.receive(&mut bytes)?,
         };
         let Some(length) = length else { return Ok(None) };
         self.heard = true;
         bytes.truncate(length);
         let messages = match &mut self.socket {
             Socket::Udp(_) => parse_datagram(&bytes).ok().into_iter().collect(),
-            _ if length == 0 => return Err(io::ErrorKind::ConnectionAborted.into()),
-            Socket::Tcp(_, framer) | Socket::Tls(_, framer) => {
-                framer.push(&bytes);
-                let whole = |frame| match frame {
-                    Frame::Message(message) => Some(message),
-                    Frame::KeepAlive | Frame::Broken(_) | Frame::Lost(_) => None,
-                };
-                std::iter::from_fn(|| framer.pull()).filter_map(whole).collect()
-            }
+            Socket::Stream(own) => own.messages(&bytes),
         };
         Ok(Some(Received { bytes, messages }))
     }
-}
-
-/// The handshake, whole: chain and SIP domain of the server are verified in it.
-fn shake(
-    mut stream: TcpStream,
-    target: &Target,
-    files: &TlsFiles,
-) -> Result<StreamOwned<ClientConnection, TcpStream>, ConnectError> {
-    let own = files.own.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-    let config = tls::caller(ClientSettings { ca: files.ca.as_deref(), own })?;
-    let domain = files.domain.as_deref().unwrap_or(&target.host);
-    let wrong = |why: String| ConnectError::Tls { domain: domain.to_owned(), why };
-    let name = server_name(domain).ok_or_else(|| wrong("no name of a domain".to_owned()))?;
-    let mut tls = ClientConnection::new(config, name).map_err(|error| wrong(error.to_string()))?;
-    let deadline = Instant::now() + CONNECT;
-    while tls.is_handshaking() {
-        match quiet(tls.complete_io(&mut stream).map(|(read, _)| read)) {
-            Ok(Some(_)) => {}
-            Ok(None) if Instant::now() < deadline => {}
-            Ok(None) => return Err(wrong("no handshake within 5 s".to_owned())),
-            Err(error) => return Err(wrong(error.to_string())),
-        }
-    }
-    Ok(StreamOwned::new(tls, stream))
 }
 
 /// "Port unreachable" from a server that has answered before: it is being started again, and what
@@ -288,7 +258,7 @@ fn is_refused(error: &io::Error) -> bool {
 }
 
 /// `None` where nothing came in time.
-fn quiet(result: io::Result<usize>) -> io::Result<Option<usize>> {
+pub(super) fn quiet(result: io::Result<usize>) -> io::Result<Option<usize>> {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     match result {
         Ok(length) => Ok(Some(length)),

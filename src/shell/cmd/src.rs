@@ -247,6 +247,7 @@ fn report(outcome: &Outcome, plan: &Plan) -> serde_json::Value {
         "refused": outcome.refused,
         "rekeyed": outcome.rekeyed.0,
         "rekeys_refused": outcome.rekeyed.1,
+        "reconnected": outcome.reconnected,
         "late_ms_max": late.worst_ns / 1_000_000,
         "streams": streams,
     })
