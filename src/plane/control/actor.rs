@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::admission::{Admission, RETRY_AFTER_S};
 use super::effect::{Effect, Grave, Input, NotDurable};
 use super::job::{ANSWER_MS, Job, Purpose};
+use super::recover::Owed;
 use super::salts::OldSalt;
 use super::session::{Phase, Session};
 use super::settle::{Again, Settling};
@@ -55,6 +56,8 @@ pub struct Control {
     requests: HashMap<u64, u64>,
     /// Closes that media has not answered, by request.
     closes: HashMap<u64, (Slot, Generation, Origin)>,
+    /// Answers to be said again once media is settled.
+    pub(super) owed: Vec<Owed>,
     /// What media had no room for, and when to ask again.
     pub(super) again: Vec<(Mono, Again)>,
     pub(super) settling: Settling,
@@ -113,6 +116,7 @@ impl Control {
             jobs: BTreeMap::new(),
             requests: HashMap::new(),
             closes: HashMap::new(),
+            owed: Vec::new(),
             again: Vec::new(),
             settling: Settling::default(),
             salts: BTreeMap::new(),

@@ -20,12 +20,21 @@ use crate::store::journal::standing::{Answer, REPEATS_NS, Standing, Standings};
 /// Stream ids are reserved in the journal by the thousand.
 pub(super) const STREAM_ID_BLOCK: u64 = 1_000;
 
+/// The last 200 of a restored dialog. It is durable, and that is all that is known: whoever gave it
+/// may have died before media had done what it says, so that packets under new keys would fail.
+pub(super) struct Owed {
+    pub(super) dialog: DialogId,
+    pub(super) at: Wall,
+    pub(super) reply: Reply,
+}
+
 impl Control {
     /// Takes what stands of the journal. RSs that were up go on: with the streams that media still
     /// holds, or, where nothing has survived, with what the store knows of them ([`Self::held`]
     /// finds out). An RS whose port pairs cannot be had any more is told so by BYE.
     pub fn recover(&mut self, now: ClockMap, standings: &Standings) {
         self.now = now;
+        self.sip.hold_answers();
         self.stream_ids = standings.stream_ids;
         for (slot, generation) in &standings.generations {
             self.slots.learn(*slot, *generation);
@@ -186,7 +195,8 @@ impl Control {
         }
     }
 
-    /// The last 200 is repeated until its ACK comes (RFC 3261 §13.3.1.4).
+    /// The last 200 is repeated until its ACK comes (RFC 3261 §13.3.1.4), beginning when media is
+    /// settled.
     fn resume_answer(
         &mut self,
         id: DialogId,
@@ -196,8 +206,7 @@ impl Control {
     ) {
         let Some(answer) = answers.back() else { return };
         let reply = self.answer_again(rs, dialog, answer);
-        let age_ms = ((self.now.wall.0 - answer.at.0) / 1_000_000).max(0) as u64;
-        self.sip.resume_answer(self.now.mono, id, age_ms, &reply);
+        self.owed.push(Owed { dialog: id, at: answer.at, reply });
     }
 
     fn answer_again(&self, rs: RsId, dialog: &DialogState, answer: &Answer) -> Reply {

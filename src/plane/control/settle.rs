@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::actor::Control;
 use super::effect::{Effect, Grave};
 use super::job::{Job, Purpose};
+use super::recover::Owed;
 use super::session::{Phase, Session};
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::limits::{FRAME_SALTS_MAX, SOURCES_PER_STREAM};
@@ -327,6 +328,17 @@ impl Control {
         self.settling.told = true;
         let frame = Frame::Resumed;
         self.effects.push_back(Effect::Media(Envelope { id: 0, fds: 0, frame }));
+        self.say_owed();
+    }
+
+    /// Media records all streams under the keys that the journal knows: what a predecessor may have
+    /// answered is said again from now on, for an SRC acts on it at once (RFC 4568 §7.1.4).
+    fn say_owed(&mut self) {
+        for Owed { dialog, at, reply } in std::mem::take(&mut self.owed) {
+            let age_ms = ((self.now.wall.0 - at.0) / 1_000_000).max(0) as u64;
+            self.sip.resume_answer(self.now.mono, dialog, age_ms, &reply);
+        }
+        self.sip.release_answers();
     }
 
     /// A close that media had no room for.

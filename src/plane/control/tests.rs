@@ -635,6 +635,7 @@ fn f59_an_invite_whose_200_was_lost_makes_no_second_rs_after_a_restart() {
     after.control.recover(after.clock(), &Standings::of(&before.journal));
     after.input(Input::MediaUp);
     after.media_agrees();
+    after.media_agrees();
     after.datagram(&invite("call-1", 1, "", "sendonly", 1));
     assert_eq!(after.control.live(), 1);
     let answer = after.last();

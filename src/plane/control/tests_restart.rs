@@ -167,6 +167,44 @@ fn f59_the_200_of_a_re_invite_is_repeated_too() {
     assert_eq!(after.codes(), [200]);
 }
 
+/// The journal has a change, media died before it had: an SRC that hears of new keys uses them with
+/// its next packet (RFC 4568 §7.1.4), which nobody could open.
+#[test]
+fn f59_no_200_is_said_again_before_media_has_what_it_promises() {
+    for asks in [false, true] {
+        let mut before = Bench::started();
+        let tag = before.tag();
+        let held = before.held();
+        let text = invite("call-1", 2, &tag, "inactive", 2);
+        let count = before.codes().len();
+        before.datagram(&text);
+        before.journal_syncs();
+        assert_eq!(before.codes().len(), count, "media has not answered");
+        let mut after = Bench::new(4, 2);
+        after.now = before.now;
+        after.control.recover(after.clock(), &Standings::of(&before.journal));
+        if asks {
+            after.datagram(&text);
+            after.tick(500);
+            after.datagram(&text);
+        }
+        after.input(Input::MediaUp);
+        after.media_holds(&held);
+        let opens = after.media.iter().filter(|asked| matches!(asked.frame, Frame::Open(_)));
+        assert_eq!((opens.count(), after.codes()), (1, vec![]));
+        after.media_agrees();
+        // Once by itself, once because it was asked for.
+        assert_eq!(after.codes(), vec![200; 1 + usize::from(asks)]);
+        let cseqs: Vec<_> = after.sent.iter().map(|sent| sent.cseq().map(|c| c.number)).collect();
+        assert!(cseqs.iter().all(|number| *number == Some(2)), "{cseqs:?}");
+        after.datagram(&request("ACK", "call-1", 2, &tag, ""));
+        after.tick(40_000);
+        assert_eq!(after.codes().len(), 1 + usize::from(asks));
+        after.datagram(&text);
+        assert_eq!(after.codes().len(), 2 + usize::from(asks), "from now on at once");
+    }
+}
+
 /// RFC 3261 §12.2.1.2, RFC 5057 §5.1: an SRC that gave its INVITE up while nobody answered.
 #[test]
 fn f59_an_rs_that_its_src_does_not_know_is_found_out_and_ended() {

@@ -8,6 +8,7 @@ use super::client::ClientTxn;
 use super::dialog::{Dialog, DialogSnapshot};
 use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, Reply, TxnId};
 use super::guard::{DigestRules, Guard};
+use super::restore::Early;
 use super::server::{Due, ServerTxn};
 use super::tally::{Oddity, Tally};
 use super::target::{ConnId, Hop, Target};
@@ -56,6 +57,8 @@ pub struct Endpoint {
     /// Answers given before a restart, by request: our tag and the rest.
     pub(super) answers: HashMap<String, (String, Reply)>,
     pub(super) answer_order: VecDeque<String>,
+    /// Requests that ask for one of them again while it is not to be said; `None`: all may be said.
+    pub(super) early: Option<HashMap<String, Early>>,
     /// Answers of before a restart that are being repeated until their ACK comes.
     pub(super) resumed: HashSet<TxnId>,
     pub(super) timers: Timers,
@@ -82,6 +85,7 @@ impl Endpoint {
             dialog_keys: BTreeMap::new(),
             answers: HashMap::new(),
             answer_order: VecDeque::new(),
+            early: None,
             resumed: HashSet::new(),
             timers: Timers::default(),
             // Of no consequence before there are rules, which bring a key.

@@ -4,6 +4,7 @@ use super::dialog::DialogSnapshot;
 use super::endpoint::Endpoint;
 use super::event::{DialogId, IncomingRequest, Output, Reply, TxnId};
 use super::guard::Judgement;
+use super::restore::{Early, promises};
 use super::server::{ServerTxn, State, match_key, merge_key};
 use super::tally::Oddity;
 use super::target::Hop;
@@ -72,7 +73,13 @@ impl Endpoint {
         }
         let merge = merge_key(&message);
         if let Some((tag, reply)) = self.answers.get(&merge).cloned() {
-            return self.answer_plainly(hop, &message, &reply, &tag);
+            return match &mut self.early {
+                Some(early) if promises(&method) => {
+                    let message = Message { body: Vec::new(), ..message };
+                    drop(early.insert(merge, Early { hop, message }));
+                }
+                _ => self.answer_plainly(hop, &message, &reply, &tag),
+            };
         }
         if method == "CANCEL" {
             return self.receive_cancel(hop, message, &via);
@@ -382,7 +389,7 @@ impl Endpoint {
         self.answer_plainly(hop, message, &reply, &format!("{tag:016x}"));
     }
 
-    fn answer_plainly(&mut self, hop: Hop, message: &Message, reply: &Reply, tag: &str) {
+    pub(super) fn answer_plainly(&mut self, hop: Hop, message: &Message, reply: &Reply, tag: &str) {
         let echo = Echo { request: message, source: hop.peer, to_tag: Some(tag) };
         let mut headers = reply.headers.clone();
         headers.push(("Server".to_owned(), self.config.user_agent.clone()));

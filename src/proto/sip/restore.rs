@@ -16,7 +16,35 @@ use crate::wire::sip::{Headers, Message, StartLine};
 /// The connection of a request of before the restart: none that is open.
 const GONE: ConnId = ConnId(u64::MAX);
 
+/// A request that came before its answer of before the restart may be said again.
+#[derive(Debug)]
+pub(super) struct Early {
+    pub(super) hop: Hop,
+    pub(super) message: Message,
+}
+
+/// Whether a 2xx to it says something about media: that it is taken, and under which keys.
+pub(super) fn promises(method: &str) -> bool {
+    matches!(method, "INVITE" | "UPDATE")
+}
+
 impl Endpoint {
+    /// From here on no answer of before the restart says anything about media, to nobody, until
+    /// [`release_answers`](Self::release_answers): control may have died before media knew of it.
+    pub fn hold_answers(&mut self) {
+        self.early.get_or_insert_default();
+    }
+
+    /// What the answers of before the restart promise holds: who has asked gets them now. One request
+    /// is kept for each answer, so that nobody makes this grow.
+    pub fn release_answers(&mut self) {
+        for (key, Early { hop, message }) in self.early.take().unwrap_or_default() {
+            if let Some((tag, reply)) = self.answers.get(&key).cloned() {
+                self.answer_plainly(hop, &message, &reply, &tag);
+            }
+        }
+    }
+
     /// Goes on with a dialog after a restart. A stream connection of before is gone: the peer's
     /// next request brings its own, our next request dials one.
     pub fn restore(&mut self, mut snapshot: DialogSnapshot) -> DialogId {
