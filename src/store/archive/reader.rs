@@ -156,7 +156,7 @@ pub struct Watermark {
     pub worker: WorkerId,
     /// Durable up to here.
     pub durable: Position,
-    /// When that was written; `None`: nothing ever was.
+    /// Everything captured up to then is; `None`: nothing ever was.
     pub durable_through: Option<Wall>,
     /// Sealed up to here.
     pub sealed: Position,
@@ -194,7 +194,8 @@ impl<D: Disk> Archive<D> {
         &self.disk
     }
 
-    pub(super) fn store(&self) -> &Path {
+    /// Its folder.
+    pub fn store(&self) -> &Path {
         &self.store
     }
 
@@ -294,12 +295,20 @@ impl<D: Disk> Archive<D> {
                 worker,
                 durable: logged.map_or(sealed, |(end, _)| end),
                 durable_through: logged
-                    .map(|(_, wall)| wall)
-                    .or(last.map(|trailer| trailer.created)),
+                    .and_then(|(_, wall)| wall)
+                    .or_else(|| last.and_then(|trailer| self.last_arrival(worker, &trailer))),
                 sealed,
             });
         }
         Ok(watermarks)
+    }
+
+    /// Arrival of the last record in a segment. When it was sealed says less: what had come since its
+    /// last record need not be anywhere by then.
+    fn last_arrival(&self, worker: WorkerId, trailer: &Trailer) -> Option<Wall> {
+        let footer = self.rows(SegmentName { worker, number: trailer.number }).ok()?;
+        let arrivals = footer.rows.iter().map(|row| row.last_arrival);
+        arrivals.max().map(|mono| clock_at(&footer.clocks, mono).wall(mono))
     }
 
     /// Shows `visitor` every durable record of `streams` once: sealed ones first, segment by

@@ -8,7 +8,10 @@ use super::reader::{ArchiveError, Damaged};
 use crate::base::ids::{Position, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
-use crate::store::log::{self, Found, LOOK_BEHIND_BYTES, Piece, Step, Walk, scan_worker};
+use crate::store::log::{
+    self, Found, GROUP_BYTES_MAX, LOOK_BEHIND_BYTES, Piece, Step, Walk, scan_worker,
+};
+use crate::store::record::{PAYLOAD_BYTES_MAX, record_bytes};
 use crate::store::segment::Span;
 
 /// One record in [`Unsealed::bytes`].
@@ -32,8 +35,20 @@ pub(super) struct Unsealed {
     /// Clock maps, one list per boot: monotonic time starts anew with each.
     pub(super) clocks: Vec<Vec<ClockMap>>,
     pub(super) damaged: Vec<Damaged>,
-    /// End of what is durable and when that was written.
-    pub(super) through: Option<(Position, Wall)>,
+    /// End of what is durable, and up to when that is everything; `None`: nothing here says so.
+    pub(super) through: Option<(Position, Option<Wall>)>,
+}
+
+/// A group this long was cut: there was more, and its clock says nothing about that.
+const CUT_BYTES: u64 = (GROUP_BYTES_MAX - record_bytes(PAYLOAD_BYTES_MAX)) as u64;
+
+/// How far `groups` go: to the end of the newest. Everything older than the newest that was not cut
+/// is in them, for that one held all that there was when its clock was read.
+fn through(groups: &[Found]) -> Option<(Position, Option<Wall>)> {
+    let newest = groups.iter().max_by_key(|group| group.header.end())?;
+    let whole = groups.iter().filter(|group| group.header.bytes < CUT_BYTES);
+    let whole = whole.max_by_key(|group| group.header.end());
+    Some((newest.header.end(), whole.map(|group| group.header.clock.wall)))
 }
 
 /// Reads the log of `worker` from position `from` on. `streams`: which to keep; `None`: only find
@@ -47,14 +62,13 @@ pub(super) fn read<D: Disk>(
 ) -> Result<Unsealed, ArchiveError> {
     let scans = scan_worker(disk, store, worker, LOOK_BEHIND_BYTES)?;
     let mut groups: Vec<Found> = scans.into_iter().flat_map(|scan| scan.groups).collect();
-    let newest = groups.iter().max_by_key(|group| group.header.end());
     let mut unsealed = Unsealed {
         worker,
         items: Vec::new(),
         bytes: Vec::new(),
         clocks: Vec::new(),
         damaged: Vec::new(),
-        through: newest.map(|group| (group.header.end(), group.header.clock.wall)),
+        through: through(&groups),
         groups: Vec::new(),
     };
     if let Some(streams) = streams {
@@ -67,7 +81,6 @@ pub(super) fn read<D: Disk>(
                 }
                 clocks.add_clock(clock);
                 unsealed.take(place, found, payload, from, streams, &mut clocks);
-                unsealed.through = Some((found.header.end(), clock.wall));
             }
             Piece::Doubt(doubt) => unsealed.damaged.push(in_doubt(doubt, false)),
             Piece::Torn(doubt) => unsealed.damaged.push(in_doubt(doubt, true)),

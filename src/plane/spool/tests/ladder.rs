@@ -69,6 +69,46 @@ fn nothing_is_called_durable_before_its_sync_and_the_interval_is_kept() {
     assert_eq!(after.found(), bench.written);
 }
 
+/// A spool that is behind writes groups that were cut: their clock says when, not up to when.
+#[test]
+fn nothing_counts_as_durable_that_came_before_a_cut_groups_clock() {
+    let mut bench = Bench::with_ring(TestDisk::default(), 8 << 20);
+    let mut spool = bench.spool();
+    bench.packet(1);
+    bench.clock.advance(100);
+    bench.turn(&mut spool, 1);
+    let whole = bench.clock.map().wall;
+    let through = |bench: &Bench| bench.archive().watermarks().unwrap()[0].durable_through;
+    assert_eq!(through(&bench), Some(whole));
+    while bench.state.load(AT_TAIL) < 6 << 20 {
+        assert!(bench.packet(1));
+        bench.clock.advance(1);
+    }
+    spool.turn(&bench.clock, 1);
+    assert!(spool.durable().0 < bench.state.load(AT_TAIL), "not in one turn");
+    assert_eq!(through(&bench), Some(whole), "what came since may be lost");
+}
+
+/// A segment is sealed beside what comes: its own time says nothing of that.
+#[test]
+fn nothing_counts_as_durable_that_came_before_a_seal() {
+    let mut bench = Bench::new();
+    bench.config.segment_ms = 50;
+    let mut spool = bench.spool();
+    bench.packet(1);
+    bench.clock.advance(100);
+    spool.turn(&bench.clock, 1);
+    bench.clock.advance(55);
+    bench.packet(1);
+    let came = bench.clock.map().wall;
+    bench.clock.advance(5);
+    bench.turn(&mut spool, 1);
+    assert_eq!(bench.archive().segments().unwrap().len(), 1);
+    let mark = bench.archive().watermarks().unwrap()[0];
+    assert!(mark.durable.0 < bench.state.load(AT_TAIL), "the interval has not passed");
+    assert!(mark.durable_through < Some(came), "{mark:?}");
+}
+
 #[test]
 fn a_finished_recording_is_sealed_a_second_later_and_the_recorders_own_events_are_not() {
     let mut bench = Bench::new();
