@@ -65,6 +65,11 @@ pub trait Disk {
     }
     /// Names of files and folders in a folder, sorted; empty where the folder does not exist.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// Makes the names in a folder durable, for those who have listed it: whoever renamed a file there
+    /// may not have come to it. A folder that does not exist has none.
+    fn sync_names(&self, _folder: &Path) -> io::Result<()> {
+        Ok(())
+    }
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Which file system a folder lies on, in words that can be compared: another one than before

@@ -114,6 +114,13 @@ impl Disk for HostDisk {
         Ok(names)
     }
 
+    fn sync_names(&self, folder: &Path) -> io::Result<()> {
+        match File::open(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => opened?.sync_all(),
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }

@@ -129,11 +129,9 @@ impl Index for Catalogue {
             .transpose()
     }
 
-    fn settled_ids(&self) -> Result<BTreeSet<RsId>, IndexError> {
-        let mut query = self.0.prepare_cached(schema::SETTLED_IDS).map_err(engine)?;
-        let rows = query.query_map([], |row| row.get::<_, String>(0)).map_err(engine)?;
-        rows.map(|id| id.map_err(engine)?.parse().map_err(|error| unreadable("recordings", error)))
-            .collect()
+    fn is_settled(&self, id: RsId) -> Result<bool, IndexError> {
+        let mut query = self.0.prepare_cached(schema::IS_SETTLED).map_err(engine)?;
+        query.exists([id.to_string()]).map_err(engine)
     }
 
     fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError> {
@@ -210,12 +208,7 @@ impl Index for Catalogue {
         put.commit().map_err(engine)
     }
 
-    fn put_recording(
-        &mut self,
-        recording: &Recording,
-        entry: &RsEntry,
-        settled: bool,
-    ) -> Result<(), IndexError> {
+    fn put_recording(&mut self, recording: &Recording, entry: &RsEntry) -> Result<(), IndexError> {
         let id = recording.id.to_string();
         let entry =
             postcard::to_allocvec(entry).map_err(|error| unreadable("recordings", error))?;
@@ -234,7 +227,6 @@ impl Index for Catalogue {
                 recording.src.address,
                 recording.src.identity,
                 recording.own,
-                settled,
                 json,
                 entry
             ],

@@ -146,6 +146,10 @@ impl<D: Disk> Disk for Places<D> {
         }
     }
 
+    fn sync_names(&self, folder: &Path) -> io::Result<()> {
+        self.candidates(folder).iter().try_for_each(|folder| self.disk.sync_names(folder))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
     }

@@ -317,10 +317,10 @@ impl Control {
                 self.close_refused(id, &why);
                 self.answered(id, Some(why.to_string()), None);
             }
-            Frame::Closed { slot, generation, .. } => {
+            Frame::Closed { slot, generation, through, .. } => {
                 self.closes.remove(&id);
                 self.answered(id, None, None);
-                self.stream_closed(slot, generation);
+                self.stream_closed(slot, generation, Some(through));
             }
             Frame::Done => self.answered(id, None, None),
             Frame::HeardAt { slots } => self.heard(id, &slots),
@@ -534,7 +534,7 @@ impl Control {
     fn close_refused(&mut self, id: u64, why: &Refusal) {
         let Some(close) = self.closes.remove(&id) else { return };
         match why {
-            Refusal::Stale | Refusal::NoSlot => self.stream_closed(close.0, close.1),
+            Refusal::Stale | Refusal::NoSlot => self.stream_closed(close.0, close.1, None),
             _ => self.close_again(close),
         }
     }

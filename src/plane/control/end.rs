@@ -4,7 +4,7 @@ use super::actor::Control;
 use super::effect::Grave;
 use super::job::{Job, Purpose};
 use super::session::Phase;
-use crate::base::ids::{Generation, RsId, Slot};
+use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
 use crate::plane::handoff::frame::Frame;
 use crate::proto::sip::{ClientTxnId, DialogId, Failure, IncomingRequest, Reply};
 use crate::store::event::Origin;
@@ -72,8 +72,14 @@ impl Control {
         }
     }
 
-    /// Media has closed a stream: its port pair is free again.
-    pub(super) fn stream_closed(&mut self, slot: Slot, generation: Generation) {
+    /// Media has closed a stream: its port pair is free again. `through`: all of it stands before
+    /// this position of its ring; `None`: media does not hold it.
+    pub(super) fn stream_closed(
+        &mut self,
+        slot: Slot,
+        generation: Generation,
+        through: Option<Position>,
+    ) {
         let found = self.sessions.values_mut().find_map(|session| {
             let place = session.streams.iter().position(|stream| {
                 stream.description.slot == slot && stream.generation == generation
@@ -83,7 +89,7 @@ impl Control {
         });
         if let Some((rs, salt, stream)) = found {
             self.keep_salt(rs, salt, stream);
-            self.free_stream(rs, stream, slot);
+            self.free_stream(rs, stream, slot, through);
         } else if let Some(place) =
             self.closing.iter().position(|(_, s, g, _)| *s == slot && *g == generation)
         {
@@ -92,16 +98,16 @@ impl Control {
                 let salt = session.salt;
                 self.keep_salt(rs, salt, stream);
             }
-            self.free_stream(rs, stream, slot);
+            self.free_stream(rs, stream, slot, through);
         }
     }
 
-    fn free_stream(&mut self, rs: RsId, stream: crate::base::ids::StreamId, slot: Slot) {
+    fn free_stream(&mut self, rs: RsId, stream: StreamId, slot: Slot, through: Option<Position>) {
         self.slots.give_back(slot);
         // What no RS knows has no place in the journal either.
         if rs != RsId::default() {
             let (at, by) = (self.now.wall, Origin::Src);
-            let entry = Entry::StreamClosed { rs, stream, slot, at, by };
+            let entry = Entry::StreamClosed { rs, stream, slot, at, by, through };
             self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
         }
         let over = self

@@ -110,17 +110,25 @@ impl Control {
             armed: None,
             refreshing: None,
         };
-        let wanted = session.streams.len();
-        session.streams.retain_mut(|stream| self.claim(stream));
+        let mut lost = Vec::new();
+        session.streams.retain_mut(|stream| {
+            let claimed = self.claim(stream);
+            lost.extend((!claimed).then(|| stream.clone()));
+            claimed
+        });
+        let whole = lost.is_empty();
         for mut stream in standing.leaving.iter().cloned() {
             if self.claim(&mut stream) {
                 let (slot, generation) = (stream.description.slot, stream.generation);
                 self.closing.push((rs, slot, generation, stream.description.stream));
+            } else {
+                lost.push(stream);
             }
         }
-        if ended.is_none() && session.streams.len() < wanted {
+        if ended.is_none() && !whole {
             return self.give_up_rs(session, dialog);
         }
+        self.write_off(rs, salt, &lost);
         let id = self.sip.restore(snapshot(dialog));
         if let Some((cseq, at)) = *ended {
             // A BYE whose 200 was lost comes again (RFC 3261 §17.2.2).
@@ -160,6 +168,21 @@ impl Control {
         self.slots.claim(slot, stream.generation)
     }
 
+    /// Streams whose port pairs are not ours any more, and that nobody wants: what they hold is kept,
+    /// and the journal says that nothing more comes.
+    fn write_off(&mut self, rs: RsId, salt: [u8; 32], lost: &[StreamOpened]) {
+        let (at, by, through) = (self.now.wall, Origin::Srs, None);
+        let mut entries = Vec::new();
+        for opened in lost {
+            let (stream, slot) = (opened.description.stream, opened.description.slot);
+            self.keep_salt(rs, salt, stream);
+            entries.push(Entry::StreamClosed { rs, stream, slot, at, by, through });
+        }
+        if !entries.is_empty() {
+            self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
+        }
+    }
+
     /// An RS that cannot go on: the SRC hears it at once (rule 9), and what was recorded is kept.
     fn give_up_rs(&mut self, session: Session, dialog: &DialogState) {
         let rs = session.rs;
@@ -171,7 +194,7 @@ impl Control {
             let (slot, stream) = (stream.description.slot, stream.description.stream);
             self.slots.give_back(slot);
             self.keep_salt(rs, session.salt, stream);
-            entries.push(Entry::StreamClosed { rs, stream, slot, at, by });
+            entries.push(Entry::StreamClosed { rs, stream, slot, at, by, through: None });
         }
         let reason = "not resumed: its ports are not ours any more".to_owned();
         entries.push(Entry::Ended { rs, at, by, reason, remote_cseq: 0, bye: true });

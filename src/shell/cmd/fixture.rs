@@ -79,7 +79,8 @@ pub(crate) fn linear(n: u64) -> i16 {
     (n as i16).wrapping_mul(31)
 }
 
-fn description(line: u16) -> StreamDescription {
+/// Its streams, by m-line.
+pub(crate) fn description(line: u16) -> StreamDescription {
     let (codec, clock_rate, payload_type) =
         if line == 0 { ("PCMU", 8_000, 0) } else { ("L16", 16_000, 97) };
     StreamDescription {
@@ -104,6 +105,14 @@ fn description(line: u16) -> StreamDescription {
 }
 
 fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
+    let (mut journal, _) =
+        Journal::open(HostDisk, &store.join("journal"), &history::folder(store)).expect("empty");
+    journal.append_all(&entries(keys, salt)).expect("writable");
+    journal.sync().expect("writable");
+}
+
+/// What the journal says of it: a start, how it began, and how it ended, with both its streams.
+pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
     let address = ([192, 0, 2, 9], 5_060).into();
     let seal = |secret: &[u8], context: &str| keys.seal(&SystemEntropy, secret, context);
     let opened = |line| StreamOpened {
@@ -115,7 +124,15 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
         crypto: None,
     };
     let at = |ms: u64| Wall(EPOCH + (ms * MS) as i64);
-    let entries = [
+    let closed = |line| Entry::StreamClosed {
+        rs: RS,
+        stream: description(line).stream,
+        slot: description(line).slot,
+        at: at(5_000),
+        by: Origin::Src,
+        through: None,
+    };
+    [
         Entry::Start { version: 1, volume: "test".to_owned(), at: at(0), kept: false },
         Entry::Opened {
             rs: RS,
@@ -171,11 +188,9 @@ fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
             remote_cseq: 2,
             bye: false,
         },
-    ];
-    let (mut journal, _) =
-        Journal::open(HostDisk, &store.join("journal"), &history::folder(store)).expect("empty");
-    journal.append_all(&entries).expect("writable");
-    journal.sync().expect("writable");
+        closed(0),
+        closed(1),
+    ]
 }
 
 /// A complete document of two parties.

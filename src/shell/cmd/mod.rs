@@ -18,6 +18,6 @@ mod table;
 pub mod verify;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let library = store.bare_library()?;
     let mut index = sqlite::open_write(&store.dir)?;
     index.clear()?;
-    let (segments, recordings) = library.refresh(&mut index)?;
+    let (segments, recordings) = library.refresh(&mut index, &library.durable_journal()?)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{recordings} recordings, {segments} segments")?;
     Ok(Exit::Yes)

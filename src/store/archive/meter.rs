@@ -62,6 +62,10 @@ impl<D: Disk> Disk for Meter<D> {
         self.disk.list(folder)
     }
 
+    fn sync_names(&self, folder: &Path) -> io::Result<()> {
+        self.disk.sync_names(folder)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
     }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::model::State;
-use crate::base::ids::{RsId, StreamId};
+use crate::base::ids::{Position, RsId, StreamId};
 use crate::base::time::Wall;
 use crate::store::event::{Origin, StreamDescription};
 use crate::store::journal::entry::{
@@ -71,8 +71,10 @@ pub struct StreamEntry {
     pub active: bool,
     /// When it was first accepted.
     pub opened: Wall,
-    /// When it was closed before its RS.
+    /// When it was closed: nothing of it comes any more.
     pub closed: Option<Wall>,
+    /// All of it stands before this position of its worker's ring; `None`: not known.
+    pub through: Option<Position>,
 }
 
 /// One body of a SIP request.
@@ -127,8 +129,22 @@ impl Journalled {
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
         let mut journalled = Journalled::default();
         entries.into_iter().for_each(|entry| journalled.fold(entry));
-        journalled.recordings.retain(|_, rs| rs.bodies.len() >= rs.counted as usize);
+        journalled.recordings.retain(|_, rs| rs.was_accepted());
         journalled
+    }
+
+    /// Leaves out the recordings that are over and of which `is_settled` says so.
+    pub fn forget<E>(
+        &mut self,
+        mut is_settled: impl FnMut(RsId) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let ended = self.recordings.values().filter(|rs| rs.end.is_some()).map(|rs| rs.id);
+        for id in ended.collect::<Vec<_>>() {
+            if is_settled(id)? {
+                self.recordings.remove(&id);
+            }
+        }
+        Ok(())
     }
 
     /// Takes one entry. What names an unknown RS is left out: its `opened` was lost.
@@ -207,11 +223,11 @@ impl Journalled {
                     );
                 }
             }
-            Entry::StreamClosed { rs, stream, at, .. } => {
+            Entry::StreamClosed { rs, stream, at, through, .. } => {
                 if let Some(stream) =
                     self.recordings.get_mut(rs).and_then(|entry| entry.streams.get_mut(stream))
                 {
-                    stream.closed = Some(*at);
+                    (stream.closed, stream.through) = (Some(*at), *through);
                 }
             }
             Entry::Ended { rs, at, by, .. } => {
@@ -227,6 +243,11 @@ impl Journalled {
 }
 
 impl RsEntry {
+    /// Whether all of its acceptance is there.
+    pub fn was_accepted(&self) -> bool {
+        self.bodies.len() >= self.counted as usize
+    }
+
     fn note(&mut self, quirks: &[String]) {
         for quirk in quirks {
             if self.quirks.len() < QUIRKS_MAX && !self.quirks.contains(quirk) {
@@ -240,8 +261,9 @@ impl RsEntry {
             let description = stream.description.clone();
             let known = self.streams.get(&description.stream);
             let opened = known.map_or(at, |known| known.opened);
-            let closed = known.and_then(|known| known.closed);
-            let entry = StreamEntry { description, active: stream.active, opened, closed };
+            let (closed, through) = known.map_or((None, None), |one| (one.closed, one.through));
+            let active = stream.active;
+            let entry = StreamEntry { description, active, opened, closed, through };
             self.streams.insert(stream.description.stream, entry);
         }
     }

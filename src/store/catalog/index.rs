@@ -47,8 +47,8 @@ pub trait Index {
     fn settled(&self, id: RsId) -> Result<Option<Recording>, IndexError>;
     /// What the journal said of a settled recording: saves reading the journal for one of many.
     fn settled_entry(&self, id: RsId) -> Result<Option<RsEntry>, IndexError>;
-    /// Ids of all settled recordings.
-    fn settled_ids(&self) -> Result<BTreeSet<RsId>, IndexError>;
+    /// Whether that recording is kept.
+    fn is_settled(&self, id: RsId) -> Result<bool, IndexError>;
     /// Segments whose extents are all kept.
     fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError>;
     /// The extents of `streams` that overlap `span`.
@@ -63,11 +63,6 @@ pub trait Index {
         segment: SegmentName,
         extents: &[ExtentRow],
     ) -> Result<(), IndexError>;
-    /// Keeps a recording; `settled`: ended and sealed.
-    fn put_recording(
-        &mut self,
-        recording: &Recording,
-        entry: &RsEntry,
-        settled: bool,
-    ) -> Result<(), IndexError>;
+    /// Keeps a recording of which nothing can change any more.
+    fn put_recording(&mut self, recording: &Recording, entry: &RsEntry) -> Result<(), IndexError>;
 }

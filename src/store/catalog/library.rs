@@ -11,9 +11,9 @@ use super::read::{Watch, assemble};
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
-use crate::store::archive::{Archive, ArchiveError, Damaged, Hint, Hints, Seen};
+use crate::store::archive::{Archive, ArchiveError, Damaged, Hint, Hints, Seen, Watermark};
 use crate::store::journal::{self, Damage, JournalError, history};
-use crate::store::segment::{SegmentName, clock_at};
+use crate::store::segment::{self, SegmentName, clock_at};
 
 /// Why a store cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,9 @@ pub struct Library<D: Disk + Clone> {
     /// settled recording of many needs none of it.
     journal: OnceCell<(Journalled, Vec<Damage>)>,
     index: Option<Box<dyn Index>>,
-    through: Option<Wall>,
-    workers: BTreeSet<WorkerId>,
+    /// How far each worker's records go: read before anything else, so that what they promise is
+    /// there when records are read.
+    marks: BTreeMap<WorkerId, Watermark>,
 }
 
 /// Recordings read in one pass over the store.
@@ -49,6 +50,8 @@ pub struct Library<D: Disk + Clone> {
 pub struct Reading {
     /// In order of start.
     pub recordings: Vec<Recording>,
+    /// Those of which nothing can change any more.
+    pub settled: BTreeSet<RsId>,
     /// What could not be read.
     pub damaged: Vec<Damaged>,
     /// SSRCs by source.
@@ -64,13 +67,10 @@ impl<D: Disk + Clone> Library<D> {
         index: Option<Box<dyn Index>>,
     ) -> Result<Self, LibraryError> {
         let archive = Archive::open(disk.clone(), store);
-        let watermarks = archive.watermarks()?;
-        let workers = watermarks.iter().map(|mark| mark.worker).collect();
-        // What every worker has made durable.
-        let through = watermarks.iter().filter_map(|mark| mark.durable_through).min();
+        let marks = archive.watermarks()?.into_iter().map(|mark| (mark.worker, mark)).collect();
         let (journal_dir, history) = (journal_dir.to_owned(), history::folder(store));
         let journal = OnceCell::new();
-        Ok(Library { archive, disk, journal_dir, history, journal, index, through, workers })
+        Ok(Library { archive, disk, journal_dir, history, journal, index, marks })
     }
 
     /// What the journal says of all recordings.
@@ -150,7 +150,7 @@ impl<D: Disk + Clone> Library<D> {
         let mut watch = Watch::new(wanted);
         let mut streams: BTreeSet<StreamId> =
             wanted.iter().flat_map(|rs| rs.streams.keys().copied()).collect();
-        streams.extend(self.workers.iter().map(|worker| StreamId::host(*worker)));
+        streams.extend(self.marks.keys().map(|worker| StreamId::host(*worker)));
         let start = wanted.iter().map(|rs| rs.start).min().unwrap_or_default();
         let end = wanted.iter().map(|rs| rs.end.unwrap_or(Wall(i64::MAX))).max();
         let span = (start, end.unwrap_or_default());
@@ -165,9 +165,14 @@ impl<D: Disk + Clone> Library<D> {
                 heads.insert(name, (trailer.created, trailer.head));
             }
         }
-        let recordings =
-            wanted.iter().map(|rs| assemble(rs, &watch, &heads, self.through)).collect();
-        Ok(Reading { recordings, damaged, ssrcs: watch.ssrcs() })
+        let recordings: Vec<Recording> =
+            wanted.iter().map(|rs| assemble(rs, &watch, &heads, &self.marks)).collect();
+        let settled = recordings
+            .iter()
+            .filter(|recording| damaged.is_empty() && watch.is_final(recording))
+            .map(|recording| recording.id)
+            .collect();
+        Ok(Reading { recordings, settled, damaged, ssrcs: watch.ssrcs() })
     }
 
     /// Shows the records of `streams` once each, by way of the index where there is one. Records
@@ -203,26 +208,53 @@ impl<D: Disk + Clone> Library<D> {
         Ok(self.archive.visit(streams, hints.as_ref(), visitor)?.damaged)
     }
 
-    /// Brings `index` up to date: extents of new segments, recordings that are not settled yet.
-    /// Returns how many segments and recordings were written.
-    pub fn refresh(&self, index: &mut dyn Index) -> Result<(usize, usize), LibraryError> {
-        let known = index.segments()?;
-        let mut segments = 0;
-        for name in self.archive.segments()?.into_iter().filter(|name| !known.contains(name)) {
+    /// What the journal says of all recordings, for an index to be made of it: not a word that a power
+    /// cut could take back.
+    pub fn durable_journal(&self) -> Result<Journalled, LibraryError> {
+        let replay = journal::read_durable(&self.disk, &self.journal_dir, &self.history)?;
+        Ok(Journalled::of(&replay.entries))
+    }
+
+    /// Brings `index` up to date: extents of new segments, and recordings that have settled. `known`:
+    /// what the journal says, of which nothing may be lost in a power cut; what is settled may be left
+    /// out. Returns how many segments and recordings were written.
+    ///
+    /// The index may be lost and never wrong: what it keeps is final. So only what is sealed goes into
+    /// it, and only once the names of the segments are durable, because one that a power cut takes is
+    /// sealed again under the same number and holds something else.
+    pub fn refresh(
+        &self,
+        index: &mut dyn Index,
+        known: &Journalled,
+    ) -> Result<(usize, usize), LibraryError> {
+        let indexed = index.segments()?;
+        let mut fresh = Vec::new();
+        for name in self.archive.segments()?.into_iter().filter(|name| !indexed.contains(name)) {
             // A damaged footer is `verify`'s to report; the segment stays unindexed.
-            let Ok(rows) = self.extent_rows(name) else { continue };
-            index.put_segment(name, &rows)?;
-            segments += 1;
+            if let Ok(rows) = self.extent_rows(name) {
+                fresh.push((name, rows));
+            }
         }
-        let settled = index.settled_ids()?;
-        let open: Vec<&RsEntry> =
-            self.journalled()?.recordings.values().filter(|rs| !settled.contains(&rs.id)).collect();
-        let reading = self.read(&open)?;
-        for (recording, entry) in reading.recordings.iter().zip(&open) {
-            let sealed = recording.seal.state == super::model::SealState::Sealed;
-            index.put_recording(recording, entry, sealed && reading.damaged.is_empty())?;
+        let mut ended = Vec::new();
+        for rs in known.recordings.values().filter(|rs| rs.end.is_some() && rs.was_accepted()) {
+            if !index.is_settled(rs.id)? {
+                ended.push(rs);
+            }
         }
-        Ok((segments, reading.recordings.len()))
+        let reading = self.read(&ended)?;
+        let folder = segment::folder(self.archive.store());
+        self.disk
+            .sync_names(&folder)
+            .map_err(|source| ArchiveError::Disk { path: folder, source })?;
+        for (name, rows) in &fresh {
+            index.put_segment(*name, rows)?;
+        }
+        for (recording, entry) in reading.recordings.iter().zip(&ended) {
+            if reading.settled.contains(&entry.id) {
+                index.put_recording(recording, entry)?;
+            }
+        }
+        Ok((fresh.len(), reading.settled.len()))
     }
 
     fn extent_rows(&self, segment: SegmentName) -> Result<Vec<ExtentRow>, LibraryError> {

@@ -316,6 +316,7 @@ mod tests {
             slot: Slot(0),
             at: Wall(25),
             by: Origin::Src,
+            through: None,
         });
         entries.push(Entry::Changed {
             rs: RS,

@@ -7,16 +7,21 @@ use super::model::{
     MediaSecurity, Recording, Seal, SealState, Security, Src, State, Stream, StreamState,
 };
 use super::people::people;
-use crate::base::ids::{SourceId, StreamId};
+use crate::base::ids::{SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
-use crate::store::archive::Seen;
+use crate::store::archive::{Seen, Watermark};
 use crate::store::evidence::Hash;
 use crate::store::ledger::{Ledgers, StreamLedger};
 use crate::store::segment::SegmentName;
 
+/// A close is asked for until media has carried it out, while there is room in the ring: whatever
+/// became of it, nothing comes so long after an end. For journals that do not tell of every close.
+const CLOSED_NS: i64 = 3_600_000_000_000;
+
 /// Collects what the records of some recordings show.
 pub(super) struct Watch {
     ledgers: Ledgers,
+    workers: BTreeMap<StreamId, BTreeSet<WorkerId>>,
     segments: BTreeMap<StreamId, BTreeSet<SegmentName>>,
     unsealed: BTreeSet<StreamId>,
 }
@@ -29,13 +34,19 @@ impl Watch {
             streams: streams.map(|stream| (*stream, StreamLedger::new())).collect(),
             ..Ledgers::default()
         };
-        Watch { ledgers, segments: BTreeMap::new(), unsealed: BTreeSet::new() }
+        Watch {
+            ledgers,
+            workers: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            unsealed: BTreeSet::new(),
+        }
     }
 
     /// Takes one record.
     pub(super) fn record(&mut self, seen: &Seen<'_>) {
         let stream = seen.record.meta.source.stream();
         self.ledgers.record(&seen.record, &seen.clock);
+        self.workers.entry(stream).or_default().insert(seen.worker);
         match seen.place.segment {
             Some(segment) if !stream.is_host() => {
                 // Per worker the newest only: it vouches for those before it.
@@ -62,20 +73,70 @@ impl Watch {
             .collect()
     }
 
+    /// The watermarks that say how far a stream is known: those of the workers that have records of
+    /// it; of all where nobody has, since any of them may have had it. `None`: of a worker that came
+    /// into being meanwhile.
+    fn marks<'a>(
+        &self,
+        stream: StreamId,
+        all: &'a BTreeMap<WorkerId, Watermark>,
+    ) -> Option<Vec<&'a Watermark>> {
+        match self.workers.get(&stream) {
+            Some(own) => own.iter().map(|worker| all.get(worker)).collect(),
+            None => Some(all.values().collect()),
+        }
+    }
+
+    /// Everything of the recording that was captured up to then is durable.
+    fn through(&self, rs: &RsEntry, all: &BTreeMap<WorkerId, Watermark>) -> Option<Wall> {
+        let streams = rs.streams.keys();
+        let marks = streams.filter_map(|stream| self.marks(*stream, all)).flatten();
+        marks.filter_map(|mark| mark.durable_through).min()
+    }
+
+    /// Whether every record that there will ever be of a stream is on disk: it was closed, and what
+    /// stood in the ring then is in segments, or the log is known beyond that instant.
+    fn is_over(
+        &self,
+        rs: &RsEntry,
+        entry: &StreamEntry,
+        all: &BTreeMap<WorkerId, Watermark>,
+    ) -> bool {
+        let closed = entry.closed.or(rs.end.map(|end| Wall(end.0.saturating_add(CLOSED_NS))));
+        let is_known = |mark: &&Watermark| {
+            entry.through.is_some_and(|through| mark.sealed >= through)
+                || closed.is_some_and(|closed| mark.durable_through > Some(closed))
+        };
+        let marks = self.marks(entry.description.stream, all);
+        marks.is_some_and(|marks| !marks.is_empty() && marks.iter().all(is_known))
+    }
+
+    /// Whether nothing can change any more of what is said of a recording, so that it may be kept: it
+    /// is sealed, and the counters of the host, which explain gaps, were read since.
+    pub(super) fn is_final(&self, recording: &Recording) -> bool {
+        let sources = recording.streams.iter().flat_map(|stream| &stream.sources);
+        let gaps = sources.clone().any(|source| !source.gaps.is_empty());
+        let last = sources.filter_map(|source| source.last_arrival).max();
+        recording.seal.state == SealState::Sealed
+            && (!gaps || self.ledgers.host.sampled_through() >= last)
+    }
+
     pub(super) fn last_segments(&self) -> BTreeSet<SegmentName> {
         self.segments.values().flatten().copied().collect()
     }
 }
 
-/// The recording of `rs`. `heads`: when each segment was sealed, and its chain head. `through`:
-/// everything up to then is durable.
+/// The recording of `rs`. `heads`: when each segment was sealed, and its chain head. `marks`: how far
+/// each worker's records go; read before the records.
 pub(super) fn assemble(
     rs: &RsEntry,
     watch: &Watch,
     heads: &BTreeMap<SegmentName, (Wall, Hash)>,
-    through: Option<Wall>,
+    marks: &BTreeMap<WorkerId, Watermark>,
 ) -> Recording {
     let people = people(rs);
+    let through = watch.through(rs, marks);
+    let seal = seal(rs, watch, heads, marks);
     let mut streams: Vec<Stream> = rs
         .streams
         .values()
@@ -121,10 +182,12 @@ pub(super) fn assemble(
         participants: people.participants(),
         streams,
         durable_through: match (through, rs.end) {
+            // There is nothing else of it.
+            (_, Some(end)) if seal.state == SealState::Sealed => Some(end),
             (Some(through), Some(end)) => Some(through.min(end)),
             (through, _) => through,
         },
-        seal: seal(rs, watch, heads, through),
+        seal,
         own: rs.own,
         metadata: people.metadata(),
     }
@@ -163,20 +226,18 @@ fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall
     }
 }
 
-/// Sealed: ended, nothing of it left in a log, and the logs are known beyond its end.
+/// Sealed: ended, all its streams closed, and everything that there was of them in segments.
 fn seal(
     rs: &RsEntry,
     watch: &Watch,
     heads: &BTreeMap<SegmentName, (Wall, Hash)>,
-    through: Option<Wall>,
+    marks: &BTreeMap<WorkerId, Watermark>,
 ) -> Seal {
     let segments = rs.streams.keys().filter_map(|stream| watch.segments.get(stream)).flatten();
     let head = segments.filter_map(|segment| heads.get(segment)).max_by_key(|(at, _)| *at);
-    // Either every stream was seen to close, or the logs are known beyond the end.
-    let whole = rs.end.is_some_and(|end| through.is_some_and(|through| through >= end))
-        || rs.streams.keys().all(|stream| watch.ledgers.streams[stream].is_closed());
+    let over = rs.streams.values().all(|entry| watch.is_over(rs, entry, marks));
     let open = rs.end.is_none()
-        || !whole
+        || !over
         || rs.streams.keys().any(|stream| watch.unsealed.contains(stream));
     Seal {
         state: if open { SealState::Open } else { SealState::Sealed },

@@ -1,15 +1,14 @@
-//! The SQL text of the catalogue. Times are wall nanoseconds; ids of recordings are their text.
+//! The SQL text of the catalogue. A recording has its rows once nothing of it can change any more. Times are wall nanoseconds; ids of recordings are their text.
 
 /// Version of the tables: another one is dropped and built anew.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// Makes the tables.
 pub const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS recordings (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER,
     call_id TEXT NOT NULL, src_address TEXT NOT NULL, src_identity TEXT NOT NULL,
-    own INTEGER NOT NULL, settled INTEGER NOT NULL, json TEXT NOT NULL,
-    entry BLOB NOT NULL);
+    own INTEGER NOT NULL, json TEXT NOT NULL, entry BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS recordings_start ON recordings (start);
 CREATE INDEX IF NOT EXISTS recordings_call ON recordings (call_id);
 CREATE TABLE IF NOT EXISTS streams (
@@ -41,12 +40,12 @@ DROP TABLE IF EXISTS names; DROP TABLE IF EXISTS sessions; DROP TABLE IF EXISTS 
 DROP TABLE IF EXISTS recordings; DROP TABLE IF EXISTS extents; DROP TABLE IF EXISTS segments;
 ";
 
-/// A recording by id, if settled.
-pub const SETTLED: &str = "SELECT json FROM recordings WHERE id = ?1 AND settled = 1";
+/// A recording by id.
+pub const SETTLED: &str = "SELECT json FROM recordings WHERE id = ?1";
 /// What the journal said of it, as postcard of `fold::RsEntry`.
-pub const SETTLED_ENTRY: &str = "SELECT entry FROM recordings WHERE id = ?1 AND settled = 1";
-/// All settled ids.
-pub const SETTLED_IDS: &str = "SELECT id FROM recordings WHERE settled = 1";
+pub const SETTLED_ENTRY: &str = "SELECT entry FROM recordings WHERE id = ?1";
+/// Whether it is there.
+pub const IS_SETTLED: &str = "SELECT 1 FROM recordings WHERE id = ?1";
 /// All segments.
 pub const SEGMENTS: &str = "SELECT worker, number FROM segments";
 /// Extents of a stream that overlap a span.
@@ -63,7 +62,7 @@ pub const PUT_EXTENT: &str =
 pub const DELETE_RECORDING: &str = "DELETE FROM recordings WHERE id = ?1";
 /// One recording.
 pub const PUT_RECORDING: &str =
-    "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 /// One stream.
 pub const PUT_STREAM: &str = "INSERT OR REPLACE INTO streams VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 /// One Communication Session.

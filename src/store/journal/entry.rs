@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::ids::{Generation, RsId, Slot, StreamId};
+use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
 use crate::base::suite::Suite;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::store::event::{Origin, StreamDescription};
@@ -257,7 +257,7 @@ pub enum Entry {
         /// The body, base64.
         bytes: String,
     },
-    /// A stream ended before its RS.
+    /// A stream is over: nothing of it comes any more.
     StreamClosed {
         /// The RS.
         rs: RsId,
@@ -269,6 +269,9 @@ pub enum Entry {
         at: Wall,
         /// Who asked.
         by: Origin,
+        /// All of it stands before this position of its worker's ring. `None`: media does not hold it.
+        #[serde(default)]
+        through: Option<Position>,
     },
     /// The RS ended. Synced before the answer to BYE leaves.
     Ended {

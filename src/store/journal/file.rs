@@ -89,6 +89,17 @@ pub fn read<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, Journa
     }
 }
 
+/// Same, and all that is read is durable: the newest file may hold what its writer has yet to sync,
+/// and all others were synced before it was begun.
+pub fn read_durable<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
+    let replay = read(disk, dir, past)?;
+    if let Some((_, name)) = numbered(disk, dir, ".journal")?.pop() {
+        let path = dir.join(name);
+        disk.open_read(&path).and_then(|mut file| file.sync()).map_err(at("sync", &path))?;
+    }
+    Ok(replay)
+}
+
 fn read_once<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
     let mut journal = Replay::default();
     for (_, name) in numbered(disk, dir, ".journal")? {

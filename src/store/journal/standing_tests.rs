@@ -109,7 +109,14 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
             1 => {
                 for open in std::mem::take(streams) {
                     let (stream, slot) = (StreamId(open), Slot(open as u32 % 8));
-                    entries.push(Entry::StreamClosed { rs, stream, slot, at, by: Origin::Src });
+                    entries.push(Entry::StreamClosed {
+                        rs,
+                        stream,
+                        slot,
+                        at,
+                        by: Origin::Src,
+                        through: None,
+                    });
                 }
                 let (by, reason) = (Origin::Src, String::new());
                 entries.push(Entry::Ended {
@@ -125,7 +132,14 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
             2 if streams.len() > 1 => {
                 let open = streams.remove(0);
                 let (stream, slot) = (StreamId(open), Slot(open as u32 % 8));
-                entries.push(Entry::StreamClosed { rs, stream, slot, at, by: Origin::Src });
+                entries.push(Entry::StreamClosed {
+                    rs,
+                    stream,
+                    slot,
+                    at,
+                    by: Origin::Src,
+                    through: None,
+                });
             }
             _ => {
                 *cseq += 1;
@@ -151,7 +165,14 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
                 }
                 if let Some(gone) = gone {
                     let (stream, slot) = (StreamId(gone), Slot(gone as u32 % 8));
-                    entries.push(Entry::StreamClosed { rs, stream, slot, at, by: Origin::Src });
+                    entries.push(Entry::StreamClosed {
+                        rs,
+                        stream,
+                        slot,
+                        at,
+                        by: Origin::Src,
+                        through: None,
+                    });
                 }
             }
         }
@@ -202,7 +223,7 @@ pub(super) fn short_calls(count: u64, seconds: i64) -> Vec<Entry> {
         } else {
             let reason = String::new();
             [
-                Entry::StreamClosed { rs: id, stream, slot, at, by },
+                Entry::StreamClosed { rs: id, stream, slot, at, by, through: None },
                 Entry::Ended { rs: id, at, by, reason, remote_cseq: 2, bye: false },
             ]
         };

@@ -107,6 +107,13 @@ impl HostEvidence {
         }
     }
 
+    /// The last sample: what happened before it is judged the same, whatever comes.
+    pub fn sampled_through(&self) -> Option<Wall> {
+        // What bars the way across a boot is no sample.
+        let last = self.samples.iter().rfind(|(_, drops)| drops.nic != u64::MAX);
+        last.map(|(at, _)| *at)
+    }
+
     /// Whether the machine lost its power (or was booted anew) within the span.
     pub fn power_cut(&self, from: Wall, to: Wall) -> bool {
         self.power_cuts.iter().any(|(since, start)| *since <= to && *start >= from)

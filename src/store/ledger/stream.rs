@@ -46,6 +46,8 @@ pub struct StreamLedger {
     reports: BTreeMap<u32, Reports>,
     digits: Digits,
     opened: Option<Wall>,
+    /// Once more, by a recorder that was down and found it still promised.
+    opened_last: Option<Wall>,
     closed: Option<Wall>,
     pauses: Vec<Pause>,
     claims: Vec<Claim>,
@@ -99,9 +101,10 @@ impl StreamLedger {
         self.description.as_ref()
     }
 
-    /// Whether its `close` event was seen.
-    pub fn is_closed(&self) -> bool {
-        self.closed.is_some()
+    /// When it was closed for good, as far as was seen: it may be opened again after a close, where
+    /// a power cut took what the journal was to say of its end.
+    fn closed_last(&self) -> Option<Wall> {
+        self.closed.filter(|closed| self.opened_last.is_none_or(|opened| opened <= *closed))
     }
 
     /// SSRCs by ordinal, as far as events and packets told.
@@ -161,6 +164,7 @@ impl StreamLedger {
             Event::Open { description } => {
                 self.description = Some(description);
                 self.opened = Some(self.opened.map_or(arrival, |opened| opened.min(arrival)));
+                self.opened_last = self.opened_last.max(Some(arrival));
             }
             Event::Changed { description, .. } => self.description = Some(description),
             Event::Pause { by } if self.pauses.last().is_none_or(|pause| pause.to.is_some()) => {
@@ -228,7 +232,7 @@ impl StreamLedger {
             () => Verdict::Continuous,
         };
         let state = match () {
-            () if self.closed.is_some() => StreamState::Closed,
+            () if self.closed_last().is_some() => StreamState::Closed,
             () if self.pauses.last().is_some_and(|pause| pause.to.is_none()) => StreamState::Paused,
             () => StreamState::Active,
         };
@@ -298,8 +302,8 @@ impl StreamLedger {
     /// SRC's counts do not prove that nothing was sent.
     fn unproven_s(&self, through: Option<Wall>) -> f64 {
         let Some(opened) = self.opened else { return 0.0 };
-        let end = self.closed.or(through).max(self.last_seen).unwrap_or(opened);
-        let end = self.closed.unwrap_or(end);
+        let end = through.max(self.last_seen).unwrap_or(opened);
+        let end = self.closed_last().unwrap_or(end);
         let mut paused: Vec<(Wall, Wall)> =
             self.pauses.iter().map(|pause| (pause.from, pause.to.unwrap_or(end))).collect();
         let mut heard: Vec<(Wall, Wall)> = self

@@ -1,15 +1,16 @@
-//! The catalogue's thread: brings the index up to date when a segment is sealed or an RS has ended.
-//! It reads what is durable, like any verb would, so that a crash at any point leaves nothing to
-//! mend: the next start does the same again.
+//! The catalogue's thread: brings the index up to date when a segment is sealed. It knows what the
+//! journal says of recordings that have not settled: read whole once, then entry by entry as they
+//! become durable. Nothing else may go into the index (see [`Library::refresh`]), so a crash at any
+//! point leaves nothing to mend: the next start does the same again.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::host::{spare, sqlite, volume};
-use crate::store::catalog::Library;
+use crate::store::catalog::{Index, Journalled, Library, LibraryError};
 use crate::store::journal::entry::Entry;
 
 /// What makes the index stale.
@@ -23,53 +24,91 @@ pub(super) enum Change {
 /// Changes that come together are taken together.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Starts the thread; it ends when the last sender is gone. The first refresh is with the first change.
+/// Starts the thread; it ends when the last sender is gone. The first refresh is with the first seal.
 pub(super) fn spawn(
     store: PathBuf,
     journal: PathBuf,
 ) -> io::Result<(Sender<Change>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
+    let catalogue = Catalogue { store, journal, known: None, segments: 0 };
     let thread = std::thread::Builder::new()
         .name("catalogue".into())
-        .spawn(move || run(&store, &journal, &receiver))?;
+        .spawn(move || catalogue.run(&receiver))?;
     Ok((sender, thread))
 }
 
-fn run(store: &Path, journal: &Path, changes: &Receiver<Change>) {
-    while let Ok(first) = changes.recv() {
-        let mut stale = matters(&first);
-        loop {
-            match changes.recv_timeout(SETTLE) {
-                Ok(change) => stale |= matters(&change),
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => return refresh(store, journal),
+/// What the thread keeps.
+struct Catalogue {
+    store: PathBuf,
+    journal: PathBuf,
+    /// Recordings that have not settled; `None`: the journal is to be read.
+    known: Option<Journalled>,
+    /// Segments in the index when that was last looked at.
+    segments: usize,
+}
+
+impl Catalogue {
+    fn run(mut self, changes: &Receiver<Change>) {
+        while let Ok(first) = changes.recv() {
+            let mut stale = self.note(first);
+            loop {
+                match changes.recv_timeout(SETTLE) {
+                    Ok(change) => stale |= self.note(change),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return self.refresh(),
+                }
+            }
+            if stale {
+                self.refresh();
             }
         }
-        if stale {
-            refresh(store, journal);
+    }
+
+    /// Takes a change. Returns whether a recording may have settled by it: the last thing to come is
+    /// the segment; what is not sealed is read as it stands.
+    fn note(&mut self, change: Change) -> bool {
+        match change {
+            Change::Sealed => true,
+            // Before the journal has been read it is in there.
+            Change::Entry(entry) => {
+                if let Some(known) = &mut self.known {
+                    known.fold(&entry);
+                }
+                false
+            }
         }
     }
-}
 
-/// A recording settles when it has ended and is sealed; what comes before is read as it stands.
-fn matters(change: &Change) -> bool {
-    match change {
-        Change::Sealed => true,
-        Change::Entry(entry) => matches!(**entry, Entry::Ended { .. }),
+    fn refresh(&mut self) {
+        // Of a disk that was unmounted the folder is still there: no catalogue is made in it (F18).
+        if let Err(error) = volume::read(&self.store) {
+            return tracing::warn!("catalogue not updated: {error}");
+        }
+        if let Err(error) = self.try_refresh() {
+            // Readers go to the segments themselves then; it costs time, not recordings.
+            tracing::warn!("catalogue not updated: {error}");
+        }
     }
-}
 
-fn refresh(store: &Path, journal: &Path) {
-    // Of a disk that was unmounted the folder is still there: no catalogue is made in it (F18).
-    if let Err(error) = volume::read(store) {
-        return tracing::warn!("catalogue not updated: {error}");
-    }
-    let result = sqlite::open_write(store).map_err(Into::into).and_then(|mut index| {
+    fn try_refresh(&mut self) -> Result<(), LibraryError> {
+        let (store, journal) = (self.store.as_path(), self.journal.as_path());
+        let mut index = sqlite::open_write(store)?;
+        if index.segments()?.len() < self.segments {
+            // Somebody has emptied it, and what had settled is wanted once more.
+            self.known = None;
+        }
         let library = Library::open(spare::places(store, journal), store, journal, None)?;
-        library.refresh(&mut index)
-    });
-    if let Err(error) = result {
-        // Readers go to the segments themselves then; it costs time, not recordings.
-        tracing::warn!("catalogue not updated: {error}");
+        let known = match &mut self.known {
+            Some(known) => known,
+            none => none.insert(library.durable_journal()?),
+        };
+        library.refresh(&mut index, known)?;
+        self.segments = index.segments()?.len();
+        known.forget(|id| index.is_settled(id))?;
+        Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "catalogue_tests.rs"]
+mod tests;

@@ -58,6 +58,8 @@ pub(super) fn run<D: Disk + Clone + Send + 'static>(
     let mut retry_at = Instant::now();
     let mut snapshot_at = Instant::now() + SNAPSHOT_AFTER;
     let mut tidying = None;
+    // What became durable only later, or has yet to: the journal keeps the same bytes, within a bound.
+    let mut owed = Vec::new();
     begin(&mut journal, first);
     if journal.has_failed() {
         let _ = said.send(Said::Fails("it cannot be written".to_owned()));
@@ -92,16 +94,16 @@ pub(super) fn run<D: Disk + Clone + Send + 'static>(
             durable = revive(&mut journal, &durable, &written, failed_before);
             if durable.is_ok() && failed_before {
                 let _ = said.send(Said::Works);
+                tell(catalogue, owed.drain(..));
                 let _ = catalogue.send(Change::Sealed);
             }
         }
         for (job, written) in group.into_iter().zip(written) {
             let error = not_durable(written, &durable);
-            if error.is_none() {
-                for entry in job.entries {
-                    // The catalogue is rebuildable: a thread that is gone costs no recording.
-                    let _ = catalogue.send(Change::Entry(Box::new(entry)));
-                }
+            match error {
+                None => tell(catalogue, job.entries),
+                Some(NotDurable::Journal(_)) => owed.extend(job.entries),
+                Some(NotDurable::Entries(_)) => {}
             }
             if said.send(Said::Done { token: job.token, error }).is_err() {
                 let _ = tidying.map(JoinHandle::join);
@@ -124,6 +126,13 @@ pub(super) fn run<D: Disk + Clone + Send + 'static>(
     }
     // A successor in this process would meet it; one in another has no process to meet.
     let _ = tidying.map(JoinHandle::join);
+}
+
+/// To the catalogue, which is rebuildable: a thread that is gone costs no recording.
+fn tell(catalogue: &mpsc::Sender<Change>, durable: impl IntoIterator<Item = Entry>) {
+    for entry in durable {
+        let _ = catalogue.send(Change::Entry(Box::new(entry)));
+    }
 }
 
 /// What is over goes into the history, on a thread of its own: it writes as much as the files that
