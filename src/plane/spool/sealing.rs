@@ -37,7 +37,8 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             }
             return due || idle;
         }
-        if !due && !(idle && self.open.has_streams()) {
+        let due = due || idle && self.open.has_streams();
+        if !due {
             return false;
         }
         let mut span = std::mem::replace(&mut self.open, Span::new(through));
