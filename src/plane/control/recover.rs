@@ -24,6 +24,8 @@ pub(super) const STREAM_ID_BLOCK: u64 = 1_000;
 /// may have died before media had done what it says, so that packets under new keys would fail.
 pub(super) struct Owed {
     pub(super) dialog: DialogId,
+    /// Of the request that it answers.
+    pub(super) cseq: u32,
     pub(super) at: Wall,
     pub(super) reply: Reply,
 }
@@ -229,7 +231,8 @@ impl Control {
     ) {
         let Some(answer) = answers.back() else { return };
         let reply = self.answer_again(rs, dialog, answer);
-        self.owed.push(Owed { dialog: id, at: answer.at, reply });
+        let cseq = answer.answered.cseq;
+        self.owed.push(Owed { dialog: id, cseq, at: answer.at, reply });
     }
 
     fn answer_again(&self, rs: RsId, dialog: &DialogState, answer: &Answer) -> Reply {

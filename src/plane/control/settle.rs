@@ -334,9 +334,9 @@ impl Control {
     /// Media records all streams under the keys that the journal knows: what a predecessor may have
     /// answered is said again from now on, for an SRC acts on it at once (RFC 4568 §7.1.4).
     fn say_owed(&mut self) {
-        for Owed { dialog, at, reply } in std::mem::take(&mut self.owed) {
+        for Owed { dialog, cseq, at, reply } in std::mem::take(&mut self.owed) {
             let age_ms = ((self.now.wall.0 - at.0) / 1_000_000).max(0) as u64;
-            self.sip.resume_answer(self.now.mono, dialog, age_ms, &reply);
+            self.sip.resume_answer(self.now.mono, dialog, cseq, age_ms, &reply);
         }
         self.sip.release_answers();
     }

@@ -71,15 +71,23 @@ impl Endpoint {
         }
     }
 
-    /// Says the 2xx to the INVITE that a restored dialog was answered with last again, `age_ms`
-    /// after it left first, until its ACK or a later request comes or 64·T1 are over (RFC 3261
+    /// Says the 2xx to the INVITE `cseq` that a restored dialog was answered with last again, `age_ms`
+    /// after it left first, unless the dialog has gone on since, until its ACK or a later request comes or 64·T1 are over (RFC 3261
     /// §13.3.1.4). An ACK that came before the restart is unknown here: then the peer, which
     /// acknowledges every 2xx (§13.2.2.4), does so once more, and its silence ends nothing.
-    pub fn resume_answer(&mut self, now: Mono, id: DialogId, age_ms: u64, reply: &Reply) {
+    pub fn resume_answer(
+        &mut self,
+        now: Mono,
+        id: DialogId,
+        cseq: u32,
+        age_ms: u64,
+        reply: &Reply,
+    ) {
         let Some(dialog) = self.dialogs.get(&id) else { return };
         let Some(answered) = dialog.snapshot.answered.as_ref() else { return };
         let last = dialog.snapshot.remote_cseq;
-        let waits = answered.method == "INVITE" && answered.cseq == last && age_ms < LIFE_MS;
+        let is_last = answered.cseq == cseq && cseq == last;
+        let waits = answered.method == "INVITE" && is_last && age_ms < LIFE_MS;
         if !waits || self.is_full(SIP_TRANSACTIONS_MAX, SIP_TRANSACTIONS_BYTES_MAX) {
             return;
         }
