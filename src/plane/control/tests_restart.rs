@@ -205,6 +205,32 @@ fn f59_no_200_is_said_again_before_media_has_what_it_promises() {
     }
 }
 
+/// While the predecessor's last answer waits for media the dialog goes on: it is not said to what came
+/// since.
+#[test]
+fn f59_an_answer_that_waited_is_not_said_to_a_later_request() {
+    let mut before = Bench::started();
+    let tag = before.tag();
+    let held = before.held();
+    before.datagram(&request("UPDATE", "call-1", 2, &tag, ""));
+    before.journal_syncs();
+    let mut after = Bench::new(4, 2);
+    after.now = before.now;
+    after.control.recover(after.clock(), &Standings::of(&before.journal));
+    after.input(Input::MediaUp);
+    after.datagram(&invite("call-1", 3, &tag, "inactive", 2));
+    after.journal_syncs();
+    after.media_holds(&held);
+    after.media_agrees();
+    after.journal_syncs();
+    after.tick(2_000);
+    let to_it = |sent: &&Message| sent.cseq().is_some_and(|cseq| cseq.number == 3);
+    let answers: Vec<_> = after.sent.iter().filter(to_it).collect();
+    assert!(answers.iter().any(|sent| sent.code() == Some(200)), "{:?}", after.codes());
+    let empty = answers.iter().filter(|sent| sent.code() == Some(200) && sent.body.is_empty());
+    assert_eq!(empty.count(), 0);
+}
+
 /// RFC 3261 §12.2.1.2, RFC 5057 §5.1: an SRC that gave its INVITE up while nobody answered.
 #[test]
 fn f59_an_rs_that_its_src_does_not_know_is_found_out_and_ended() {
