@@ -82,6 +82,7 @@ panics
 if [ -z "$long" ]; then
     step media media --streams 500 --kills 40 --seed "$RANDOM"
     step dialogs dialogs --streams 20 --dialogs 50 --kills 10
+    step dialogs-tcp dialogs --streams 20 --dialogs 50 --kills 10 --tcp
     step pair pair --streams 40 --kills 3
     step keeper keeper --streams 40 --kills 2
     step invite invite --streams 40 --kills 2
