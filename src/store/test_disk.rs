@@ -29,6 +29,8 @@ struct State {
     operations: u64,
     fail_at: Option<u64>,
     full: bool,
+    /// A file that goes once its folder was listed.
+    goes: Option<PathBuf>,
     /// Folders below which nothing can be written: why.
     broken: BTreeMap<PathBuf, Broken>,
 }
@@ -73,6 +75,11 @@ impl TestDisk {
     /// Whether the failure that was asked for has happened.
     pub(crate) fn has_failed(&self) -> bool {
         self.0.borrow().fail_at.is_none()
+    }
+
+    /// The file is removed behind the next list of its folder, as by another process.
+    pub(crate) fn remove_once_listed(&self, path: &Path) {
+        self.0.borrow_mut().goes = Some(path.to_owned());
     }
 
     /// Nothing can be created any more, or again.
@@ -202,11 +209,14 @@ impl Disk for TestDisk {
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         self.readable(folder)?;
-        let state = self.0.borrow();
+        let mut state = self.0.borrow_mut();
         let inside = state.files.keys().filter_map(|path| path.strip_prefix(folder).ok());
         let mut names: Vec<String> =
             inside.filter_map(|path| Some(path.iter().next()?.to_str()?.to_owned())).collect();
         names.dedup();
+        if let Some(path) = state.goes.take_if(|path| path.parent() == Some(folder)) {
+            state.files.remove(&path);
+        }
         Ok(names)
     }
 

@@ -264,14 +264,19 @@ impl Recorder {
     pub(crate) fn ended(&mut self) -> Result<Vec<Value>, String> {
         self.until("the end of all recordings", |own| {
             let listed = own.verb(&["ls", "--json"]);
+            // A list that fails lists nothing, and of nothing all is over.
+            if !listed.status.success() {
+                let why = String::from_utf8_lossy(&listed.stderr).into_owned();
+                return Some(Err(format!("ls says {}: {why}", listed.status)));
+            }
             let listed: Vec<Value> = String::from_utf8_lossy(&listed.stdout)
                 .lines()
                 .map_while(|line| serde_json::from_str(line).ok())
                 .collect();
             let over =
                 |one: &Value| one["state"] == "ended" && one["durable_through"] == one["end"];
-            listed.iter().all(over).then_some(listed)
-        })
+            listed.iter().all(over).then_some(Ok(listed))
+        })?
     }
 
     /// Asks it to end, twice, and waits for it.

@@ -57,6 +57,11 @@ impl ArchiveError {
     pub(super) fn disk(path: &Path, source: io::Error) -> Self {
         ArchiveError::Disk { path: path.to_owned(), source }
     }
+
+    /// Whether a file was not there any more that its folder had listed.
+    fn is_gone(&self) -> bool {
+        matches!(self, ArchiveError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 impl From<LogError> for ArchiveError {
@@ -284,23 +289,27 @@ impl<D: Disk> Archive<D> {
 
     /// How far each worker's stream is durable and sealed.
     pub fn watermarks(&self) -> Result<Vec<Watermark>, ArchiveError> {
-        let mut watermarks = Vec::new();
-        for worker in self.workers()? {
-            let last = segment::last_segment(&self.disk, &self.store, worker);
-            let (_, last) = last.map_err(|source| ArchiveError::disk(&self.store, source))?;
-            let sealed = last.as_ref().map_or(Position(0), |trailer| trailer.through);
-            let logged = unsealed::read(&self.disk, &self.store, worker, sealed, None)?.through;
-            let logged = logged.filter(|(end, _)| *end >= sealed);
-            watermarks.push(Watermark {
-                worker,
-                durable: logged.map_or(sealed, |(end, _)| end),
-                durable_through: logged
-                    .and_then(|(_, wall)| wall)
-                    .or_else(|| last.and_then(|trailer| self.last_arrival(worker, &trailer))),
-                sealed,
-            });
-        }
+        let (_, watermarks) = self.at_one_instant(|| {
+            let workers = self.workers()?.into_iter();
+            workers.map(|worker| self.watermark(worker)).collect()
+        })?;
         Ok(watermarks)
+    }
+
+    fn watermark(&self, worker: WorkerId) -> Result<Watermark, ArchiveError> {
+        let last = segment::last_segment(&self.disk, &self.store, worker);
+        let (_, last) = last.map_err(|source| ArchiveError::disk(&self.store, source))?;
+        let sealed = last.as_ref().map_or(Position(0), |trailer| trailer.through);
+        let logged = unsealed::read(&self.disk, &self.store, worker, sealed, None)?.through;
+        let logged = logged.filter(|(end, _)| *end >= sealed);
+        Ok(Watermark {
+            worker,
+            durable: logged.map_or(sealed, |(end, _)| end),
+            durable_through: logged
+                .and_then(|(_, wall)| wall)
+                .or_else(|| last.and_then(|trailer| self.last_arrival(worker, &trailer))),
+            sealed,
+        })
     }
 
     /// Arrival of the last record in a segment. When it was sealed says less: what had come since its
@@ -333,27 +342,41 @@ impl<D: Disk> Archive<D> {
         Ok(visit)
     }
 
-    /// Segments and what lies behind them, as of one instant. A log file is recycled only after
-    /// its segment was renamed into place: if no segment appeared while the logs were read, then
-    /// nothing left the logs meanwhile.
+    /// Segments and what lies behind them, as of one instant.
     fn snapshot(
         &self,
         streams: &BTreeSet<StreamId>,
     ) -> Result<(Vec<SegmentName>, Vec<Unsealed>), ArchiveError> {
-        for _ in 0..TRIES {
-            let names = self.segments()?;
-            let mut unsealed = Vec::new();
-            for worker in log::workers(&self.disk, &self.store)? {
+        self.at_one_instant(|| {
+            let workers = log::workers(&self.disk, &self.store)?.into_iter();
+            let unsealed = workers.map(|worker| {
                 let sealed = segment::sealed_through(&self.disk, &self.store, worker)
                     .map_err(|source| ArchiveError::disk(&self.store, source))?;
-                let read = unsealed::read(&self.disk, &self.store, worker, sealed, Some(streams));
-                unsealed.push(read?);
-            }
-            if self.segments()? == names {
-                return Ok((names, unsealed));
+                unsealed::read(&self.disk, &self.store, worker, sealed, Some(streams))
+            });
+            unsealed.collect()
+        })
+    }
+
+    /// What `read` finds in the logs, and the segments of the same instant. A log file is recycled or
+    /// removed only after its segment was renamed into place: if no segment appeared while the logs
+    /// were read, then nothing left the logs meanwhile. A file that goes between the look at its folder
+    /// and the look at itself is such a change, too.
+    fn at_one_instant<T>(
+        &self,
+        read: impl Fn() -> Result<T, ArchiveError>,
+    ) -> Result<(Vec<SegmentName>, T), ArchiveError> {
+        let mut last = ArchiveError::Busy;
+        for _ in 0..TRIES {
+            let names = self.segments()?;
+            match read() {
+                Ok(found) if self.segments()? == names => return Ok((names, found)),
+                Ok(_) => last = ArchiveError::Busy,
+                Err(error) if error.is_gone() => last = error,
+                Err(error) => return Err(error),
             }
         }
-        Err(ArchiveError::Busy)
+        Err(last)
     }
 
     fn visit_segment(

@@ -1,8 +1,9 @@
 //! The ordinary way: ring, log, segments, readers.
 
-use super::bench::{Bench, RING_BYTES, TestSpool, key, random_stream, salt};
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use super::bench::{Bench, RING_BYTES, STORE, TestSpool, key, random_stream, salt};
 use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::{Clock, Region};
 use crate::base::prng::Prng;
@@ -268,6 +269,27 @@ fn an_export_is_proven_offline() {
         records[40] ^= 1;
         assert!(verify_proof(&records, &salt(stream), &proof, &key().public_key()).is_err());
     }
+}
+
+/// A log file that is sealed goes while somebody reads beside the server: it is looked for once more,
+/// and nothing is missing.
+#[test]
+fn a_log_file_that_goes_between_two_looks_is_no_fault() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool();
+    (0..50).for_each(|_| assert!(bench.packet(1)));
+    bench.clock.advance(100);
+    bench.turn(&mut spool, 1);
+    let mark = bench.archive().watermarks().unwrap();
+    let path = Path::new(STORE).join("log/w0/00000077.log");
+    let look = |read: &dyn Fn()| {
+        bench.disk.put(&path, vec![0; 4_096]);
+        bench.disk.remove_once_listed(&path);
+        read();
+        assert!(!bench.disk.paths().contains(&path), "it was met");
+    };
+    look(&|| assert_eq!(bench.found(), bench.written));
+    look(&|| assert_eq!(bench.archive().watermarks().unwrap(), mark));
 }
 
 /// F01: who takes over commits at once; what is behind it waits until its span is closed, however
