@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::admission::{Admission, RETRY_AFTER_S};
 use super::effect::{Effect, Grave, Input, NotDurable};
 use super::job::{ANSWER_MS, Job, Purpose};
+use super::parked::Parked;
 use super::recover::Owed;
 use super::salts::OldSalt;
 use super::session::{Phase, Session};
@@ -61,6 +62,8 @@ pub struct Control {
     /// What media had no room for, and when to ask again.
     pub(super) again: Vec<(Mono, Again)>,
     pub(super) settling: Settling,
+    /// Requests that wait for media.
+    pub(super) parked: Parked,
     /// Salts of RSs that are over and may have records in no segment yet.
     pub(super) salts: BTreeMap<RsId, OldSalt>,
     /// What the store knows of streams that media has yet to take up again.
@@ -119,6 +122,7 @@ impl Control {
             owed: Vec::new(),
             again: Vec::new(),
             settling: Settling::default(),
+            parked: Parked::default(),
             salts: BTreeMap::new(),
             past: HashMap::new(),
             timers: BTreeSet::new(),
@@ -170,7 +174,9 @@ impl Control {
         });
         let again = self.again.iter().map(|(at, _)| *at).min();
         let timers = self.timers.first().map(|(at, _)| *at);
-        [self.sip.next_timeout(), jobs, endings.min(), again, timers].into_iter().flatten().min()
+        let parked = self.parked.next_timeout();
+        let all = [self.sip.next_timeout(), jobs, endings.min(), again, timers, parked];
+        all.into_iter().flatten().min()
     }
 
     /// Streams that are recorded, or still resting.
@@ -260,10 +266,14 @@ impl Control {
 
     fn keeper_says(&mut self, frame: Frame) {
         match frame {
-            Frame::Drain => self.admission.draining = true,
+            Frame::Drain => {
+                self.admission.draining = true;
+                self.unpark();
+            }
             Frame::Stop => {
                 self.admission.draining = true;
                 self.stopping = true;
+                self.unpark();
                 self.end_all("recorder is being stopped");
             }
             Frame::Reload { config } => match serde_json::from_str::<Config>(&config) {
@@ -304,14 +314,14 @@ impl Control {
         let Envelope { id, frame, .. } = envelope;
         match frame {
             Frame::Opened { slot, generation, applied } => {
-                if self.settled(id, None) {
+                if self.settled(id, Ok((slot, generation, applied))) {
                     return;
                 }
                 self.answered(id, None, Some((slot, generation, applied)));
             }
             Frame::Held { slots, last } => self.held(id, slots, last),
             Frame::Refused { why, .. } => {
-                if self.settled(id, Some(&why)) {
+                if self.settled(id, Err(&why)) {
                     return;
                 }
                 self.close_refused(id, &why);
@@ -425,6 +435,7 @@ impl Control {
             deadline,
             refused: None,
             applied: Vec::new(),
+            lost: false,
             plan: None,
             agreed: None,
         };
@@ -466,6 +477,28 @@ impl Control {
     fn journal_works(&mut self) {
         if self.admission.journal_error.take().is_some() {
             self.log(Grave::Info, "the journal works again: recordings are taken".to_owned());
+        }
+    }
+
+    /// Media's successor has taken up a stream of `rs`, and with the last one all that a job for it
+    /// asks of media: streams are taken up as the job has them. One that adds streams waits in vain,
+    /// for those are in no RS yet.
+    pub(super) fn retaken(
+        &mut self,
+        rs: RsId,
+        applied: (Slot, Generation, ClockMap),
+        is_last: bool,
+    ) {
+        let waits = |job: &Job| {
+            let adds = job.plan.as_ref().is_some_and(|plan| !plan.opened.is_empty());
+            job.rs == rs && job.lost && !adds
+        };
+        let Some((number, job)) = self.jobs.iter_mut().find(|(_, job)| waits(job)) else { return };
+        let number = *number;
+        job.applied.push(applied);
+        if is_last {
+            job.lost = false;
+            self.finish_if_ready(number);
         }
     }
 
@@ -524,6 +557,7 @@ impl Control {
         for rs in over {
             self.close_streams(rs, Origin::Src);
         }
+        self.expire_parked();
         self.ask_again();
         self.run_timers();
         self.forget_salts();
@@ -572,9 +606,8 @@ impl Control {
 
     /// Whether a job that changes this RS is still under way.
     pub(super) fn is_busy(&self, rs: RsId) -> bool {
-        self.jobs
-            .values()
-            .any(|job| job.rs == rs && job.txn.is_some() && !matches!(job.purpose, Purpose::Answer))
+        let changes = |job: &Job| job.txn.is_some() && !matches!(job.purpose, Purpose::Answer);
+        self.parked.holds(rs) || self.jobs.values().any(|job| job.rs == rs && changes(job))
     }
 
     fn media_down(&mut self) {
@@ -584,14 +617,16 @@ impl Control {
         self.forget_asked();
     }
 
-    /// The link to media is another one: its successor gets everything again; who waited for an
-    /// answer gets 503 in time.
+    /// The link to media is another one: its successor gets everything again. Who waits for an answer
+    /// of media has it when the streams are taken by the successor ([`Self::retaken`]), or gets 503
+    /// in time.
     pub(super) fn forget_asked(&mut self) {
         self.requests.clear();
         self.asked_heard.clear();
         self.closes.clear();
         self.again.clear();
-        for job in self.jobs.values_mut().filter(|job| matches!(job.purpose, Purpose::Quiet)) {
+        for job in self.jobs.values_mut().filter(|job| !job.media.is_empty()) {
+            job.lost |= matches!(job.purpose, Purpose::Start | Purpose::Change);
             job.media.clear();
         }
         self.jobs.retain(|_, job| !matches!(job.purpose, Purpose::Quiet) || !job.is_ready());

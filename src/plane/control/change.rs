@@ -133,6 +133,9 @@ impl Control {
         let old: HashMap<u16, StreamOpened> =
             session.streams.iter().map(|s| (s.description.line, s.clone())).collect();
         let fresh = wanted.iter().filter(|line| !continues(old.get(&line.line), line)).count();
+        if fresh > 0 && self.park(request, Some(rs)) {
+            return;
+        }
         if fresh > 0
             && let Some(why) = self.admission.obstacle(self.slots.used(), self.slots.free(), fresh)
         {

@@ -43,6 +43,8 @@ pub(super) struct Job {
     pub(super) reply: Option<Reply>,
     /// Media requests without an answer yet.
     pub(super) media: HashSet<u64>,
+    /// What it asked of media was lost with the link; it has it when its streams are taken up again.
+    pub(super) lost: bool,
     /// Journal token without an answer yet.
     pub(super) journal: Option<u64>,
     /// When it is given up.
@@ -77,6 +79,6 @@ pub(super) struct Plan {
 impl Job {
     /// Whether nothing is missing any more.
     pub(super) fn is_ready(&self) -> bool {
-        self.refused.is_some() || self.media.is_empty() && self.journal.is_none()
+        self.refused.is_some() || self.media.is_empty() && !self.lost && self.journal.is_none()
     }
 }

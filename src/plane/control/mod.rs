@@ -14,6 +14,7 @@ mod gate;
 mod general;
 mod job;
 mod lines;
+mod parked;
 mod recover;
 mod requests;
 mod salts;
@@ -26,6 +27,8 @@ mod timers;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_parked;
 #[cfg(test)]
 mod tests_restart;
 #[cfg(test)]

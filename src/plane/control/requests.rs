@@ -27,16 +27,21 @@ impl Control {
         if let Some(refusal) = self.general(&request) {
             return self.reply(request.txn, refusal);
         }
+        self.dispatch(&request);
+    }
+
+    /// Does what a request asks for.
+    pub(super) fn dispatch(&mut self, request: &IncomingRequest) {
         let method = request.message.method().unwrap_or("").to_owned();
         let rs = request.dialog.and_then(|dialog| self.dialogs.get(&dialog).copied());
         match (&*method, rs) {
             // A dialog whose RS we have ended is over, whatever the SRC still sends in it.
-            ("OPTIONS", _) => self.options(&request),
+            ("OPTIONS", _) => self.options(request),
             (_, None) if request.dialog.is_some() => self.reply(request.txn, Reply::new(481)),
-            ("INVITE", None) => self.initial_invite(&request),
-            ("INVITE" | "UPDATE", Some(rs)) => self.changed(rs, &request),
-            ("BYE", Some(rs)) => self.bye(rs, &request),
-            ("INFO", Some(rs)) => self.informed(rs, &request),
+            ("INVITE", None) => self.initial_invite(request),
+            ("INVITE" | "UPDATE", Some(rs)) => self.changed(rs, request),
+            ("BYE", Some(rs)) => self.bye(rs, request),
+            ("INFO", Some(rs)) => self.informed(rs, request),
             (_, Some(_)) => self.reply(request.txn, Reply::new(501)),
             ("UPDATE" | "BYE" | "INFO", None) => self.reply(request.txn, Reply::new(481)),
             _ => self.reply(request.txn, Reply::new(405).with("Allow", ALLOW)),
@@ -45,6 +50,9 @@ impl Control {
 
     /// Says what an INVITE would get (RFC 3261 §11.2, rule 9).
     fn options(&mut self, request: &IncomingRequest) {
+        if self.park(request, None) {
+            return;
+        }
         let reply = match self.admission.obstacle(self.slots.used(), self.slots.free(), 1) {
             Some(why) => self.unavailable(&why),
             None => Reply::new(200),
@@ -55,6 +63,9 @@ impl Control {
 
     /// The INVITE was cancelled: no RS (RFC 3261 §9.2).
     pub(super) fn cancelled(&mut self, txn: TxnId) {
+        if self.cancel_parked(txn) {
+            return;
+        }
         if let Some(job) = self.job_of(txn) {
             job.reply = Some(Reply::new(487));
             self.refuse_job(txn, "cancelled by the SRC");

@@ -12,7 +12,7 @@ use super::recover::Owed;
 use super::session::{Phase, Session};
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::limits::{FRAME_SALTS_MAX, SOURCES_PER_STREAM};
-use crate::base::time::Wall;
+use crate::base::time::{ClockMap, Mono, Wall};
 use crate::plane::handoff::frame::{
     Envelope, Frame, HeldSlot, KnownSource, OpenStream, Refusal, ResumeStream,
 };
@@ -24,6 +24,9 @@ use crate::store::journal::entry::StreamOpened;
 const AGAIN_MS: u64 = 1_000;
 /// The same for what a recording that runs is waiting for.
 const AGAIN_SOON_MS: u64 = 50;
+
+/// A use of a slot as media has it, and since when.
+type Applied = (Slot, Generation, ClockMap);
 
 /// Something to ask media again.
 pub(super) enum Again {
@@ -167,6 +170,7 @@ impl Control {
     fn take_calls(&mut self) {
         self.admission.media_up = true;
         self.tell_resumed();
+        self.unpark();
     }
 
     /// What the store knows of the streams that go on. Where it cannot say, they go on all the same,
@@ -293,30 +297,37 @@ impl Control {
     }
 
     /// Media has answered a request of this file; false: it is none.
-    pub(super) fn settled(&mut self, id: u64, refused: Option<&Refusal>) -> bool {
+    pub(super) fn settled(&mut self, id: u64, answer: Result<Applied, &Refusal>) -> bool {
         if self.settling.holding == Some(id) {
-            if refused.is_some() {
+            if answer.is_err() {
                 self.again.push((self.now.mono.plus_ms(AGAIN_SOON_MS), Again::Holding));
             }
             return true;
         }
         let Some((rs, stream)) = self.settling.reopening.remove(&id) else { return false };
-        match refused {
-            None => {
+        match answer {
+            Ok(applied) => {
                 self.past.remove(&stream);
+                self.retaken(rs, applied, !self.is_asked(rs));
                 self.tell_resumed();
             }
             // Rule 1: what was promised is asked for until media takes it.
-            Some(Refusal::NotReady | Refusal::QueueFull | Refusal::RingLag | Refusal::Disk) => {
+            Err(Refusal::NotReady | Refusal::QueueFull | Refusal::RingLag | Refusal::Disk) => {
                 let at = self.now.mono.plus_ms(AGAIN_SOON_MS);
                 self.again.push((at, Again::Open(rs, stream)));
             }
-            Some(why) => {
+            Err(why) => {
                 self.log(Grave::Error, format!("{rs}: stream {} is not taken: {why}", stream.0));
                 self.tell_resumed();
             }
         }
         true
+    }
+
+    /// Whether a stream of that RS is yet to be taken up.
+    fn is_asked(&self, rs: RsId) -> bool {
+        let again = |(_, again): &(Mono, Again)| matches!(again, Again::Open(of, _) if *of == rs);
+        self.settling.reopening.values().any(|(of, _)| *of == rs) || self.again.iter().any(again)
     }
 
     /// Once all streams are taken: media may receive.

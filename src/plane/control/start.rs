@@ -92,6 +92,9 @@ impl Control {
             Ok(agreed) => agreed,
             Err(reply) => return self.reply(request.txn, reply),
         };
+        if self.park(request, None) {
+            return;
+        }
         let wanted = wanted(&negotiated);
         let obstacle = self.admission.obstacle(self.slots.used(), self.slots.free(), wanted.len());
         if let Some(why) = obstacle {
