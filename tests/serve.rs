@@ -84,6 +84,72 @@ fn a_store_in_use_is_refused() {
 }
 
 #[test]
+fn a_store_whose_lock_was_removed_is_in_use_all_the_same() {
+    let folder = fresh_folder();
+    let server = started(&folder).ready();
+    std::fs::remove_file(folder.join("store/lock")).expect("it is there");
+    let Output { status, stderr, .. } = command(&folder, free_port()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&stderr);
+    assert_eq!(status.code(), Some(75), "{said}");
+    let media = server.child(MEDIA).expect("the first one goes on").to_string();
+    assert!(said.contains("removed or replaced") && said.contains(&media), "{said}");
+}
+
+/// F18: without its journal a store looks empty, to a server and to every reader.
+#[test]
+fn f18_a_journal_that_is_not_there_is_missed_by_servers_and_readers() {
+    let folder = fresh_folder();
+    let (store, aside) = (folder.join("store"), folder.join("aside"));
+    let port = free_port();
+    let mut server = Server::start(command(&folder, port), &folder).ready();
+    let to = format!("sip:srs@127.0.0.1:{port}");
+    let run = |words: &[&str]| {
+        let out = Command::new(binary()).args(words).output().expect("it runs");
+        let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        (out.status.code().expect("not killed"), said)
+    };
+    let (code, said) = run(&["src", "call", "--duration=1", "--to", &to]);
+    assert_eq!(code, 0, "{said}");
+    let begun = || std::fs::read_to_string(store.join("volume.json")).expect("a store");
+    until("the note", Duration::from_secs(5), || begun().contains("journal_begun").then_some(()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let at = store.to_str().expect("text");
+    assert_eq!(run(&["verify", "--all", "--store", at]).0, 0);
+
+    // Not mounted: an empty folder; or not even that.
+    std::fs::rename(store.join("journal"), &aside).expect("nobody holds it");
+    for there in [false, true] {
+        if there {
+            std::fs::create_dir(store.join("journal")).expect("room");
+        }
+        let Output { status, stderr, .. } = command(&folder, port).output().expect("it runs");
+        let said = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.code(), Some(74), "{said}");
+        assert!(said.contains("is not the journal of this store"), "{said}");
+        for verb in [&["ls"][..], &["verify", "--all"]] {
+            let (code, said) = run(&[verb, &["--store", at]].concat());
+            assert_eq!(code, 74, "{said}");
+            assert!(said.contains("is not the journal of this store"), "{said}");
+        }
+    }
+    std::fs::remove_dir(store.join("journal")).expect("nothing was put there");
+    std::fs::rename(&aside, store.join("journal")).expect("mounted again");
+    let _third = started(&folder).ready();
+    let (code, said) = run(&["ls", "--json", "--store", at]);
+    assert_eq!((code, said.lines().count()), (0, 1), "{said}");
+
+    // A byte in the middle of it.
+    let first = store.join("journal/00000001.journal");
+    let mut bytes = std::fs::read(&first).expect("its first file");
+    bytes[40] ^= 1;
+    std::fs::write(&first, bytes).expect("ours");
+    let (code, said) = run(&["verify", "--all", "--store", at]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("journal 00000001.journal is damaged"), "{said}");
+}
+
+#[test]
 fn roles_of_a_killed_keeper_end_and_the_store_opens_again() {
     let folder = fresh_folder();
     let mut first = started(&folder).ready();

@@ -1,14 +1,16 @@
-//! The spare folder of a store (F12), and whether a folder is the store that is meant (F18).
+//! The other folders of a store, spare ones (F12) and the journal's, and whether a folder is the one
+//! that is meant (F18).
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxAttributes, StatxFlags};
 
-use super::disk::HostDisk;
+use super::disk::{HostDisk, make_folder};
 use super::facts;
 use super::volume::{self, Volume, VolumeError};
 use crate::base::ports::Disk;
+use crate::store::journal::file::holds_any;
 use crate::store::places::{Places, Root};
 
 /// A store with everything that lies elsewhere of it, for reading.
@@ -28,6 +30,9 @@ pub fn places(store: &Path, journal: &Path) -> StoreDisk {
     for (spare, result) in bad {
         places.note(spare, result.err().map(|error| error.to_string()).unwrap_or_default());
     }
+    if let Err(error) = check_journal(&places, journal, store, &volume) {
+        places.note(journal, error.to_string());
+    }
     places
 }
 
@@ -35,7 +40,9 @@ pub fn places(store: &Path, journal: &Path) -> StoreDisk {
 pub fn strict_places(store: &Path, journal: &Path) -> Result<StoreDisk, VolumeError> {
     let volume = volume::read(store)?;
     volume.spares.iter().try_for_each(|spare| check(spare, store, &volume.id))?;
-    Ok(Places::strict(HostDisk, Root::of_store(store, journal, &volume.spares)))
+    let places = Places::strict(HostDisk, Root::of_store(store, journal, &volume.spares));
+    check_journal(&places, journal, store, &volume)?;
+    Ok(places)
 }
 
 /// Makes folder `name` in the spare folder of `store`.
@@ -47,9 +54,9 @@ pub fn folder(spare: &Path, store: &Path, name: &str) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Notes in `volume` where else the store is: a spare folder, which is made and marked the first
-/// time, and a journal outside. All that were noted before must be there: they may hold the only
-/// copy of what came last, and its positions would be used again without them.
+/// Notes in `volume` where else the store is: a spare folder and the journal's, which are made and
+/// marked the first time. All that were noted before must be there: they may hold the only copy of
+/// what came last, and its positions would be used again without them.
 pub fn record(
     store: &Path,
     volume: &mut Volume,
@@ -59,10 +66,19 @@ pub fn record(
     volume.spares.iter().try_for_each(|known| check(known, store, &volume.id))?;
     let before = volume.clone();
     if let Some(spare) = spare.filter(|spare| !volume.spares.iter().any(|known| known == spare)) {
-        mark(spare, store, &volume.id)?;
+        mark(spare, &Volume { spare_of: Some(store.to_owned()), ..Volume::fresh(&volume.id) })?;
+        check(spare, store, &volume.id)?;
         volume.spares.push(spare.to_owned());
     }
     volume.journal = (journal != store.join("journal")).then(|| journal.to_owned());
+    if volume.journal_begun {
+        let roots = Root::of_store(store, journal, &volume.spares);
+        check_journal(&Places::new(HostDisk, roots), journal, store, volume)?;
+    } else {
+        let of = Volume { journal_of: Some(store.to_owned()), ..Volume::fresh(&volume.id) };
+        mark(journal, &of)?;
+        is_journal(journal, &volume.id).map_err(|why| not_the_journal(journal, store, why))?;
+    }
     if *volume != before {
         volume::write(store, volume)
             .map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })?;
@@ -70,15 +86,14 @@ pub fn record(
     Ok(())
 }
 
-/// Makes `spare` the spare folder of a store.
-fn mark(spare: &Path, store: &Path, id: &str) -> Result<(), VolumeError> {
-    let failed = |error| VolumeError::Io { path: spare.to_owned(), error };
-    std::fs::create_dir_all(spare).map_err(failed)?;
-    if !spare.join("volume.json").exists() {
-        let marker = Volume { spare_of: Some(store.to_owned()), ..Volume::fresh(id) };
-        volume::write(spare, &marker).map_err(failed)?;
+/// Makes `folder` one that is `marker`, where it is none yet.
+fn mark(folder: &Path, marker: &Volume) -> Result<(), VolumeError> {
+    let failed = |error| VolumeError::Io { path: folder.to_owned(), error };
+    make_folder(folder).map_err(failed)?;
+    if !folder.join("volume.json").exists() {
+        volume::write(folder, marker).map_err(failed)?;
     }
-    check(spare, store, id)
+    Ok(())
 }
 
 /// Whether `spare` is the spare folder of the store with that id.
@@ -93,6 +108,51 @@ fn check(spare: &Path, store: &Path, id: &str) -> Result<(), VolumeError> {
     };
     let (spare, volume) = (spare.to_owned(), store.join("volume.json"));
     Err(VolumeError::Spare { spare, volume, why: found })
+}
+
+/// Whether the journal of a store has files already, in whichever folder.
+pub fn has_journal(volume: &Volume, journal: &Path) -> bool {
+    let spares = volume.spares.iter().map(|spare| spare.join("journal"));
+    let mut folders = std::iter::once(journal.to_owned()).chain(spares);
+    folders.any(|folder| holds_any(&HostDisk, &folder).unwrap_or(false))
+}
+
+/// Where the store has begun its journal: whether the folder is that one, and there are files of it,
+/// in whichever folder.
+fn check_journal(
+    places: &StoreDisk,
+    journal: &Path,
+    store: &Path,
+    of: &Volume,
+) -> Result<(), VolumeError> {
+    if !of.journal_begun {
+        return Ok(());
+    }
+    let files = || match holds_any(places, journal) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("it holds no file of it".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    is_journal(journal, &of.id)
+        .and_then(|()| files())
+        .map_err(|why| not_the_journal(journal, store, why))
+}
+
+/// Whether a folder says that it is the journal of the store with that id, or why not.
+fn is_journal(folder: &Path, id: &str) -> Result<(), String> {
+    match volume::read(folder) {
+        Ok(found) if found.id != id => Err(format!("it belongs to the store {}", found.id)),
+        Ok(found) if found.journal_of.is_none() => Err("it is another folder of it".to_owned()),
+        Ok(_) => Ok(()),
+        Err(VolumeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            Err("it is not there, or empty".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn not_the_journal(journal: &Path, store: &Path, why: String) -> VolumeError {
+    VolumeError::Journal { journal: journal.to_owned(), volume: store.join("volume.json"), why }
 }
 
 /// Whether `store` is what the configuration means: the store with the `expected` id, on a mounted
@@ -170,6 +230,41 @@ mod tests {
             guard(Path::new("/nowhere/x"), None, true),
             Err(VolumeError::NotMounted { .. })
         ));
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn f18_a_journal_that_was_begun_must_be_there_and_be_this_stores() {
+        let base = folder("journal");
+        let (store, journal) = (base.join("store"), base.join("journal"));
+        std::fs::create_dir_all(&store).unwrap();
+        let (mut volume, _) = volume::open(&store, "id").unwrap();
+        record(&store, &mut volume, None, &journal).unwrap();
+        strict_places(&store, &journal).expect("no entry yet, and none is missed");
+        volume::begin_journal(&store, &mut volume).unwrap();
+        assert!(volume::read(&store).unwrap().journal_begun);
+        let refused = |volume: &mut Volume, journal: &Path, what: &str| {
+            let why = record(&store, volume, None, journal).unwrap_err().to_string();
+            assert!(why.contains(what) && why.contains("`journal_begun`"), "{why}");
+            let why = strict_places(&store, journal).err().expect("the same").to_string();
+            assert!(why.contains(what), "{why}");
+            assert_eq!(places(&store, journal).trouble().len(), 1, "readers are told");
+        };
+        refused(&mut volume, &journal, "it holds no file of it");
+        std::fs::write(journal.join("00000001.journal"), "x").unwrap();
+        record(&store, &mut volume, None, &journal).unwrap();
+        assert!(strict_places(&store, &journal).is_ok());
+        assert!(places(&store, &journal).trouble().is_empty());
+        // Another folder is configured, or nothing is mounted.
+        refused(&mut volume, &base.join("other"), "it is not there");
+        assert!(!base.join("other").exists(), "nothing is made in its place");
+        volume::write(&journal, &Volume { journal_of: Some("/".into()), ..Volume::fresh("b") })
+            .unwrap();
+        refused(&mut volume, &journal, "belongs to the store b");
+        volume.journal_begun = false;
+        let why = record(&store, &mut volume, None, &journal).unwrap_err().to_string();
+        assert!(why.contains("belongs to the store b"), "{why}");
+        assert!(volume::open(&journal, "x").is_err(), "nobody records into a journal");
         std::fs::remove_dir_all(base).unwrap();
     }
 

@@ -38,9 +38,15 @@ pub struct Volume {
     /// The journal's folder, where it is not in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<PathBuf>,
+    /// The journal has its first entry: from now on an empty folder is not it (F18).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub journal_begun: bool,
     /// This is a spare folder, of that store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spare_of: Option<PathBuf>,
+    /// This is the folder of a journal, of that store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_of: Option<PathBuf>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks it")]
@@ -57,7 +63,9 @@ impl Volume {
             memory_from: 0,
             spares: Vec::new(),
             journal: None,
+            journal_begun: false,
             spare_of: None,
+            journal_of: None,
         }
     }
 }
@@ -120,6 +128,21 @@ pub enum VolumeError {
     Spare {
         /// The spare folder.
         spare: PathBuf,
+        /// The store's `volume.json`.
+        volume: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// The journal is not there, or is another store's (F18).
+    #[error(
+        "{} is not the journal of this store, without which nothing in it can be found: {why}; mount \
+         it, or set store.journal_dir to where it is; if it is lost for good, take `journal_begun` \
+         out of {}",
+        journal.display(), volume.display()
+    )]
+    Journal {
+        /// The journal's folder.
+        journal: PathBuf,
         /// The store's `volume.json`.
         volume: PathBuf,
         /// What was found.
@@ -305,8 +328,9 @@ pub fn open(store: &Path, fresh_id: &str) -> Result<(Volume, u64), VolumeError> 
         }
         Err(error) => return Err(error),
     };
-    if let Some(of) = &volume.spare_of {
-        let why = format!("it is the spare folder of the store {}", of.display());
+    if let Some(of) = volume.spare_of.as_ref().or(volume.journal_of.as_ref()) {
+        let what = if volume.spare_of.is_some() { "spare folder" } else { "journal" };
+        let why = format!("it is the {what} of the store {}", of.display());
         return Err(VolumeError::Unreadable { path: store.join("volume.json"), why });
     }
     let first = reserve(store, &mut volume)?;
@@ -331,6 +355,18 @@ pub fn begin_memory(
 ) -> Result<(), VolumeError> {
     volume.memory_from = incarnation;
     write(store, volume).map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })
+}
+
+/// Notes that the journal has its first entry; synced before it returns. Nothing where it is noted.
+pub fn begin_journal(store: &Path, volume: &mut Volume) -> Result<(), VolumeError> {
+    if volume.journal_begun {
+        return Ok(());
+    }
+    let begun = Volume { journal_begun: true, ..volume.clone() };
+    write(store, &begun)
+        .map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })?;
+    *volume = begun;
+    Ok(())
 }
 
 /// The mark of a run that has not ended: an empty file beside `volume.json`.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::show::name;
-use super::store::StoreArgs;
+use super::store::{Store, StoreArgs};
 use super::table::{plain, table};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::model::{Recording, SealState, Verdict};
@@ -26,7 +26,8 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let library = args.store.find()?.library()?;
+    let store = args.store.find()?;
+    let library = store.library()?;
     let recordings =
         library.recordings(|rs| (args.own || !rs.own) && (!args.live || rs.end.is_none()))?;
     let mut out = std::io::stdout().lock();
@@ -35,13 +36,18 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             serde_json::to_writer(&mut out, recording)?;
             out.write_all(b"\n")?;
         }
-        return Ok(Exit::Yes);
+        return Ok(seen(&store));
     }
     let head = ["ID", "START", "LENGTH", "STATE", "STREAMS", "VERDICT", "SEAL", "WHO"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(recordings.iter().map(row));
     out.write_all(table(&rows).as_bytes())?;
-    Ok(Exit::Yes)
+    Ok(seen(&store))
+}
+
+/// What is missing in the list may lie in a folder that could not be read.
+fn seen(store: &Store) -> Exit {
+    if store.is_unreadable() { Exit::Io } else { Exit::Yes }
 }
 
 fn row(recording: &Recording) -> Vec<String> {

@@ -114,12 +114,19 @@ pub(crate) fn salt(keys: &KeyBox, rs: &RsEntry) -> Option<Salt> {
     keys.open(&rs.salt, &salt_context(rs.id)).ok()?.as_slice().try_into().ok()
 }
 
-/// Tells which parts of the journal could not be read. A torn tail is what a running server or a
+/// Which parts of the journal could not be read, in words. A torn tail is what a running server or a
 /// power cut leaves; nobody was promised it.
-pub(crate) fn tell_damage(library: &Library<StoreDisk>) {
-    for damage in library.damage().iter().filter(|damage| damage.middle) {
+pub(crate) fn damage(library: &Library<StoreDisk>) -> impl Iterator<Item = String> + '_ {
+    library.damage().iter().filter(|damage| damage.middle).map(|damage| {
         let (file, from, to) = (&damage.file, damage.from, damage.to);
-        eprintln!("floortape: journal {file} is damaged from byte {from} to {to}");
+        format!("journal {file} is damaged from byte {from} to {to}")
+    })
+}
+
+/// Tells them.
+pub(crate) fn tell_damage(library: &Library<StoreDisk>) {
+    for text in damage(library) {
+        eprintln!("floortape: {text}");
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Holdings {
     unclean: bool,
     /// Roles that another keeper started and that have no successor yet.
     survivors: Survivors,
+    /// It was noted in the volume that the journal has begun.
+    journal_noted: bool,
 }
 
 struct Memory {
@@ -98,9 +100,20 @@ impl Holdings {
         let (volume, incarnation) = reopen(config, &memory)?;
         let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
         tracing::warn!("took up memory and {} port pairs from the service manager", slots.len());
-        let (held, stored, unclean) = (Some(held), true, false);
+        let (held, stored, unclean, journal_noted) = (Some(held), true, false, false);
         let survivors = Survivors::default();
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean, survivors })
+        Ok(Holdings {
+            lock,
+            volume,
+            incarnation,
+            memory,
+            slots,
+            held,
+            stored,
+            unclean,
+            survivors,
+            journal_noted,
+        })
     }
 
     /// Gives the service manager copies of everything but the lock, which only the living hold, in the
@@ -199,7 +212,19 @@ impl Holdings {
         volume::begin_memory(&config.store.dir, &mut volume, incarnation)?;
         volume::begin_run(&config.store.dir)?;
         let (held, stored, survivors) = (None, false, Survivors::default());
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean, survivors })
+        let journal_noted = false;
+        Ok(Holdings {
+            lock,
+            volume,
+            incarnation,
+            memory,
+            slots,
+            held,
+            stored,
+            unclean,
+            survivors,
+            journal_noted,
+        })
     }
 
     /// Everything is looked at before anybody is ended: what we cannot go on from goes on as it is
@@ -219,14 +244,35 @@ impl Holdings {
         let lock = Lock::taken_over(lock, &config.store.dir)?;
         let survivors = Survivors::of(&config.store.dir);
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
-        let (held, stored, unclean) = (Some(held), false, false);
-        Ok(Holdings { lock, volume, incarnation, memory, slots, held, stored, unclean, survivors })
+        let (held, stored, unclean, journal_noted) = (Some(held), false, false, false);
+        Ok(Holdings {
+            lock,
+            volume,
+            incarnation,
+            memory,
+            slots,
+            held,
+            stored,
+            unclean,
+            survivors,
+            journal_noted,
+        })
     }
 
     /// Ends whoever plays `role` for a keeper before us. Only then may its successor start; an error
     /// where it does not end. Until then it goes on, so that our own death now would lose nothing.
     pub(super) fn bury(&mut self, role: Role) -> Result<(), Failure> {
         self.survivors.end(role)
+    }
+
+    /// Notes once that the journal has begun, when it has; a start without it is refused from then on.
+    pub(super) fn note_journal(&mut self, config: &Config) -> Result<(), VolumeError> {
+        if self.journal_noted || !spare::has_journal(&self.volume, &config.journal_dir()) {
+            return Ok(());
+        }
+        // Where this fails it is left to the next start.
+        self.journal_noted = true;
+        volume::begin_journal(&config.store.dir, &mut self.volume)
     }
 
     /// The configuration that memory and slots were made for, where another keeper made them.

@@ -257,19 +257,19 @@ impl Keeper {
             self.vigil.died(role, SystemClock.mono(), &self.holdings.heartbeats());
         }
         let spare = if role == Role::Media { self.spare.take() } else { None };
-        let (child, link, fresh) = match spare {
-            Some(Running { child, link: Some(link) }) => (child, link, false),
+        let ready = spare.and_then(|Running { mut child, link }| match link {
+            Some(link) => Some((child, link)),
             // It was being made when that failed; what is left of it is not reaped as media.
-            Some(Running { mut child, link: None }) => {
+            None => {
                 let _ = child.kill();
                 self.retired.push(child);
-                let (child, link) = spawn(role.name())?;
-                (child, link, true)
+                None
             }
-            None => {
-                let (child, link) = spawn(role.name())?;
-                (child, link, true)
-            }
+        });
+        let fresh = ready.is_none();
+        let (child, link) = match ready {
+            Some(ready) => ready,
+            None => spawn(role.name())?,
         };
         if let Err(error) = estate::mark(&self.config.store.dir, role, child.pid()) {
             tracing::warn!("cannot note the process of {}: {error}", role.name());
@@ -437,6 +437,9 @@ impl Keeper {
         let now = SystemClock.mono();
         if !self.vigil.is_due(now) {
             return;
+        }
+        if let Err(error) = self.holdings.note_journal(&self.config) {
+            tracing::error!("cannot note that the journal has begun: {error}");
         }
         if self.spare.is_some() && self.vigil.spare_hangs(now) {
             let pid = self.spare.as_ref().map_or(0, |spare| spare.child.pid());

@@ -61,6 +61,7 @@ pub(super) fn find(store: &Path) -> Result<Found, Failure> {
     let deadline = Instant::now() + PREDECESSOR_WAIT;
     loop {
         if let Some(lock) = lock(store)? {
+            nobody_lives(store)?;
             return Ok(Found::Free(lock));
         }
         let late = Instant::now() >= deadline;
@@ -92,6 +93,29 @@ fn lock(store: &Path) -> Result<Option<Lock>, Failure> {
             Err(Failure::new(Exit::TryAgain, error.to_string()))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a lock that is free is the one that the store's roles held: each of them has a copy of it,
+/// so that where one lives it was removed or put back by hand, and two servers would write one store.
+fn nobody_lives(store: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + END_WAIT;
+    loop {
+        let lives = |role: Role| estate::survivor(store, role).map(|one| (role, one.pid()));
+        let Some((role, pid)) = [Role::Media, Role::Control].into_iter().find_map(lives) else {
+            return Ok(());
+        };
+        // Whoever is dying has let go of its lock a moment before it is gone.
+        if Instant::now() >= deadline {
+            let why = format!(
+                "{} is not the one that the server in this store holds, whose {} is process {pid}: it \
+                 was removed or replaced; end that server first",
+                store.join("lock").display(),
+                role.name()
+            );
+            return Err(Failure::new(Exit::TryAgain, why));
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -590,6 +590,12 @@ fn newest_snapshot<D: Disk>(disk: &D, dir: &Path) -> Result<(u32, u64, Standings
     Ok((0, 0, Standings::default()))
 }
 
+/// Whether a folder holds any file of a journal.
+pub fn holds_any<D: Disk>(disk: &D, dir: &Path) -> std::io::Result<bool> {
+    let names = disk.list(dir)?;
+    Ok(names.iter().any(|name| name.ends_with(".journal") || name.ends_with(".snapshot")))
+}
+
 /// Files below `dir` whose names are a number and `suffix`, in the order of their numbers.
 pub(super) fn numbered<D: Disk>(
     disk: &D,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::held::Checked;
 use super::{folder, held};
-use crate::shell::cmd::store::{StoreArgs, named, tell_damage};
+use crate::shell::cmd::store::{StoreArgs, damage, named};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::export::manifest;
 
@@ -52,8 +52,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             let store = args.store.find()?;
             let library = store.bare_library()?;
             let all: Vec<_> = library.journalled()?.recordings.values().collect();
-            tell_damage(&library);
-            held::check(&store, &library, &all, true)?
+            let mut checked = held::check(&store, &library, &all, true)?;
+            checked.elsewhere.extend(damage(&library));
+            checked
         }
     };
     let mut out = std::io::stdout().lock();
@@ -72,11 +73,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         eprintln!("floortape: the store holds no recording yet");
     }
     let good = elsewhere.is_empty() && reports.iter().all(|report| report.is_good(args.complete));
-    // What is not there cannot be told from what cannot be read now.
-    Ok(if good {
-        Exit::Yes
-    } else if unreadable {
+    // What is not there cannot be told from what cannot be read now, and nobody vouches for a store
+    // that was not seen whole.
+    let whole = args.what.is_none();
+    Ok(if unreadable && (whole || !good) {
         Exit::Io
+    } else if good {
+        Exit::Yes
     } else {
         Exit::No
     })
