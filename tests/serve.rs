@@ -2,9 +2,12 @@
 
 mod server;
 
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use server::{
@@ -42,6 +45,64 @@ fn a_killed_child_is_started_again_each_time() {
     }
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "{:?}", server.lines());
+}
+
+/// F02: keeper holds the signalling sockets. Nobody is refused while control is being started, and what
+/// comes in that time is answered.
+#[test]
+fn f02_requests_that_come_while_control_is_dead_are_answered_and_never_refused() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let mut server = Server::start(command(&folder, port), &folder).ready();
+    let to = SocketAddr::from(([127, 0, 0, 1], port));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("some port");
+    // Connected: an ICMP error would be an error of its own.
+    socket.connect(to).expect("an address");
+    socket.set_nonblocking(true).expect("a socket");
+    let own = socket.local_addr().expect("bound");
+    let (mut sent, mut answered) = (0, HashSet::new());
+    let hear = |answered: &mut HashSet<u32>| {
+        let mut bytes = [0; 4_096];
+        loop {
+            match socket.recv(&mut bytes) {
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                    assert!(text.starts_with("SIP/2.0 200"), "{text}");
+                    let cseq = text.split("CSeq: ").nth(1).and_then(|cseq| cseq.split(' ').next());
+                    answered.insert(cseq.and_then(|cseq| cseq.parse().ok()).expect("a CSeq"));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("refused: {error}"),
+            }
+        }
+    };
+    const KILLS: usize = 5;
+    for _ in 0..KILLS {
+        let control = until("control", Duration::from_secs(3), || server.child(CONTROL));
+        send(control, Signal::KILL);
+        let until = Instant::now() + Duration::from_millis(1_200);
+        while Instant::now() < until {
+            sent += 1;
+            let text = format!(
+                "OPTIONS sip:srs@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK-{sent}\r\n\
+                 Max-Forwards: 70\r\nFrom: <sip:src@{own}>;tag=1\r\nTo: <sip:srs@{to}>\r\n\
+                 Call-ID: options-{sent}\r\nCSeq: {sent} OPTIONS\r\nContent-Length: 0\r\n\r\n"
+            );
+            socket.send(text.as_bytes()).expect("never refused");
+            drop(TcpStream::connect(to).expect("never refused"));
+            hear(&mut answered);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    until("the last answers", Duration::from_secs(3), || {
+        hear(&mut answered);
+        answered.contains(&sent).then_some(())
+    });
+    // Those that control had read when it was killed come again in a real dialogue.
+    let missing = sent as usize - answered.len();
+    assert!(missing <= KILLS, "{missing} of {sent} were not answered: {:#?}", server.lines());
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{:?}", server.lines());
+    UdpSocket::bind(to).expect("the port is free again");
 }
 
 #[test]

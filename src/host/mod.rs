@@ -12,6 +12,7 @@ pub mod facts;
 pub mod faults;
 pub mod keyfile;
 pub mod letter;
+pub mod listener;
 pub mod mapped;
 pub mod process;
 pub mod recvmmsg;

@@ -400,6 +400,10 @@ pub enum Frame {
         /// In the order in which they were asked for.
         slots: Vec<(Slot, Mono)>,
     },
+
+    /// Keeper → control: its descriptors are signalling sockets, UDP, TCP and TLS in the order of the
+    /// configuration; more of them may follow in another one.
+    Signalling,
 }
 
 /// Versions of what one binary leaves to another. The frames' own version stands in every head.

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::base::ids::WorkerId;
+use crate::base::limits::FRAME_FDS_MAX;
 use crate::base::ports::Region;
-use crate::config::model::Config;
+use crate::config::model::{Config, Sip};
 use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
-use crate::host::{keyfile, letter, seqpacket, signing, spare};
+use crate::host::{keyfile, letter, listener, seqpacket, signing, spare};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
@@ -53,6 +54,9 @@ pub(super) struct Holdings {
     unclean: bool,
     /// Roles that another keeper started and that have no successor yet.
     survivors: Survivors,
+    /// Signalling sockets, UDP, TCP and TLS in the order of the configuration; none before control is
+    /// started. They are this keeper's alone: its successor binds its own when control is gone.
+    signalling: Vec<OwnedFd>,
     /// It was noted in the volume that the journal has begun.
     journal_noted: bool,
 }
@@ -100,7 +104,7 @@ impl Holdings {
         let (volume, incarnation) = reopen(config, &memory)?;
         let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
         tracing::warn!("took up memory and {} port pairs from the service manager", slots.len());
-        let (held, stored, unclean, journal_noted) = (Some(held), true, false, false);
+        let (held, stored, unclean) = (Some(held), true, false);
         let survivors = Survivors::default();
         Ok(Holdings {
             lock,
@@ -112,7 +116,8 @@ impl Holdings {
             stored,
             unclean,
             survivors,
-            journal_noted,
+            signalling: Vec::new(),
+            journal_noted: false,
         })
     }
 
@@ -212,7 +217,6 @@ impl Holdings {
         volume::begin_memory(&config.store.dir, &mut volume, incarnation)?;
         volume::begin_run(&config.store.dir)?;
         let (held, stored, survivors) = (None, false, Survivors::default());
-        let journal_noted = false;
         Ok(Holdings {
             lock,
             volume,
@@ -223,7 +227,8 @@ impl Holdings {
             stored,
             unclean,
             survivors,
-            journal_noted,
+            signalling: Vec::new(),
+            journal_noted: false,
         })
     }
 
@@ -244,7 +249,7 @@ impl Holdings {
         let lock = Lock::taken_over(lock, &config.store.dir)?;
         let survivors = Survivors::of(&config.store.dir);
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
-        let (held, stored, unclean, journal_noted) = (Some(held), false, false, false);
+        let (held, stored, unclean) = (Some(held), false, false);
         Ok(Holdings {
             lock,
             volume,
@@ -255,7 +260,8 @@ impl Holdings {
             stored,
             unclean,
             survivors,
-            journal_noted,
+            signalling: Vec::new(),
+            journal_noted: false,
         })
     }
 
@@ -331,13 +337,39 @@ impl Holdings {
         config: &Config,
         peer: Option<OwnedFd>,
     ) -> Result<(), Failure> {
-        if role == Role::Media {
-            self.raise_incarnation(config)?;
+        match role {
+            Role::Media => self.raise_incarnation(config)?,
+            Role::Control => self.hand_signalling(link, config)?,
         }
         if let Some(peer) = peer {
             link.send(0, Frame::Link, &[peer.as_fd()])?;
         }
         link.send(0, Frame::Go, &[])?;
+        Ok(())
+    }
+
+    /// Binds the signalling sockets where they are not held. Only when no control lives.
+    pub(super) fn bind_signalling(&mut self, sip: &Sip) -> Result<(), Failure> {
+        if self.signalling.is_empty() {
+            let udp = sip.udp.iter().map(|one| listener::bind_udp(*one));
+            let tcp = sip.tcp.iter().map(|one| listener::bind_stream("TCP", *one));
+            let tls = sip.tls.iter().map(|one| listener::bind_stream("TLS", *one));
+            self.signalling = udp.chain(tcp).chain(tls).collect::<io::Result<_>>()?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of them: nobody will read them soon, and who calls must hear that.
+    pub(super) fn close_signalling(&mut self) {
+        self.signalling.clear();
+    }
+
+    fn hand_signalling(&mut self, link: &Link, config: &Config) -> Result<(), Failure> {
+        self.bind_signalling(&config.sip)?;
+        for some in self.signalling.chunks(FRAME_FDS_MAX) {
+            let fds: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+            link.send(0, Frame::Signalling, &fds)?;
+        }
         Ok(())
     }
 

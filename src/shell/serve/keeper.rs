@@ -13,6 +13,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::base::faults::faulty;
 use crate::base::ports::Clock;
+use crate::base::time::Mono;
 use crate::config::Fault;
 use crate::config::model::Config;
 use crate::host::clock::SystemClock;
@@ -31,6 +32,10 @@ use crate::shell::serve::vigil::{Seen, Vigil};
 
 /// A child that takes longer than this to take its frames hangs; it is killed and started again.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
+
+/// What calls while no control lives waits in the signalling sockets for so long; from then on it is
+/// refused by the kernel, which sends an SRC elsewhere at once (4·T1: a request has come again twice).
+const UNREAD_MS: u64 = 2_000;
 
 /// How often keeper looks at the heartbeats.
 pub(super) const LOOK_MS: u64 = 100;
@@ -68,6 +73,7 @@ pub fn run(
         image,
         handed: Some(handed),
         vigil: Vigil::new(now),
+        unread_since: None,
     };
     loop {
         while let Some(act) = keeper.machine.poll() {
@@ -165,6 +171,8 @@ struct Keeper {
     /// The way back, until both roles are ready.
     handed: Option<Handed>,
     vigil: Vigil,
+    /// No control lives since then, and the signalling sockets are held for the next one.
+    unread_since: Option<Mono>,
 }
 
 struct Running {
@@ -252,6 +260,11 @@ impl Keeper {
     /// Starts a role, hands it what it needs, and connects it with the other one.
     fn start(&mut self, role: Role, start: u64) -> Result<(), Failure> {
         self.holdings.bury(role)?;
+        if role == Role::Control {
+            // Before there is a process: where an address is taken this is its end.
+            self.holdings.bind_signalling(&self.config.sip)?;
+            self.unread_since = None;
+        }
         if start == 1 && self.holdings.held().is_some() {
             // Another keeper's role had been at work until now.
             self.vigil.died(role, SystemClock.mono(), &self.holdings.heartbeats());
@@ -438,6 +451,10 @@ impl Keeper {
         if !self.vigil.is_due(now) {
             return;
         }
+        if self.unread_since.is_some_and(|since| now >= since.plus_ms(UNREAD_MS)) {
+            self.unread_since = None;
+            self.holdings.close_signalling();
+        }
         if let Err(error) = self.holdings.note_journal(&self.config) {
             tracing::error!("cannot note that the journal has begun: {error}");
         }
@@ -501,6 +518,12 @@ impl Keeper {
             tracing::warn!("{} (process {pid}) ended: {status}", role.name());
         }
         self.vigil.died(role, SystemClock.mono(), &self.holdings.heartbeats());
+        if role == Role::Control {
+            self.unread_since = Some(SystemClock.mono());
+            if !self.machine.is_running() {
+                self.holdings.close_signalling();
+            }
+        }
         let code = match status.signal() {
             Some(_) => None,
             None => status.code().map(|code| code as u8),

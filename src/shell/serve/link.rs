@@ -215,6 +215,8 @@ pub struct Start {
     pub workers: Vec<WorkerMemory>,
     /// All slots, by number.
     pub slots: Vec<SlotPorts>,
+    /// Signalling sockets, for control: UDP, TCP and TLS in the order of the configuration.
+    pub signalling: Vec<OwnedFd>,
     /// The link to the other role, if it runs; a later one comes as a `Link` frame and replaces it.
     pub peer: Option<Link>,
 }
@@ -257,29 +259,45 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
     crate::host::faults::arm(start);
     let lock = fds.pop().ok_or_else(|| wrong("expected the store's lock with Setup"))?;
     let config = serde_json::from_str(&config)?;
-    let Contents { workers, slots, peer, waits: spare } = contents(&mut keeper)?;
+    let Contents { workers, slots, signalling, peer, waits: spare } = contents(&mut keeper)?;
     let go = SystemClock.mono();
-    Ok(Start { began, go, spare, keeper, config, start, successor, lock, workers, slots, peer })
+    Ok(Start {
+        began,
+        go,
+        spare,
+        keeper,
+        config,
+        start,
+        successor,
+        lock,
+        workers,
+        slots,
+        signalling,
+        peer,
+    })
 }
 
 /// What stands between the first frame and `Go` or `Wait`.
 struct Contents {
     workers: Vec<WorkerMemory>,
     slots: Vec<SlotPorts>,
+    signalling: Vec<OwnedFd>,
     peer: Option<Link>,
     /// It was `Wait`.
     waits: bool,
 }
 
 fn contents(from: &mut Link) -> io::Result<Contents> {
-    let (mut workers, mut slots, mut peer) = (Vec::new(), Vec::new(), None);
+    let (mut workers, mut slots, mut signalling) = (Vec::new(), Vec::new(), Vec::new());
+    let mut peer = None;
     loop {
         let received = from.recv()?;
         match received.frame {
             Frame::Memory { .. } => workers.push(memory(received)?),
             Frame::Slots { .. } => slots.extend(self::slots(received)?),
+            Frame::Signalling => signalling.extend(received.fds),
             Frame::Link => peer = one(received.fds)?,
-            Frame::Wait => return Ok(Contents { workers, slots, peer, waits: true }),
+            Frame::Wait => return Ok(Contents { workers, slots, signalling, peer, waits: true }),
             Frame::Go => {
                 #[cfg(feature = "faults")]
                 match std::env::args().next().as_deref() {
@@ -289,7 +307,7 @@ fn contents(from: &mut Link) -> io::Result<Contents> {
                     Some("floortape-control") => crate::base::faults::pass("control.before_go"),
                     _ => {}
                 }
-                return Ok(Contents { workers, slots, peer, waits: false });
+                return Ok(Contents { workers, slots, signalling, peer, waits: false });
             }
             _ => return Err(wrong("expected Memory, Slots, Link or Go before the start")),
         }

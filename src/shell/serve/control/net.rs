@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -75,13 +75,11 @@ const WRITE_TIME: std::time::Duration = std::time::Duration::from_secs(32);
 const CONNECT_TIME: std::time::Duration = std::time::Duration::from_secs(4);
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 8_192;
-/// Receive buffer of a UDP listener: a second of 1,000 INVITE/s with 3 KB each.
-const UDP_BUFFER_BYTES: usize = 4 << 20;
 
 /// Numbers of connections that we opened are above this.
 const DIALLED_FIRST: u64 = 1 << 62;
 
-/// The listeners, bound before anybody reads them: what arrives waits in the kernel's queues.
+/// The listeners as keeper bound them. Nobody reads them yet: what arrives waits in the kernel.
 pub(super) struct Bound {
     udp: Vec<std::net::UdpSocket>,
     tcp: Vec<std::net::TcpListener>,
@@ -89,15 +87,18 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Binds every listener of the configuration.
-    pub(super) fn bind(sip: &Sip) -> std::io::Result<Self> {
-        let udp = sip.udp.iter().map(|one| bind_udp(*one).map_err(named("UDP", *one)));
-        let tcp = sip.tcp.iter().map(|one| bind_tcp(*one).map_err(named("TCP", *one)));
-        let tls = sip.tls.iter().map(|one| bind_tcp(*one).map_err(named("TLS", *one)));
+    /// Sorts what keeper handed over: UDP, TCP and TLS in the order of the configuration.
+    pub(super) fn of(sip: &Sip, sockets: Vec<OwnedFd>) -> std::io::Result<Self> {
+        let (wanted, found) = (sip.udp.len() + sip.tcp.len() + sip.tls.len(), sockets.len());
+        if wanted != found {
+            let why = format!("expected {wanted} signalling sockets from keeper, found {found}");
+            return Err(std::io::Error::other(why));
+        }
+        let mut sockets = sockets.into_iter();
         Ok(Bound {
-            udp: udp.collect::<Result<_, _>>()?,
-            tcp: tcp.collect::<Result<_, _>>()?,
-            tls: tls.collect::<Result<_, _>>()?,
+            udp: sockets.by_ref().take(sip.udp.len()).map(Into::into).collect(),
+            tcp: sockets.by_ref().take(sip.tcp.len()).map(Into::into).collect(),
+            tls: sockets.map(Into::into).collect(),
         })
     }
 }
@@ -235,37 +236,6 @@ impl Net {
             }
         });
     }
-}
-
-fn named(
-    transport: &'static str,
-    address: SocketAddr,
-) -> impl Fn(std::io::Error) -> std::io::Error {
-    move |error| std::io::Error::new(error.kind(), format!("{transport} {address}: {error}"))
-}
-
-fn bind_udp(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
-fn bind_tcp(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // A restarted control takes its port again while old connections are in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1_024)?;
-    Ok(socket.into())
 }
 
 async fn read_udp(socket: Arc<UdpSocket>, local: SocketAddr, arrivals: Lanes) {

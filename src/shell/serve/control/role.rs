@@ -61,15 +61,14 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-fn role(start: Start) -> io::Result<()> {
+fn role(mut start: Start) -> io::Result<()> {
     let handed_over = SystemClock.mono();
     if let Ok(cores) = affinity::parse(&start.config.cpu.control)
         && !cores.is_empty()
     {
         affinity::pin(&cores)?;
     }
-    // What comes from now on waits in the sockets instead of being refused by the kernel.
-    let bound = Bound::bind(&start.config.sip)?;
+    let bound = Bound::of(&start.config.sip, std::mem::take(&mut start.signalling))?;
     let store = start.config.store.dir.clone();
     let entropy = SystemEntropy;
     let machine_key = keyfile::load_or_make(&store, &entropy)?;
