@@ -14,7 +14,6 @@
 # needs root. PORTS=A-B: media ports (10000-31999).
 set -uo pipefail
 cd "$(dirname "$0")/.."
-target=${CARGO_TARGET_DIR:-target}
 ports=${PORTS:-10000-31999}
 failed=0 passed=0 long=
 if [ "${1:-}" = --long ] || [ "${1:-}" = --report ]; then
@@ -38,19 +37,9 @@ if [ "${mode:-}" = --report ]; then
     exec "$kill" --report "$long/.all"
 fi
 
-# The same build with fault points, in a folder of its own. Third-party crates are the same files
-# under both: linked, not built again.
-faulty=$target/faulty
-if [ ! -d "$faulty/release/.fingerprint" ]; then
-    mkdir -p "$faulty/release/deps"
-    cp -a "$target/release/build" "$target/release/.fingerprint" "$faulty/release/"
-    rm -rf "$faulty"/release/{.fingerprint,build}/floortape-*
-    find "$target/release/deps" -maxdepth 1 -type f ! -name '*floortape*' \
-        -exec ln -f {} "$faulty/release/deps/" \;
-fi
-CARGO_TARGET_DIR=$faulty cargo build --release --quiet --locked --features faults --bin floortape || exit 1
-faulty_dir=$faulty
-faulty=$(realpath "$faulty/release/floortape")
+. tests/faulty.sh
+faulty_cargo build --quiet --bin floortape || exit 1
+faulty_binary=$(realpath "$faulty/release/floortape")
 
 # NAME: a word to choose it by. Everything behind it is for the harness.
 step() {
@@ -65,13 +54,13 @@ step() {
     fi
 }
 # The same with fault points.
-faults() { FLOORTAPE=$faulty step "$@"; }
+faults() { FLOORTAPE=$faulty_binary step "$@"; }
 
 # Panics and dead engines: tests/faults.rs.
 panics() {
     case $wanted in "  " | *" panics "*) ;; *) return ;; esac
     echo "::: panics"
-    if CARGO_TARGET_DIR=$faulty_dir cargo test --release --quiet --locked --features faults --test faults; then
+    if faulty_cargo test --quiet --test faults; then
         passed=$((passed + 1)); echo "::: panics: ok"
     else
         failed=$((failed + 1)); echo "::: panics: FAILED"
@@ -88,9 +77,9 @@ if [ -z "$long" ]; then
     step invite invite --streams 40 --kills 2
     step rekey rekey --streams 40 --kills 6 --spacing-ms 700
     step hang hang --streams 40 --kills 1
-    step upgrade upgrade --streams 100 --kills 4 --other "$faulty"
-    step go-back upgrade --streams 100 --kills 1 --other "$faulty" --faults keeper.other_layouts
-    step go-back-dead upgrade --streams 100 --kills 1 --other "$faulty" --faults worker.kill=before_go
+    step upgrade upgrade --streams 100 --kills 4 --other "$faulty_binary"
+    step go-back upgrade --streams 100 --kills 1 --other "$faulty_binary" --faults keeper.other_layouts
+    step go-back-dead upgrade --streams 100 --kills 1 --other "$faulty_binary" --faults worker.kill=before_go
     faults aimed aimed --streams 100 --kills 18 --seconds 35
 else
     step media media --streams 500 --kills 1000
@@ -107,10 +96,10 @@ else
     step keeper keeper --streams 200 --kills 50 --kills-per-round 10
     step pair pair --streams 200 --kills 60 --kills-per-round 12
     step hang hang --streams 200 --kills 20 --kills-per-round 5
-    step upgrade upgrade --streams 500 --kills 40 --kills-per-round 10 --other "$faulty"
-    step go-back upgrade --streams 500 --kills 20 --kills-per-round 5 --other "$faulty" \
+    step upgrade upgrade --streams 500 --kills 40 --kills-per-round 10 --other "$faulty_binary"
+    step go-back upgrade --streams 500 --kills 20 --kills-per-round 5 --other "$faulty_binary" \
         --faults keeper.other_layouts
-    step go-back-dead upgrade --streams 500 --kills 20 --kills-per-round 5 --other "$faulty" \
+    step go-back-dead upgrade --streams 500 --kills 20 --kills-per-round 5 --other "$faulty_binary" \
         --faults worker.kill=before_go
     faults aimed aimed --streams 100 --kills 500 --seconds 25
 fi

@@ -48,7 +48,9 @@ fi
 if [ "${1:-}" = control ]; then
     shift
     [ "$ways" = both ] || skip "the negative control needs the fault disk"
-    rig=$(build --profile faults --features faults)
+    cargo build --release --quiet --locked --bin floortape || exit 1
+    . tests/faulty.sh
+    rig=$(CARGO_TARGET_DIR=$faulty build --release --features faults)
     export FLOORTAPE_FAULTS=spool.ack_before_sync
     if "$rig" rounds --folder="$folder" --rounds=12 --ways=fault-disk "$@"; then
         echo "power: FAILED: marks that move before the sync were not noticed"
