@@ -39,7 +39,8 @@ pub struct Recording {
     pub participants: Vec<Participant>,
     /// Media streams.
     pub streams: Vec<Stream>,
-    /// Everything up to here would survive a power cut.
+    /// Everything up to here would survive a power cut. It is the end only when nothing that is said
+    /// of it can change any more for want of a record.
     pub durable_through: Option<Wall>,
     /// How far it is sealed.
     pub seal: Seal,

@@ -136,7 +136,8 @@ pub(super) fn assemble(
 ) -> Recording {
     let people = people(rs);
     let through = watch.through(rs, marks);
-    let seal = seal(rs, watch, heads, marks);
+    let is_over = rs.streams.values().all(|entry| watch.is_over(rs, entry, marks));
+    let seal = seal(rs, watch, heads, is_over);
     let mut streams: Vec<Stream> = rs
         .streams
         .values()
@@ -184,6 +185,8 @@ pub(super) fn assemble(
         durable_through: match (through, rs.end) {
             // There is nothing else of it.
             (_, Some(end)) if seal.state == SealState::Sealed => Some(end),
+            // Counters that explain its last gaps come with the end of each stream.
+            (Some(through), Some(end)) if !is_over => Some(through.min(Wall(end.0 - 1))),
             (Some(through), Some(end)) => Some(through.min(end)),
             (through, _) => through,
         },
@@ -231,13 +234,12 @@ fn seal(
     rs: &RsEntry,
     watch: &Watch,
     heads: &BTreeMap<SegmentName, (Wall, Hash)>,
-    marks: &BTreeMap<WorkerId, Watermark>,
+    is_over: bool,
 ) -> Seal {
     let segments = rs.streams.keys().filter_map(|stream| watch.segments.get(stream)).flatten();
     let head = segments.filter_map(|segment| heads.get(segment)).max_by_key(|(at, _)| *at);
-    let over = rs.streams.values().all(|entry| watch.is_over(rs, entry, marks));
     let open = rs.end.is_none()
-        || !over
+        || !is_over
         || rs.streams.keys().any(|stream| watch.unsealed.contains(stream));
     Seal {
         state: if open { SealState::Open } else { SealState::Sealed },

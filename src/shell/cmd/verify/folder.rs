@@ -66,6 +66,7 @@ fn bad(dir: &Path, fault: String) -> Report {
         integrity: Integrity::Bad,
         complete: false,
         unexplained: 0,
+        pending: 0,
         lost: Default::default(),
         damaged: Vec::new(),
         faults: vec![fault],

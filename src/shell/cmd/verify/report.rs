@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::base::counter::Cause;
 use crate::base::time::Wall;
-use crate::store::catalog::model::Recording;
+use crate::store::catalog::model::{Gap, Recording};
 
 /// One line of `--json`.
 #[derive(Clone, Debug, Serialize)]
@@ -16,6 +16,9 @@ pub(super) struct Report {
     /// No packet is missing.
     pub(super) complete: bool,
     pub(super) unexplained: u64,
+    /// Missing without a cause, and so recently that its evidence may be on its way: the recording is
+    /// not over.
+    pub(super) pending: u64,
     pub(super) lost: BTreeMap<Cause, u64>,
     pub(super) damaged: Vec<Damaged>,
     /// What is wrong beyond single streams.
@@ -42,6 +45,18 @@ pub(super) struct Damaged {
     pub(super) why: String,
 }
 
+/// Counters that name causes are written once a second, and made durable with what is recorded.
+const EVIDENCE_NS: i64 = 2_000_000_000;
+
+/// Up to when a missing packet has its evidence; `None`: all of it has.
+fn judged_through(recording: &Recording) -> Option<Wall> {
+    if recording.end.is_some() && recording.durable_through == recording.end {
+        return None;
+    }
+    let through = recording.durable_through.unwrap_or(recording.start);
+    Some(Wall(through.0 - EVIDENCE_NS))
+}
+
 impl Report {
     /// By the ledger of `recording`; nothing is known to be damaged yet.
     pub(super) fn of(recording: &Recording) -> Report {
@@ -50,18 +65,25 @@ impl Report {
             integrity: Integrity::Ok,
             complete: true,
             unexplained: 0,
+            pending: 0,
             lost: BTreeMap::new(),
             damaged: Vec::new(),
             faults: Vec::new(),
             proven: String::new(),
         };
+        let judged = judged_through(recording);
         for source in recording.streams.iter().flat_map(|stream| &stream.sources) {
-            report.unexplained += source.unexplained;
+            let is_pending =
+                |gap: &&Gap| gap.cause.is_none() && judged.is_some_and(|at| gap.to > at);
+            let sizes = source.gaps.iter().filter(is_pending).map(|gap| gap.last - gap.first + 1);
+            let pending = sizes.sum::<u64>().min(source.unexplained);
+            report.pending += pending;
+            report.unexplained += source.unexplained - pending;
             for (cause, count) in &source.lost {
                 *report.lost.entry(*cause).or_default() += count;
             }
         }
-        report.complete = report.unexplained == 0 && report.lost.is_empty();
+        report.complete = report.unexplained == 0 && report.pending == 0 && report.lost.is_empty();
         report
     }
 
@@ -94,6 +116,9 @@ impl Report {
             self.unexplained,
             self.proven,
         );
+        if self.pending > 0 {
+            out.push_str(&format!("  {} are missing too recently to say why\n", self.pending));
+        }
         let time = |at: Option<Wall>| at.map_or_else(|| "?".to_owned(), |at| at.to_string());
         for damage in &self.damaged {
             let ssrc = damage.ssrc.map_or_else(|| "?".to_owned(), |ssrc| format!("{ssrc:08x}"));

@@ -3,13 +3,14 @@
 use clap::Parser;
 
 use super::held::{self, Checked};
-use super::report::Integrity;
+use super::report::{Integrity, Report};
 use super::touched::Touched;
 use crate::base::ids::RsId;
 use crate::base::time::Wall;
 use crate::shell::cmd::fixture::{Fixture, RS};
 use crate::shell::cmd::rebuild;
 use crate::shell::cmd::store::{Store, StoreArgs};
+use crate::store::catalog::model::Source;
 use crate::store::segment::SegmentName;
 
 #[derive(Parser)]
@@ -100,4 +101,30 @@ fn a_fault_of_a_segment_touches_those_with_records_in_it() {
     flip(&fixture, std::fs::metadata(fixture.segment()).expect("there").len() as usize - 9);
     let touched = Touched::of(&library, &segments, &wanted);
     assert_eq!(touched.by(name), [mine.id, other.id].into());
+}
+
+#[test]
+fn what_is_missing_too_recently_is_judged_once_the_recording_is_over() {
+    let fixture = Fixture::new("recent");
+    let library = store(&fixture).bare_library().expect("readable");
+    let mut recording = library.recording(RS).expect("readable").expect("there");
+    let with_gap = |source: &&mut Source| !source.gaps.is_empty();
+    let sources = recording.streams.iter_mut().flat_map(|stream| &mut stream.sources);
+    let source = sources.into_iter().find(with_gap).expect("the fixture has one");
+    source.gaps.truncate(1);
+    source.lost.clear();
+    let gap = &mut source.gaps[0];
+    gap.cause = None;
+    let (size, at) = (gap.last - gap.first + 1, gap.to.0);
+    source.unexplained = size;
+    let judged = |after_ms: i64, is_over: bool| {
+        let mut recording = recording.clone();
+        recording.durable_through = Some(Wall(at + after_ms * 1_000_000));
+        recording.end = recording.durable_through.filter(|_| is_over);
+        let report = Report::of(&recording);
+        (report.unexplained, report.pending, report.is_good(false), report.is_good(true))
+    };
+    assert_eq!(judged(1_000, false), (0, size, true, false));
+    assert_eq!(judged(3_000, false), (size, 0, false, false));
+    assert_eq!(judged(1_000, true), (size, 0, false, false));
 }
