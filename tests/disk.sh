@@ -5,7 +5,7 @@
 #
 #   tests/disk.sh                 short form, about 2 minutes: 500 streams, stall of 10 s
 #   tests/disk.sh long            long form: stall of 30 s, latency judged, not only printed
-#   tests/disk.sh short full ro   only these cases: full ro death unmount stall journal mount
+#   tests/disk.sh short full ro   only these cases: full ro death unmount stall journal ends mount
 #   FLOORTAPE=path tests/disk.sh  this binary instead of a build
 #
 # As root: makes loop mounts below a folder of its own. Last line: "N passed, N failed".
@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 form=${1:-short}
 shift || true
-cases=${*:-mount journal full ro death unmount stall}
+cases=${*:-mount journal ends full ro death unmount stall}
 [ "$(id -u)" = 0 ] || { echo "run as root: mounts loop disks" >&2; exit 2; }
 missing=
 for pair in mkfs.ext4:e2fsprogs losetup:mount fsfreeze:util-linux python3:python3; do
@@ -164,6 +164,33 @@ case_journal() {
     python3 tests/checker.py "$dir/store/s" --numbered "--sent=$dir/sent.json" >"$dir/checked" 2>&1
     tail -1 "$dir/checked" >&2
     expect "the call is whole" grep -q '"missing": 0, "twice": 0, "unequal": 0' "$dir/checked"
+}
+# F19: an end that is answered while the journal's disk is full stays one, whatever is killed then.
+case_ends() {
+    streams_max=64
+    disk store 1500
+    disk journal 24
+    mkdir "$dir/journal/j"
+    serve "store.dir=$dir/store/s" "store.journal_dir=$dir/journal/j"
+    call 2 12
+    await "the call" 50 log_says "recording, 2 streams"
+    dd if=/dev/zero of="$dir/journal/fill" bs=4k status=none 2>/dev/null
+    await "503" 100 answers 75
+    expect "control says why" log_says "disk is full"
+    wait "$caller"
+    expect "the call ended in order" test $? = 0
+    # shellcheck disable=SC2046
+    kill -9 "$keeper" $(pgrep -P "$keeper")
+    wait "$keeper" 2>/dev/null
+    keeper=
+    rm "$dir/journal/fill"
+    serve "store.dir=$dir/store/s" "store.journal_dir=$dir/journal/j"
+    await "no recording runs" 20 settled "$dir/store/s"
+    "$floortape" ls --json --store "$dir/store/s" >"$dir/listed"
+    expect "it is there" test -s "$dir/listed"
+    expect "every end is kept" sh -c "! grep -v '\"state\":\"ended\"' '$dir/listed'"
+    await "200 again" 100 answers 0 || bad=1
+    stop
 }
 settled() { ! "$floortape" ls --json --store "$1" | grep '"state":"open"\|"state":"live"' >/dev/null; }
 

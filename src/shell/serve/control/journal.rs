@@ -2,6 +2,7 @@
 //! made durable by the next one, so that a burst of INVITEs costs few syncs. What is durable goes
 //! on to the catalogue.
 
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -46,26 +47,71 @@ const SNAPSHOT_AFTER: Duration = Duration::from_secs(1);
 /// Jobs taken into one sync. 1,000 INVITE/s × 10 ms of fdatasync = 10; room for a slow disk.
 const GROUP_MAX: usize = 512;
 
+/// Kept for ends on a full disk: those of 2,500 recordings and 5,000 streams, twice.
+const RESERVE_BYTES: u64 = 4 << 20;
+/// What is said while it is in use.
+const TIGHT: &str = "its disk is full; what ends is noted in the room that was kept for it";
+
+/// Room in the journal's folder that only a full disk gives back: a BYE that was answered and is not
+/// in the journal would leave a recording that runs again after the next start.
+pub(super) struct Reserve<D> {
+    disk: D,
+    path: PathBuf,
+    there: bool,
+}
+
+impl<D: Disk> Reserve<D> {
+    /// That of `folder`. Nothing is taken yet.
+    pub(super) fn new(disk: D, folder: &Path) -> Self {
+        Reserve { disk, path: folder.join("reserve"), there: false }
+    }
+
+    /// Takes the room where it is not held. False: there is none.
+    fn keep(&mut self) -> bool {
+        self.there = self.there
+            || match self.disk.create(&self.path, RESERVE_BYTES) {
+                Ok(_) => true,
+                Err(error) => error.kind() == std::io::ErrorKind::AlreadyExists,
+            };
+        self.there
+    }
+
+    /// Gives it back to the disk. False: it was not held, by this start or one before.
+    fn give(&mut self) -> bool {
+        self.there = false;
+        self.disk.remove(&self.path).is_ok()
+    }
+}
+
 /// Runs until the sender of jobs is gone. What fails is tried again each second; until then it is
 /// kept in memory and nothing is promised.
-pub(super) fn run<D: Disk + Clone + Send + 'static>(
+pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
     mut journal: Journal<D>,
     first: &Entry,
     jobs: &mpsc::Receiver<Job>,
     said: &UnboundedSender<Said>,
     catalogue: &mpsc::Sender<Change>,
+    mut reserve: Reserve<R>,
 ) {
     let mut retry_at = Instant::now();
+    // The room for ends is in use, or cannot be had: nothing new is taken until it is there again.
+    let mut tight = false;
     let mut snapshot_at = Instant::now() + SNAPSHOT_AFTER;
     let mut tidying = None;
     // What became durable only later, or has yet to: the journal keeps the same bytes, within a bound.
     let mut owed = Vec::new();
     begin(&mut journal, first);
+    if journal.has_failed() && reserve.give() {
+        let _ = journal.revive();
+    }
     if journal.has_failed() {
         let _ = said.send(Said::Fails("it cannot be written".to_owned()));
+    } else if !reserve.keep() {
+        tight = true;
+        let _ = said.send(Said::Fails(TIGHT.to_owned()));
     }
     loop {
-        let wait = if journal.has_failed() {
+        let wait = if journal.has_failed() || tight {
             retry_at.saturating_duration_since(Instant::now())
         } else if journal.wants_snapshot() {
             snapshot_at.saturating_duration_since(Instant::now())
@@ -92,10 +138,27 @@ pub(super) fn run<D: Disk + Clone + Send + 'static>(
         if journal.has_failed() && (!failed_before || Instant::now() >= retry_at) {
             retry_at = Instant::now() + RETRY;
             durable = revive(&mut journal, &durable, &written, failed_before);
+            if durable.is_err() && reserve.give() {
+                durable = journal.revive().map(drop);
+                tight = durable.is_ok();
+                if tight {
+                    tracing::error!("journal: {TIGHT}");
+                    let _ = said.send(Said::Fails(TIGHT.to_owned()));
+                }
+            }
             if durable.is_ok() && failed_before {
-                let _ = said.send(Said::Works);
+                if !tight {
+                    let _ = said.send(Said::Works);
+                }
                 tell(catalogue, owed.drain(..));
                 let _ = catalogue.send(Change::Sealed);
+            }
+        }
+        if tight && Instant::now() >= retry_at {
+            retry_at = Instant::now() + RETRY;
+            if !journal.has_failed() && reserve.keep() {
+                tight = false;
+                let _ = said.send(Said::Works);
             }
         }
         for (job, written) in group.into_iter().zip(written) {

@@ -16,7 +16,7 @@ use crate::base::time::Mono;
 use crate::config::model::Config;
 use crate::config::room_shortfall;
 use crate::host::clock::SystemClock;
-use crate::host::disk::make_folder;
+use crate::host::disk::{HostDisk, make_folder};
 use crate::host::entropy::SystemEntropy;
 use crate::host::{affinity, keyfile, spare, volume};
 use crate::plane::control::{Control, Effect, Grave, Input, NotDurable, Setup};
@@ -26,7 +26,7 @@ use crate::proto::sip::{self, TlsPeer};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::doorway::Doorway;
-use crate::shell::serve::control::journal::{self, Job, Said};
+use crate::shell::serve::control::journal::{self, Job, Reserve, Said};
 use crate::shell::serve::control::lanes::Inbox;
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
@@ -120,12 +120,13 @@ fn role(mut start: Start) -> io::Result<()> {
     });
     control.recover(now, journal.standings());
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
+    let reserve = Reserve::new(HostDisk, &folder);
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
     let first = Entry::Start { version: 1, volume, at: now.wall, kept: false };
     let writer = std::thread::Builder::new().name("journal".into()).spawn({
         let changes = changes.clone();
-        move || journal::run(journal, &first, &received, &done, &changes)
+        move || journal::run(journal, &first, &received, &done, &changes, reserve)
     })?;
     let ms = |from: Mono, to: Mono| to.since(from) as f64 / 1e6;
     let recovered = SystemClock.mono();
