@@ -3,6 +3,7 @@
 
 #[expect(dead_code, reason = "shared with tests that kill processes")]
 mod server;
+mod words;
 
 use std::net::UdpSocket;
 use std::path::Path;
@@ -12,111 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use server::{CONTROL, Server, binary, command, free_port, fresh_folder, send, until};
+use words::{Media, Src, cseq, sdp, value};
 
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// A client with one dialog.
-struct Src {
-    socket: UdpSocket,
-    cseq: u32,
-    to_tag: String,
-    /// Further header fields of its INVITE and UPDATE.
-    fields: &'static str,
-}
-
-impl Src {
-    fn new(server: u16, fields: &'static str) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        socket.connect(("127.0.0.1", server)).expect("loopback");
-        Src { socket, cseq: 0, to_tag: String::new(), fields }
-    }
-
-    fn send(&self, method: &str, content_type: &str, body: &str) {
-        let (cseq, tag, fields) = (self.cseq, &self.to_tag, self.fields);
-        let own = self.socket.local_addr().expect("bound");
-        let kind = match body {
-            "" => String::new(),
-            _ => format!("Content-Type: {content_type}\r\n"),
-        };
-        let text = format!(
-            "{method} sip:srs@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{method}{cseq};rport\r\n\
-             From: <sip:flow@127.0.0.1>;tag=flow\r\nTo: <sip:srs@127.0.0.1>{tag}\r\nCall-ID: flow-{own}\r\n\
-             CSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nRequire: siprec\r\nContact: <sip:flow@{own}>;+sip.src\r\n\
-             {fields}{kind}Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.socket.send(text.as_bytes()).expect("loopback");
-    }
-
-    /// The next message that `wanted` takes; others are passed over.
-    fn next(&self, limit: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
-        let deadline = Instant::now() + limit;
-        let mut buffer = vec![0; 65_536];
-        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-            self.socket
-                .set_read_timeout(Some(left.max(Duration::from_millis(1))))
-                .expect("a timeout");
-            // A server that is being replaced answers with ICMP.
-            let Ok(length) = self.socket.recv(&mut buffer) else { continue };
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            if wanted(&text) {
-                return Some(text);
-            }
-        }
-        None
-    }
-
-    fn ask(&mut self, method: &str, content_type: &str, body: &str) -> String {
-        self.cseq += 1;
-        self.send(method, content_type, body);
-        let cseq = format!("CSeq: {} {method}\r\n", self.cseq);
-        let answer = self.next(LIMIT, |text| {
-            text.starts_with("SIP/2.0 ") && !text.starts_with("SIP/2.0 1") && text.contains(&cseq)
-        });
-        answer.unwrap_or_else(|| panic!("no answer to {method}"))
-    }
-
-    /// Begins an RS of one line; returns the answer and our port at the server.
-    fn invite(&mut self) -> (String, u16) {
-        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-            m=audio 6000 RTP/AVP 0\r\na=label:1\r\na=sendonly\r\n";
-        let answer = self.ask("INVITE", "application/sdp", sdp);
-        assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
-        let to = answer.lines().find(|line| line.starts_with("To:")).expect("a To");
-        self.to_tag = to[to.find(";tag=").expect("a tag")..].to_owned();
-        self.send("ACK", "", "");
-        let line = answer.lines().find_map(|line| line.strip_prefix("m=audio ")).expect("a line");
-        let port = line.split(' ').next().expect("a port").parse().expect("a port");
-        (answer, port)
-    }
-
-    /// The next request of the server; the same one twice over UDP counts once for `cseq` above.
-    fn asked(&self, method: &str, limit: Duration) -> Option<String> {
-        self.next(limit, |text| text.starts_with(&format!("{method} ")))
-    }
-
-    /// Says 200 to a request of the server.
-    fn answer(&self, request: &str, fields: &str) {
-        let own = self.socket.local_addr().expect("bound");
-        let same = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
-        let copied: Vec<&str> =
-            request.lines().filter(|line| same.iter().any(|name| line.starts_with(name))).collect();
-        let text = format!(
-            "SIP/2.0 200 OK\r\n{}\r\nContact: <sip:flow@{own}>;+sip.src\r\n{fields}Content-Length: 0\r\n\r\n",
-            copied.join("\r\n")
-        );
-        self.socket.send(text.as_bytes()).expect("loopback");
-    }
-}
-
-fn value<'t>(message: &'t str, name: &str) -> &'t str {
-    let line = message.lines().find_map(|line| line.strip_prefix(name));
-    line.map_or("", |rest| rest.trim_start_matches(':').trim())
-}
-
-fn cseq(message: &str) -> u32 {
-    value(message, "CSeq").split(' ').next().and_then(|n| n.parse().ok()).expect("a number")
-}
 
 /// The only recording.
 fn recording(store: &Path) -> Value {
@@ -174,9 +73,7 @@ fn either_side_refreshes_and_the_timer_outlives_control() {
 
     // Its own refresher, and an interval below ours.
     let mut brief = Src::new(port, "Supported: timer\r\nSession-Expires: 1\r\n");
-    let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-        m=audio 6000 RTP/AVP 0\r\na=label:1\r\na=sendonly\r\n";
-    let refused = brief.ask("INVITE", "application/sdp", sdp);
+    let refused = brief.ask("INVITE", "application/sdp", &sdp("sendonly", 1));
     assert!(refused.starts_with("SIP/2.0 422"), "{refused}");
     assert_eq!(value(&refused, "Min-SE"), "2");
 }
@@ -247,4 +144,113 @@ fn a_snapshot_is_asked_for_without_base_and_after_a_restart() {
     assert!(again.contains("restarted"), "{again}");
     src.answer(&again, "");
     src.ask("BYE", "", "");
+}
+
+fn operator(store: &Path, words: &[&str]) -> (i32, String) {
+    let mut command = Command::new(binary());
+    let output = command.arg("rs").args(words).arg("--store").arg(store).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().expect("not killed"), said)
+}
+
+/// REQ-011, use case 5: nothing that comes while the SRS has paused it reaches ring or disk, from an SRC
+/// that goes on sending, over the death of control and against the SRC's own offer.
+#[test]
+fn req011_an_operator_pauses_and_resumes_and_nothing_between_is_stored() {
+    for fields in ["Allow: INVITE, UPDATE, BYE\r\n", "Allow: INVITE, BYE\r\n"] {
+        let by = if fields.contains("UPDATE") { "UPDATE" } else { "INVITE" };
+        let (folder, port) = (fresh_folder(), free_port());
+        let store = folder.join("store");
+        let server = Server::start(command(&folder, port), &folder).ready();
+        let mut src = Src::new(port, fields);
+        let (_, rtp) = src.invite();
+        let mut media = Media::new(rtp);
+        media.send(50);
+        let source = || recording(&store)["streams"][0]["sources"][0].clone();
+        until("the first packets", LIMIT, || (source()["packets"] == 50).then_some(()));
+        let id = recording(&store)["id"].as_str().expect("an id").to_owned();
+
+        assert_eq!(operator(&store, &["pause", &id]), (0, String::new()));
+        media.send(50);
+        let offer = src.asked(by, LIMIT).expect("the SRC is told");
+        assert!(offer.contains("a=inactive") && !offer.contains("a=recvonly"), "{offer}");
+        src.answer_sdp(&offer, &sdp("inactive", 2));
+        // Its own offer does not undo it, nor does the death of control.
+        let answer = src.ask("INVITE", "application/sdp", &sdp("sendonly", 3));
+        assert!(answer.contains("a=inactive"), "{answer}");
+        src.send("ACK", "", "");
+        kill_control(&server);
+        until("its successor", LIMIT, || {
+            server
+                .told("started again")
+                .then(|| operator(&store, &["pause", &id]))
+                .filter(|o| o.0 == 0)
+        });
+        media.send(50);
+        let answer = src.ask("INVITE", "application/sdp", &sdp("sendonly", 4));
+        assert!(answer.contains("a=inactive"), "{answer}");
+        src.send("ACK", "", "");
+
+        // A resume is the SRC's to grant.
+        for (granted, code) in [(false, 4), (true, 0)] {
+            let (store, id) = (store.clone(), id.clone());
+            let asking = std::thread::spawn(move || operator(&store, &["resume", &id]));
+            let offer = src.next(LIMIT, |text| {
+                text.starts_with(&format!("{by} ")) && text.contains("a=recvonly")
+            });
+            let offer = offer.expect("the SRC is asked");
+            let direction = if granted { "sendonly" } else { "inactive" };
+            src.answer_sdp(&offer, &sdp(direction, 5));
+            let (found, said) = asking.join().expect("no panic");
+            assert_eq!(found, code, "{said}: {:#?}", server.lines());
+            if !granted {
+                media.send(50);
+            }
+        }
+        media.send(50);
+        until("the last packets", LIMIT, || (source()["packets"] == 100).then_some(()));
+        assert!(src.ask("BYE", "", "").starts_with("SIP/2.0 200"));
+        let over = until("the end", LIMIT, || {
+            let ended = |found: &Value| {
+                found["state"] == "ended" && found["durable_through"] == found["end"]
+            };
+            Some(recording(&store)).filter(ended)
+        });
+        let stream = &over["streams"][0];
+        assert_eq!(stream["sources"][0]["packets"], 100, "{over}");
+        let pauses = stream["pauses"].as_array().expect("a list");
+        assert!(!pauses.is_empty(), "{over}");
+        assert!(pauses.iter().all(|pause| pause["to"].is_string()), "{over}");
+        assert!(stream["sources"][0]["unexplained"] == 0, "{over}");
+    }
+}
+
+/// REQ-015: the SRS ends a recording; and what can be said of one that is not there.
+#[test]
+fn req015_an_operator_stops_a_recording_with_a_reason() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let store = folder.join("store");
+    let mut server = Server::start(command(&folder, port), &folder).ready();
+    let mut src = Src::new(port, "Allow: INVITE, UPDATE, BYE\r\n");
+    let (_, rtp) = src.invite();
+    Media::new(rtp).send(20);
+    until("the first packets", LIMIT, || {
+        (recording(&store)["streams"][0]["sources"][0]["packets"] == 20).then_some(())
+    });
+    let id = recording(&store)["id"].as_str().expect("an id").to_owned();
+    assert_eq!(operator(&store, &["stop", &id, "--reason", "legal hold is over"]).0, 0);
+    let bye = src.asked("BYE", LIMIT).expect("a BYE");
+    assert!(value(&bye, "Reason").contains("legal hold is over"), "{bye}");
+    src.answer(&bye, "");
+    let over = until("the end", LIMIT, || {
+        Some(recording(&store)).filter(|found| found["state"] == "ended")
+    });
+    assert_eq!(over["streams"][0]["sources"][0]["packets"], 20, "{over}");
+    let (code, said) = operator(&store, &["pause", &id]);
+    assert_eq!(code, 3, "{said}");
+    assert_eq!(operator(&store, &["stop", &id, "--reason", "a\"b"]).0, 2);
+    assert_eq!(operator(&store, &["stop", "00000000000000000000000000000000"]).0, 3);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(operator(&store, &["stop", &id]).0, 69);
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::admission::{Admission, RETRY_AFTER_S};
 use super::effect::{Effect, Grave, Input, NotDurable};
+use super::hold::Outcome;
 use super::job::{ANSWER_MS, Job, Purpose};
 use super::parked::Parked;
 use super::recover::Owed;
@@ -151,6 +152,7 @@ impl Control {
             Input::Keeper(frame) => self.keeper_says(frame),
             Input::Digest { key, rules } => self.sip.set_digest(key, rules),
             Input::LookedBack(seen) => self.looked_back(seen),
+            Input::Asked(asked) => self.asked(asked),
         }
         self.signalling();
         self.watch_guesses();
@@ -175,7 +177,9 @@ impl Control {
         let again = self.again.iter().map(|(at, _)| *at).min();
         let timers = self.timers.first().map(|(at, _)| *at);
         let parked = self.parked.next_timeout();
-        let all = [self.sip.next_timeout(), jobs, endings.min(), again, timers, parked];
+        let holds = self.sessions.values().filter_map(|session| session.holding.next_timeout());
+        let all =
+            [self.sip.next_timeout(), jobs, endings.min(), again, timers, parked, holds.min()];
         all.into_iter().flatten().min()
     }
 
@@ -436,6 +440,7 @@ impl Control {
             refused: None,
             applied: Vec::new(),
             lost: false,
+            verb: None,
             plan: None,
             agreed: None,
         };
@@ -511,6 +516,10 @@ impl Control {
     }
 
     fn finish(&mut self, job: Job) {
+        let outcome = job.refused.clone().map_or(Outcome::Done, Outcome::Failed);
+        if let Some(verb) = job.verb {
+            self.outcome(verb, outcome);
+        }
         match job.purpose {
             Purpose::Start => self.finish_start(job),
             Purpose::Change => self.finish_change(job),
@@ -520,6 +529,7 @@ impl Control {
                     self.reply(txn, reply);
                 }
             }
+            Purpose::Hold => self.finish_hold(job),
             Purpose::End => self.finish_end(job),
             Purpose::Bye(dialog, why) => self.say_bye(dialog, &why),
             Purpose::Quiet => {}
@@ -558,6 +568,7 @@ impl Control {
             self.close_streams(rs, Origin::Src);
         }
         self.expire_parked();
+        self.tell_holds();
         self.ask_again();
         self.run_timers();
         self.forget_salts();
@@ -606,8 +617,15 @@ impl Control {
 
     /// Whether a job that changes this RS is still under way.
     pub(super) fn is_busy(&self, rs: RsId) -> bool {
-        let changes = |job: &Job| job.txn.is_some() && !matches!(job.purpose, Purpose::Answer);
-        self.parked.holds(rs) || self.jobs.values().any(|job| job.rs == rs && changes(job))
+        let changes = |job: &Job| match job.purpose {
+            Purpose::Hold | Purpose::Change => true,
+            Purpose::Answer => false,
+            _ => job.txn.is_some(),
+        };
+        let offers = self.sessions.get(&rs).is_some_and(|session| session.holding.is_open());
+        offers
+            || self.parked.holds(rs)
+            || self.jobs.values().any(|job| job.rs == rs && changes(job))
     }
 
     fn media_down(&mut self) {
@@ -626,7 +644,7 @@ impl Control {
         self.closes.clear();
         self.again.clear();
         for job in self.jobs.values_mut().filter(|job| !job.media.is_empty()) {
-            job.lost |= matches!(job.purpose, Purpose::Start | Purpose::Change);
+            job.lost |= matches!(job.purpose, Purpose::Start | Purpose::Change | Purpose::Hold);
             job.media.clear();
         }
         self.jobs.retain(|_, job| !matches!(job.purpose, Purpose::Quiet) || !job.is_ready());

@@ -47,7 +47,10 @@ impl Control {
         };
         let Some(offer) = &body.offer else { return self.without_offer(rs, request, agreed) };
         let Some(session) = self.sessions.get(&rs) else { return };
-        let negotiated = rs_proto::negotiate(offer, session.negotiated.as_ref(), &policy);
+        let mut negotiated = rs_proto::negotiate(offer, session.negotiated.as_ref(), &policy);
+        if session.holding.held {
+            negotiated.pause();
+        }
         self.apply(rs, request, &body, negotiated, agreed);
     }
 
@@ -107,6 +110,7 @@ impl Control {
             quirks: Vec::new(),
             answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
             timer,
+            hold: None,
         })
     }
 
@@ -164,6 +168,7 @@ impl Control {
                 quirks,
                 answer_sdp,
                 timer: self.refreshed_now(agreed),
+                hold: None,
             });
         }
         let reply = self
@@ -183,7 +188,7 @@ impl Control {
     }
 
     /// The streams as they are to be.
-    fn plan(
+    pub(super) fn plan(
         &mut self,
         rs: RsId,
         wanted: &[Wanted],
@@ -235,7 +240,12 @@ impl Control {
     }
 
     /// What media must do about it.
-    fn frames(&self, rs: RsId, plan: &Plan, old: &HashMap<u16, StreamOpened>) -> Vec<Frame> {
+    pub(super) fn frames(
+        &self,
+        rs: RsId,
+        plan: &Plan,
+        old: &HashMap<u16, StreamOpened>,
+    ) -> Vec<Frame> {
         let Some(session) = self.sessions.get(&rs) else { return Vec::new() };
         let mut frames = Vec::new();
         for stream in &plan.streams {
@@ -247,7 +257,7 @@ impl Control {
             }
             let Some(open) = session.open_frame(&self.keys, stream) else { continue };
             frames.push(match before {
-                Some(_) => Frame::Update { stream: Box::new(open), by: Origin::Src },
+                Some(_) => Frame::Update { stream: Box::new(open), by: plan.by() },
                 None => Frame::Open(Box::new(open)),
             });
         }
@@ -267,6 +277,9 @@ impl Control {
 
     /// Both have answered, or one has refused.
     pub(super) fn finish_change(&mut self, job: Job) {
+        if job.txn.is_none() {
+            return self.finish_resume(job);
+        }
         let Job { rs, txn, reply, refused, plan, applied, agreed, .. } = job;
         let (Some(txn), Some(reply)) = (txn, reply) else { return };
         let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Live);
@@ -301,9 +314,9 @@ impl Control {
     }
 
     /// The plan is the state from now on.
-    fn adopt(&mut self, rs: RsId, plan: Plan, applied: &[(Slot, Generation, ClockMap)]) {
+    pub(super) fn adopt(&mut self, rs: RsId, plan: Plan, applied: &[(Slot, Generation, ClockMap)]) {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
-        let mut entries = Vec::new();
+        let (mut entries, by) = (Vec::new(), plan.by());
         for stream in &plan.streams {
             let id = stream.description.stream;
             let before = session.streams.iter().find(|s| s.description.stream == id);
@@ -317,7 +330,7 @@ impl Control {
                     at: at.wall,
                     mono: at.mono,
                     active: stream.active,
-                    by: Origin::Src,
+                    by,
                 });
             }
         }
@@ -365,6 +378,7 @@ impl Control {
             quirks: Vec::new(),
             answer_sdp,
             timer: self.timer_entry(session),
+            hold: None,
         };
         // What media makes of it is not waited for: it is asked until it agrees.
         self.begin(Purpose::Quiet, rs, None, None, frames, Vec::new());

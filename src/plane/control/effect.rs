@@ -1,5 +1,6 @@
 //! What goes into control and what comes out of it.
 
+use super::hold::{Asked, Outcome};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::proto::sip::{self, DigestRules};
 use crate::store::archive::{LastSeen, Sought};
@@ -38,6 +39,8 @@ pub enum Input<'a> {
         /// Peers and passwords.
         rules: DigestRules,
     },
+    /// An operator asks for something; answered by [`Effect::Outcome`].
+    Asked(Asked),
     /// What the store knows last of the streams of [`Effect::LookBack`], or why it cannot say.
     LookedBack(Result<LastSeen, String>),
 }
@@ -81,6 +84,13 @@ pub enum Effect {
     LookBack(Vec<Sought>),
     /// Send a frame to keeper.
     Keeper(Frame),
+    /// Tell the operator who asked what became of it.
+    Outcome {
+        /// Of [`Asked`].
+        id: u64,
+        /// What.
+        outcome: Outcome,
+    },
     /// Tell the operator.
     Log {
         /// How grave.

@@ -192,6 +192,7 @@ impl Control {
         match self.dialogs.get(&dialog).copied() {
             None => self.sip.close(dialog),
             Some(rs) if self.refresh_unanswered(rs, request) => {}
+            Some(rs) if self.hold_unanswered(rs, request) => {}
             Some(rs) if self.snapshot_unanswered(rs, request) => {}
             Some(rs) if why == Failure::Timeout => self.src_is_gone(rs, "no answer"),
             Some(_) => {}
@@ -217,6 +218,7 @@ impl Control {
         let rs = self.dialogs.get(&dialog).copied();
         let mut is_taken = |rs| {
             self.refresh_answered(rs, request, message)
+                || self.hold_answered(rs, request, message)
                 || self.snapshot_answered(rs, request, message)
         };
         if rs.is_some_and(&mut is_taken) {

@@ -7,6 +7,7 @@ use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::{ClockMap, Mono};
 use crate::proto::session::{Agreed, Negotiated};
 use crate::proto::sip::{DialogId, Reply, TxnId};
+use crate::store::event::Origin;
 use crate::store::journal::entry::StreamOpened;
 
 /// An answer that is not ready after this becomes 503 (design: an INVITE never hangs).
@@ -26,6 +27,8 @@ pub(super) enum Purpose {
     Refusal,
     /// Answer a BYE.
     End,
+    /// Pause or resume an RS as an operator wants it; the SRC hears of it then.
+    Hold,
     /// Say BYE in a dialog that we end, and why: its end must be durable before, or the next start
     /// would go on with what the SRC knows is over.
     Bye(DialogId, String),
@@ -53,6 +56,8 @@ pub(super) struct Job {
     pub(super) refused: Option<String>,
     /// When media applied each request.
     pub(super) applied: Vec<(Slot, Generation, ClockMap)>,
+    /// The operator who waits for it.
+    pub(super) verb: Option<u64>,
     /// What a change makes of the RS.
     pub(super) plan: Option<Box<Plan>>,
     /// The session timer that its answer agrees to; `None`: it says nothing about it.
@@ -74,6 +79,15 @@ pub(super) struct Plan {
     pub(super) origin: (u64, u64),
     /// The answer.
     pub(super) answer_sdp: String,
+    /// Whether an operator here has asked for it, not the SRC.
+    pub(super) by_us: bool,
+}
+
+impl Plan {
+    /// Who asked for it.
+    pub(super) const fn by(&self) -> Origin {
+        if self.by_us { Origin::Srs } else { Origin::Src }
+    }
 }
 
 impl Job {

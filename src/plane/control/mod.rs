@@ -12,6 +12,7 @@ mod effect;
 mod end;
 mod gate;
 mod general;
+mod hold;
 mod job;
 mod lines;
 mod parked;
@@ -28,6 +29,8 @@ mod timers;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_hold;
+#[cfg(test)]
 mod tests_parked;
 #[cfg(test)]
 mod tests_restart;
@@ -41,3 +44,4 @@ mod tests_timers;
 pub use actor::{Control, Setup};
 pub use effect::{Effect, Grave, Input, NotDurable};
 pub use gate::{Gate, Pass};
+pub use hold::{Asked, Outcome, Verb};

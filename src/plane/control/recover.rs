@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::actor::Control;
 use super::effect::Grave;
+use super::hold::Holding;
 use super::job::Purpose;
 use super::requests::is_sips;
 use super::session::{Phase, Session};
@@ -111,6 +112,7 @@ impl Control {
             timer: standing.timer.as_ref().map(|timer| self.timer_of(timer, standing.orphan)),
             armed: None,
             refreshing: None,
+            holding: Holding::restored(standing.hold, self.now.mono),
         };
         let mut lost = Vec::new();
         session.streams.retain_mut(|stream| {

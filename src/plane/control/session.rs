@@ -1,5 +1,6 @@
 //! One RS as control holds it, and the frames that tell media about it.
 
+use super::hold::Holding;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::secret::MasterKey;
 use crate::base::time::{Mono, Wall};
@@ -53,6 +54,8 @@ pub(super) struct Session {
     pub(super) armed: Option<Mono>,
     /// Our refresh that is under way.
     pub(super) refreshing: Option<ClientTxnId>,
+    /// What an operator has decided of it.
+    pub(super) holding: Holding,
 }
 
 impl Session {

@@ -352,6 +352,14 @@ impl Control {
         self.sip.release_answers();
     }
 
+    /// Asks media for the streams of an RS as they stand, until it takes them.
+    pub(super) fn ask_streams(&mut self, rs: RsId) {
+        let Some(session) = self.sessions.get(&rs) else { return };
+        let at = self.now.mono.plus_ms(AGAIN_SOON_MS);
+        let streams = session.streams.iter().map(|own| own.description.stream);
+        self.again.extend(streams.map(|stream| (at, Again::Open(rs, stream))));
+    }
+
     /// A close that media had no room for.
     pub(super) fn close_again(&mut self, close: (Slot, Generation, Origin)) {
         let (slot, generation, by) = close;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::actor::Control;
 use super::effect::Grave;
 use super::general::accepts_sdp;
+use super::hold::Holding;
 use super::job::{Job, Purpose};
 use super::lines::{Locals, Wanted};
 use super::recover::state;
@@ -29,8 +30,9 @@ use crate::wire::multipart;
 use crate::wire::sdes::blank_keys;
 use crate::wire::sip::Message;
 
-/// Option tags that a peer may require of us besides `siprec`.
-pub(super) const UNDERSTOOD: [&str; 1] = ["timer"];
+/// Option tags that a peer may require of us besides `siprec`. `100rel` asks that provisional responses
+/// above 100 be reliable (RFC 3262 §3), and we send none.
+pub(super) const UNDERSTOOD: [&str; 2] = ["timer", "100rel"];
 
 impl Control {
     /// The rules for a peer at that address, with what its certificate and its password say.
@@ -134,6 +136,7 @@ impl Control {
             timer: None,
             armed: None,
             refreshing: None,
+            holding: Holding::default(),
         };
         let mut entries = Vec::new();
         let mut locals: Locals = negotiated.lines.iter().map(|_| None).collect();

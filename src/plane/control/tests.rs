@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::admission::JOURNAL_WAITS_MAX;
-use super::{Control, Effect, Input, NotDurable, Setup};
+use super::{Control, Effect, Input, NotDurable, Outcome, Setup};
 use crate::base::ids::{Generation, Position, Slot};
 use crate::base::ports::Entropy;
 use crate::base::prng::Prng;
@@ -39,6 +39,7 @@ pub(super) struct Bench {
     pub(super) keeper: Vec<Frame>,
     pub(super) sought: Vec<Sought>,
     pub(super) log: Vec<String>,
+    pub(super) outcomes: Vec<(u64, Outcome)>,
 }
 
 impl Bench {
@@ -58,7 +59,8 @@ impl Bench {
         let (sent, media, jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (journal, keeper, sought, log) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let now = Mono(1_000_000_000);
-        Bench { control, now, sent, media, jobs, journal, keeper, sought, log }
+        let outcomes = Vec::new();
+        Bench { control, now, sent, media, jobs, journal, keeper, sought, log, outcomes }
     }
 
     pub(super) fn up(streams_max: u32) -> Self {
@@ -93,6 +95,7 @@ impl Bench {
                 Effect::Keeper(frame) => self.keeper.push(frame),
                 Effect::LookBack(sought) => self.sought.extend(sought),
                 Effect::Log { text, .. } => self.log.push(text),
+                Effect::Outcome { id, outcome } => self.outcomes.push((id, outcome)),
                 Effect::Disconnect { .. } | Effect::Sealed => {}
             }
         }

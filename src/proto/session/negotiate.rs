@@ -3,7 +3,7 @@
 use crate::wire::sdp::{Description, Origin};
 
 use super::change::{self, LineChange};
-use super::line::{Accepted, Line};
+use super::line::{Accepted, Decision, Line};
 use super::policy::Policy;
 
 /// An offer, decided. Holds the peer's keys, so it is neither cloned nor printed with them.
@@ -64,6 +64,15 @@ pub fn negotiate(offer: &Description, current: Option<&Negotiated>, policy: &Pol
 }
 
 impl Negotiated {
+    /// The same with no line wanted now: the answer says `inactive`, whatever was offered.
+    pub fn pause(&mut self) {
+        for line in &mut self.lines {
+            if let Decision::Accept(accepted) = &mut line.decision {
+                accepted.active = false;
+            }
+        }
+    }
+
     fn compare_versions(&mut self, current: &Negotiated) {
         self.vanished = current
             .lines

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{check, demo, doctor, export, ls, rebuild, serve, show, src, verify};
+use super::{check, demo, doctor, export, ls, rebuild, rs, serve, show, src, verify};
 use crate::shell::exit::{Exit, Failure};
 
 /// Floortape, a SIPREC Session Recording Server.
@@ -27,6 +27,7 @@ enum Verb {
     Export(export::Args),
     Verify(verify::Args),
     Rebuild(rebuild::Args),
+    Rs(rs::Args),
     Doctor(doctor::Args),
 }
 
@@ -42,6 +43,7 @@ impl Verb {
             Verb::Export(args) => export::run(args),
             Verb::Verify(args) => verify::run(args),
             Verb::Rebuild(args) => rebuild::run(args),
+            Verb::Rs(args) => rs::run(args),
             Verb::Doctor(args) => doctor::run(args),
         }
     }

@@ -9,6 +9,7 @@ pub mod export;
 pub mod line;
 pub mod ls;
 pub mod rebuild;
+pub mod rs;
 pub mod serve;
 pub mod show;
 mod show_session;

@@ -35,7 +35,7 @@ const HAND_OUT_WAIT: Duration = Duration::from_secs(5);
 pub(super) const LINGER_S: u64 = 10;
 
 /// Where the roles of a store can be found.
-fn folder(store: &Path) -> PathBuf {
+pub(super) fn folder(store: &Path) -> PathBuf {
     store.join("run")
 }
 
@@ -82,7 +82,8 @@ pub(super) fn knock(store: &Path, role: Role) -> io::Result<Taken> {
     link::take(Link::new(socket))
 }
 
-fn allowed(uid: u32) -> io::Result<()> {
+/// Whether a user may have what we hold, or ask for something: our own, or root.
+pub(super) fn allowed(uid: u32) -> io::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     if uid != own && uid != 0 {
         let why = format!("process of user {uid}, expected {own} or 0");

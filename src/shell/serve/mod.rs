@@ -13,6 +13,7 @@ mod room;
 mod stored;
 mod succession;
 pub mod upgrade;
+pub mod verbs;
 mod vigil;
 
 #[cfg(test)]

@@ -326,6 +326,7 @@ mod tests {
             quirks: Vec::new(),
             answer_sdp: Sealed(String::new()),
             timer: None,
+            hold: None,
         });
         entries.push(Entry::Ended {
             rs: RS,

@@ -83,6 +83,17 @@ pub struct SessionTimer {
     pub since: ClockMap,
 }
 
+/// A pause or resume of a whole RS by an operator of the SRS (RFC 7866 §7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// It is paused: nothing of it is stored, whatever the SRC offers.
+    pub held: bool,
+    /// The SRC has been told, or has refused to hear it; false: a successor tells it.
+    pub told: bool,
+    /// The user who asked.
+    pub uid: u32,
+}
+
 /// A request of the peer that got a 2xx: what a successor needs to say that answer again (RFC 3261
 /// §13.3.1.4, F59).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +222,9 @@ pub enum Entry {
         /// Its session timer from now on, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timer: Option<SessionTimer>,
+        /// What an operator here has decided of it; absent: as before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Hold>,
     },
     /// The session timer of an RS was refreshed by us, or has run out.
     Timer {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Answered, DialogState, Entry, Sealed, SessionTimer, StreamOpened};
+use super::entry::{Answered, DialogState, Entry, Hold, Sealed, SessionTimer, StreamOpened};
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::time::Wall;
 
@@ -73,6 +73,9 @@ pub struct Standing {
     /// That has run out, and media still came (F51).
     #[serde(default)]
     pub orphan: bool,
+    /// What an operator decided of it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 /// A request with a 2xx.
@@ -175,12 +178,13 @@ impl Standings {
                     bye: false,
                     timer: *timer,
                     orphan: false,
+                    hold: None,
                 };
                 standing.note_answer(*at, *timer);
                 self.over.remove(rs);
                 self.recordings.insert(*rs, standing);
             }
-            Entry::Changed { rs, at, dialog, streams, answer_sdp, timer, .. } => {
+            Entry::Changed { rs, at, dialog, streams, answer_sdp, timer, hold, .. } => {
                 self.use_up(streams);
                 if let Some(standing) = self.recordings.get_mut(rs) {
                     standing.dialog = dialog.clone();
@@ -194,6 +198,7 @@ impl Standings {
                     standing.answer_sdp = answer_sdp.clone();
                     standing.note_answer(*at, *timer);
                     (standing.timer, standing.orphan) = (*timer, false);
+                    standing.hold = hold.or(standing.hold);
                 }
             }
             Entry::Timer { rs, timer, orphan, .. } => {

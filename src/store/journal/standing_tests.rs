@@ -157,6 +157,7 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
                     quirks: Vec::new(),
                     answer_sdp: sealed("answer", &mut random),
                     timer: None,
+                    hold: None,
                 };
                 entries.push(changed(true));
                 // Refused after all.

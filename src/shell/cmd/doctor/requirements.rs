@@ -34,6 +34,7 @@ const TIMER: &str = "tests/flows.rs::either_side_refreshes_and_the_timer_outlive
 const EXPIRED: &str = "tests/flows.rs::f51_a_client_that_stops_refreshing_is_kept_while_it_sends";
 const SNAPSHOT: &str = "tests/flows.rs::a_snapshot_is_asked_for_without_base_and_after_a_restart";
 const TLS: &str = "tests/tls.rs::a_call_over_tls_is_recorded_and_says_how_it_was_protected";
+const PAUSES: &str = "tests/lines.rs::f60_of_many_pauses_under_load_nothing_inside_is_stored_and_nothing_outside_is_lost";
 const DEMO: &str = "tests/cli.rs::demo_finds_its_own_loss_and_leaves_a_recording_that_verifies";
 const SHOWN: &str =
     "src/shell/cmd/tests.rs::people_are_the_same_in_show_in_an_export_and_from_the_catalogue";
@@ -59,13 +60,13 @@ pub(super) const ROWS: &[Row] = &[
         &[],
         "policy: what is recorded by AoR, label, media and codec; who may record",
     ),
-    open(
+    met(
         "REQ-004",
         "parts of a CS",
         &[
             "src/plane/worker/stream_tests.rs::f60_a_packet_is_stored_if_it_arrived_before_the_pause",
+            PAUSES,
         ],
-        "signalling: a part of a call, start and stop to the packet, against the real server",
     ),
     open(
         "REQ-005",
@@ -101,19 +102,21 @@ pub(super) const ROWS: &[Row] = &[
         ],
         "media: contributing sources by packet range and CNAME",
     ),
-    open(
+    met(
         "REQ-010",
         "several streams for one CS",
-        &["src/proto/session/tests.rs::every_line_is_answered_in_place_with_its_transport"],
-        "signalling: two audio and two video lines against the real server",
+        &[
+            "src/proto/session/tests.rs::every_line_is_answered_in_place_with_its_transport",
+            "tests/lines.rs::req010_two_audio_and_two_video_lines_are_recorded_each_with_its_codec",
+        ],
     ),
-    open(
+    met(
         "REQ-011",
         "pause and resume",
         &[
             "src/plane/control/tests.rs::a_pause_reaches_media_before_its_200_and_the_journal_keeps_the_instant",
+            "tests/flows.rs::req011_an_operator_pauses_and_resumes_and_nothing_between_is_stored",
         ],
-        "signalling: pause and resume by the SRS",
     ),
     met("REQ-012", "metadata: media, identities of parties", &[STEPS, SHOWN]),
     met(
@@ -137,8 +140,9 @@ pub(super) const ROWS: &[Row] = &[
             "src/plane/control/tests.rs::the_end_is_journaled_before_bye_is_answered",
             "src/plane/control/tests.rs::a_stop_says_bye_with_a_reason",
             "src/plane/control/tests.rs::a_removed_line_is_closed_and_its_slot_returns",
+            "tests/flows.rs::req015_an_operator_stops_a_recording_with_a_reason",
         ],
-        "signalling: BYE and port 0 by the SRS on demand",
+        "signalling: port 0 by the SRS on demand",
     ),
     open(
         "REQ-016",
@@ -215,11 +219,13 @@ pub(super) const ROWS: &[Row] = &[
         &["src/proto/session/tests.rs::plain_rtp_follows_the_policy_and_crypto_on_it_is_no_srtp"],
         "security: DTLS-SRTP, a policy that refuses the rest",
     ),
-    open(
+    met(
         "REQ-031",
         "several streams of one media type",
-        &["src/proto/session/tests.rs::every_line_is_answered_in_place_with_its_transport"],
-        "signalling: 16 audio lines against the real server",
+        &[
+            "src/proto/session/tests.rs::every_line_is_answered_in_place_with_its_transport",
+            "tests/lines.rs::req031_sixteen_audio_lines_are_recorded_each_for_itself",
+        ],
     ),
     open("UC-1", "full-time recording", &[DEMO], "load: 1,000 calls, 1,000 recordings"),
     open("UC-2", "selective recording", &[], "policy: calls that are not to be recorded"),
@@ -230,7 +236,14 @@ pub(super) const ROWS: &[Row] = &[
         &[TIMER, "src/store/export/placement.rs::three_silent_days_are_three_days"],
         "signalling: 200 calls on one RS, each retrievable alone",
     ),
-    open("UC-5", "real-time control", &[], "signalling: 1,000 pauses at random instants"),
+    met(
+        "UC-5",
+        "real-time control",
+        &[
+            PAUSES,
+            "tests/flows.rs::req011_an_operator_pauses_and_resumes_and_nothing_between_is_stored",
+        ],
+    ),
     met("UC-6", "IVR", &[STEPS]),
     open("UC-7", "mobility", &[], "media: an SRC behind address translation"),
     open("UC-8", "distributed or central", &[STEPS, PARTS], "security: 2,000 idle TLS connections"),

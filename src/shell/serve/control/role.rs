@@ -1,6 +1,6 @@
 //! The loop: wait for something, hand it to the actor, do what the actor says.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::host::clock::SystemClock;
 use crate::host::disk::{HostDisk, make_folder};
 use crate::host::entropy::SystemEntropy;
 use crate::host::{affinity, keyfile, spare, volume};
-use crate::plane::control::{Control, Effect, Grave, Input, NotDurable, Setup};
+use crate::plane::control::{Asked, Control, Effect, Grave, Input, NotDurable, Outcome, Setup};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::plane::keeper;
 use crate::proto::sip::{self, TlsPeer};
@@ -32,6 +32,7 @@ use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
+use crate::shell::serve::verbs::{self, Call};
 use crate::shell::{secrets, tls};
 use crate::store::archive::{Archive, LastSeen, Sought};
 use crate::store::journal::entry::Entry;
@@ -119,8 +120,8 @@ fn role(mut start: Start) -> io::Result<()> {
         seed: u64::from_le_bytes(seed),
     });
     control.recover(now, journal.standings());
-    let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
     let reserve = Reserve::new(HostDisk, &folder);
+    let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
     let first = Entry::Start { version: 1, volume, at: now.wall, kept: false };
@@ -177,6 +178,10 @@ struct Role {
     known_at: Mono,
     jobs: channel::Sender<Job>,
     changes: channel::Sender<Change>,
+    /// What operators ask for, and where each outcome goes.
+    verbs: mpsc::UnboundedReceiver<Call>,
+    called: HashMap<u64, channel::Sender<Outcome>>,
+    calls: u64,
     /// What the store says of streams that go on, from the thread that looks.
     past: (mpsc::UnboundedSender<Past>, mpsc::UnboundedReceiver<Past>),
     /// Keeper wants the end, and the actor has no RS left.
@@ -200,6 +205,7 @@ enum Wake {
     Journal(Said),
     Beat,
     LookedBack(Past),
+    Verb(Call),
     Time,
     Disk,
 }
@@ -227,6 +233,11 @@ impl Role {
         let doorway = Doorway::default();
         doorway.load(&config.sip);
         let (net, arrivals) = Net::open(bound, config.media.address, doorway.clone())?;
+        let (calls, verbs) = mpsc::unbounded_channel();
+        // A store whose folder takes no socket is recorded into all the same.
+        if let Err(error) = verbs::listen(&config.store.dir, calls) {
+            tracing::error!("`floortape rs` will find nobody: {error}");
+        }
         let folders = [Some(&config.store.dir), config.store.spare_dir.as_ref()];
         let room = Room::watch(folders.into_iter().flatten().cloned().collect())?;
         Ok(Role {
@@ -248,6 +259,9 @@ impl Role {
             known_at: Mono(0),
             jobs,
             changes,
+            verbs,
+            called: HashMap::new(),
+            calls: 0,
             past: mpsc::unbounded_channel(),
             stopping: false,
             drained: false,
@@ -283,6 +297,7 @@ impl Role {
                 sent = pass_on(media, front) => Wake::MediaSent(sent),
                 Some(said) = finished.recv() => Wake::Journal(said),
                 Some(seen) = self.past.1.recv() => Wake::LookedBack(seen),
+                Some(call) = self.verbs.recv() => Wake::Verb(call),
                 () = tokio::time::sleep(deadline) => Wake::Time,
                 _ = look.tick() => Wake::Disk,
                 Some(arrival) = self.arrivals.recv() => Wake::Arrival(arrival),
@@ -312,6 +327,12 @@ impl Role {
                 }
                 Wake::Journal(said) => self.tell(heard(said)).await?,
                 Wake::LookedBack(seen) => self.tell(Input::LookedBack(seen)).await?,
+                Wake::Verb(Call { uid, verb, reply }) => {
+                    self.calls += 1;
+                    let id = self.calls;
+                    self.called.insert(id, reply);
+                    self.tell(Input::Asked(Asked { id, uid, verb })).await?;
+                }
                 Wake::Time => self.tell(Input::Sip(sip::Input::Tick)).await?,
                 Wake::Disk => {
                     self.watch_certificate();
@@ -503,6 +524,10 @@ impl Role {
             }
             Effect::LookBack(sought) => self.look_back(sought)?,
             Effect::Sealed => drop(self.changes.send(Change::Sealed)),
+            Effect::Outcome { id, outcome } => {
+                // Whoever asked may have gone.
+                let _ = self.called.remove(&id).map(|reply| reply.send(outcome));
+            }
             Effect::Keeper(frame) => {
                 self.drained |= matches!(frame, Frame::Drained);
                 self.say(frame).await;

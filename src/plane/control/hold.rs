@@ -1,0 +1,457 @@
+//! Pause, resume and stop by the operator of the SRS (RFC 7866 §7.2). A pause holds from the moment
+//! of the decision: media is told first, and the SRC hears of it when the journal has it, by an offer
+//! whose lines are `inactive`. Whatever the SRC says, or offers meanwhile, nothing of it is stored. A
+//! resume is the SRC's to grant: its answer says which lines it sends on again.
+//!
+//! What was decided and whether the SRC knows stands in the journal; a successor goes on from there.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::actor::Control;
+use super::effect::{Effect, Grave};
+use super::job::{Job, Purpose};
+use super::recover::state;
+use super::session::{Phase, Session};
+use super::start::wanted;
+use crate::base::ids::{RsId, Slot};
+use crate::base::time::Mono;
+use crate::plane::handoff::frame::Frame;
+use crate::proto::session as rs_proto;
+use crate::proto::sip::ClientTxnId;
+use crate::store::event::Origin;
+use crate::store::journal::entry::{DialogState, Entry, Hold, StreamOpened};
+use crate::store::journal::keybox::answer_context;
+use crate::wire::sip::Message;
+
+/// How long an offer that cannot leave now waits.
+const AGAIN_MS: u64 = 500;
+/// An SRC of before a restart that may not have heard of a decision is told after this long.
+const RETOLD_MS: u64 = 1_000;
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Verb {
+    /// Store nothing of it any more, until it is resumed.
+    Pause {
+        /// The recording.
+        rs: RsId,
+    },
+    /// Store it again.
+    Resume {
+        /// The recording.
+        rs: RsId,
+    },
+    /// End it.
+    Stop {
+        /// The recording.
+        rs: RsId,
+        /// Told to the SRC and kept.
+        reason: String,
+    },
+}
+
+/// A request of an operator.
+pub struct Asked {
+    /// To be handed back.
+    pub id: u64,
+    /// The user that asks.
+    pub uid: u32,
+    /// What for.
+    pub verb: Verb,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", content = "why", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It holds, and the journal has it.
+    Done,
+    /// No recording of that id is running here.
+    Unknown,
+    /// Something else is under way in it; try again.
+    Busy,
+    /// The SRC does not want it, in words.
+    Refused(String),
+    /// It could not be done, in words.
+    Failed(String),
+}
+
+/// What an RS knows of its holds.
+#[derive(Default)]
+pub(super) struct Holding {
+    /// We have paused it.
+    pub(super) held: bool,
+    /// The offer that tells the SRC is under way.
+    offering: Option<ClientTxnId>,
+    /// When it is sent (again).
+    due: Option<Mono>,
+    /// Who asked for a resume, and waits for the SRC's answer.
+    asked: Option<u64>,
+    /// The user who asked last.
+    uid: u32,
+}
+
+impl Holding {
+    /// As the journal has it.
+    pub(super) fn restored(hold: Option<Hold>, now: Mono) -> Self {
+        let Some(hold) = hold else { return Holding::default() };
+        let due = (!hold.told).then(|| now.plus_ms(RETOLD_MS));
+        Holding { held: hold.held, due, uid: hold.uid, ..Holding::default() }
+    }
+
+    /// Whether an offer of ours is not settled yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.offering.is_some()
+    }
+
+    /// When something is to be sent.
+    pub(super) fn next_timeout(&self) -> Option<Mono> {
+        self.due
+    }
+}
+
+impl Control {
+    /// Does what an operator asks for, or says why not.
+    pub(super) fn asked(&mut self, asked: Asked) {
+        let Asked { id, uid, verb } = asked;
+        let (Verb::Pause { rs } | Verb::Resume { rs } | Verb::Stop { rs, .. }) = verb;
+        let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Live);
+        if !live {
+            return self.outcome(id, Outcome::Unknown);
+        }
+        self.log(Grave::Info, format!("user {uid} asks: {}", told(&verb)));
+        if let Verb::Stop { reason, .. } = verb {
+            return self.stop(id, rs, &reason);
+        }
+        if let Some(why) = self.admission.journal_obstacle() {
+            return self.outcome(id, Outcome::Failed(why));
+        }
+        let held = matches!(verb, Verb::Pause { .. });
+        if self.is_busy(rs) {
+            return self.outcome(id, Outcome::Busy);
+        }
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        if session.holding.held == held {
+            return self.outcome(id, Outcome::Done);
+        }
+        session.holding = Holding { held, uid, ..Holding::default() };
+        self.hold(id, rs, held);
+    }
+
+    /// An answer for whoever asked.
+    pub(super) fn outcome(&mut self, id: u64, outcome: Outcome) {
+        self.effects.push_back(Effect::Outcome { id, outcome });
+    }
+
+    fn stop(&mut self, id: u64, rs: RsId, reason: &str) {
+        self.end_as(rs, reason, Origin::Srs);
+        let ends = |job: &&mut Job| job.rs == rs && matches!(job.purpose, Purpose::Bye(..));
+        match self.jobs.values_mut().find(ends) {
+            Some(job) => job.verb = Some(id),
+            None => self.outcome(id, Outcome::Done),
+        }
+    }
+
+    /// Media first: what is decided now holds for the packets of now.
+    fn hold(&mut self, id: u64, rs: RsId, held: bool) {
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        let before = session.streams.clone();
+        if held {
+            session.streams.iter_mut().for_each(|stream| stream.active = false);
+        }
+        let (own, (session_id, version)) = (&session.answer_sdp, session.origin);
+        let text = directed(own, held, (session_id, version + 1));
+        session.origin.1 += 1;
+        session.answer_sdp = text;
+        let changed = session.streams.iter().zip(&before).filter(|(now, before)| now != before);
+        let frames = changed
+            .filter_map(|(now, _)| session.open_frame(&self.keys, now))
+            .map(|open| Frame::Update { stream: Box::new(open), by: Origin::Srs })
+            .collect();
+        if !held && let Some(session) = self.sessions.get_mut(&rs) {
+            session.holding.asked = Some(id);
+        }
+        let entries = self.held_entry(rs, false).into_iter().collect();
+        self.begin(Purpose::Hold, rs, None, None, frames, entries);
+        let holds = |job: &&mut Job| job.rs == rs && matches!(job.purpose, Purpose::Hold);
+        match self.jobs.values_mut().find(holds) {
+            Some(job) => job.verb = held.then_some(id),
+            // A dialog that is being lost has neither.
+            None => self.outcome(id, Outcome::Unknown),
+        }
+    }
+
+    /// The state of an RS for the journal. `told`: the SRC knows.
+    fn held_entry(&self, rs: RsId, told: bool) -> Option<Entry> {
+        let session = self.sessions.get(&rs)?;
+        let dialog = self.sip.snapshot(session.dialog?)?;
+        let Holding { held, uid, .. } = session.holding;
+        let answer = session.answer_sdp.as_bytes();
+        Some(Entry::Changed {
+            rs,
+            at: self.now.wall,
+            // No request of the SRC stands behind it.
+            dialog: DialogState { answered: None, ..state(dialog, false) },
+            streams: session.streams.clone(),
+            quirks: Vec::new(),
+            answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
+            timer: self.timer_entry(session),
+            hold: Some(Hold { held, told, uid }),
+        })
+    }
+
+    /// Media and journal have it, or cannot. A pause stays one in any case: what was not to be
+    /// stored is not.
+    pub(super) fn finish_hold(&mut self, job: Job) {
+        let Job { rs, refused, applied, .. } = job;
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        if session.phase != Phase::Live {
+            return;
+        }
+        session.holding.due = Some(now);
+        let (held, asked) = (session.holding.held, session.holding.asked);
+        if let Some(why) = &refused {
+            self.log(Grave::Error, format!("{rs}: a {} is not confirmed: {why}", word(held)));
+            self.ask_streams(rs);
+            if let Some(id) = asked {
+                self.outcome(id, Outcome::Failed(why.clone()));
+            }
+        }
+        let Some(session) = self.sessions.get(&rs) else { return };
+        let of = |slot: Slot| session.streams.iter().find(|own| own.description.slot == slot);
+        let entries: Vec<Entry> = applied
+            .iter()
+            .filter_map(|(slot, _, at)| {
+                let stream = of(*slot)?.description.stream;
+                let (at, mono, by) = (at.wall, at.mono, Origin::Srs);
+                Some(Entry::Direction { rs, stream, at, mono, active: !held, by })
+            })
+            .collect();
+        if !entries.is_empty() {
+            self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
+        }
+        self.tell_holds();
+    }
+
+    /// Sends the offers that are due.
+    pub(super) fn tell_holds(&mut self) {
+        let now = self.now.mono;
+        let is_due = |session: &&Session| {
+            session.phase == Phase::Live && session.holding.due.is_some_and(|due| due <= now)
+        };
+        let due: Vec<RsId> = self.sessions.values().filter(is_due).map(|one| one.rs).collect();
+        for rs in due {
+            let sent = self.offer(rs);
+            let again = sent.is_none().then(|| now.plus_ms(AGAIN_MS));
+            if let Some(session) = self.sessions.get_mut(&rs) {
+                session.holding.offering = sent;
+                session.holding.due = again;
+            }
+        }
+    }
+
+    fn offer(&mut self, rs: RsId) -> Option<ClientTxnId> {
+        let session = self.sessions.get(&rs)?;
+        let dialog = session.dialog?;
+        let waits = session.refreshing.is_some() || session.snapshot.is_open() || self.is_busy(rs);
+        if waits || !self.is_settled() {
+            return None;
+        }
+        let place = self.sip.snapshot(dialog)?;
+        let mut headers = self.capable_in(&place).headers;
+        headers.push(("Content-Type".to_owned(), "application/sdp".to_owned()));
+        let method = if place.update { "UPDATE" } else { "INVITE" };
+        let body = session.answer_sdp.clone().into_bytes();
+        self.sip.request(self.now.mono, dialog, method, &headers, &body)
+    }
+
+    /// The SRC's answer to such an offer. False: it is none.
+    pub(super) fn hold_answered(
+        &mut self,
+        rs: RsId,
+        request: ClientTxnId,
+        message: &Message,
+    ) -> bool {
+        let code = message.code().unwrap_or(0);
+        let glare_ms = self.glare_ms();
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(&rs) else { return false };
+        if session.holding.offering != Some(request) {
+            return false;
+        }
+        if code < 200 {
+            return true;
+        }
+        session.holding.offering = None;
+        match code {
+            200..300 if session.holding.held => self.src_knows(rs),
+            200..300 => self.resume(rs, message),
+            // RFC 3261 §14.1.
+            491 => session.holding.due = Some(now.plus_ms(glare_ms)),
+            // Judged by whoever looks at answers in a dialog.
+            408 | 481 => return false,
+            _ => self.src_refuses(rs, &format!("the SRC answers {code}")),
+        }
+        true
+    }
+
+    /// No answer came to a request of ours. True: it was such an offer. Whether the SRC is there is for
+    /// its timer to find out: media may come all the same.
+    pub(super) fn hold_unanswered(&mut self, rs: RsId, request: ClientTxnId) -> bool {
+        let open = |session: &Session| session.holding.offering == Some(request);
+        if !self.sessions.get(&rs).is_some_and(open) {
+            return false;
+        }
+        self.src_refuses(rs, "the SRC does not answer");
+        true
+    }
+
+    fn src_refuses(&mut self, rs: RsId, why: &str) {
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        session.holding.offering = None;
+        let held = session.holding.held;
+        self.log(Grave::Warn, format!("{rs}: {} told in vain: {why}", word(held)));
+        // A pause holds whatever it says. A resume that it does not grant is none: it may be asked
+        // for again.
+        if let Some(session) = self.sessions.get_mut(&rs).filter(|_| !held) {
+            session.holding.held = true;
+            let (id, version) = session.origin;
+            session.answer_sdp = directed(&session.answer_sdp, true, (id, version + 1));
+            session.origin.1 += 1;
+        }
+        let asked = self.sessions.get_mut(&rs).and_then(|session| session.holding.asked.take());
+        self.src_knows(rs);
+        if let Some(id) = asked {
+            self.outcome(id, Outcome::Refused(why.to_owned()));
+        }
+    }
+
+    /// Nothing more is to be told.
+    fn src_knows(&mut self, rs: RsId) {
+        let entries = self.held_entry(rs, true).into_iter().collect();
+        self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
+    }
+
+    /// The SRC sends again, on the lines that its answer names: an answer is judged as an offer is,
+    /// for what we wrote was an offer of what stood.
+    fn resume(&mut self, rs: RsId, message: &Message) {
+        let Some(session) = self.sessions.get(&rs) else { return };
+        let Some(dialog) = session.dialog.and_then(|dialog| self.sip.snapshot(dialog)) else {
+            return;
+        };
+        let (identity, user) = (dialog.identity.as_deref(), dialog.user.as_deref());
+        let policy = self.policy(dialog.peer.ip(), identity, user);
+        let body = Self::body(message, &policy).ok();
+        let Some(answer) = body.and_then(|body| body.offer) else {
+            return self.src_refuses(rs, "the SRC's answer has no SDP");
+        };
+        let old: HashMap<u16, StreamOpened> =
+            session.streams.iter().map(|one| (one.description.line, one.clone())).collect();
+        let negotiated = rs_proto::negotiate(&answer, None, &policy);
+        let mut lines = wanted(&negotiated);
+        // An answer has no lines of its own.
+        lines.retain(|line| old.contains_key(&line.line));
+        if !lines.iter().any(|line| line.active) {
+            return self.src_refuses(rs, "the SRC sends on no line");
+        }
+        let (mut plan, _, mut entries) = self.plan(rs, &lines, &old, negotiated.lines.len());
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        plan.origin = session.origin;
+        plan.answer_sdp = session.answer_sdp.clone();
+        plan.negotiated = session.negotiated.take();
+        plan.by_us = true;
+        let asked = session.holding.asked.take();
+        let frames = self.frames(rs, &plan, &old);
+        if let Some(Entry::Changed { rs, at, dialog, quirks, answer_sdp, timer, hold, .. }) =
+            self.held_entry(rs, true)
+        {
+            let streams = plan.streams.clone();
+            entries.push(Entry::Changed {
+                rs,
+                at,
+                dialog,
+                streams,
+                quirks,
+                answer_sdp,
+                timer,
+                hold,
+            });
+        }
+        self.begin(Purpose::Change, rs, None, None, frames, entries);
+        let changes = |job: &&mut Job| job.rs == rs && matches!(job.purpose, Purpose::Change);
+        if let Some(job) = self.jobs.values_mut().find(changes) {
+            job.plan = Some(Box::new(plan));
+            job.verb = asked;
+        }
+    }
+
+    /// Media and journal have the resume, or cannot: then the streams stay as they are.
+    pub(super) fn finish_resume(&mut self, job: Job) {
+        let Job { rs, refused, plan, applied, .. } = job;
+        let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Live);
+        match (refused, plan) {
+            (Some(why), _) => {
+                self.log(Grave::Error, format!("{rs} not resumed: {why}"));
+                // The SRC sends and nothing is stored: it is asked once more.
+                if let Some(session) = self.sessions.get_mut(&rs) {
+                    session.holding.due = Some(self.now.mono.plus_ms(AGAIN_MS));
+                }
+            }
+            (None, Some(plan)) if live => self.adopt(rs, *plan, &applied),
+            (None, _) => {}
+        }
+    }
+}
+
+fn word(held: bool) -> &'static str {
+    if held { "pause" } else { "resume" }
+}
+
+fn told(verb: &Verb) -> String {
+    match verb {
+        Verb::Pause { rs } => format!("pause {rs}"),
+        Verb::Resume { rs } => format!("resume {rs}"),
+        Verb::Stop { rs, reason } => format!("stop {rs}: {reason}"),
+    }
+}
+
+/// Our SDP with the direction of all its lines replaced, under another `o=` version (RFC 3264 §8.4):
+/// `inactive`, or `recvonly`.
+fn directed(sdp: &str, held: bool, (session_id, version): (u64, u64)) -> String {
+    let direction = if held { "a=inactive" } else { "a=recvonly" };
+    let mut text = String::with_capacity(sdp.len());
+    for line in sdp.lines() {
+        match line {
+            "a=recvonly" | "a=inactive" => text.push_str(direction),
+            _ if line.starts_with("o=") => {
+                let mut fields: Vec<&str> = line.split(' ').collect();
+                let (id, version) = (session_id.to_string(), version.to_string());
+                if fields.len() > 2 {
+                    (fields[1], fields[2]) = (&id, &version);
+                }
+                text.push_str(&fields.join(" "));
+            }
+            _ => text.push_str(line),
+        }
+        text.push_str("\r\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sdp_is_directed_the_other_way_and_nothing_else_of_it_changes() {
+        let sdp = "v=0\r\no=floortape 77 3 IN IP4 127.0.0.1\r\ns=-\r\nm=audio 4000 RTP/AVP 0\r\n\
+                   a=label:1\r\na=recvonly\r\nm=audio 0 RTP/AVP 0\r\n";
+        let held = directed(sdp, true, (77, 4));
+        assert_eq!(held, sdp.replace("77 3", "77 4").replace("recvonly", "inactive"));
+        assert_eq!(directed(&held, false, (77, 3)), sdp);
+    }
+}

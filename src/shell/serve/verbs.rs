@@ -1,0 +1,99 @@
+//! The way from the verbs to a running server: a socket in `STORE/run`, one JSON object each way. Who
+//! may write the store may ask; the kernel says who it is.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc as channel;
+use std::thread::Builder;
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::estate;
+use crate::host::door::{self, Peer};
+use crate::host::seqpacket::SeqPacket;
+use crate::plane::control::{Outcome, Verb};
+
+const DOOR: &str = "verbs.sock";
+/// Verbs at once.
+const VERBS_MAX: usize = 16;
+/// Bytes of a verb, and of its outcome.
+const BYTES_MAX: usize = 8_192;
+/// Whoever has connected says what it wants.
+const ASK_WAIT: Duration = Duration::from_secs(2);
+/// A resume waits for the SRC: 64·T1, and a moment for a way that is busy.
+const OUTCOME_WAIT: Duration = Duration::from_secs(35);
+
+/// A verb on its way to control.
+pub(super) struct Call {
+    pub(super) uid: u32,
+    pub(super) verb: Verb,
+    /// Where its outcome goes.
+    pub(super) reply: channel::Sender<Outcome>,
+}
+
+/// Takes verbs from now on, on threads of their own, and passes them to control.
+pub(super) fn listen(store: &Path, to: UnboundedSender<Call>) -> io::Result<()> {
+    let door = door::listen(&estate::make_folder(store)?, DOOR)?;
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let serve = move || {
+        loop {
+            let Ok((socket, peer)) = door.accept() else {
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            };
+            if under_way.fetch_add(1, Ordering::Relaxed) >= VERBS_MAX {
+                under_way.fetch_sub(1, Ordering::Relaxed);
+                let _ = say(&socket, &Outcome::Busy);
+                continue;
+            }
+            let (to, count) = (to.clone(), Arc::clone(&under_way));
+            let work = move || {
+                if let Err(error) = serve_one(&socket, peer, &to) {
+                    tracing::warn!("a verb of process {}: {error}", peer.pid);
+                }
+                count.fetch_sub(1, Ordering::Relaxed);
+            };
+            if Builder::new().name("verb".into()).spawn(work).is_err() {
+                under_way.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    };
+    Builder::new().name("verbs".into()).spawn(serve)?;
+    Ok(())
+}
+
+fn serve_one(socket: &SeqPacket, peer: Peer, to: &UnboundedSender<Call>) -> io::Result<()> {
+    estate::allowed(peer.uid)?;
+    set_socket_timeout(socket, Timeout::Recv, Some(ASK_WAIT))?;
+    set_socket_timeout(socket, Timeout::Send, Some(ASK_WAIT))?;
+    let mut bytes = vec![0; BYTES_MAX];
+    let (asked, _) = socket.recv(&mut bytes)?;
+    let verb = serde_json::from_slice(&asked)?;
+    let (reply, outcome) = channel::channel();
+    let gone = || Outcome::Failed("control is ending".to_owned());
+    let outcome = match to.send(Call { uid: peer.uid, verb, reply }) {
+        Ok(()) => outcome.recv_timeout(OUTCOME_WAIT).unwrap_or_else(|_| gone()),
+        Err(_) => gone(),
+    };
+    say(socket, &outcome)
+}
+
+fn say(socket: &SeqPacket, outcome: &Outcome) -> io::Result<()> {
+    socket.send(&serde_json::to_vec(outcome)?, &[])
+}
+
+/// Asks the server of `store`. `NotFound` or `ConnectionRefused`: there is none.
+pub fn ask(store: &Path, verb: &Verb) -> io::Result<Outcome> {
+    let (socket, _) = door::connect(&estate::folder(store), DOOR)?;
+    socket.send(&serde_json::to_vec(verb)?, &[])?;
+    let mut bytes = vec![0; BYTES_MAX];
+    let (outcome, _) = socket.recv(&mut bytes)?;
+    if outcome.is_empty() {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    Ok(serde_json::from_slice(&outcome)?)
+}
