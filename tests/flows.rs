@@ -254,3 +254,46 @@ fn req015_an_operator_stops_a_recording_with_a_reason() {
     assert_eq!(server.wait().code(), Some(0));
     assert_eq!(operator(&store, &["stop", &id]).0, 69);
 }
+
+/// REQ-001: an RS that the SRS starts, by an INVITE without offer to an SRC of the configuration.
+#[test]
+fn req001_an_operator_starts_a_recording_by_calling_its_src() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let store = folder.join("store");
+    let mut src = Src::new(port, "Allow: INVITE, UPDATE, BYE\r\n");
+    let uri = format!("sip:turret@{}", src.socket.local_addr().expect("bound"));
+    let mut command = command(&folder, port);
+    command.arg("--set");
+    command.arg(format!("peers=[{{name=\"turret\",match=\"127.0.0.1\",call=\"{uri}\"}}]"));
+    let server = Server::start(command, &folder).ready();
+    let refused = operator(&store, &["start", "sip:somebody@127.0.0.1:9"]);
+    assert_eq!(refused.0, 4, "{}", refused.1);
+
+    let asking = std::thread::spawn({
+        let (store, uri) = (store.clone(), uri.clone());
+        move || operator(&store, &["start", &uri])
+    });
+    let invite = src.asked("INVITE", LIMIT).expect("it calls");
+    assert!(invite.contains("Require: siprec") && invite.ends_with("\r\n\r\n"), "{invite}");
+    src.answer_sdp(&invite, &sdp("sendonly", 1));
+    let ack = src.asked("ACK", LIMIT).expect("the answer");
+    assert!(ack.contains("a=recvonly"), "{ack}");
+    assert_eq!(asking.join().expect("no panic").0, 0, "{:#?}", server.lines());
+    let mut media = Media::new(words::ports(&ack)[0]);
+    media.send(30);
+    let count = || recording(&store)["streams"][0]["sources"][0]["packets"].clone();
+    until("the packets", LIMIT, || (count() == 30).then_some(()));
+    // The dialog outlives control, and the SRC ends it.
+    kill_control(&server);
+    until("its successor", LIMIT, || server.told("started again").then_some(()));
+    media.send(20);
+    src.call_id = value(&invite, "Call-ID").to_owned();
+    let from = value(&invite, "From");
+    src.to_tag = from[from.find(";tag=").expect("a tag")..].to_owned();
+    assert!(src.ask("BYE", "", "").starts_with("SIP/2.0 200"));
+    let over = until("the end", LIMIT, || {
+        Some(recording(&store)).filter(|found| found["state"] == "ended")
+    });
+    until("the last packets", LIMIT, || (count() == 50).then_some(()));
+    assert_eq!(over["src"]["identity"], uri, "{over}");
+}

@@ -40,6 +40,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
     }
     found.extend(signalling(&config.sip));
     found.extend(passwords(config));
+    found.extend(calls(config));
     let (wanted, least) = (config.sip.session_expires_s, config.sip.min_se_s);
     if wanted != 0 && wanted < least {
         let why = format!("expected at least sip.min_se_s, {least}, or 0; found {wanted}");
@@ -133,6 +134,20 @@ fn signalling(sip: &Sip) -> Vec<Breach> {
         found.push(breach("sip.realm", format!("\"{}\" cannot stand in a header", sip.realm)));
     }
     found
+}
+
+/// URIs that nobody could be called by.
+fn calls(config: &Config) -> Vec<Breach> {
+    let is_sip = |uri: &String| {
+        let rest = uri.strip_prefix("sip:").or_else(|| uri.strip_prefix("sips:"));
+        rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic()))
+    };
+    let wrong =
+        config.peers.iter().filter_map(|peer| peer.call.as_ref()).filter(|uri| !is_sip(uri));
+    let fix = || Some("write a URI such as sip:src@192.0.2.7:5060;transport=tcp".to_owned());
+    wrong
+        .map(|uri| Breach { path: "peers", why: format!("{uri} is no SIP URI"), fix: fix() })
+        .collect()
 }
 
 /// Passwords that nobody could be asked for.

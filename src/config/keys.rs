@@ -63,6 +63,7 @@ pub(super) const PEER_KEYS: &[Key] = &[
     key("digest_md5", "true or false"),
     key("strict", "true or false"),
     key("srtp", "\"require\", \"prefer\" or \"allow\""),
+    key("call", "a SIP URI, such as \"sip:src@192.0.2.7:5060;transport=tcp\""),
 ];
 
 /// The fix for `path`.

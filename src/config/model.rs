@@ -100,6 +100,9 @@ pub struct Peer {
     /// Plain RTP for this peer; default as `media.srtp`.
     #[serde(default)]
     pub srtp: Option<SrtpPolicy>,
+    /// SIP URI by which we call it to begin an RS; default: it calls us.
+    #[serde(default)]
+    pub call: Option<String>,
 }
 
 /// How a peer is known.

@@ -11,6 +11,7 @@ pub(crate) struct Src {
     pub(crate) socket: UdpSocket,
     pub(crate) cseq: u32,
     pub(crate) to_tag: String,
+    pub(crate) call_id: String,
     /// Further header fields of its INVITE and UPDATE.
     pub(crate) fields: &'static str,
 }
@@ -19,11 +20,12 @@ impl Src {
     pub(crate) fn new(server: u16, fields: &'static str) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         socket.connect(("127.0.0.1", server)).expect("loopback");
-        Src { socket, cseq: 0, to_tag: String::new(), fields }
+        let call_id = format!("flow-{}", socket.local_addr().expect("bound"));
+        Src { socket, cseq: 0, to_tag: String::new(), call_id, fields }
     }
 
     pub(crate) fn send(&self, method: &str, content_type: &str, body: &str) {
-        let (cseq, tag, fields) = (self.cseq, &self.to_tag, self.fields);
+        let (cseq, tag, fields, call_id) = (self.cseq, &self.to_tag, self.fields, &self.call_id);
         let own = self.socket.local_addr().expect("bound");
         let kind = match body {
             "" => String::new(),
@@ -31,7 +33,7 @@ impl Src {
         };
         let text = format!(
             "{method} sip:srs@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{method}{cseq};rport\r\n\
-             From: <sip:flow@127.0.0.1>;tag=flow\r\nTo: <sip:srs@127.0.0.1>{tag}\r\nCall-ID: flow-{own}\r\n\
+             From: <sip:flow@127.0.0.1>;tag=flow\r\nTo: <sip:srs@127.0.0.1>{tag}\r\nCall-ID: {call_id}\r\n\
              CSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nRequire: siprec\r\nContact: <sip:flow@{own}>;+sip.src\r\n\
              {fields}{kind}Content-Length: {}\r\n\r\n{body}",
             body.len()
@@ -101,8 +103,15 @@ impl Src {
     pub(crate) fn answer_with(&self, request: &str, fields: &str, body: &str) {
         let own = self.socket.local_addr().expect("bound");
         let same = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
-        let copied: Vec<&str> =
-            request.lines().filter(|line| same.iter().any(|name| line.starts_with(name))).collect();
+        let tagged = |line: &str| match line.starts_with("To:") && !line.contains(";tag=") {
+            true => format!("{line};tag=flow"),
+            false => line.to_owned(),
+        };
+        let copied: Vec<String> = request
+            .lines()
+            .filter(|line| same.iter().any(|name| line.starts_with(name)))
+            .map(tagged)
+            .collect();
         let text = format!(
             "SIP/2.0 200 OK\r\n{}\r\nContact: <sip:flow@{own}>;+sip.src\r\n{fields}Content-Length: {}\r\n\r\n{body}",
             copied.join("\r\n"),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::admission::{Admission, RETRY_AFTER_S};
+use super::call::Calling;
 use super::effect::{Effect, Grave, Input, NotDurable};
 use super::hold::Outcome;
 use super::job::{ANSWER_MS, Job, Purpose};
@@ -19,7 +20,7 @@ use crate::base::ports::Entropy;
 use crate::base::time::{ClockMap, Mono};
 use crate::config::model::Config;
 use crate::plane::handoff::frame::{Envelope, Frame, Notice, Refusal};
-use crate::proto::sip::{self, DialogId, Endpoint, EndpointConfig, Reply, TxnId};
+use crate::proto::sip::{self, ClientTxnId, DialogId, Endpoint, EndpointConfig, Reply, TxnId};
 use crate::store::archive::LastStream;
 use crate::store::event::Origin;
 use crate::store::journal::entry::Entry;
@@ -63,6 +64,8 @@ pub struct Control {
     /// What media had no room for, and when to ask again.
     pub(super) again: Vec<(Mono, Again)>,
     pub(super) settling: Settling,
+    /// Calls of ours that are not answered, or whose answer is not acknowledged yet.
+    pub(super) calling: HashMap<ClientTxnId, Calling>,
     /// Requests that wait for media.
     pub(super) parked: Parked,
     /// Salts of RSs that are over and may have records in no segment yet.
@@ -123,6 +126,7 @@ impl Control {
             owed: Vec::new(),
             again: Vec::new(),
             settling: Settling::default(),
+            calling: HashMap::new(),
             parked: Parked::default(),
             salts: BTreeMap::new(),
             past: HashMap::new(),
@@ -530,6 +534,7 @@ impl Control {
                 }
             }
             Purpose::Hold => self.finish_hold(job),
+            Purpose::Called(request) => self.finish_called(request, job),
             Purpose::End => self.finish_end(job),
             Purpose::Bye(dialog, why) => self.say_bye(dialog, &why),
             Purpose::Quiet => {}
@@ -586,6 +591,14 @@ impl Control {
 
     /// Ends the job that would start `rs`, if there is one.
     pub(super) fn refuse_start(&mut self, rs: RsId, why: &str) {
+        let calls = |job: &Job| job.rs == rs && matches!(job.purpose, Purpose::Called(_));
+        let number = self.jobs.iter().find(|(_, job)| calls(job)).map(|(number, _)| *number);
+        if let Some(job) = number.and_then(|number| self.jobs.get_mut(&number)) {
+            job.refused = Some(why.to_owned());
+        }
+        if let Some(number) = number {
+            return self.finish_if_ready(number);
+        }
         let starts = |job: &Job| job.rs == rs && matches!(job.purpose, Purpose::Start);
         let txn = self.jobs.values().find(|job| starts(job)).and_then(|job| job.txn);
         if let Some(txn) = txn {
@@ -618,7 +631,7 @@ impl Control {
     /// Whether a job that changes this RS is still under way.
     pub(super) fn is_busy(&self, rs: RsId) -> bool {
         let changes = |job: &Job| match job.purpose {
-            Purpose::Hold | Purpose::Change => true,
+            Purpose::Hold | Purpose::Change | Purpose::Called(_) => true,
             Purpose::Answer => false,
             _ => job.txn.is_some(),
         };
@@ -644,7 +657,7 @@ impl Control {
         self.closes.clear();
         self.again.clear();
         for job in self.jobs.values_mut().filter(|job| !job.media.is_empty()) {
-            job.lost |= matches!(job.purpose, Purpose::Start | Purpose::Change | Purpose::Hold);
+            job.lost |= job.purpose.is_of_streams();
             job.media.clear();
         }
         self.jobs.retain(|_, job| !matches!(job.purpose, Purpose::Quiet) || !job.is_ready());

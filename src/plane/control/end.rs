@@ -188,6 +188,9 @@ impl Control {
         dialog: Option<DialogId>,
         why: Failure,
     ) {
+        if self.call_unanswered(request, why) {
+            return;
+        }
         let Some(dialog) = dialog else { return };
         match self.dialogs.get(&dialog).copied() {
             None => self.sip.close(dialog),
@@ -213,6 +216,9 @@ impl Control {
         dialog: Option<DialogId>,
         message: &Message,
     ) {
+        if self.call_answered(request, dialog, message) {
+            return;
+        }
         let is_bye = message.cseq().is_some_and(|cseq| cseq.method == "BYE");
         let Some(dialog) = dialog else { return };
         let rs = self.dialogs.get(&dialog).copied();

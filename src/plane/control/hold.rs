@@ -6,6 +6,7 @@
 //! What was decided and whether the SRC knows stands in the journal; a successor goes on from there.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ use crate::base::ids::{RsId, Slot};
 use crate::base::time::Mono;
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session as rs_proto;
-use crate::proto::sip::ClientTxnId;
+use crate::proto::sip::{ClientTxnId, Transport};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{DialogState, Entry, Hold, StreamOpened};
 use crate::store::journal::keybox::answer_context;
@@ -43,6 +44,15 @@ pub enum Verb {
     Resume {
         /// The recording.
         rs: RsId,
+    },
+    /// Begin one: call an SRC that the configuration names.
+    Start {
+        /// Its URI, as the configuration has it.
+        to: String,
+        /// Where that is.
+        address: SocketAddr,
+        /// By which transport.
+        transport: Transport,
     },
     /// End it.
     Stop {
@@ -69,6 +79,8 @@ pub struct Asked {
 pub enum Outcome {
     /// It holds, and the journal has it.
     Done,
+    /// A recording began.
+    Started(RsId),
     /// No recording of that id is running here.
     Unknown,
     /// Something else is under way in it; try again.
@@ -117,7 +129,13 @@ impl Control {
     /// Does what an operator asks for, or says why not.
     pub(super) fn asked(&mut self, asked: Asked) {
         let Asked { id, uid, verb } = asked;
-        let (Verb::Pause { rs } | Verb::Resume { rs } | Verb::Stop { rs, .. }) = verb;
+        let rs = match &verb {
+            Verb::Pause { rs } | Verb::Resume { rs } | Verb::Stop { rs, .. } => *rs,
+            Verb::Start { to, address, transport } => {
+                self.log(Grave::Info, format!("user {uid} asks: {}", told(&verb)));
+                return self.call(id, to, *address, *transport);
+            }
+        };
         let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Live);
         if !live {
             return self.outcome(id, Outcome::Unknown);
@@ -415,6 +433,7 @@ fn told(verb: &Verb) -> String {
     match verb {
         Verb::Pause { rs } => format!("pause {rs}"),
         Verb::Resume { rs } => format!("resume {rs}"),
+        Verb::Start { to, .. } => format!("start {to}"),
         Verb::Stop { rs, reason } => format!("stop {rs}: {reason}"),
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::{ClockMap, Mono};
 use crate::proto::session::{Agreed, Negotiated};
-use crate::proto::sip::{DialogId, Reply, TxnId};
+use crate::proto::sip::{ClientTxnId, DialogId, Reply, TxnId};
 use crate::store::event::Origin;
 use crate::store::journal::entry::StreamOpened;
 
@@ -27,6 +27,8 @@ pub(super) enum Purpose {
     Refusal,
     /// Answer a BYE.
     End,
+    /// Acknowledge the answer to a call of ours.
+    Called(ClientTxnId),
     /// Pause or resume an RS as an operator wants it; the SRC hears of it then.
     Hold,
     /// Say BYE in a dialog that we end, and why: its end must be durable before, or the next start
@@ -34,6 +36,13 @@ pub(super) enum Purpose {
     Bye(DialogId, String),
     /// Nothing is waiting for it: closing streams, metadata of no consequence.
     Quiet,
+}
+
+impl Purpose {
+    /// Whether media is asked for streams that a successor takes up as they are.
+    pub(super) const fn is_of_streams(&self) -> bool {
+        matches!(self, Purpose::Start | Purpose::Called(_) | Purpose::Change | Purpose::Hold)
+    }
 }
 
 /// A request in the making.

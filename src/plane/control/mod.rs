@@ -7,6 +7,7 @@
 
 mod actor;
 mod admission;
+mod call;
 mod change;
 mod effect;
 mod end;
@@ -28,6 +29,8 @@ mod timers;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_call;
 #[cfg(test)]
 mod tests_hold;
 #[cfg(test)]

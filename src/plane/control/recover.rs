@@ -151,7 +151,8 @@ impl Control {
             }
             session.phase = Phase::Ending(self.now.mono);
         } else {
-            if answers.is_empty() {
+            // None where we called it and it has not asked for anything yet.
+            if answers.is_empty() && dialog.remote_cseq > 0 {
                 self.restore_answer(id, dialog, &session.answer_sdp);
             }
             self.restore_answers(id, rs, dialog, answers);

@@ -116,42 +116,10 @@ impl Control {
         agreed: Option<Agreed>,
     ) {
         let Some(dialog) = self.sip.prospective(request.txn) else { return };
-        let rs = self.fresh_rs_id();
-        let mut salt = [0; 32];
-        self.entropy.fill(&mut salt);
-        let mut session = Session {
-            rs,
-            since: self.now.wall,
-            phase: Phase::Starting,
-            strict: self.policy_of(request).strict,
-            dialog: None,
-            salt,
-            streams: Vec::new(),
-            bodies: 0,
-            origin: ((self.now.wall.0 / 1_000_000_000) as u64, 1),
-            answer_sdp: String::new(),
-            negotiated: None,
-            snapshot: Snapshot::default(),
-            requesting: None,
-            timer: None,
-            armed: None,
-            refreshing: None,
-            holding: Holding::default(),
-        };
+        let mut session = self.fresh_session(self.policy_of(request).strict);
+        let (rs, salt) = (session.rs, session.salt);
         let mut entries = Vec::new();
-        let mut locals: Locals = negotiated.lines.iter().map(|_| None).collect();
-        for line in wanted {
-            let place = self.slots.take().expect("admission counted the free pairs");
-            let stream = self.stream_id(&mut entries);
-            let key = line.crypto.as_ref().map(|(_, suite, _)| self.fresh_key(*suite));
-            let sealed = line
-                .crypto
-                .as_ref()
-                .zip(key.as_ref())
-                .map(|(crypto, key)| self.seal_crypto((rs, stream), crypto, key));
-            session.streams.push(line.stream(rs, stream, place, sealed));
-            locals[usize::from(line.line)] = Some((place, key));
-        }
+        let locals = self.fill(&mut session, &negotiated, wanted, &mut entries);
         session.answer_sdp = self.answer_text(&negotiated, &locals, session.origin);
         session.negotiated = Some(negotiated);
         let frames = session
@@ -192,6 +160,57 @@ impl Control {
         if let Some(job) = self.job_of(request.txn) {
             job.agreed = Some(agreed);
         }
+    }
+
+    /// An RS without streams.
+    pub(super) fn fresh_session(&self, strict: bool) -> Session {
+        let mut salt = [0; 32];
+        self.entropy.fill(&mut salt);
+        Session {
+            rs: self.fresh_rs_id(),
+            since: self.now.wall,
+            phase: Phase::Starting,
+            strict,
+            dialog: None,
+            salt,
+            streams: Vec::new(),
+            bodies: 0,
+            origin: ((self.now.wall.0 / 1_000_000_000) as u64, 1),
+            answer_sdp: String::new(),
+            negotiated: None,
+            snapshot: Snapshot::default(),
+            requesting: None,
+            timer: None,
+            armed: None,
+            refreshing: None,
+            holding: Holding::default(),
+        }
+    }
+
+    /// Gives it streams for the wanted lines, each with a port pair and, where it is secure, a key.
+    /// Admission has counted the pairs.
+    pub(super) fn fill(
+        &mut self,
+        session: &mut Session,
+        negotiated: &Negotiated,
+        wanted: &[Wanted],
+        entries: &mut Vec<Entry>,
+    ) -> Locals {
+        let rs = session.rs;
+        let mut locals: Locals = negotiated.lines.iter().map(|_| None).collect();
+        for line in wanted {
+            let place = self.slots.take().expect("admission counted the free pairs");
+            let stream = self.stream_id(entries);
+            let key = line.crypto.as_ref().map(|(_, suite, _)| self.fresh_key(*suite));
+            let sealed = line
+                .crypto
+                .as_ref()
+                .zip(key.as_ref())
+                .map(|(crypto, key)| self.seal_crypto((rs, stream), crypto, key));
+            session.streams.push(line.stream(rs, stream, place, sealed));
+            locals[usize::from(line.line)] = Some((place, key));
+        }
+        locals
     }
 
     fn fresh_rs_id(&self) -> RsId {
@@ -288,7 +307,7 @@ fn judge(message: &Message, policy: &Policy) -> Result<(Negotiated, Vec<String>)
 }
 
 /// Lines that are not recorded, in words.
-fn refused_lines(negotiated: &Negotiated) -> impl Iterator<Item = String> + '_ {
+pub(super) fn refused_lines(negotiated: &Negotiated) -> impl Iterator<Item = String> + '_ {
     negotiated.lines.iter().filter_map(|line| {
         let why = line.refused()?;
         Some(format!("m-line {} is not recorded: {why}", line.index + 1))

@@ -72,7 +72,7 @@ impl Endpoint {
     }
 
     /// Sends an INVITE outside of a dialog. Its dialog comes with [`Output::Response`] of a 2xx,
-    /// which is acknowledged here.
+    /// which is acknowledged here; where the INVITE has no body, by [`Self::acknowledge_with`].
     pub fn invite(&mut self, now: Mono, invite: &Invite) -> Option<ClientTxnId> {
         let outline = Outline {
             uri: invite.uri.clone(),
@@ -157,6 +157,7 @@ impl Endpoint {
             outline,
             dialog,
             offers: is_offer(method, headers),
+            owes_answer: method == "INVITE" && dialog.is_none() && body.is_empty(),
             target,
             bytes: bytes.clone(),
             fallback,
@@ -319,11 +320,30 @@ impl Endpoint {
                 open.snapshot.refresh(&message);
             }
         }
-        self.acknowledge(request, dialog, accepted, &message);
+        let owes = |client: &ClientTxn| accepted && client.owes_answer;
+        if !self.clients.get(&request).is_some_and(owes) {
+            self.acknowledge(request, dialog, accepted, &message, (&[], &[]));
+        }
         if let Some(client) = self.clients.get_mut(&request) {
             client.dialog = dialog;
         }
         self.out.push_back(Output::Response { request, dialog, message });
+    }
+
+    /// Acknowledges the 2xx of an INVITE without offer, with the answer. False: it is too late for that,
+    /// or another request.
+    pub fn acknowledge_with(
+        &mut self,
+        request: ClientTxnId,
+        message: &Message,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> bool {
+        let owes = |client: &&ClientTxn| client.owes_answer && client.state == State::Accepted;
+        let Some(client) = self.clients.get(&request).filter(owes) else { return false };
+        let dialog = client.dialog;
+        self.acknowledge(request, dialog, true, message, (headers, body));
+        true
     }
 
     /// Sends the ACK of a final response to an INVITE: of the dialog for a 2xx (RFC 3261
@@ -334,6 +354,7 @@ impl Endpoint {
         dialog: Option<DialogId>,
         accepted: bool,
         message: &Message,
+        (headers, body): (&[(String, String)], &[u8]),
     ) {
         let Some(client) = self.clients.get(&request).filter(|client| client.is_invite()) else {
             return;
@@ -347,7 +368,7 @@ impl Endpoint {
         } else {
             message.headers.get("To").unwrap_or("").clone_into(&mut ack.to);
         }
-        let Some(bytes) = print("ACK", &ack, None, &[], &[]) else { return };
+        let Some(bytes) = print("ACK", &ack, None, headers, body) else { return };
         if let Some(client) = self.clients.get_mut(&request) {
             client.ack = Some(bytes.clone());
             client.target = target;

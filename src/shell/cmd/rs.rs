@@ -1,4 +1,4 @@
-//! `floortape rs`: pause, resume and stop a recording that runs.
+//! `floortape rs`: begin a recording by calling its SRC; pause, resume and stop one that runs.
 
 use std::io;
 use std::thread::sleep;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::store::{Store, StoreArgs, named};
 use crate::base::ids::RsId;
 use crate::plane::control::{Outcome, Verb};
+use crate::shell::client::signalling::Target;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::verbs;
 
@@ -14,7 +15,7 @@ use crate::shell::serve::verbs;
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Control a recording that runs: pause, resume or stop it.
+/// Begin a recording by calling its SRC, or control one that runs: pause, resume, stop
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,6 +24,14 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
+    /// Begin one: call an SRC by the `call` of its [[peers]] rule; prints the new id
+    Start {
+        /// SIP URI, as the configuration has it
+        #[arg(value_name = "URI")]
+        to: String,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
     /// Store nothing of it from now on, whatever its SRC sends (exit 0: so it is, and the journal has it)
     Pause(Named),
     /// Store it again (exit 4: its SRC does not send)
@@ -49,8 +58,14 @@ struct Named {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     match args.what {
-        What::Pause(named) => ask(&named, |rs| Verb::Pause { rs }),
-        What::Resume(named) => ask(&named, |rs| Verb::Resume { rs }),
+        What::Start { to, store } => {
+            let Target { address, transport, .. } =
+                Target::parse(&to).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+            let verb = Verb::Start { to: to.clone(), address, transport };
+            ask(&store.find()?, &to, &verb)
+        }
+        What::Pause(args) => ask_of(&args, |rs| Verb::Pause { rs }),
+        What::Resume(args) => ask_of(&args, |rs| Verb::Resume { rs }),
         What::Stop { named, reason } => {
             // It goes into a quoted string of a SIP header.
             if reason.len() > 200
@@ -60,18 +75,22 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
                 let why = "--reason: at most 200 bytes without quotes, backslashes and line ends";
                 return Err(Failure::new(Exit::Usage, why.to_owned()));
             }
-            ask(&named, |rs| Verb::Stop { rs, reason: reason.clone() })
+            ask_of(&named, |rs| Verb::Stop { rs, reason })
         }
     }
 }
 
-fn ask(args: &Named, verb: impl Fn(RsId) -> Verb) -> Result<Exit, Failure> {
-    let store: Store = args.store.find()?;
-    let rs = named(&store.library()?, &args.id, &store.dir)?;
-    let verb = verb(rs.id);
+fn ask_of(args: &Named, verb: impl FnOnce(RsId) -> Verb) -> Result<Exit, Failure> {
+    let store = args.store.find()?;
+    let rs = named(&store.library()?, &args.id, &store.dir)?.id;
+    ask(&store, &rs.to_string(), &verb(rs))
+}
+
+/// `what`: what it is about, for messages.
+fn ask(store: &Store, what: &str, verb: &Verb) -> Result<Exit, Failure> {
     let deadline = Instant::now() + BUSY_WAIT;
     loop {
-        let outcome = verbs::ask(&store.dir, &verb).map_err(|error| match error.kind() {
+        let outcome = verbs::ask(&store.dir, verb).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::ConnectionReset => {
@@ -81,21 +100,21 @@ fn ask(args: &Named, verb: impl Fn(RsId) -> Verb) -> Result<Exit, Failure> {
             io::ErrorKind::PermissionDenied => Failure::new(Exit::Refused, error.to_string()),
             _ => error.into(),
         })?;
+        let failure = |exit, why: String| Err(Failure::new(exit, format!("{what}: {why}")));
         return match outcome {
             Outcome::Done => Ok(Exit::Yes),
-            Outcome::Unknown => {
-                Err(Failure::new(Exit::NotFound, format!("{} is not running", rs.id)))
+            Outcome::Started(rs) => {
+                println!("{rs}");
+                Ok(Exit::Yes)
             }
+            Outcome::Unknown => failure(Exit::NotFound, "it is not running".to_owned()),
             Outcome::Busy if Instant::now() < deadline => {
                 sleep(PAUSE);
                 continue;
             }
-            Outcome::Busy => {
-                let why = format!("{}: another change is under way", rs.id);
-                Err(Failure::new(Exit::TryAgain, why))
-            }
-            Outcome::Refused(why) => Err(Failure::new(Exit::Refused, format!("{}: {why}", rs.id))),
-            Outcome::Failed(why) => Err(Failure::new(Exit::TryAgain, format!("{}: {why}", rs.id))),
+            Outcome::Busy => failure(Exit::TryAgain, "another change is under way".to_owned()),
+            Outcome::Refused(why) => failure(Exit::Refused, why),
+            Outcome::Failed(why) => failure(Exit::TryAgain, why),
         };
     }
 }

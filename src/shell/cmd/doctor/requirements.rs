@@ -43,11 +43,14 @@ const PARTS: &str =
 
 /// All rows, in order.
 pub(super) const ROWS: &[Row] = &[
-    open(
+    met(
         "REQ-001",
         "SIP sets up, keeps up and ends the RS",
-        &[TIMER, EXPIRED],
-        "signalling: an RS that the SRS starts by an INVITE without offer",
+        &[
+            TIMER,
+            EXPIRED,
+            "tests/flows.rs::req001_an_operator_starts_a_recording_by_calling_its_src",
+        ],
     ),
     met(
         "REQ-002",
