@@ -350,11 +350,22 @@ impl Holdings {
 
     /// Binds the signalling sockets where they are not held. Only when no control lives.
     pub(super) fn bind_signalling(&mut self, sip: &Sip) -> Result<(), Failure> {
-        if self.signalling.is_empty() {
-            let udp = sip.udp.iter().map(|one| listener::bind_udp(*one));
-            let tcp = sip.tcp.iter().map(|one| listener::bind_stream("TCP", *one));
-            let tls = sip.tls.iter().map(|one| listener::bind_stream("TLS", *one));
-            self.signalling = udp.chain(tcp).chain(tls).collect::<io::Result<_>>()?;
+        // A control that was killed may hold them for a moment yet.
+        let patient = self.unclean || self.held.is_some();
+        let deadline = Instant::now() + DYING_WAIT;
+        while self.signalling.is_empty() {
+            match bind_all(sip) {
+                Ok(sockets) if sockets.is_empty() => break,
+                Ok(sockets) => self.signalling = sockets,
+                Err(error)
+                    if patient
+                        && error.kind() == io::ErrorKind::AddrInUse
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
@@ -437,6 +448,14 @@ fn checked(stored: Stored) -> Option<Checked> {
 fn pair(slot: SlotPorts) -> Option<PortPair> {
     let (rtp, rtcp) = slot.sockets?;
     Some(PortPair { rtp, rtcp, address: slot.address })
+}
+
+/// UDP, TCP and TLS, in the order of the configuration.
+fn bind_all(sip: &Sip) -> io::Result<Vec<OwnedFd>> {
+    let udp = sip.udp.iter().map(|one| listener::bind_udp(*one));
+    let tcp = sip.tcp.iter().map(|one| listener::bind_stream("TCP", *one));
+    let tls = sip.tls.iter().map(|one| listener::bind_stream("TLS", *one));
+    udp.chain(tcp).chain(tls).collect()
 }
 
 /// Reads the volume and makes what the store must hold, under the lock and before any role, so that
