@@ -24,7 +24,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Begin one: call an SRC by the `call` of its [[peers]] rule; prints the new id
+    /// Begin one: call an SRC that a rule in `peers` has as its `call`; prints the new id
     Start {
         /// SIP URI, as the configuration has it
         #[arg(value_name = "URI")]
