@@ -177,6 +177,18 @@ fn f18_a_journal_that_is_not_there_is_missed_by_servers_and_readers() {
     assert_eq!(server.wait().code(), Some(0));
     let at = store.to_str().expect("text");
     assert_eq!(run(&["verify", "--all", "--store", at]).0, 0);
+    // What has settled is found again by its id, out of the catalogue.
+    let listed = run(&["ls", "--json", "--store", at]).1;
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("one recording");
+    let id = listed["id"].as_str().expect("an id");
+    let out = folder.join("out");
+    let out = out.to_str().expect("text");
+    assert_eq!(listed["seal"]["state"], "sealed", "{listed}");
+    for verb in [&["show", id][..], &["verify", id], &["export", id, "-o", out]] {
+        let (code, said) = run(&[verb, &["--store", at]].concat());
+        assert_eq!(code, 0, "{verb:?}: {said}");
+    }
+    assert_eq!(run(&["rs", "stop", id, "--store", at]).0, 69, "nobody serves it");
 
     // Not mounted: an empty folder; or not even that.
     std::fs::rename(store.join("journal"), &aside).expect("nobody holds it");

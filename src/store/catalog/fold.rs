@@ -42,6 +42,7 @@ pub struct RsEntry {
     /// Where it stands.
     pub state: State,
     /// The dialog.
+    #[serde(with = "as_json")]
     pub dialog: DialogState,
     /// The SRC.
     pub src: SrcFacts,
@@ -60,6 +61,26 @@ pub struct RsEntry {
     /// Bodies that its INVITE had.
     #[serde(default)]
     pub counted: u32,
+}
+
+/// A journal's type in a binary row: it leaves out what is absent, which only a form that names its
+/// fields can read back.
+mod as_json {
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&serde_json::to_string(value).map_err(ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(from)?).map_err(de::Error::custom)
+    }
 }
 
 /// One stream, as journalled.
