@@ -57,7 +57,8 @@ impl Control {
         true
     }
 
-    /// Media takes calls, or nothing is taken any more: what has waited is done, in the order in which it came.
+    /// Media takes calls, or nothing is taken any more: what has waited is done, in the order in which
+    /// it came.
     pub(super) fn unpark(&mut self) {
         for waiting in std::mem::take(&mut self.parked.0) {
             self.dispatch(&waiting.request);

@@ -98,27 +98,37 @@ impl Holdings {
         }
     }
 
+    /// Made by nobody before us, held by nobody else.
+    fn of(
+        lock: Lock,
+        volume: Volume,
+        incarnation: u64,
+        memory: Vec<Memory>,
+        slots: Vec<PortPair>,
+    ) -> Self {
+        Holdings {
+            lock,
+            volume,
+            incarnation,
+            memory,
+            slots,
+            held: None,
+            stored: false,
+            unclean: false,
+            survivors: Survivors::default(),
+            signalling: Vec::new(),
+            journal_noted: false,
+        }
+    }
+
     /// Nobody lived, but the service manager held everything (F04).
     fn take_up(config: &Config, lock: Lock, stored: Checked) -> Result<Self, Failure> {
         let Checked { config: held, memory, slots } = stored;
         let (volume, incarnation) = reopen(config, &memory)?;
         let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
         tracing::warn!("took up memory and {} port pairs from the service manager", slots.len());
-        let (held, stored, unclean) = (Some(held), true, false);
-        let survivors = Survivors::default();
-        Ok(Holdings {
-            lock,
-            volume,
-            incarnation,
-            memory,
-            slots,
-            held,
-            stored,
-            unclean,
-            survivors,
-            signalling: Vec::new(),
-            journal_noted: false,
-        })
+        let fresh = Self::of(lock, volume, incarnation, memory, slots);
+        Ok(Holdings { held: Some(held), stored: true, ..fresh })
     }
 
     /// Gives the service manager copies of everything but the lock, which only the living hold, in the
@@ -216,20 +226,7 @@ impl Holdings {
             .collect::<io::Result<_>>()?;
         volume::begin_memory(&config.store.dir, &mut volume, incarnation)?;
         volume::begin_run(&config.store.dir)?;
-        let (held, stored, survivors) = (None, false, Survivors::default());
-        Ok(Holdings {
-            lock,
-            volume,
-            incarnation,
-            memory,
-            slots,
-            held,
-            stored,
-            unclean,
-            survivors,
-            signalling: Vec::new(),
-            journal_noted: false,
-        })
+        Ok(Holdings { unclean, ..Self::of(lock, volume, incarnation, memory, slots) })
     }
 
     /// Everything is looked at before anybody is ended: what we cannot go on from goes on as it is
@@ -249,20 +246,8 @@ impl Holdings {
         let lock = Lock::taken_over(lock, &config.store.dir)?;
         let survivors = Survivors::of(&config.store.dir);
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
-        let (held, stored, unclean) = (Some(held), false, false);
-        Ok(Holdings {
-            lock,
-            volume,
-            incarnation,
-            memory,
-            slots,
-            held,
-            stored,
-            unclean,
-            survivors,
-            signalling: Vec::new(),
-            journal_noted: false,
-        })
+        let fresh = Self::of(lock, volume, incarnation, memory, slots);
+        Ok(Holdings { held: Some(held), survivors, ..fresh })
     }
 
     /// Ends whoever plays `role` for a keeper before us. Only then may its successor start; an error
