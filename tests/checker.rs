@@ -57,6 +57,7 @@ fn a_reader_that_shares_no_code_finds_the_same_packets() {
     let (ring, state) = (Arc::new(fd_ring), Arc::new(fd_state));
     let config = SpoolConfig {
         store: store.clone(),
+        journal: store.join("journal"),
         spare: None,
         spares: Vec::new(),
         worker: WorkerId(0),

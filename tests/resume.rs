@@ -2,6 +2,7 @@
 //! takes them) and is started again on the same store, while calls go on. Their SRCs notice nothing:
 //! the recordings continue, and what was sent in the dark is missing for the cause `power`.
 
+mod lost;
 mod server;
 
 use std::io::{Read, Seek, SeekFrom, Write};

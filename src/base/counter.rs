@@ -136,11 +136,13 @@ pub enum Cause {
     Power,
     /// Refused by policy.
     Refused,
+    /// It was on disk, and is there no more: somebody or something has changed what was stored.
+    Damage,
 }
 
 impl Cause {
     /// All causes.
-    pub const ALL: [Cause; 12] = [
+    pub const ALL: [Cause; 13] = [
         Cause::Net,
         Cause::Nic,
         Cause::Socket,
@@ -153,6 +155,7 @@ impl Cause {
         Cause::Poison,
         Cause::Power,
         Cause::Refused,
+        Cause::Damage,
     ];
 
     /// The name used in JSON and reports.
@@ -170,6 +173,7 @@ impl Cause {
             Cause::Poison => "poison",
             Cause::Power => "power",
             Cause::Refused => "refused",
+            Cause::Damage => "damage",
         }
     }
 }

@@ -10,7 +10,7 @@ use super::disk::{HostDisk, make_folder};
 use super::facts;
 use super::volume::{self, Volume, VolumeError};
 use crate::base::ports::Disk;
-use crate::store::journal::file::holds_any;
+use crate::store::journal::file::{foreign, holds_any};
 use crate::store::places::{Places, Root};
 
 /// A store with everything that lies elsewhere of it, for reading.
@@ -118,7 +118,7 @@ pub fn has_journal(volume: &Volume, journal: &Path) -> bool {
 }
 
 /// Where the store has begun its journal: whether the folder is that one, and there are files of it,
-/// in whichever folder.
+/// in whichever folder, and no others.
 fn check_journal(
     places: &StoreDisk,
     journal: &Path,
@@ -133,8 +133,16 @@ fn check_journal(
         Ok(false) => Err("it holds no file of it".to_owned()),
         Err(error) => Err(error.to_string()),
     };
+    let ours = || match foreign(places, journal, &of.id) {
+        Ok(None) => Ok(()),
+        Ok(Some((file, found))) => {
+            Err(format!("{} was written for the store {found}", file.display()))
+        }
+        Err(error) => Err(error.to_string()),
+    };
     is_journal(journal, &of.id)
         .and_then(|()| files())
+        .and_then(|()| ours())
         .map_err(|why| not_the_journal(journal, store, why))
 }
 

@@ -209,6 +209,15 @@ pub enum Event {
         to: u64,
         /// What was found.
         why: String,
+        /// It was durable: not a cut has taken it, but damage.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        durable: bool,
+        /// When what stands before it was written; `None`: nothing does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Wall>,
+        /// When what stands behind it was written, or when it was known to be durable.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Wall>,
     },
 }
 

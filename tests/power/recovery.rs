@@ -54,6 +54,7 @@ pub(crate) fn run(folder: &Path, mib: u64) -> Result<String, String> {
         layout::initialise(&state, 0, &geometry, first.0);
         let config = SpoolConfig {
             store: folder.to_owned(),
+            journal: folder.join("journal"),
             spare: None,
             spares: Vec::new(),
             worker: WORKER,

@@ -8,6 +8,7 @@ use super::call::Calling;
 use super::effect::{Effect, Grave, Input, NotDurable};
 use super::hold::Outcome;
 use super::job::{ANSWER_MS, Job, Purpose};
+use super::marks::Known;
 use super::parked::Parked;
 use super::recover::Owed;
 use super::salts::OldSalt;
@@ -88,6 +89,8 @@ pub struct Control {
     pub(super) told: sip::Tally,
     /// Streams that left a running RS and are being closed.
     pub(super) closing: Vec<(RsId, Slot, Generation, StreamId)>,
+    /// How far the logs are durable, as far as was heard.
+    pub(super) known: Known,
 }
 
 impl Control {
@@ -139,6 +142,7 @@ impl Control {
             guesses: 0,
             told: sip::Tally::default(),
             closing: Vec::new(),
+            known: Known::default(),
         }
     }
 
@@ -343,6 +347,7 @@ impl Control {
             Frame::Done => self.answered(id, None, None),
             Frame::HeardAt { slots } => self.heard(id, &slots),
             Frame::Stats(stats) => {
+                self.mark(&stats);
                 for worker in stats {
                     match worker.disk_error {
                         Some(error) => self.admission.log_errors.insert(worker.worker, error),
@@ -357,7 +362,10 @@ impl Control {
 
     fn noticed(&mut self, notice: Notice) {
         match notice {
-            Notice::Sealed { .. } => self.effects.push_back(Effect::Sealed),
+            Notice::Sealed { worker, file, .. } => {
+                self.mark_sealed(worker, &file);
+                self.effects.push_back(Effect::Sealed);
+            }
             Notice::Disk { worker, error: Some(error), .. } => {
                 self.log(Grave::Error, format!("log of worker {}: {error}", worker.0));
                 self.admission.log_errors.insert(worker, error);
@@ -473,6 +481,9 @@ impl Control {
             // F19: media goes on; nothing new is promised.
             self.log(Grave::Error, format!("journal failed, new recordings are refused: {error}"));
             self.admission.journal_error = Some(error.clone());
+        }
+        if self.marked(token, error.is_none()) {
+            return;
         }
         let Some(number) = self.tokens.remove(&token) else { return };
         self.admission.journal_waits = self.tokens.len();

@@ -16,6 +16,7 @@ mod general;
 mod hold;
 mod job;
 mod lines;
+mod marks;
 mod parked;
 mod recover;
 mod requests;
@@ -33,6 +34,8 @@ mod tests;
 mod tests_call;
 #[cfg(test)]
 mod tests_hold;
+#[cfg(test)]
+mod tests_marks;
 #[cfg(test)]
 mod tests_parked;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::actor::Control;
 use super::effect::Grave;
 use super::hold::Holding;
 use super::job::Purpose;
+use super::marks::Known;
 use super::requests::is_sips;
 use super::session::{Phase, Session};
 use super::timers::with_timer;
@@ -39,6 +40,7 @@ impl Control {
         self.now = now;
         self.sip.hold_answers();
         self.stream_ids = standings.stream_ids;
+        self.known = Known::restored(&standings.marks);
         for (slot, generation) in &standings.generations {
             self.slots.learn(*slot, *generation);
         }

@@ -10,7 +10,7 @@ use super::buffer::AlignedBuffer;
 use super::config::{SpoolConfig, SpoolError};
 use super::log_files::LogFiles;
 use super::paths::{Check, Paths};
-use super::recovery::{LogSource, recover};
+use super::recovery::{LogSource, Wanted, recover};
 use super::sealer::{STEP_BYTES, Sealer};
 use super::trouble::Trouble;
 use crate::base::ids::{Position, StreamId};
@@ -21,7 +21,8 @@ use crate::plane::handoff::layout::{
     AT_CHECK_UNTIL, AT_DURABLE, AT_RING_BYTES, AT_SEALED, AT_SPOOL_HEARTBEAT, AT_TAIL,
 };
 use crate::store::evidence::{Hash, Salt, SigningKey};
-use crate::store::log::{Doubt, Found, GROUP_BYTES_MAX, group_span};
+use crate::store::journal;
+use crate::store::log::{Doubt, Found, GROUP_BYTES_MAX, Mark, group_span};
 use crate::store::segment::{self, Span};
 
 /// Attempts to read what only the log holds; 5 s with the pauses between.
@@ -85,6 +86,8 @@ pub struct Spool<R: Region, S: Region, D: Disk + Clone> {
     pub(super) recovered: VecDeque<Span>,
     pub(super) recovery_groups: Vec<Found>,
     pub(super) recovery_until: Position,
+    /// What the journal says of the log that is recovered.
+    pub(super) promised: Mark,
     pub(super) recovery_source: Option<LogSource<D>>,
     /// Where the recovery is to be tried again from.
     pub(super) recovery_from: Option<Position>,
@@ -114,7 +117,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
     /// call after the first start, after a death of media, and after a power cut.
     ///
     /// `ring` and `state` are the worker's memory, initialised (`layout::initialise`) with
-    /// `store::log::next_position` where it is new.
+    /// [`super::first_position`] where it is new.
     pub fn open(
         config: SpoolConfig,
         ring: R,
@@ -174,6 +177,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             closed: None,
             recovered: VecDeque::new(),
             recovery_until: word,
+            promised: Mark::default(),
             recovery_source: None,
             recovery_from: None,
             recovery_tries: 0,
@@ -205,7 +209,13 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         }
         spool.recovery_groups = groups;
         if in_segments < word {
-            spool.start_recovery(in_segments, now.mono);
+            // The journal is asked only where something is to be recovered: a successor has no time.
+            // One that cannot be read proves nothing.
+            let marks = journal::marks(&spool.paths.whole(), &spool.config.journal);
+            let mark = marks.ok().and_then(|marks| marks.get(&spool.config.worker).copied());
+            spool.promised = mark.unwrap_or_default();
+            spool.next_number = spool.next_number.max(spool.promised.segment + 1);
+            spool.start_recovery(in_segments, now);
         } else {
             spool.recovery_groups.clear();
         }
@@ -216,12 +226,12 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
     /// Makes spans of what only the log holds from position `from` on. Where it cannot be read it
     /// is tried again (F13); nothing newer is sealed before, because that would give the log's
     /// files back. At last what can be read is taken, and the files are kept aside.
-    pub(super) fn start_recovery(&mut self, from: Position, now: Mono) {
-        let groups = self.recovery_groups.clone();
-        let until = self.recovery_until;
+    pub(super) fn start_recovery(&mut self, from: Position, now: ClockMap) {
         self.recovery_tries += 1;
         let no_hope = self.recovery_tries > RECOVERY_TRIES;
-        match recover(&self.disk, &self.config, groups, from, until, no_hope) {
+        let (groups, until) = (self.recovery_groups.clone(), self.recovery_until);
+        let wanted = Wanted { groups, from, until, promised: &self.promised, now, no_hope };
+        match recover(&self.disk, &self.config, wanted) {
             Ok((spans, source)) => {
                 self.recovered = spans.into();
                 self.recovery_source = Some(source);
@@ -232,7 +242,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             }
             Err(error) => {
                 self.recovery_from = Some(from);
-                self.seal_trouble.note(now, format!("recovery: {error}"));
+                self.seal_trouble.note(now.mono, format!("recovery: {error}"));
                 self.report();
             }
         }
@@ -324,7 +334,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         self.state.store(AT_SPOOL_HEARTBEAT, now.mono.0);
         self.look_after_paths(now.mono);
         let mut busy = self.commit(now, clock);
-        busy |= self.consider_closing(now.mono, streams_open);
+        busy |= self.consider_closing(now, streams_open);
         busy |= self.seal(now);
         while self.seals_wanted.front().is_some_and(|target| *target <= self.sealed)
             && self.recovered.is_empty()

@@ -11,7 +11,7 @@ use crate::plane::handoff::layout::{AT_CHECK_UNTIL, AT_DURABLE, AT_INCARNATION, 
 use crate::store::log::{self, Doubt, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, Walk};
 
 /// Groups written before one sync: 4 MiB, 20 ms of a slow disk.
-const GROUPS_PER_TURN: usize = 4;
+const GROUPS_PER_TURN: usize = log::GROUPS_PER_SYNC as usize;
 /// A sync that takes this long is a stall, whatever the disk is.
 const SLOW_MS: u64 = 2_000;
 
@@ -199,6 +199,9 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
                             from: at,
                             to,
                             why: "the ring held no valid record there".to_owned(),
+                            durable: true,
+                            since: None,
+                            until: None,
                         });
                     }
                 }

@@ -14,6 +14,8 @@ const LOG_FILE_BYTES_MAX: u64 = 64 << 20;
 pub struct SpoolConfig {
     /// The store.
     pub store: PathBuf,
+    /// The store's journal, which knows how far the log was durable.
+    pub journal: PathBuf,
     /// Where to go on when the store's disk fails (F12).
     pub spare: Option<PathBuf>,
     /// Spare folders that were ever configured: parts of the log may lie there.
@@ -40,6 +42,7 @@ impl SpoolConfig {
     ) -> Self {
         SpoolConfig {
             store: table.dir.clone(),
+            journal: table.journal_dir.clone().unwrap_or_else(|| table.dir.join("journal")),
             spare: table.spare_dir.clone(),
             spares,
             worker,

@@ -6,6 +6,7 @@ mod actor;
 mod buffer;
 mod commit;
 mod config;
+mod first;
 mod log_files;
 mod paths;
 mod recovery;
@@ -15,6 +16,7 @@ mod trouble;
 
 pub use actor::{Output, Spool, Turn};
 pub use config::{SpoolConfig, SpoolError};
+pub use first::{First, first_position};
 pub use paths::Check;
 
 #[cfg(test)]

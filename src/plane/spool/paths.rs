@@ -242,6 +242,7 @@ mod tests {
     fn paths(disk: &TestDisk) -> Paths<TestDisk> {
         let config = SpoolConfig {
             store: "/store".into(),
+            journal: "/store/journal".into(),
             spare: Some("/spare".into()),
             spares: vec!["/old".into(), "/spare".into()],
             worker: WorkerId(0),

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use super::config::SpoolConfig;
 use crate::base::ids::{Position, SourceId, StreamId};
 use crate::base::ports::{Disk, DiskFile};
-use crate::base::time::Mono;
+use crate::base::time::{ClockMap, Mono};
 use crate::store::event::Event;
-use crate::store::log::{self, Doubt, Found, GROUP_HEADER_BYTES, LogError, Piece, Step, Walk};
+use crate::store::log::{
+    self, Doubt, Found, GROUP_HEADER_BYTES, LogError, Mark, Piece, Step, Walk,
+};
 use crate::store::segment::Span;
 
 /// Where positions stand in files.
@@ -52,20 +54,36 @@ impl<D: Disk> LogSource<D> {
     }
 }
 
-/// What the log holds of positions `from..until`: spans ready to be sealed, in order, and where
-/// their bytes are. What cannot be vouched for becomes an `in_doubt` event in its span; so does what
-/// cannot be read, if there is `no_hope` that it can be another time (F13).
+/// What is to be recovered.
+pub(super) struct Wanted<'a> {
+    /// Of this log.
+    pub(super) groups: Vec<Found>,
+    /// From here on.
+    pub(super) from: Position,
+    /// Up to here.
+    pub(super) until: Position,
+    /// What the journal says of it.
+    pub(super) promised: &'a Mark,
+    /// When it is done.
+    pub(super) now: ClockMap,
+    /// What cannot be read now cannot be another time either (F13).
+    pub(super) no_hope: bool,
+}
+
+/// What the log holds of the positions wanted: spans ready to be sealed, in order, and where their
+/// bytes are. What cannot be vouched for becomes an `in_doubt` event in its span; so does what
+/// cannot be read, if there is no hope.
 pub(super) fn recover<D: Disk + Clone>(
     disk: &D,
     config: &SpoolConfig,
-    mut groups: Vec<Found>,
-    from: Position,
-    until: Position,
-    no_hope: bool,
+    wanted: Wanted<'_>,
 ) -> Result<(Vec<Span>, LogSource<D>), LogError> {
+    let Wanted { mut groups, from, until, promised, now, no_hope } = wanted;
     let mut spans = Spans::new(config, from);
     let mut stretches = Vec::new();
-    let replayed = log::replay(disk, &mut groups, from, until, &mut |_, piece| match piece {
+    let range = (from, until);
+    let mut last_wall = None;
+    let replayed = log::replay(disk, &mut groups, range, promised, &mut |_, piece| match piece {
         Piece::Group { found, payload, from } => {
             spans.boundary(found);
             for step in Walk::new(payload, found.header.first, found.header.ring_bytes) {
@@ -76,12 +94,17 @@ pub(super) fn recover<D: Disk + Clone>(
                         from: at,
                         to: Position(at.0 + bytes),
                         why: "record fails its sum".to_owned(),
+                        // The group's sum is right: so it was written.
+                        durable: true,
+                        since: Some(found.header.clock.wall),
+                        until: Some(found.header.clock.wall),
                     }),
                     _ => {}
                 }
             }
             spans.open.through = found.header.end();
             spans.last = found.header.clock.mono;
+            last_wall = Some(found.header.clock.wall);
             // Behind a hole a group begins later than what is wanted of it.
             let first = found.header.first;
             let from = from.max(first);
@@ -106,8 +129,21 @@ pub(super) fn recover<D: Disk + Clone>(
     if reached < until {
         let why = "was durable, but the log does not hold it".to_owned();
         let path = log::folder(&config.store, config.worker);
-        spans.doubts.push(Doubt { path, from: reached, to: until, why });
+        spans.doubts.push(Doubt {
+            path,
+            from: reached,
+            to: until,
+            why,
+            durable: true,
+            since: last_wall,
+            until: Some(if until <= promised.durable { promised.at } else { now.wall }),
+        });
         spans.open.through = until;
+    }
+    if spans.open.clocks.is_empty() {
+        // Nothing is left that would tell the time of what is said here.
+        spans.open.add_clock(now);
+        spans.last = now.mono;
     }
     spans.close();
     Ok((spans.closed, LogSource { disk: disk.clone(), stretches, open: None }))
@@ -153,6 +189,14 @@ impl<'a> Spans<'a> {
 
 /// Notes in `span` that a range of positions cannot be vouched for (rule 8: no silent repair).
 pub(super) fn add_doubt(span: &mut Span, own: SourceId, at: Mono, doubt: &Doubt) {
-    let event = Event::InDoubt { from: doubt.from.0, to: doubt.to.0, why: doubt.why.clone() };
+    let Doubt { from, to, why, durable, since, until, .. } = doubt;
+    let event = Event::InDoubt {
+        from: from.0,
+        to: to.0,
+        why: why.clone(),
+        durable: *durable,
+        since: *since,
+        until: *until,
+    };
     span.add_own(own, at, &event);
 }

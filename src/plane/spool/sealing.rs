@@ -10,6 +10,7 @@ use crate::base::ports::{Disk, Region};
 use crate::base::time::{ClockMap, Mono};
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_SEALED, AT_TAIL};
+use crate::store::log::Doubt;
 use crate::store::segment::{Emitter, SegmentFacts, SegmentName, Span};
 
 /// No stream open for this long: what is unsealed is sealed.
@@ -18,7 +19,8 @@ const IDLE_MS: u64 = 1_000;
 impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
     /// Closes the open span where it is due, after a look at what a predecessor left of it; returns
     /// whether there is more to look at.
-    pub(super) fn consider_closing(&mut self, now: Mono, streams_open: u32) -> bool {
+    pub(super) fn consider_closing(&mut self, clock: ClockMap, streams_open: u32) -> bool {
+        let now = clock.mono;
         self.idle_since =
             if streams_open > 0 { None } else { Some(self.idle_since.unwrap_or(now)) };
         let (from, through) = (self.open.from, self.durable);
@@ -43,8 +45,11 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         }
         let mut span = std::mem::replace(&mut self.open, Span::new(through));
         let own = SourceId::new(StreamId::host(self.config.worker), 0);
+        let first = span.clocks.first().map(|first| first.wall);
         for doubt in self.doubts.drain(..) {
-            add_doubt(&mut span, own, now, &doubt);
+            // Somewhere in this span: nobody has looked more closely.
+            let (since, until) = (first, Some(clock.wall));
+            add_doubt(&mut span, own, now, &Doubt { since, until, ..doubt });
         }
         self.open_since = None;
         self.closed = Some(span);
@@ -58,7 +63,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             if now.mono < self.seal_trouble.retry_at {
                 return false;
             }
-            self.start_recovery(from, now.mono);
+            self.start_recovery(from, now);
             return self.recovery_from.is_none();
         }
         if self.sealing.is_none() && !self.begin_sealing(now) {
@@ -96,7 +101,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
                 // The log may be what failed: look again at what can be read.
                 if let Some(from) = sealing.recovered.then_some(sealing.from) {
                     self.sealing = None;
-                    self.start_recovery(from, now.mono);
+                    self.start_recovery(from, now);
                 }
                 self.seal_trouble.note(now.mono, format!("segment: {error}"));
                 self.report();

@@ -11,7 +11,7 @@ use crate::base::ids::{Index, Position, SourceId, Ssrc, StreamId, WorkerId};
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::{ClockMap, Wall};
 use crate::store::event::Event;
-use crate::store::log::{self, Found, LOOK_BEHIND_BYTES, Piece, Step, Walk, scan_worker};
+use crate::store::log::{self, Found, LOOK_BEHIND_BYTES, Mark, Piece, Step, Walk, scan_worker};
 use crate::store::record::{self, Record, RecordKind};
 use crate::store::segment::{
     EXTENT_HEADER_BYTES, Row, SegmentName, clock_at, find_rows, read_clocks, read_extent,
@@ -156,7 +156,9 @@ impl<D: Disk> Archive<D> {
             .flat_map(|scan| scan.groups)
             .filter(|group| group.header.incarnation < before)
             .collect();
-        log::replay(disk, &mut groups, sealed, Position(u64::MAX), &mut |_, piece| match piece {
+        let range = (sealed, Position(u64::MAX));
+        let promised = Mark::default();
+        log::replay(disk, &mut groups, range, &promised, &mut |_, piece| match piece {
             Piece::Group { found, payload, from } => {
                 let clock = found.header.clock;
                 let through = search.through.entry(worker).or_insert(clock.wall);

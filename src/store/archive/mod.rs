@@ -4,9 +4,12 @@ mod check;
 mod last;
 mod meter;
 mod reader;
+mod strays;
 mod unsealed;
 
 pub use check::{ChainFault, ChainReport, check_chain};
 pub use last::{LastSeen, LastSource, LastStream, Sought};
 pub use meter::Meter;
-pub use reader::{Archive, ArchiveError, Damaged, Hint, Hints, Place, Seen, Visit, Watermark};
+pub use reader::{
+    Archive, ArchiveError, Damaged, Hint, Hints, Lost, Place, Seen, Visit, Watermark,
+};

@@ -1,5 +1,6 @@
 //! [`Archive`]: sealed extents first, then what the logs hold beyond them; each record once.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
 use crate::store::evidence::{Proof, PublicKey, Salt};
-use crate::store::log::{self, LogError};
+use crate::store::log::{self, LogError, Mark, Marks};
 use crate::store::record::{self, Record};
 use crate::store::segment::{
     self, EXTENT_HEADER_BYTES, Extent, Footer, Row, SegmentError, SegmentName, SegmentReport,
@@ -137,6 +138,19 @@ pub struct Damaged {
     pub torn: bool,
     /// What is wrong.
     pub why: String,
+    /// Positions of a log that nobody can read: whoever was recorded then may miss something.
+    pub lost: Option<Lost>,
+}
+
+/// When the records were written that are missing from a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When what stands before them was; `None`: nothing does.
+    pub since: Option<Wall>,
+    /// When what stands behind them was, or when they were known to be durable.
+    pub until: Option<Wall>,
+    /// They were durable: not a cut has taken them, but damage.
+    pub durable: bool,
 }
 
 /// What a visit came to.
@@ -171,12 +185,23 @@ pub struct Watermark {
 pub struct Archive<D: Disk> {
     disk: Meter<D>,
     store: PathBuf,
+    promised: OnceCell<Marks>,
 }
 
 impl<D: Disk> Archive<D> {
     /// The store in folder `store`. Nothing is read yet.
     pub fn open(disk: D, store: impl Into<PathBuf>) -> Self {
-        Archive { disk: Meter::new(disk), store: store.into() }
+        Archive { disk: Meter::new(disk), store: store.into(), promised: OnceCell::new() }
+    }
+
+    /// What the journal says of the logs: a reader misses what they no longer hold of that.
+    pub fn promise(&self, marks: Marks) {
+        // Said once by whoever has read the journal.
+        let _ = self.promised.set(marks);
+    }
+
+    fn promised(&self, worker: WorkerId) -> Mark {
+        self.promised.get().and_then(|marks| marks.get(&worker)).copied().unwrap_or_default()
     }
 
     /// Bytes read from the disk so far.
@@ -300,7 +325,9 @@ impl<D: Disk> Archive<D> {
         let last = segment::last_segment(&self.disk, &self.store, worker);
         let (_, last) = last.map_err(|source| ArchiveError::disk(&self.store, source))?;
         let sealed = last.as_ref().map_or(Position(0), |trailer| trailer.through);
-        let logged = unsealed::read(&self.disk, &self.store, worker, sealed, None)?.through;
+        let logged =
+            unsealed::read(&self.disk, &self.store, worker, sealed, None, &Mark::default())?
+                .through;
         let logged = logged.filter(|(end, _)| *end >= sealed);
         Ok(Watermark {
             worker,
@@ -352,7 +379,8 @@ impl<D: Disk> Archive<D> {
             let unsealed = workers.map(|worker| {
                 let sealed = segment::sealed_through(&self.disk, &self.store, worker)
                     .map_err(|source| ArchiveError::disk(&self.store, source))?;
-                unsealed::read(&self.disk, &self.store, worker, sealed, Some(streams))
+                let promised = self.promised(worker);
+                unsealed::read(&self.disk, &self.store, worker, sealed, Some(streams), &promised)
             });
             unsealed.collect()
         })
@@ -390,7 +418,7 @@ impl<D: Disk> Archive<D> {
         let path = self.path(name);
         let mut damaged = |offset, bytes, source, why: String| {
             let (path, torn) = (path.clone(), false);
-            visit.damaged.push(Damaged { path, offset, bytes, source, torn, why });
+            visit.damaged.push(Damaged { path, offset, bytes, source, torn, why, lost: None });
         };
         let hinted = hints.filter(|hints| hints.indexed.contains(&name));
         let mut file = None;

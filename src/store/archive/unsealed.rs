@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
-use super::reader::{ArchiveError, Damaged};
+use super::reader::{ArchiveError, Damaged, Lost};
 use crate::base::ids::{Position, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
 use crate::store::log::{
-    self, Found, GROUP_BYTES_MAX, LOOK_BEHIND_BYTES, Piece, Step, Walk, scan_worker,
+    self, Doubt, Found, GROUP_BYTES_MAX, LOOK_BEHIND_BYTES, Mark, Piece, Step, Walk, scan_worker,
 };
 use crate::store::record::{PAYLOAD_BYTES_MAX, record_bytes};
 use crate::store::segment::Span;
@@ -52,13 +52,14 @@ fn through(groups: &[Found]) -> Option<(Position, Option<Wall>)> {
 }
 
 /// Reads the log of `worker` from position `from` on. `streams`: which to keep; `None`: only find
-/// out how far it goes.
+/// out how far it goes. `promised`: how far it was known to be durable.
 pub(super) fn read<D: Disk>(
     disk: &D,
     store: &Path,
     worker: WorkerId,
     from: Position,
     streams: Option<&BTreeSet<StreamId>>,
+    promised: &Mark,
 ) -> Result<Unsealed, ArchiveError> {
     let scans = scan_worker(disk, store, worker, LOOK_BEHIND_BYTES)?;
     let mut groups: Vec<Found> = scans.into_iter().flat_map(|scan| scan.groups).collect();
@@ -73,25 +74,46 @@ pub(super) fn read<D: Disk>(
     };
     if let Some(streams) = streams {
         let mut clocks = Span::new(from);
-        log::replay(disk, &mut groups, from, Position(u64::MAX), &mut |place, piece| match piece {
+        let range = (from, Position(u64::MAX));
+        let (mut reached, mut since) = (from, None);
+        log::replay(disk, &mut groups, range, promised, &mut |place, piece| match piece {
             Piece::Group { found, payload, from } => {
                 let clock = found.header.clock;
+                (reached, since) = (found.header.end(), Some(clock.wall));
                 if clocks.clocks.last().is_some_and(|last| clock.mono < last.mono) {
                     unsealed.clocks.push(std::mem::take(&mut clocks.clocks));
                 }
                 clocks.add_clock(clock);
                 unsealed.take(place, found, payload, from, streams, &mut clocks);
             }
-            Piece::Doubt(doubt) => unsealed.damaged.push(in_doubt(doubt, false)),
-            Piece::Torn(doubt) => unsealed.damaged.push(in_doubt(doubt, true)),
+            Piece::Doubt(doubt) => {
+                reached = reached.max(doubt.to);
+                unsealed.damaged.push(in_doubt(doubt, false));
+            }
+            Piece::Torn(doubt) => {
+                reached = reached.max(doubt.to);
+                unsealed.damaged.push(in_doubt(doubt, true));
+            }
         });
+        if reached < promised.durable {
+            let gone = Doubt {
+                path: log::folder(store, worker),
+                from: reached,
+                to: promised.durable,
+                why: "was durable, and neither log nor segments hold it".to_owned(),
+                durable: true,
+                since,
+                until: Some(promised.at),
+            };
+            unsealed.damaged.push(in_doubt(gone, false));
+        }
         unsealed.clocks.push(clocks.clocks);
         unsealed.groups = groups;
     }
     Ok(unsealed)
 }
 
-fn in_doubt(doubt: log::Doubt, torn: bool) -> Damaged {
+fn in_doubt(doubt: Doubt, torn: bool) -> Damaged {
     Damaged {
         path: doubt.path,
         offset: 0,
@@ -99,6 +121,7 @@ fn in_doubt(doubt: log::Doubt, torn: bool) -> Damaged {
         source: None,
         torn,
         why: format!("positions {} to {}: {}", doubt.from.0, doubt.to.0, doubt.why),
+        lost: Some(Lost { since: doubt.since, until: doubt.until, durable: doubt.durable }),
     }
 }
 
@@ -135,6 +158,10 @@ impl Unsealed {
                     source: None,
                     torn: false,
                     why: "record fails its sum".to_owned(),
+                    lost: {
+                        let at = Some(group.header.clock.wall);
+                        Some(Lost { since: at, until: at, durable: true })
+                    },
                 }),
                 _ => {}
             }

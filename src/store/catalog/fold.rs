@@ -1,7 +1,7 @@
 //! What the journal says, folded: the recordings as control knew them. The same fold serves control
 //! at run time, the reading verbs, and a rebuild. Folding an entry twice changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +14,7 @@ use crate::store::event::{Origin, StreamDescription};
 use crate::store::journal::entry::{
     DialogState, Entry, Sealed, Signalling, SrcFacts, StreamOpened,
 };
+use crate::store::log::{Marks, learn_marks};
 use crate::wire::metadata;
 
 /// Oddities kept per RS: a peer that repeats them must not fill memory.
@@ -28,6 +29,10 @@ pub struct Journalled {
     pub volume: Option<String>,
     /// Stream ids below this are used up.
     pub next_stream: StreamId,
+    /// How far each worker's log was durable.
+    pub marks: Marks,
+    /// Streams of RSs that were never accepted: what comes of them belongs to no recording.
+    pub strays: BTreeSet<StreamId>,
 }
 
 /// One RS.
@@ -150,7 +155,8 @@ impl Journalled {
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
         let mut journalled = Journalled::default();
         entries.into_iter().for_each(|entry| journalled.fold(entry));
-        journalled.recordings.retain(|_, rs| rs.was_accepted());
+        let strays = journalled.recordings.extract_if(.., |_, rs| !rs.was_accepted());
+        journalled.strays = strays.flat_map(|(_, rs)| rs.streams.into_keys()).collect();
         journalled
     }
 
@@ -173,6 +179,7 @@ impl Journalled {
         match entry {
             Entry::Start { volume, .. } => self.volume = Some(volume.clone()),
             Entry::StreamIds { next } => self.next_stream = self.next_stream.max(*next),
+            Entry::Durable { marks } => learn_marks(&mut self.marks, marks),
             Entry::Opened {
                 rs,
                 at,

@@ -13,6 +13,7 @@ use crate::base::ports::Disk;
 use crate::base::time::Wall;
 use crate::store::archive::{Archive, ArchiveError, Damaged, Hint, Hints, Seen, Watermark};
 use crate::store::journal::{self, Damage, JournalError, history};
+use crate::store::ledger::Loss;
 use crate::store::segment::{self, SegmentName, clock_at};
 
 /// Why a store cannot be read.
@@ -54,6 +55,8 @@ pub struct Reading {
     pub settled: BTreeSet<RsId>,
     /// What could not be read.
     pub damaged: Vec<Damaged>,
+    /// Records that were durable and that no file holds any more.
+    pub losses: Vec<Loss>,
     /// SSRCs by source.
     pub ssrcs: BTreeMap<SourceId, u32>,
 }
@@ -78,6 +81,7 @@ impl<D: Disk + Clone> Library<D> {
         if self.journal.get().is_none() {
             let replay = journal::read(&self.disk, &self.journal_dir, &self.history)?;
             let journalled = Journalled::of(&replay.entries);
+            self.archive.promise(journalled.marks.clone());
             // Nobody else can have set it: the cell is not shared between threads.
             let _ = self.journal.set((journalled, replay.damage));
         }
@@ -158,6 +162,7 @@ impl<D: Disk + Clone> Library<D> {
             watch.record(&seen);
             visitor(&seen);
         })?;
+        damaged.iter().for_each(|damage| watch.damaged(damage));
         let mut heads = BTreeMap::new();
         for name in watch.last_segments() {
             // A segment whose trailer cannot be read has no head to show; `verify` says why.
@@ -172,7 +177,8 @@ impl<D: Disk + Clone> Library<D> {
             .filter(|recording| damaged.is_empty() && watch.is_final(recording))
             .map(|recording| recording.id)
             .collect();
-        Ok(Reading { recordings, settled, damaged, ssrcs: watch.ssrcs() })
+        let (ssrcs, losses) = (watch.ssrcs(), watch.losses());
+        Ok(Reading { recordings, settled, damaged, losses, ssrcs })
     }
 
     /// Shows the records of `streams` once each, by way of the index where there is one. Records

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fold::{RsEntry, StreamEntry};
 use super::model::{
-    MediaSecurity, Recording, Seal, SealState, Security, Src, State, Stream, StreamState,
+    Gap, MediaSecurity, Recording, Seal, SealState, Security, Src, State, Stream, StreamState,
 };
 use super::people::people;
+use crate::base::counter::Cause;
 use crate::base::ids::{SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
-use crate::store::archive::{Seen, Watermark};
+use crate::store::archive::{Damaged, Seen, Watermark};
 use crate::store::evidence::Hash;
-use crate::store::ledger::{Ledgers, StreamLedger};
+use crate::store::ledger::{Ledgers, Loss, StreamLedger};
 use crate::store::segment::SegmentName;
 
 /// A close is asked for until media has carried it out, while there is room in the ring: whatever
@@ -63,6 +64,23 @@ impl Watch {
         }
     }
 
+    /// Takes what could not be read.
+    pub(super) fn damaged(&mut self, damage: &Damaged) {
+        if let Some(lost) = damage.lost {
+            self.ledgers.host.lose(Loss {
+                since: lost.since.unwrap_or(Wall(i64::MIN)),
+                until: lost.until.unwrap_or(Wall(i64::MAX)),
+                durable: lost.durable,
+                why: damage.why.clone(),
+            });
+        }
+    }
+
+    /// Records that were durable and are there no more.
+    pub(super) fn losses(&self) -> Vec<Loss> {
+        self.ledgers.host.losses().iter().filter(|loss| loss.durable).cloned().collect()
+    }
+
     /// SSRCs by source, as far as events and packets told.
     pub(super) fn ssrcs(&self) -> BTreeMap<SourceId, u32> {
         let streams = self.ledgers.streams.iter();
@@ -103,6 +121,9 @@ impl Watch {
         all: &BTreeMap<WorkerId, Watermark>,
     ) -> bool {
         let closed = entry.closed.or(rs.end.map(|end| Wall(end.0.saturating_add(CLOSED_NS))));
+        if entry.through.is_none() && closed.is_some_and(|closed| self.was_left(entry, closed)) {
+            return true;
+        }
         let is_known = |mark: &&Watermark| {
             entry.through.is_some_and(|through| mark.sealed >= through)
                 || closed.is_some_and(|closed| mark.durable_through > Some(closed))
@@ -111,11 +132,21 @@ impl Watch {
         marks.is_some_and(|marks| !marks.is_empty() && marks.iter().all(is_known))
     }
 
+    /// Whether a stream that media did not hold when it was closed is not in its memory because that
+    /// was made anew since the stream's last record: what there is of it is on disk.
+    fn was_left(&self, entry: &StreamEntry, closed: Wall) -> bool {
+        let last = self.ledgers.streams[&entry.description.stream].last_seen();
+        let mut absences = self.ledgers.host.absences().iter();
+        absences.any(|(since, start)| *since <= closed && last.is_none_or(|last| last < *start))
+    }
+
     /// Whether nothing can change any more of what is said of a recording, so that it may be kept: it
     /// is sealed, and the counters of the host, which explain gaps, were read since.
     pub(super) fn is_final(&self, recording: &Recording) -> bool {
         let sources = recording.streams.iter().flat_map(|stream| &stream.sources);
-        let gaps = sources.clone().any(|source| !source.gaps.is_empty());
+        // Nobody counted anything while the recorder was down, nor what the disk has lost.
+        let counted = |gap: &Gap| !matches!(gap.cause, Some(Cause::Power | Cause::Damage));
+        let gaps = sources.clone().any(|source| source.gaps.iter().any(counted));
         let last = sources.filter_map(|source| source.last_arrival).max();
         recording.seal.state == SealState::Sealed
             && (!gaps || self.ledgers.host.sampled_through() >= last)
@@ -199,7 +230,9 @@ pub(super) fn assemble(
 fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall>) -> Stream {
     let description = &entry.description;
     let through = if rs.state == State::Live { through } else { rs.end.or(through) };
-    let account = watch.ledgers.streams[&description.stream].account(&watch.ledgers.host, through);
+    let end = entry.closed.or(rs.end);
+    let account =
+        watch.ledgers.streams[&description.stream].account(&watch.ledgers.host, through, end);
     let format = description.formats.first();
     let state = match () {
         () if rs.end.is_some() || entry.closed.is_some() => StreamState::Closed,

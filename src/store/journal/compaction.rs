@@ -19,20 +19,19 @@ use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
 use super::file::{
-    Folder, JournalError, at, check_device, numbered, read_whole, walk, write_again,
+    Folder, HEAD_BYTES, JournalError, at, check_device, numbered, read_whole, walk, write_again,
 };
 use super::{frame, history, snapshot};
 use crate::base::faults::fault;
 use crate::base::ids::RsId;
 use crate::base::ports::{Disk, DiskFile};
+use crate::store::log::{Marks, learn_marks};
 
 /// Closed files that are merged whatever their size: every start makes one.
 const FILES_MAX: usize = 16;
 /// Read in one step: an old journal of any length is worked off in such pieces. Two to three times
 /// as much memory.
 const STEP_BYTES: u64 = 16 * 1024 * 1024;
-/// Where the first entry of a file is: it is some 150 bytes long.
-const HEAD_BYTES: usize = 4_096;
 
 /// All that is needed to do it; made by [`super::Journal::compaction`].
 pub struct Compaction<D> {
@@ -75,6 +74,7 @@ struct Closed {
 struct Parted {
     start: Option<Entry>,
     stream_ids: Option<Entry>,
+    marks: Marks,
     kept: Vec<u8>,
     over: Vec<u8>,
 }
@@ -187,7 +187,9 @@ impl<D: Disk> Compaction<D> {
         };
         let start = Entry::Start { version, volume, at: when, kept: true };
         let mut kept = Vec::new();
-        let heads = [Some(start), parted.stream_ids];
+        let marks: Vec<_> = parted.marks.into_values().collect();
+        let marks = (!marks.is_empty()).then_some(Entry::Durable { marks });
+        let heads = [Some(start), parted.stream_ids, marks];
         if !heads.iter().flatten().all(|entry| frame::write(entry, &mut kept)) {
             return Err(JournalError::TooLong);
         }
@@ -257,8 +259,11 @@ impl<D: Disk> Compaction<D> {
                 match entry.rs() {
                     Some(rs) if self.standing.contains(&rs) => parted.kept.extend_from_slice(bytes),
                     Some(_) => parted.over.extend_from_slice(bytes),
-                    None if matches!(entry, Entry::Start { .. }) => parted.start = Some(entry),
-                    None => parted.stream_ids = Some(entry),
+                    None => match entry {
+                        Entry::Start { .. } => parted.start = Some(entry),
+                        Entry::Durable { marks } => learn_marks(&mut parted.marks, &marks),
+                        _ => parted.stream_ids = Some(entry),
+                    },
                 }
             }
         }

@@ -9,6 +9,7 @@ use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
 use crate::base::suite::Suite;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::store::event::{Origin, StreamDescription};
+use crate::store::log::Mark;
 
 /// AES-256-GCM of a secret under the machine key: base64 of nonce ‖ cipher text ‖ tag.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +174,12 @@ pub enum Entry {
         /// The next free one.
         next: StreamId,
     },
+    /// How far the log of each worker was durable: written every few seconds while it moves, and
+    /// never before it is so. A store that holds less has lost something (F10, F18).
+    Durable {
+        /// One a worker.
+        marks: Vec<Mark>,
+    },
     /// An RS was accepted. Synced before its 200 leaves.
     Opened {
         /// The RS.
@@ -309,7 +316,7 @@ impl Entry {
     /// The RS that it is about.
     pub const fn rs(&self) -> Option<RsId> {
         match self {
-            Entry::Start { .. } | Entry::StreamIds { .. } => None,
+            Entry::Start { .. } | Entry::StreamIds { .. } | Entry::Durable { .. } => None,
             Entry::Opened { rs, .. }
             | Entry::Changed { rs, .. }
             | Entry::Direction { rs, .. }

@@ -12,6 +12,7 @@ use super::standing::Standings;
 use super::{frame, history, snapshot};
 use crate::base::faults::fault;
 use crate::base::ports::{Disk, DiskFile};
+use crate::store::log::{Marks, learn_marks};
 
 /// A file is closed and the next one begun above this, so that a snapshot may stand for it: a start
 /// reads what is behind the last snapshot, some 10 ms a MiB. More where the snapshot is more than
@@ -26,6 +27,8 @@ const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;
 const READ_BYTES: usize = 1024 * 1024;
 /// Files move into the history minutes apart: a reader meets that once.
 const READS_MAX: u32 = 8;
+/// Where the first entry of a file is: it is some 150 bytes long.
+pub(super) const HEAD_BYTES: usize = 4_096;
 
 /// Why the journal cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -588,6 +591,44 @@ fn newest_snapshot<D: Disk>(disk: &D, dir: &Path) -> Result<(u32, u64, Standings
         }
     }
     Ok((0, 0, Standings::default()))
+}
+
+/// How far the logs were durable, as the journal in `dir` says: for those who begin where a log ends.
+pub fn marks<D: Disk>(disk: &D, dir: &Path) -> Result<Marks, JournalError> {
+    let (through, _, standings) = newest_snapshot(disk, dir)?;
+    let mut marks = standings.marks;
+    let files = numbered(disk, dir, ".journal")?.into_iter();
+    for (_, name) in files.filter(|(number, _)| *number > through) {
+        let path = dir.join(&name);
+        let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
+        walk(&name, &bytes, 0, |entry| {
+            if let Entry::Durable { marks: news } = entry {
+                learn_marks(&mut marks, &news);
+            }
+        });
+    }
+    Ok(marks)
+}
+
+/// The first file in `dir` that was not written for the store `volume`, with the id of the one that
+/// it was written for. Entries of two stores must never be mixed: both use the same stream ids.
+pub fn foreign<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    volume: &str,
+) -> Result<Option<(PathBuf, String)>, JournalError> {
+    for (_, name) in numbered(disk, dir, ".journal")? {
+        let path = dir.join(&name);
+        let mut head = [0; HEAD_BYTES];
+        let got = disk.open_read(&path).and_then(|file| file.read_at(0, &mut head));
+        let got = got.map_err(at("read", &path))?;
+        if let Some((Entry::Start { volume: found, .. }, _)) = frame::read(&head[..got])
+            && found != volume
+        {
+            return Ok(Some((path, found)));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a folder holds any file of a journal.

@@ -21,6 +21,6 @@ mod file_snapshot_tests;
 mod standing_tests;
 
 pub use compaction::{Compacted, Compaction};
-pub use file::{Damage, Journal, JournalError, Replay, read, read_durable};
+pub use file::{Damage, Journal, JournalError, Replay, foreign, marks, read, read_durable};
 pub use keybox::{KeyBox, KeyBoxError};
 pub use standing::Standings;

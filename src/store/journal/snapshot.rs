@@ -11,6 +11,7 @@ use super::frame;
 use super::standing::{Over, Standing, Standings};
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::time::Wall;
+use crate::store::log::Mark;
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -41,6 +42,8 @@ struct Head {
     stream_ids: (StreamId, StreamId),
     alive: Wall,
     generations: Vec<(Slot, Generation)>,
+    #[serde(default)]
+    marks: Vec<Mark>,
     /// Lines of each kind that follow.
     standing: usize,
     over: usize,
@@ -56,6 +59,7 @@ pub fn write(standings: &Standings, through: u32) -> Option<Vec<u8>> {
         stream_ids: standings.stream_ids,
         alive: standings.alive,
         generations: standings.generations.iter().map(|(slot, used)| (*slot, *used)).collect(),
+        marks: standings.marks.values().copied().collect(),
         standing: standings.recordings.len(),
         over: standings.over.len(),
     };
@@ -81,6 +85,7 @@ pub fn read(bytes: &[u8]) -> Option<(u32, Standings)> {
         stream_ids: head.stream_ids,
         alive: head.alive,
         generations: head.generations.into_iter().collect(),
+        marks: head.marks.into_iter().map(|mark| (mark.worker, mark)).collect(),
         ..Standings::default()
     };
     for _ in 0..head.standing {

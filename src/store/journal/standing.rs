@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Answered, DialogState, Entry, Hold, Sealed, SessionTimer, StreamOpened};
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::time::Wall;
+use crate::store::log::{Marks, learn_marks};
 
 /// Answers that are known again, per RS: more are not under way at once.
 const ANSWERS_MAX: usize = 8;
@@ -34,6 +35,8 @@ pub struct Standings {
     pub stream_ids: (StreamId, StreamId),
     /// The last use of each slot.
     pub generations: BTreeMap<Slot, Generation>,
+    /// How far each worker's log was durable.
+    pub marks: Marks,
     /// The latest instant that any entry names: something ran then.
     pub alive: Wall,
 }
@@ -110,6 +113,7 @@ impl Default for Standings {
             over: BTreeMap::new(),
             stream_ids: (StreamId(1), StreamId(1)),
             generations: BTreeMap::new(),
+            marks: Marks::new(),
             alive: Wall::default(),
         }
     }
@@ -161,6 +165,7 @@ impl Standings {
                 let (free, bound) = self.stream_ids;
                 self.stream_ids = (free.max(*next), bound.max(*next));
             }
+            Entry::Durable { marks } => learn_marks(&mut self.marks, marks),
             Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, bodies, timer, .. } => {
                 self.use_up(streams);
                 let mut standing = Standing {
@@ -284,6 +289,7 @@ fn written(entry: &Entry) -> Option<Wall> {
         | Entry::Body { at, .. }
         | Entry::StreamClosed { at, .. }
         | Entry::Ended { at, .. } => Some(*at),
+        Entry::Durable { marks } => marks.iter().map(|mark| mark.at).max(),
         Entry::StreamIds { .. } => None,
     }
 }

@@ -2,10 +2,11 @@
 
 use super::entry::{Answered, DialogState, Entry, Sealed, Signalling, SrcFacts, StreamOpened};
 use super::standing::{REPEATS_NS, Standings};
-use crate::base::ids::{Generation, RsId, Slot, StreamId};
+use crate::base::ids::{Generation, Position, RsId, Slot, StreamId, WorkerId};
 use crate::base::prng::Prng;
 use crate::base::time::Wall;
 use crate::store::event::{Origin, StreamDescription};
+use crate::store::log::Mark;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -83,6 +84,9 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
             next_rs += 1;
             let salt = sealed("salt", &mut random);
             entries.push(Entry::StreamIds { next: StreamId(next_stream + 10) });
+            let (durable, segment) = (Position(now as u64), next_rs);
+            let mark = Mark { worker: WorkerId(0), durable, segment, at };
+            entries.push(Entry::Durable { marks: vec![mark] });
             entries.push(Entry::Opened {
                 rs: id,
                 at,

@@ -7,7 +7,7 @@ use super::presence::SILENCE_NS;
 use super::runs::Hole;
 use crate::base::counter::Cause;
 use crate::base::time::Wall;
-use crate::store::catalog::model::Gap;
+use crate::store::catalog::model::{Gap, Pause};
 
 /// A statement that packets of a stream ended for a cause.
 #[derive(Clone, Debug)]
@@ -37,6 +37,17 @@ pub(super) struct Dark {
     pub(super) cause: Cause,
     pub(super) from: Wall,
     pub(super) to: Wall,
+}
+
+/// Where a source ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tail {
+    /// Its last index.
+    pub(super) last: u64,
+    /// When that came.
+    pub(super) at: Wall,
+    /// Mean time between its packets; 0: not known.
+    pub(super) step_ns: u64,
 }
 
 /// Packets a second apart need no proof that nothing was sent in between ([`SILENCE_NS`]); so a hole
@@ -169,6 +180,32 @@ impl<'a> Blame<'a> {
             from: hole.from,
             to: hole.to,
             cause: if let [only] = causes[..] { Some(only) } else { None },
+        });
+    }
+
+    /// A source that was heard until a dark span began and never again after it: nobody knows whether
+    /// it went on, so what is missing is at most what it would have sent. No index bounds it.
+    pub(super) fn tail(&self, tail: &Tail, pauses: &[Pause], verdicts: &mut Verdicts) {
+        let paused = |at: Wall| {
+            pauses.iter().any(|pause| pause.from <= at && pause.to.is_none_or(|to| to > at))
+        };
+        let reaches = |dark: &&Dark| {
+            tail.at.0.saturating_add(EDGE_NS) >= dark.from.0
+                && tail.at < dark.to
+                && !paused(dark.from)
+        };
+        let Some(dark) = self.dark.iter().filter(reaches).max_by_key(|dark| dark.to) else {
+            return;
+        };
+        let span = (dark.to.0 - tail.at.0) as u64;
+        let count = span.checked_div(tail.step_ns).unwrap_or(1).max(1);
+        verdicts.take(dark.cause, count, true);
+        verdicts.gaps.push(Gap {
+            first: tail.last + 1,
+            last: tail.last + count,
+            from: tail.at,
+            to: dark.to,
+            cause: Some(dark.cause),
         });
     }
 

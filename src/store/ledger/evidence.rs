@@ -1,4 +1,5 @@
-//! Evidence that belongs to the whole machine: drop counters of cards and kernel, and power cuts.
+//! Evidence that belongs to the whole machine: drop counters of cards and kernel, power cuts, and
+//! what the disk has lost.
 
 use crate::base::time::{Mono, Wall};
 use crate::store::event::{Event, HostDrops};
@@ -10,8 +11,24 @@ pub struct HostEvidence {
     samples: Vec<(Wall, HostDrops)>,
     /// Starts under a new boot id: (last sign of life before, start).
     power_cuts: Vec<(Wall, Wall)>,
+    /// Starts with new memory: what was captured before and was not durable is gone.
+    absences: Vec<(Wall, Wall)>,
+    losses: Vec<Loss>,
     boot: Option<String>,
     last_seen: Option<Wall>,
+}
+
+/// Records of a worker that no file holds any more: anybody's who was recorded then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// When what stands before them was written.
+    pub since: Wall,
+    /// When what stands behind them was.
+    pub until: Wall,
+    /// They were durable: this is damage, and no cut explains it.
+    pub durable: bool,
+    /// What was found.
+    pub why: String,
 }
 
 /// What the counters say about a span.
@@ -40,11 +57,14 @@ impl HostEvidence {
                 self.sample(wall(*from), *before);
                 self.sample(wall(*to), *after);
             }
-            Event::Started { boot, .. } => {
+            Event::Started { boot, predecessor_last, .. } => {
                 let since = self.last_seen.unwrap_or(arrival);
                 if arrival < since {
                     // Another worker's earlier life, read after a later one.
                     return;
+                }
+                if predecessor_last.is_none() && since < arrival {
+                    self.absences.push((since, arrival));
                 }
                 if self.boot.as_ref().is_some_and(|known| known != boot) {
                     self.power_cuts.push((since, arrival));
@@ -55,6 +75,12 @@ impl HostEvidence {
                 }
                 self.boot = Some(boot.clone());
             }
+            Event::InDoubt { from, to, why, durable, since, until } => self.lose(Loss {
+                since: since.unwrap_or(Wall(i64::MIN)),
+                until: until.unwrap_or(arrival),
+                durable: *durable,
+                why: format!("positions {from} to {to}: {why}"),
+            }),
             _ => {}
         }
         self.last_seen = self.last_seen.max(Some(arrival));
@@ -112,6 +138,23 @@ impl HostEvidence {
         // What bars the way across a boot is no sample.
         let last = self.samples.iter().rfind(|(_, drops)| drops.nic != u64::MAX);
         last.map(|(at, _)| *at)
+    }
+
+    /// Takes a loss that no event tells of yet.
+    pub fn lose(&mut self, loss: Loss) {
+        if !self.losses.contains(&loss) {
+            self.losses.push(loss);
+        }
+    }
+
+    /// What the disk has lost.
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
+    /// From the last sign of life to the start with new memory, each time.
+    pub fn absences(&self) -> &[(Wall, Wall)] {
+        &self.absences
     }
 
     /// Whether the machine lost its power (or was booted anew) within the span.

@@ -14,6 +14,6 @@ pub mod reports;
 pub mod runs;
 mod stream;
 
-pub use evidence::HostEvidence;
+pub use evidence::{HostEvidence, Loss};
 pub use feed::Ledgers;
 pub use stream::{Account, Packet, StreamLedger};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::blame::{Blame, Claim, Dark};
+use super::blame::{Blame, Claim, Dark, Tail};
 use super::dtmf::Digits;
 use super::evidence::HostEvidence;
 use super::presence::{Presence, SILENCE_NS, subtract};
@@ -107,6 +107,11 @@ impl StreamLedger {
         self.closed.filter(|closed| self.opened_last.is_none_or(|opened| opened <= *closed))
     }
 
+    /// When its last record arrived.
+    pub fn last_seen(&self) -> Option<Wall> {
+        self.last_seen
+    }
+
     /// SSRCs by ordinal, as far as events and packets told.
     pub fn ssrcs(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
         self.sources.iter().map(|(ordinal, source)| (*ordinal, source.ssrc))
@@ -203,12 +208,18 @@ impl StreamLedger {
     }
 
     /// The account as it stands. `through`: for a stream that is still open, records up to here are
-    /// known; nothing is said about the time after.
-    pub fn account(&self, host: &HostEvidence, through: Option<Wall>) -> Account {
+    /// known; nothing is said about the time after. `end`: when it was closed, as far as others say.
+    pub fn account(
+        &self,
+        host: &HostEvidence,
+        through: Option<Wall>,
+        end: Option<Wall>,
+    ) -> Account {
         let claims = self.all_claims();
         let with_gaps =
             self.sources.values().filter(|source| source.runs.holes().next().is_some()).count();
-        let mut blame = Blame::new(&claims, &self.dark, host, with_gaps > 1);
+        let dark = self.all_dark(host, end);
+        let mut blame = Blame::new(&claims, &dark, host, with_gaps > 1);
         let heard = self.sources.values().filter(|source| source.packets > 0).count();
         let replayed = self.drops.get(Counter::Replayed.label()).copied().unwrap_or(0);
         let sources: Vec<Source> = self
@@ -251,7 +262,10 @@ impl StreamLedger {
     fn source(&self, source: &SourceAccount, blame: &mut Blame<'_>, replayed: u64) -> Source {
         let (first_index, last_index) = source.runs.bounds().expect("has a packet");
         let reports = self.reports.get(&source.ssrc);
-        let verdicts = blame.source(source.ssrc, source.runs.holes());
+        let mut verdicts = blame.source(source.ssrc, source.runs.holes());
+        if let Some(tail) = source.tail() {
+            blame.tail(&tail, &self.pauses, &mut verdicts);
+        }
         Source {
             ssrc: source.ssrc,
             cname: reports.and_then(|reports| reports.cname.clone()),
@@ -268,6 +282,26 @@ impl StreamLedger {
             rtcp_sent: reports.and_then(Reports::sent),
             gaps: verdicts.gaps,
         }
+    }
+
+    /// When nothing of the stream can have been recorded, or nothing of that is left: by its own
+    /// events; by starts of the recorder that did not take it up again; by what the disk has lost.
+    fn all_dark(&self, host: &HostEvidence, end: Option<Wall>) -> Vec<Dark> {
+        let mut dark = self.dark.clone();
+        let (opened, closed) = (self.opened.unwrap_or_default(), self.closed_last().or(end));
+        let mut absent = |cause, (from, to): (Wall, Wall)| {
+            let to = closed.map_or(to, |closed| to.min(closed));
+            let told = |dark: &Dark| dark.from <= to && dark.to >= from;
+            if opened <= to && from < to && !self.dark.iter().any(told) {
+                dark.push(Dark { cause, from: from.max(opened), to });
+            }
+        };
+        host.absences().iter().for_each(|absence| absent(Cause::Power, *absence));
+        for loss in host.losses() {
+            let cause = if loss.durable { Cause::Damage } else { Cause::Power };
+            absent(cause, (loss.since, loss.until));
+        }
+        dark
     }
 
     /// The claims of `dropped` events, and for what the final counters hold beyond them one claim
@@ -347,6 +381,17 @@ impl StreamLedger {
         };
         let mut proven = reporter.map(|reports| reports.proven(opened)).unwrap_or_default();
         subtract(silence, &mut proven).iter().map(|(from, to)| to.0 - from.0).sum()
+    }
+}
+
+impl SourceAccount {
+    /// Its last packet, and how far apart they were while it was heard; `None` where none came.
+    fn tail(&self) -> Option<Tail> {
+        let (_, last) = self.runs.bounds()?;
+        let heard: i64 = self.presence.spans().iter().map(|(from, to)| to.0 - from.0).sum();
+        let steps = self.packets.saturating_sub(self.presence.spans().len() as u64);
+        let step_ns = (heard as u64).checked_div(steps).unwrap_or(0);
+        Some(Tail { last, at: self.last_arrival?, step_ns })
     }
 }
 

@@ -3,13 +3,15 @@
 
 mod file;
 mod group;
+mod mark;
 mod replay;
 mod scan;
 mod walk;
 
 pub use file::{FILE_MAGIC, FileHeader};
 pub use group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, group_span};
-pub use replay::{Piece, Replayed, replay};
+pub use mark::{Mark, Marks, learn_marks};
+pub use replay::{GROUPS_PER_SYNC, Piece, Replayed, replay};
 pub use scan::{
     Doubt, FileScan, Found, LOOK_BEHIND_BYTES, LogError, failed_name, folder, is_failed,
     next_position, read_group, scan_file, scan_worker, workers,

@@ -1,10 +1,16 @@
 //! Brings the groups of a log into one gapless order, each position once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::mark::Mark;
 use super::scan::{Doubt, Found, LogError, is_failed, open_read, read_group};
 use crate::base::ids::Position;
 use crate::base::ports::Disk;
+
+/// Groups that one sync may stand for (`plane::spool`): what lies so many groups back was durable
+/// when the next one was written.
+pub const GROUPS_PER_SYNC: u64 = 4;
 
 /// What comes next in the stream.
 pub enum Piece<'a> {
@@ -17,7 +23,8 @@ pub enum Piece<'a> {
         /// First position that is new.
         from: Position,
     },
-    /// Positions that no valid group holds, though there are valid groups behind them.
+    /// Positions that no valid group holds, though there are valid groups behind them, or though
+    /// they were durable.
     Doubt(Doubt),
     /// Positions of groups at the log's end that fail their sums, as a power cut leaves what no sync
     /// had covered: nothing that was called durable need be among them.
@@ -38,13 +45,16 @@ pub struct Replayed {
 /// serves. A group whose payload fails its sum is not salvaged record by record: on a recycled file
 /// a torn write leaves old records between new ones, and those verify too.
 ///
+/// `promised`: how far the log is known to have been durable. What is missing below that is damage,
+/// and so is what lies further back than one sync reaches: a cut takes only what was not synced.
+///
 /// A group that cannot be read (F13) is left out like one that is damaged, and told in
 /// [`Replayed::unreadable`]: that it may be readable another time is for the caller to weigh.
 pub fn replay<D: Disk>(
     disk: &D,
     groups: &mut Vec<Found>,
-    from: Position,
-    until: Position,
+    (from, until): (Position, Position),
+    promised: &Mark,
     each: &mut dyn FnMut(usize, Piece<'_>),
 ) -> Replayed {
     groups.retain(|group| group.header.end() > from && group.header.first < until);
@@ -52,10 +62,12 @@ pub fn replay<D: Disk>(
     groups.sort_by_key(|group| {
         (group.header.first, is_failed(&group.path), group.header.file_sequence)
     });
+    let proof = Proof::of(groups, promised);
     let mut next = from;
     let mut unreadable = Vec::new();
     // Why the groups since the last good one are left out, if the disk is to blame.
     let mut cause: Option<String> = None;
+    let mut before: Option<&Found> = None;
     let mut file: Option<(PathBuf, D::File)> = None;
     for (place, found) in groups.iter().enumerate() {
         if found.header.end() <= next {
@@ -85,23 +97,82 @@ pub fn replay<D: Disk>(
         if found.header.first > next {
             let why = cause.take();
             let why = why.unwrap_or_else(|| "no valid commit group holds these positions".into());
-            each(place, Piece::Doubt(doubt(found, next, found.header.first, why)));
+            each(place, Piece::Doubt(proof.hole(before, found, next, why)));
         }
         each(place, Piece::Group { found, payload: &payload, from: next });
         next = found.header.end();
+        before = Some(found);
         cause = None;
     }
+    let since = before.map(|group| group.header.clock.wall);
     let newest = groups.iter().max_by_key(|group| group.header.end());
     if let Some(newest) = newest.filter(|newest| newest.header.end() > next) {
         // What the disk does not give is no torn end.
         let unread = cause.is_some();
         let why = cause.unwrap_or_else(|| "commit group fails its sum".into());
-        let doubt = doubt(newest, next, newest.header.end(), why);
-        each(0, if unread { Piece::Doubt(doubt) } else { Piece::Torn(doubt) });
+        let end = newest.header.end();
+        let torn = Doubt {
+            path: newest.path.clone(),
+            from: next,
+            to: end,
+            why,
+            durable: next < promised.durable || proof.is_durable(newest),
+            since,
+            until: Some(newest.header.clock.wall),
+        };
+        each(0, if unread || torn.durable { Piece::Doubt(torn) } else { Piece::Torn(torn) });
     }
     Replayed { end: next, unreadable }
 }
 
-fn doubt(at: &Found, from: Position, to: Position, why: String) -> Doubt {
-    Doubt { path: at.path.clone(), from, to, why }
+/// What shows that positions were durable.
+struct Proof<'a> {
+    groups: &'a [Found],
+    promised: &'a Mark,
+    /// The highest group sequence of each incarnation.
+    highest: BTreeMap<u64, u64>,
+}
+
+impl<'a> Proof<'a> {
+    fn of(groups: &'a [Found], promised: &'a Mark) -> Self {
+        let mut highest = BTreeMap::new();
+        for Found { header, .. } in groups {
+            let known = highest.entry(header.incarnation).or_insert(header.group_sequence);
+            *known = header.group_sequence.max(*known);
+        }
+        Proof { groups, promised, highest }
+    }
+
+    /// A group whose header is there was synced if the same process wrote enough others behind it.
+    fn is_durable(&self, group: &Found) -> bool {
+        let header = &group.header;
+        let highest = self.highest.get(&header.incarnation);
+        highest.is_some_and(|last| *last >= header.group_sequence.saturating_add(GROUPS_PER_SYNC))
+    }
+
+    /// Positions from `from` on up to `behind`, which is the first valid group behind them. Whoever
+    /// begins with new memory begins where the last header ends. So a hole at whose end no header
+    /// stands was not left by a cut before that: the writer of `behind` wrote what is missing, or
+    /// it was synced long before.
+    fn hole(&self, before: Option<&Found>, behind: &Found, from: Position, why: String) -> Doubt {
+        let to = behind.header.first;
+        let torn = self.groups.iter().filter(|group| group.header.end() == to);
+        let durable = match torn.max_by_key(|group| group.header.group_sequence) {
+            Some(last) => self.is_durable(last),
+            None => {
+                let highest = self.highest.get(&behind.header.incarnation);
+                let goal = behind.header.group_sequence.saturating_add(GROUPS_PER_SYNC - 1);
+                highest.is_some_and(|last| *last >= goal)
+            }
+        };
+        Doubt {
+            path: behind.path.clone(),
+            from,
+            to,
+            why,
+            durable: durable || to <= self.promised.durable,
+            since: before.map(|group| group.header.clock.wall),
+            until: Some(behind.header.clock.wall),
+        }
+    }
 }

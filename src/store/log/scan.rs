@@ -9,6 +9,7 @@ use super::group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, group_span}
 use super::{BLOCK_BYTES, crc32c};
 use crate::base::ids::{Position, WorkerId};
 use crate::base::ports::{Disk, DiskFile};
+use crate::base::time::Wall;
 
 /// How far behind the last valid group a reader looks for more: a hole is never longer than what
 /// was not synced yet, one group, or one group whose header went bad.
@@ -44,6 +45,12 @@ pub struct Doubt {
     pub to: Position,
     /// What was found.
     pub why: String,
+    /// It was durable: not a cut has taken it, but damage.
+    pub durable: bool,
+    /// When what stands before it was written; `None`: nothing does.
+    pub since: Option<Wall>,
+    /// When what stands behind it was written, or when it was known to be durable.
+    pub until: Option<Wall>,
 }
 
 /// A valid group header and where it stands.

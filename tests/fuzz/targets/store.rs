@@ -9,7 +9,8 @@ use floortape::store::event::Event;
 use floortape::store::evidence::{PublicKey, Salt};
 use floortape::store::journal::{Replay, Standings, file::replay_file, frame, history, snapshot};
 use floortape::store::log::{
-    self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Piece, Step, Walk, crc32c, replay, scan_worker,
+    self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Mark, Piece, Step, Walk, crc32c, replay,
+    scan_worker,
 };
 use floortape::store::record::{self, HEADER_BYTES, RecordKind};
 use floortape::store::segment::{
@@ -44,8 +45,9 @@ fn read_log(image: Vec<u8>) {
         end = found.offset + GROUP_HEADER_BYTES as u64 + found.header.bytes;
     }
     let mut at = Position(0);
-    let until = Position(u64::MAX);
-    let replayed = replay(&disk, &mut groups, Position(0), until, &mut |_, piece| match piece {
+    let range = (at, Position(u64::MAX));
+    let promised = Mark { durable: Position(file_bytes / 2), ..Mark::default() };
+    let replayed = replay(&disk, &mut groups, range, &promised, &mut |_, piece| match piece {
         Piece::Doubt(doubt) | Piece::Torn(doubt) => {
             assert!(doubt.from == at && doubt.from < doubt.to, "{doubt:?}");
         }

@@ -11,7 +11,7 @@ use crate::base::ports::{Clock, Disk, Region};
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_DURABLE, AT_SEALED, AT_TAIL, Geometry, initialise};
-use crate::plane::spool::{Output, Spool, SpoolConfig, SpoolError};
+use crate::plane::spool::{Output, Spool, SpoolConfig, SpoolError, first_position};
 use crate::store::archive::Archive;
 use crate::store::evidence::SigningKey;
 use crate::store::log;
@@ -125,8 +125,8 @@ impl<D: Disk + Clone> Bench<D> {
         let spares: Vec<PathBuf> = spare.map(Path::to_owned).into_iter().collect();
         let roots = vec![Root { folder: store.to_owned(), more: spares.clone() }];
         let places = Places::strict(disk.clone(), roots);
-        let first = log::next_position(&places, store, WorkerId(0))?;
-        initialise(&state, 0, &geometry, first.0);
+        let first = first_position(&places, store, &store.join("journal"), WorkerId(0))?;
+        initialise(&state, 0, &geometry, first.position.0);
         Ok(Bench {
             disk,
             ring_bytes,
@@ -135,6 +135,7 @@ impl<D: Disk + Clone> Bench<D> {
             clock: TestClock(Cell::new(5_000_000_000)),
             config: SpoolConfig {
                 store: store.to_owned(),
+                journal: store.join("journal"),
                 spare: spares.first().cloned(),
                 spares,
                 worker: WorkerId(0),

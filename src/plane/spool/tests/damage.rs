@@ -1,14 +1,20 @@
 //! Damaged bytes are found and named.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::bench::{Bench, key, salt};
-use crate::base::ids::{SourceId, StreamId, WorkerId};
+use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::{Disk, Region};
+use crate::base::time::Wall;
+use crate::plane::handoff::layout::AT_TAIL;
 use crate::store::event::Event;
 use crate::store::evidence::SigningKey;
-use crate::store::log;
+use crate::store::journal::entry::Entry;
+use crate::store::journal::frame;
+use crate::store::log::{self, Mark};
 use crate::store::record::RecordKind;
+
 #[test]
 fn a_damaged_group_is_named_in_the_segment_that_recovery_makes() {
     let mut bench = Bench::new();
@@ -42,6 +48,121 @@ fn a_damaged_group_is_named_in_the_segment_that_recovery_makes() {
     assert_eq!(packets, 200);
     assert!(matches!(&events[..], [Event::InDoubt { from, to, .. }]
         if *from == group.first.0 && *to == group.end().0));
+}
+
+/// What the recorder has said of losses, as readers find it.
+fn doubts(bench: &Bench) -> Vec<Event> {
+    let mut events = Vec::new();
+    let host = BTreeSet::from([StreamId::host(WorkerId(0))]);
+    let visit = bench.archive().visit(&host, None, &mut |seen| {
+        if seen.record.meta.kind == RecordKind::Event {
+            events.push(Event::from_payload(seen.record.payload).unwrap());
+        }
+    });
+    visit.unwrap();
+    events.retain(|event| matches!(event, Event::InDoubt { .. }));
+    events
+}
+
+/// The journal says that all was durable up to there, in segments up to that number.
+fn promise(bench: &Bench, durable: u64, segment: u64) -> Mark {
+    let (worker, at) = (WorkerId(0), Wall(i64::from(u32::MAX) << 20));
+    let mark = Mark { worker, durable: Position(durable), segment, at };
+    let volume = "7".to_owned();
+    let mut bytes = Vec::new();
+    for entry in
+        [Entry::Start { version: 1, volume, at, kept: false }, Entry::Durable { marks: vec![mark] }]
+    {
+        assert!(frame::write(&entry, &mut bytes));
+    }
+    bench.disk.put(&bench.config.journal.join("00000001.journal"), bytes);
+    mark
+}
+
+#[test]
+fn f10_a_log_that_holds_less_than_the_journal_says_is_missed_before_and_after_a_start() {
+    for left in 0..3 {
+        let mut bench = Bench::new();
+        let mut spool = bench.spool();
+        let mut ends = Vec::new();
+        for _ in 0..3 {
+            (0..20).for_each(|_| assert!(bench.packet(1)));
+            bench.clock.advance(100);
+            bench.turn(&mut spool, 1);
+            ends.push(spool.durable().0);
+        }
+        let mark = promise(&bench, ends[2], 4);
+        let is_log = |path: &PathBuf| path.ends_with("00000001.log");
+        let path = bench.disk.paths().into_iter().find(is_log).unwrap();
+        let mut bytes = bench.disk.get(&path);
+        let scan = log::scan_file(&bench.disk, &path, u64::MAX).unwrap();
+        // The first groups stay, or nothing at all.
+        bytes[scan.groups[left].offset as usize..].fill(0);
+        if left == 0 {
+            Disk::remove(&bench.disk, &path).unwrap();
+        } else {
+            bench.disk.put(&path, bytes);
+        }
+        let from = left.checked_sub(1).map_or(0, |last| ends[last]);
+        let archive = bench.archive();
+        archive.promise([(mark.worker, mark)].into());
+        let visit = archive.visit(&BTreeSet::from([StreamId(1)]), None, &mut |_| ()).unwrap();
+        let [damaged] = &visit.damaged[..] else { panic!("{:?}", visit.damaged) };
+        let lost = damaged.lost.unwrap();
+        assert!(lost.durable && !damaged.torn && lost.until == Some(mark.at));
+        assert_eq!(lost.since.is_some(), left > 0);
+        assert!(damaged.why.starts_with(&format!("positions {from} to {}: ", ends[2])));
+
+        let mut after = Bench::on(bench.disk.clone());
+        assert_eq!(after.state.load(AT_TAIL), ends[2], "nothing is given twice");
+        let mut spool = after.spool();
+        after.settle(&mut spool);
+        let told = doubts(&after);
+        assert!(
+            matches!(&told[..], [Event::InDoubt { from: first, to, durable: true, until, .. }]
+                if (*first, *to, *until) == (from, ends[2], Some(mark.at))),
+            "{told:?}"
+        );
+        // Nor is the number of a segment that is gone.
+        let names = after.archive().segments().unwrap();
+        assert!(names.iter().all(|name| name.number > 4), "{names:?}");
+    }
+}
+
+#[test]
+fn f10_damage_that_was_synced_long_ago_is_told_from_a_cut() {
+    // Groups written behind the damaged one.
+    for (behind, expected) in [(1, false), (3, false), (4, true), (6, true)] {
+        let mut bench = Bench::new();
+        let mut spool = bench.spool();
+        for _ in 0..=behind {
+            (0..10).for_each(|_| assert!(bench.packet(1)));
+            bench.clock.advance(100);
+            bench.turn(&mut spool, 1);
+        }
+        let is_log = |path: &PathBuf| path.ends_with("00000001.log");
+        let path = bench.disk.paths().into_iter().find(is_log).unwrap();
+        let scan = log::scan_file(&bench.disk, &path, u64::MAX).unwrap();
+        let mut bytes = bench.disk.get(&path);
+        for damage in [200, 8] {
+            // In the payload; then in the header.
+            let mut bad = bytes.clone();
+            bad[scan.groups[0].offset as usize + damage] ^= 1;
+            bench.disk.put(&path, bad);
+            let wanted = BTreeSet::from([StreamId(1)]);
+            let visit = bench.archive().visit(&wanted, None, &mut |_| ()).unwrap();
+            let [damaged] = &visit.damaged[..] else { panic!("{:?}", visit.damaged) };
+            let durable = damaged.lost.unwrap().durable;
+            assert_eq!(durable, expected, "{behind} behind, byte {damage}");
+        }
+        bytes[scan.groups[0].offset as usize + 200] ^= 1;
+        bench.disk.put(&path, bytes);
+        let mut after = Bench::on(bench.disk.clone());
+        let mut spool = after.spool();
+        after.settle(&mut spool);
+        assert!(matches!(&doubts(&after)[..], [Event::InDoubt { durable, .. }]
+            if *durable == expected));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::base::time::Wall;
 use crate::host::spare::StoreDisk;
 use crate::shell::cmd::store::{Store, salt};
 use crate::shell::exit::{Exit, Failure};
+use crate::store::archive::Damaged as Damage;
 use crate::store::catalog::library::Reading;
 use crate::store::catalog::model::SealState;
 use crate::store::catalog::{Library, RsEntry};
@@ -45,6 +46,8 @@ pub(super) fn check(
     let names = Labels { wanted, reading: &reading, owners: &owners };
 
     unreadable(&names, &mut reports);
+    let mut elsewhere = Vec::new();
+    lost(wanted, &reading, &mut reports, &mut elsewhere);
     let key = store.public_key();
     let segments = library.archive.segments()?;
     let mut faults = chain_faults(library, key.as_ref())?;
@@ -62,7 +65,6 @@ pub(super) fn check(
         damaged(library, *name, &report, &names, &mut reports);
     }
     let touched = Touched::of(library, &segments, wanted);
-    let mut elsewhere = Vec::new();
     for (name, why) in faults {
         let text = format!("segment {}: {why}", name.file());
         let owners = touched.by(name);
@@ -153,10 +155,16 @@ fn unreadable(names: &Labels<'_>, reports: &mut BTreeMap<RsId, Report>) {
     let in_segment = |path: &Path| {
         path.file_name().and_then(|name| SegmentName::parse(name.to_str()?)).is_some()
     };
-    let (torn, skipped): (Vec<_>, Vec<_>) =
-        names.reading.damaged.iter().partition(|damage| damage.torn);
+    // What was durable is told of everybody whom it may touch, by `lost`.
+    let is_durable = |damage: &&Damage| damage.lost.is_some_and(|lost| lost.durable);
+    let (torn, skipped): (Vec<_>, Vec<_>) = names
+        .reading
+        .damaged
+        .iter()
+        .filter(|damage| !is_durable(damage))
+        .partition(|damage| damage.torn || damage.lost.is_some());
     for damage in torn {
-        eprintln!("floortape: the end of {} is torn: {}", damage.path.display(), damage.why);
+        eprintln!("floortape: {} is torn: {}", damage.path.display(), damage.why);
     }
     for damage in skipped.into_iter().filter(|damage| !in_segment(&damage.path)) {
         match damage.source.and_then(|source| names.damaged(source, None, damage.why.clone())) {
@@ -179,6 +187,28 @@ fn unreadable(names: &Labels<'_>, reports: &mut BTreeMap<RsId, Report>) {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Records that were durable and are gone, from the log or before they were sealed: of anybody who
+/// was recorded then.
+fn lost(
+    wanted: &[&RsEntry],
+    reading: &Reading,
+    reports: &mut BTreeMap<RsId, Report>,
+    elsewhere: &mut Vec<String>,
+) {
+    for loss in &reading.losses {
+        let text = format!("stored and lost: {}", loss.why);
+        let was_up =
+            |rs: &&&RsEntry| rs.start <= loss.until && rs.end.is_none_or(|end| end >= loss.since);
+        let mut touched = wanted.iter().filter(was_up).peekable();
+        if touched.peek().is_none() {
+            elsewhere.push(text.clone());
+        }
+        for rs in touched {
+            reports.entry(rs.id).and_modify(|report| report.faults.push(text.clone()));
         }
     }
 }

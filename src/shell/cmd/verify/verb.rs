@@ -1,12 +1,17 @@
 //! The verb.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::held::Checked;
 use super::{folder, held};
-use crate::shell::cmd::store::{StoreArgs, damage, named};
+use crate::base::ids::StreamId;
+use crate::host::spare::StoreDisk;
+use crate::shell::cmd::store::{Store, StoreArgs, damage, named};
 use crate::shell::exit::{Exit, Failure};
+use crate::store::catalog::Library;
 use crate::store::export::manifest;
 
 /// Verify recordings, or an exported folder: every byte against its proof, every loss against its
@@ -54,6 +59,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             let all: Vec<_> = library.journalled()?.recordings.values().collect();
             let mut checked = held::check(&store, &library, &all, true)?;
             checked.elsewhere.extend(damage(&library));
+            checked.elsewhere.extend(strays(&store, &library)?);
             checked
         }
     };
@@ -83,6 +89,28 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     } else {
         Exit::No
     })
+}
+
+/// What arrived of a call while its acceptance was on its way into the journal is known by then.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Streams with packets that the journal does not know: it has been cut, or mixed up.
+fn strays(store: &Store, library: &Library<StoreDisk>) -> Result<Vec<String>, Failure> {
+    let of = |library: &Library<StoreDisk>| {
+        let journal = library.journalled()?;
+        let owned = journal.recordings.values().flat_map(|rs| rs.streams.keys());
+        let known: BTreeSet<StreamId> = owned.chain(&journal.strays).copied().collect();
+        Ok::<_, Failure>(library.archive.strays(&|stream| known.contains(&stream))?)
+    };
+    let mut strays = of(library)?;
+    if !strays.is_empty() {
+        std::thread::sleep(ACCEPTED_WITHIN);
+        strays = of(&store.bare_library()?)?;
+    }
+    let text = |(stream, packets): (StreamId, u64)| {
+        format!("stream {}: {packets} packets of no recording that the journal knows", stream.0)
+    };
+    Ok(strays.into_iter().map(text).collect())
 }
 
 fn is_folder(what: &str) -> bool {

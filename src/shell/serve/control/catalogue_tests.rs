@@ -73,6 +73,7 @@ fn spool(
 ) -> Spool<Mapped, Mapped, HostDisk> {
     let config = SpoolConfig {
         store: store.to_owned(),
+        journal: store.join("journal"),
         spare: None,
         spares: Vec::new(),
         worker: WORKER,

@@ -32,11 +32,10 @@ use crate::plane::handoff::layout::{
 use crate::plane::handoff::queues::Queues;
 use crate::plane::handoff::slot::{LAST_ARRIVAL, OPEN, SlotView};
 use crate::plane::handoff::source::SourceView;
-use crate::plane::spool::SpoolConfig;
+use crate::plane::spool::{First, SpoolConfig, first_position};
 use crate::shell::exit::Failure;
 use crate::shell::serve::link::{SlotPorts, WorkerMemory};
 use crate::store::evidence::SigningKey;
-use crate::store::log;
 
 /// What all seats of a process share.
 pub(super) struct Common<'a> {
@@ -108,10 +107,18 @@ impl Receiving {
         let successor = state.load(AT_MAGIC) == MAGIC;
         if !successor {
             let places = spare::strict_places(&config.store.dir, &config.journal_dir())?;
-            let first = log::next_position(&places, &config.store.dir, worker)?;
+            let (store, journal) = (&config.store.dir, config.journal_dir());
+            let First { position, missing } = first_position(&places, store, &journal, worker)?;
+            if missing > 0 {
+                tracing::error!(
+                    "alarm: worker {}: {missing} bytes of records that were durable are in the \
+                     store no more; `verify --all` tells whose",
+                    worker.0
+                );
+            }
             // F06: what waits in the sockets is for streams that control has yet to name.
             state.store(AT_HELD, 1);
-            layout::initialise(&state, worker.0, &geometry, first.0);
+            layout::initialise(&state, worker.0, &geometry, position.0);
         }
         let sockets: Arc<[OwnedFd]> = sockets.into();
         let queues = Queues::default();

@@ -90,7 +90,7 @@ fn host(moved: u64) -> HostEvidence {
 fn a_burst_without_local_drops_was_lost_in_the_network() {
     let mut ledger = ten_seconds(250..265);
     close(&mut ledger, Wall(10 * S), &[], 0);
-    let account = ledger.account(&host(0), None);
+    let account = ledger.account(&host(0), None, None);
     let source = &account.sources[0];
     assert_eq!(account.verdict, Verdict::Gaps);
     assert_eq!((source.packets, source.bytes), (485, 485 * 172));
@@ -104,14 +104,14 @@ fn a_burst_without_local_drops_was_lost_in_the_network() {
 
 #[test]
 fn without_samples_around_it_a_gap_is_unexplained() {
-    let account = ten_seconds(250..265).account(&HostEvidence::default(), None);
+    let account = ten_seconds(250..265).account(&HostEvidence::default(), None, None);
     assert_eq!((account.sources[0].unexplained, account.sources[0].lost.len()), (15, 0));
     assert_eq!(account.sources[0].gaps[0].cause, None);
 }
 
 #[test]
 fn a_moved_host_counter_explains_up_to_its_delta_as_a_range() {
-    let account = ten_seconds(250..265).account(&host(10), None);
+    let account = ten_seconds(250..265).account(&host(10), None, None);
     let source = &account.sources[0];
     assert_eq!(source.lost, [(Cause::Nic, 10)].into());
     assert_eq!(source.lost_range, [(Cause::Nic, [0, 10])].into());
@@ -120,7 +120,7 @@ fn a_moved_host_counter_explains_up_to_its_delta_as_a_range() {
 
 #[test]
 fn a_gap_elsewhere_is_not_blamed_on_a_counter_that_moved_later() {
-    let account = ten_seconds(100..110).account(&host(10), None);
+    let account = ten_seconds(100..110).account(&host(10), None, None);
     assert_eq!(account.sources[0].lost, [(Cause::Net, 10)].into());
 }
 
@@ -130,7 +130,7 @@ fn two_gaps_do_not_use_the_same_drops_twice() {
     for index in (0..500).filter(|index| !matches!(index, 260..265 | 270..275)) {
         ledger.packet(&packet(index, Wall(index as i64 * 20 * MS)));
     }
-    let account = ledger.account(&host(6), None);
+    let account = ledger.account(&host(6), None, None);
     let source = &account.sources[0];
     assert_eq!((source.lost[&Cause::Nic], source.unexplained), (6, 4));
 }
@@ -148,7 +148,7 @@ fn a_dropped_event_with_indexes_is_exact() {
     };
     ledger.event(Wall(6 * S), wall, dropped);
     close(&mut ledger, Wall(10 * S), &[("auth_failed", 5), ("replayed", 2)], 0);
-    let account = ledger.account(&host(0), None);
+    let account = ledger.account(&host(0), None, None);
     let source = &account.sources[0];
     assert_eq!(source.lost, [(Cause::Auth, 5), (Cause::Net, 10)].into());
     assert_eq!((source.duplicates, source.unexplained), (2, 0));
@@ -159,7 +159,7 @@ fn a_dropped_event_with_indexes_is_exact() {
 fn a_full_socket_queue_explains_and_rules_out_the_network() {
     let mut ledger = ten_seconds(250..265);
     close(&mut ledger, Wall(10 * S), &[], 12);
-    let source = &ledger.account(&host(0), None).sources[0];
+    let source = &ledger.account(&host(0), None, None).sources[0];
     assert_eq!(source.lost, [(Cause::Socket, 12)].into());
     assert_eq!(source.unexplained, 3);
 }
@@ -174,17 +174,17 @@ fn complete_needs_counts_that_agree_and_no_unproven_second() {
         }
         let mut ledger = ten_seconds_after(ledger, 0..0);
         close(&mut ledger, Wall(10 * S), &[], 0);
-        ledger.account(&host(0), None)
+        ledger.account(&host(0), None, None)
     };
     assert_eq!(with_reports(0).verdict, Verdict::Complete);
     assert_eq!(with_reports(0).sources[0].rtcp_sent, Some(451));
     assert_eq!(with_reports(3).verdict, Verdict::Continuous, "the head is missing");
     let mut silent = ten_seconds(0..0);
     close(&mut silent, Wall(14 * S), &[], 0);
-    let account = silent.account(&host(0), None);
+    let account = silent.account(&host(0), None, None);
     assert_eq!(account.verdict, Verdict::Continuous);
     assert_eq!(account.unproven_s, 4.02);
-    assert_eq!(StreamLedger::new().account(&host(0), None).verdict, Verdict::Empty);
+    assert_eq!(StreamLedger::new().account(&host(0), None, None).verdict, Verdict::Empty);
 }
 
 #[test]
@@ -195,13 +195,13 @@ fn silence_is_proven_by_counts_that_stand_still_or_excused_by_a_pause() {
     }
     let mut ledger = ten_seconds_after(ledger, 0..0);
     close(&mut ledger, Wall(30 * S), &[], 0);
-    assert_eq!(ledger.account(&host(0), None).unproven_s, 0.0);
+    assert_eq!(ledger.account(&host(0), None, None).unproven_s, 0.0);
 
     let mut paused = ten_seconds(0..0);
     paused.event(Wall(10 * S), wall, Event::Pause { by: Origin::Src });
     paused.event(Wall(28 * S), wall, Event::Resume { by: Origin::Src });
     close(&mut paused, Wall(30 * S), &[], 0);
-    let account = paused.account(&host(0), None);
+    let account = paused.account(&host(0), None, None);
     assert_eq!(account.unproven_s, 2.0);
     let pause = Pause { from: Wall(10 * S), to: Some(Wall(28 * S)), cause: "src".to_owned() };
     assert_eq!((account.pauses, account.state), (vec![pause], StreamState::Closed));
@@ -223,7 +223,7 @@ proptest! {
             seen.insert(*index);
         }
         close(&mut ledger, Wall(10 * S), &[], socket);
-        let account = ledger.account(&host(delta), None);
+        let account = ledger.account(&host(delta), None, None);
         let source = &account.sources[0];
         let span = seen.last().expect("one") - seen.first().expect("one") + 1;
         prop_assert_eq!(source.packets, seen.len() as u64);
@@ -253,7 +253,7 @@ fn f06_what_was_sent_in_the_dark_was_lost_with_the_power_exactly() {
     for host in [host(0), host(90), HostEvidence::default()] {
         let mut ledger = dark(195..351);
         close(&mut ledger, Wall(10 * S), &[], 0);
-        let account = ledger.account(&host, None);
+        let account = ledger.account(&host, None, None);
         let source = &account.sources[0];
         assert_eq!((source.lost[&Cause::Power], source.unexplained), (156, 0));
         assert!(source.lost_range.is_empty(), "exact on both sides");
@@ -267,7 +267,7 @@ fn f06_what_was_sent_in_the_dark_was_lost_with_the_power_exactly() {
 #[test]
 fn f06_a_hole_that_began_long_before_the_dark_is_a_range() {
     // Nothing came from 1 s on; the power went at 4 s.
-    let account = dark(50..351).account(&host(0), None);
+    let account = dark(50..351).account(&host(0), None, None);
     let source = &account.sources[0];
     assert_eq!((source.lost[&Cause::Power], source.unexplained), (301, 0));
     assert_eq!(source.lost_range[&Cause::Power], [0, 301]);
@@ -289,9 +289,75 @@ fn f06_a_hole_elsewhere_is_not_the_darkness_and_evidence_with_a_count_goes_first
             range: None,
         },
     );
-    let account = ledger.account(&HostEvidence::default(), None);
+    let account = ledger.account(&HostEvidence::default(), None, None);
     let source = &account.sources[0];
     assert_eq!((source.lost[&Cause::Power], source.lost[&Cause::Auth]), (154, 2));
-    let account = dark(400..402).account(&HostEvidence::default(), None);
+    let account = dark(400..402).account(&HostEvidence::default(), None, None);
     assert_eq!(account.sources[0].unexplained, 2);
+}
+
+/// A host that was heard until `last`, and began with new memory at `start`.
+fn absent(last: Wall, start: Wall) -> HostEvidence {
+    let mut host = HostEvidence::default();
+    let map = Default::default();
+    host.event(last, wall, &Event::Clock { map });
+    let started = Event::Started {
+        incarnation: 2,
+        engine: String::new(),
+        map,
+        boot: String::new(),
+        recovered: 0,
+        predecessor_last: None,
+    };
+    host.event(start, wall, &started);
+    host
+}
+
+#[test]
+fn f06_a_call_that_nobody_took_up_again_misses_its_end() {
+    let ledger = ten_seconds(200..500);
+    let host = absent(Wall(4 * S), Wall(7 * S));
+    let account = |end| ledger.account(&host, Some(end), Some(end));
+    let told = account(Wall(7 * S));
+    let source = &told.sources[0];
+    // 3.98 s to 7 s, 20 ms apart; nobody knows whether they were sent.
+    assert_eq!((source.lost[&Cause::Power], source.lost_range[&Cause::Power]), (151, [0, 151]));
+    assert_eq!((told.verdict, source.unexplained, source.last_index), (Verdict::Gaps, 0, 199));
+    let gap = &source.gaps[0];
+    assert_eq!((gap.first, gap.last, gap.cause), (200, 350, Some(Cause::Power)));
+    assert_eq!((gap.from, gap.to), (Wall(199 * 20 * MS), Wall(7 * S)));
+    // It had ended before the recorder was back; or before it went.
+    assert_eq!(account(Wall(5 * S)).sources[0].lost[&Cause::Power], 51);
+    assert!(account(Wall(199 * 20 * MS)).sources[0].lost.is_empty());
+    // Nothing was wanted of it then.
+    let mut paused = ledger.clone();
+    paused.event(Wall(199 * 20 * MS), wall, Event::Pause { by: Origin::Src });
+    assert!(paused.account(&host, None, None).sources[0].lost.is_empty());
+    // It went on: the recorder had lost nothing.
+    assert!(ten_seconds(0..0).account(&host, None, None).sources[0].lost.is_empty());
+}
+
+#[test]
+fn f10_what_was_stored_and_is_gone_is_damage() {
+    let mut host = host(0);
+    let in_doubt = |since: i64, until: i64, durable| Event::InDoubt {
+        from: 0,
+        to: 8,
+        why: "commit group fails its sum".to_owned(),
+        durable,
+        since: Some(Wall(since * S)),
+        until: Some(Wall(until * S)),
+    };
+    host.event(Wall(12 * S), wall, &in_doubt(4, 5, true));
+    host.event(Wall(12 * S), wall, &in_doubt(7, 8, false));
+    let mut ledger = opened();
+    for index in (0..500).filter(|index| !matches!(index, 205..245 | 360..390 | 450..460)) {
+        ledger.packet(&packet(index, Wall(index as i64 * 20 * MS)));
+    }
+    let account = ledger.account(&host, None, None);
+    let source = &account.sources[0];
+    let lost = [(Cause::Damage, 40), (Cause::Power, 30), (Cause::Net, 10)];
+    assert_eq!((&source.lost, source.unexplained), (&lost.into(), 0));
+    assert!(source.lost_range.is_empty());
+    assert_eq!(host.losses().iter().filter(|loss| loss.durable).count(), 1);
 }
