@@ -9,7 +9,6 @@ mod dialer;
 mod disk;
 mod host;
 mod image;
-mod probe;
 mod recovery;
 mod report;
 mod ring;

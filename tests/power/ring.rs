@@ -16,6 +16,8 @@ const AT_RING_BYTES: u64 = 32;
 const AT_TAIL: u64 = 128;
 const AT_DURABLE: u64 = 256;
 const AT_SEALED: u64 = 320;
+const AT_COMMIT_SINCE: u64 = 520;
+const AT_COMMIT_TOOK: u64 = 528;
 
 /// One worker's memory.
 struct Source {
@@ -147,6 +149,17 @@ impl Follower {
     /// The durable marks at this instant, by worker.
     pub(crate) fn durable(&self) -> Vec<(u32, u64)> {
         self.states.iter().map(|(worker, state)| (*worker, word(state, AT_DURABLE))).collect()
+    }
+
+    /// What a cut at this instant may take at most, ns, as the spool itself knows its commits: what
+    /// came since the last one took its records, which is the interval or, where that one took
+    /// longer, as long as that; and what the one under way has taken so far.
+    pub(crate) fn exposed(&self, interval_ns: u64, now: u64) -> u64 {
+        let states = self.states.iter().map(|(_, state)| {
+            let (since, took) = (word(state, AT_COMMIT_SINCE), word(state, AT_COMMIT_TOOK));
+            took.max(interval_ns) + if since > 0 { now.saturating_sub(since) } else { 0 }
+        });
+        states.max().unwrap_or(interval_ns)
     }
 
     /// The end of this life: call it when the processes are gone.

@@ -10,7 +10,6 @@ use crate::dialer::Dialer;
 use crate::disk::FaultDisk;
 use crate::host::{Kind, Mounted, Shutdown, mono, until};
 use crate::image::{Loss, Random};
-use crate::probe::Probe;
 use crate::ring::Copy;
 use crate::server::{Load, REFUSED, Server, verb};
 
@@ -59,9 +58,15 @@ enum Moment {
     Start,
 }
 
-/// Durable marks by worker (`None`: those at the end), the instant up to which answers count, and
-/// what was lost.
-type Cut = (Option<Vec<(u32, u64)>>, u64, Vec<Loss>);
+/// A cut: durable marks by worker (`None`: those at the end), the instant up to which answers count,
+/// and what was lost.
+struct Cut {
+    promised: Option<Vec<(u32, u64)>>,
+    promised_ns: u64,
+    loss: Vec<Loss>,
+    /// What it may take at most of what was captured, ns.
+    exposed_ns: u64,
+}
 
 enum Backing {
     Plain(PathBuf),
@@ -207,7 +212,6 @@ impl<'a> Life<'a> {
                 disk.delay_flushes(Duration::from_micros(random.below(30_000)));
             }
         }
-        let probe = Probe::start(&self.volumes[0].folder).map_err(io)?;
         let begun = Instant::now();
         let mut server = Server::start(&mut self.serve())?;
         let mut ready = None;
@@ -234,10 +238,8 @@ impl<'a> Life<'a> {
             load = Some(Load::start(binary, sip, self.settings.streams, random.next())?);
         }
         self.wait_for(moment, &server, &mut random)?;
-        let (promised, promised_ns, loss) = self.cut(seed, &server)?;
+        let Cut { promised, promised_ns, loss, exposed_ns } = self.cut(seed, &server)?;
         let cut_ns = mono();
-        let sync_ms = probe.longest_ms(cut_ns);
-        drop(probe);
         let mut copies = server.kill()?;
         if let Some(promised) = promised {
             for copy in &mut copies {
@@ -268,7 +270,7 @@ impl<'a> Life<'a> {
             "unsynced": loss.iter().map(Loss::told).collect::<Vec<_>>(),
             "ready_ms": ready.map(|ready| ready.as_millis() as u64),
             "durable_bytes": durable,
-            "sync_ms": sync_ms,
+            "exposed_ms": exposed_ns as f64 / 1e6,
             "judge": judged,
             "verify": verified,
             "took_ms": begun.elapsed().as_millis() as u64,
@@ -309,7 +311,8 @@ impl<'a> Life<'a> {
     /// transaction gone and call that success, so what counts is what was promised before.
     fn cut(&self, seed: u64, server: &Server) -> Result<Cut, String> {
         let mut loss = Vec::new();
-        let mut promised = (None, u64::MAX);
+        let (mut promised, mut promised_ns) = (None, u64::MAX);
+        let mut exposed_ns = 0;
         match self.way {
             Way::FaultDisk => {
                 for (place, volume) in self.volumes.iter().enumerate() {
@@ -317,6 +320,7 @@ impl<'a> Life<'a> {
                         if place == 0 && !seed.is_multiple_of(4) {
                             disk.wait_for_writes(Duration::from_millis(150));
                         }
+                        exposed_ns = exposed_ns.max(server.exposed(COMMIT_MS * 1_000_000));
                         loss.push(disk.cut(seed ^ (place as u64) << 32));
                     }
                 }
@@ -325,13 +329,14 @@ impl<'a> Life<'a> {
                 let folders = self.volumes.iter().map(|volume| volume.folder.as_path());
                 let ready: Vec<Shutdown> =
                     folders.map(Shutdown::prepare).collect::<Result<_, _>>()?;
-                promised = (Some(server.durable()), mono());
+                exposed_ns = server.exposed(COMMIT_MS * 1_000_000);
+                (promised, promised_ns) = (Some(server.durable()), mono());
                 for shutdown in ready {
                     shutdown.cut()?;
                 }
             }
         }
-        Ok((promised.0, promised.1, loss))
+        Ok(Cut { promised, promised_ns, loss, exposed_ns })
     }
 
     fn save(&mut self, copies: &[Copy], cut_ns: Option<u64>) -> Result<(), String> {

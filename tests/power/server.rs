@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::host::{alive, children, kill, until};
+use crate::host::{alive, children, kill, mono, until};
 use crate::ring::{Copy, Follower};
 
 /// Lines that a child says on standard error.
@@ -85,6 +85,11 @@ impl Server {
     /// The durable marks at this instant, by worker; none where nothing is followed yet.
     pub(crate) fn durable(&self) -> Vec<(u32, u64)> {
         self.follower.as_ref().map_or_else(Vec::new, Follower::durable)
+    }
+
+    /// What a cut now may take at most, ns; before there is any memory, nothing.
+    pub(crate) fn exposed(&self, interval_ns: u64) -> u64 {
+        self.follower.as_ref().map_or(interval_ns, |one| one.exposed(interval_ns, mono()))
     }
 
     pub(crate) fn follower(&self) -> &Follower {

@@ -45,6 +45,11 @@ pub const AT_HEARTBEAT: usize = 384;
 pub const AT_INCARNATION: usize = 448;
 /// Word: the spool's last turn.
 pub const AT_SPOOL_HEARTBEAT: usize = 512;
+/// Word: monotonic ns since when the spool has been writing and syncing what it took from the ring
+/// then; 0: it is not. For those who measure what a power cut may take.
+pub const AT_COMMIT_SINCE: usize = 520;
+/// Word: ns that the last such commit took.
+pub const AT_COMMIT_TOOK: usize = 528;
 /// Word: the receive buffer whose handling has begun, plus 1. After a kill only its packet may have
 /// been counted by halves.
 pub const AT_CURRENT: usize = 576;

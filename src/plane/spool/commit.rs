@@ -7,7 +7,9 @@ use crate::base::faults::faulty;
 use crate::base::ids::Position;
 use crate::base::ports::{Clock, Disk, Region};
 use crate::base::time::{ClockMap, Mono};
-use crate::plane::handoff::layout::{AT_CHECK_UNTIL, AT_DURABLE, AT_INCARNATION, AT_TAIL};
+use crate::plane::handoff::layout::{
+    AT_CHECK_UNTIL, AT_COMMIT_SINCE, AT_COMMIT_TOOK, AT_DURABLE, AT_INCARNATION, AT_TAIL,
+};
 use crate::store::log::{self, Doubt, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, Walk};
 
 /// Groups written before one sync: 4 MiB, 20 ms of a slow disk.
@@ -29,7 +31,11 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             return false;
         }
         let began = clock.mono();
-        match self.write_groups(tail, now) {
+        self.state.store(AT_COMMIT_SINCE, began.0);
+        let written = self.write_groups(tail, now);
+        self.state.store(AT_COMMIT_TOOK, clock.mono().since(began));
+        self.state.store(AT_COMMIT_SINCE, 0);
+        match written {
             Ok(end) => {
                 assert!(
                     end > self.durable && end <= tail,
