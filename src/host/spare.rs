@@ -10,7 +10,7 @@ use super::disk::{HostDisk, make_folder};
 use super::facts;
 use super::volume::{self, Volume, VolumeError};
 use crate::base::ports::Disk;
-use crate::store::journal::file::{foreign, holds_any};
+use crate::store::journal::{foreign, holds_any};
 use crate::store::places::{Places, Root};
 
 /// A store with everything that lies elsewhere of it, for reading.

@@ -19,7 +19,7 @@ use floortape::store::event::{Event, Format, Origin, StreamDescription};
 use floortape::store::evidence::{Salt, SigningKey};
 use floortape::store::journal::{Standings, entry::Entry, frame, history, snapshot};
 use floortape::store::log::{
-    BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, crc32c, group_span,
+    BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, crc32c, group_span,
 };
 use floortape::store::record::{self, RecordKind, RecordMeta, record_bytes};
 use floortape::store::segment::{Emitter, SegmentFacts, Span};
@@ -382,15 +382,18 @@ fn store(add: &mut Add<'_>) {
         bye: false,
     };
     let ids = Entry::StreamIds { next: StreamId(10) };
+    let (durable, at) = (Position(4_096), CLOCK.wall);
+    let mark = Mark { worker: WorkerId(1), durable, segment: 2, at };
+    let marks = Entry::Durable { marks: vec![mark] };
     let mut out = Vec::new();
-    for entry in [&start, &ids, &body, &direction, &ended] {
+    for entry in [&start, &ids, &marks, &body, &direction, &ended] {
         assert!(frame::write(entry, &mut out));
     }
     add("journal", "history", history::write(1, &out));
     add("journal", "torn", out[..out.len() - 5].to_vec());
     add("journal", "whole", out);
     let opened: Entry = serde_json::from_str(OPENED).expect("an entry");
-    let mut standings = Standings::of(&[start, ids, opened, body, direction]);
+    let mut standings = Standings::of(&[start, ids, marks, opened, body, direction]);
     let live = snapshot::write(&standings, 1).expect("short lines");
     add("journal", "snapshot", live);
     standings.learn(&ended);

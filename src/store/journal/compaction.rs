@@ -18,9 +18,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
-use super::file::{
-    Folder, HEAD_BYTES, JournalError, at, check_device, numbered, read_whole, walk, write_again,
-};
+use super::file::{Folder, check_device, write_again};
+use super::read::{HEAD_BYTES, JournalError, at, numbered, read_whole, snapshot_name, walk};
 use super::{frame, history, snapshot};
 use crate::base::faults::fault;
 use crate::base::ids::RsId;
@@ -85,7 +84,7 @@ impl<D: Disk> Compaction<D> {
         let mut all = Compacted::default();
         // What stands for the files must be readable, not only there.
         let is_whole = |through: &u32| {
-            let path = self.dir.join(super::file::snapshot_name(*through));
+            let path = self.dir.join(snapshot_name(*through));
             let bytes = read_whole(&self.disk, &path).unwrap_or_default();
             snapshot::read(&bytes).is_some_and(|(found, _)| found == *through)
         };

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::compaction::{Compacted, stands_for_all_before};
 use super::entry::Entry;
-use super::file::{Journal, read};
+use super::file::Journal;
 use super::frame;
+use super::read::read;
 use super::standing::Standings;
 use super::standing_tests::{essence, history};
 use crate::base::ports::Disk;

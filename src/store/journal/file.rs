@@ -1,4 +1,4 @@
-//! The journal's files: replay, append, sync, rotation, and the snapshot that a start begins with.
+//! The journal's files: append, sync, rotation, and the snapshot that a start begins with.
 //!
 //! Every start of control begins a new file, so no byte is ever written behind a torn tail, and a
 //! file whose sync failed is never written again (F12: after a failed fsync the kernel may have
@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 
 use super::compaction::{Compaction, stands_for_all_before};
 use super::entry::Entry;
+use super::read::{
+    Damage, JournalError, at, file_name, newest_snapshot, numbered, read, read_file, read_whole,
+    snapshot_name, snapshot_number, walk, whole_frames,
+};
 use super::standing::Standings;
-use super::{frame, history, snapshot};
+use super::{frame, snapshot};
 use crate::base::faults::fault;
 use crate::base::ports::{Disk, DiskFile};
-use crate::store::log::{Marks, learn_marks};
 
 /// A file is closed and the next one begun above this, so that a snapshot may stand for it: a start
 /// reads what is behind the last snapshot, some 10 ms a MiB. More where the snapshot is more than
@@ -23,162 +26,6 @@ pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Kept in memory while no folder works. New RSs and changes are refused then: what comes are ends
 /// of RSs, some 300 bytes each and a body of at most 2 MiB.
 const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Read in pieces of this size.
-const READ_BYTES: usize = 1024 * 1024;
-/// Files move into the history minutes apart: a reader meets that once.
-const READS_MAX: u32 = 8;
-/// Where the first entry of a file is: it is some 150 bytes long.
-pub(super) const HEAD_BYTES: usize = 4_096;
-
-/// Why the journal cannot do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The disk refused.
-    #[error("journal {action} {}: {source}", path.display())]
-    Io {
-        /// What was being done.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The operating system's answer.
-        source: std::io::Error,
-    },
-    /// A write or sync failed before; nothing more is promised until a folder works again.
-    #[error("journal failed before: nothing more can be made durable until a folder works again")]
-    Failed,
-    /// Longer than any entry may be, or more than is kept while no folder works.
-    #[error("journal entry is longer than {} bytes, or too much waits", frame::BODY_BYTES_MAX)]
-    TooLong,
-}
-
-/// Bytes of a file that are no entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// File name.
-    pub file: String,
-    /// First byte.
-    pub from: u64,
-    /// Byte behind the last.
-    pub to: u64,
-    /// True: entries follow, so something was damaged. False: the end of the file, as a power cut
-    /// leaves it; nothing that was synced is in it.
-    pub middle: bool,
-}
-
-/// What all files hold, in order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Replay {
-    /// The entries.
-    pub entries: Vec<Entry>,
-    /// What could not be read.
-    pub damage: Vec<Damage>,
-}
-
-/// Reads all entries below `dir`, and of recordings that are over below `past`, without changing
-/// anything: for verbs beside a running server. An entry that is being appended at the moment shows
-/// as a torn tail.
-pub fn read<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
-    let mut tries = 0;
-    loop {
-        match read_once(disk, dir, past) {
-            // Moved into the history since it was listed.
-            Err(JournalError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound && tries < READS_MAX =>
-            {
-                tries += 1;
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Same, and all that is read is durable: the newest file may hold what its writer has yet to sync,
-/// and all others were synced before it was begun.
-pub fn read_durable<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
-    let replay = read(disk, dir, past)?;
-    if let Some((_, name)) = numbered(disk, dir, ".journal")?.pop() {
-        let path = dir.join(name);
-        disk.open_read(&path).and_then(|mut file| file.sync()).map_err(at("sync", &path))?;
-    }
-    Ok(replay)
-}
-
-fn read_once<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
-    let mut journal = Replay::default();
-    for (_, name) in numbered(disk, dir, ".journal")? {
-        let path = dir.join(&name);
-        let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
-        let mut own = Replay::default();
-        replay_file(&name, &bytes, &mut own);
-        if own.entries.first().is_some_and(stands_for_all_before) {
-            journal = Replay::default();
-        }
-        journal.entries.append(&mut own.entries);
-        journal.damage.append(&mut own.damage);
-    }
-    // Behind the files: what they no longer hold was in the history before it left them.
-    let mut replay = Replay::default();
-    replay.damage = history::read_all(disk, past, |entry| replay.entries.push(entry))?;
-    replay.entries.append(&mut journal.entries);
-    replay.damage.append(&mut journal.damage);
-    // Their entries have moved on; what is damaged in them is told as long as they are there.
-    for name in disk.list(dir).map_err(at("list", dir))? {
-        if name.ends_with(".journal.damaged") {
-            let path = dir.join(&name);
-            let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
-            replay.damage.extend(walk(&name, &bytes, 0, |_| ()));
-        }
-    }
-    Ok(replay)
-}
-
-/// Reads the entries of one file's bytes. Total: any input gives an answer.
-pub fn replay_file(name: &str, bytes: &[u8], replay: &mut Replay) {
-    replay.damage.extend(walk(name, bytes, 0, |entry| replay.entries.push(entry)));
-}
-
-/// Shows each entry from byte `from` on to `learn`; the damage between them.
-pub(super) fn walk(
-    name: &str,
-    bytes: &[u8],
-    from: usize,
-    mut learn: impl FnMut(Entry),
-) -> Vec<Damage> {
-    let mut all = Vec::new();
-    let mut at = from;
-    while at < bytes.len() {
-        if let Some((entry, size)) = frame::read(&bytes[at..]) {
-            learn(entry);
-            at += size;
-            continue;
-        }
-        let next = frame::find(bytes, at + 1);
-        let to = next.unwrap_or(bytes.len());
-        all.push(Damage {
-            file: name.to_owned(),
-            from: at as u64,
-            to: to as u64,
-            middle: next.is_some(),
-        });
-        at = to;
-    }
-    all
-}
-
-/// The frames of a file without what is between them.
-fn whole_frames(bytes: &[u8]) -> Vec<u8> {
-    let mut frames = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        if let Some((_, size)) = frame::read::<Entry>(&bytes[at..]) {
-            frames.extend_from_slice(&bytes[at..at + size]);
-            at += size;
-        } else {
-            at = frame::find(bytes, at + 1).unwrap_or(bytes.len());
-        }
-    }
-    frames
-}
 
 /// The writer. There is one per store: the store's lock sees to that.
 ///
@@ -556,121 +403,9 @@ pub(super) fn write_again<D: Disk>(
     Ok(file)
 }
 
-pub(super) fn at<'a>(
-    action: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(std::io::Error) -> JournalError + use<'a> {
-    move |source| JournalError::Io { action, path: path.to_owned(), source }
-}
-
-fn file_name(number: u32) -> String {
-    format!("{number:08}.journal")
-}
-
-pub(super) fn snapshot_name(through: u32) -> String {
-    format!("{through:08}.snapshot")
-}
-
-fn snapshot_number(name: &str) -> Option<u32> {
-    name.strip_suffix(".snapshot")?.parse().ok()
-}
-
-/// The newest snapshot that is whole, and its bytes; nothing through file 0 where there is none.
-fn newest_snapshot<D: Disk>(disk: &D, dir: &Path) -> Result<(u32, u64, Standings), JournalError> {
-    let names = disk.list(dir).map_err(at("list", dir))?;
-    let mut known: Vec<_> =
-        names.into_iter().filter_map(|name| Some((snapshot_number(&name)?, name))).collect();
-    known.sort_unstable();
-    for (number, name) in known.into_iter().rev() {
-        // One that cannot be read is not there: the journal says it all.
-        let Ok(bytes) = read_whole(disk, &dir.join(name)) else { continue };
-        if let Some((through, standings)) = snapshot::read(&bytes)
-            && through == number
-        {
-            return Ok((through, bytes.len() as u64, standings));
-        }
-    }
-    Ok((0, 0, Standings::default()))
-}
-
-/// How far the logs were durable, as the journal in `dir` says: for those who begin where a log ends.
-pub fn marks<D: Disk>(disk: &D, dir: &Path) -> Result<Marks, JournalError> {
-    let (through, _, standings) = newest_snapshot(disk, dir)?;
-    let mut marks = standings.marks;
-    let files = numbered(disk, dir, ".journal")?.into_iter();
-    for (_, name) in files.filter(|(number, _)| *number > through) {
-        let path = dir.join(&name);
-        let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
-        walk(&name, &bytes, 0, |entry| {
-            if let Entry::Durable { marks: news } = entry {
-                learn_marks(&mut marks, &news);
-            }
-        });
-    }
-    Ok(marks)
-}
-
-/// The first file in `dir` that was not written for the store `volume`, with the id of the one that
-/// it was written for. Entries of two stores must never be mixed: both use the same stream ids.
-pub fn foreign<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    volume: &str,
-) -> Result<Option<(PathBuf, String)>, JournalError> {
-    for (_, name) in numbered(disk, dir, ".journal")? {
-        let path = dir.join(&name);
-        let mut head = [0; HEAD_BYTES];
-        let got = disk.open_read(&path).and_then(|file| file.read_at(0, &mut head));
-        let got = got.map_err(at("read", &path))?;
-        if let Some((Entry::Start { volume: found, .. }, _)) = frame::read(&head[..got])
-            && found != volume
-        {
-            return Ok(Some((path, found)));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether a folder holds any file of a journal.
-pub fn holds_any<D: Disk>(disk: &D, dir: &Path) -> std::io::Result<bool> {
-    let names = disk.list(dir)?;
-    Ok(names.iter().any(|name| name.ends_with(".journal") || name.ends_with(".snapshot")))
-}
-
-/// Files below `dir` whose names are a number and `suffix`, in the order of their numbers.
-pub(super) fn numbered<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    suffix: &str,
-) -> Result<Vec<(u32, String)>, JournalError> {
-    let names = disk.list(dir).map_err(at("list", dir))?;
-    let mut files: Vec<(u32, String)> = names
-        .into_iter()
-        .filter_map(|name| Some((name.strip_suffix(suffix)?.parse().ok()?, name)))
-        .collect();
-    files.sort_unstable();
-    Ok(files)
-}
-
-pub(super) fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::Result<Vec<u8>> {
-    read_file(&disk.open_read(path)?)
-}
-
-fn read_file(file: &impl DiskFile) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    loop {
-        let at = bytes.len();
-        bytes.resize(at + READ_BYTES, 0);
-        let got = file.read_at(at as u64, &mut bytes[at..])?;
-        bytes.truncate(at + got);
-        if got == 0 {
-            return Ok(bytes);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::read::{Replay, replay_file};
     use super::*;
     use crate::base::ids::StreamId;
     use crate::base::prng::Prng;

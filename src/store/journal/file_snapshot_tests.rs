@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::entry::Entry;
-use super::file::{FILE_BYTES_MIN, Journal, read};
+use super::file::{FILE_BYTES_MIN, Journal};
+use super::read::read;
 use super::standing::Standings;
 use super::standing_tests::{essence, history};
 use crate::base::ports::Disk;

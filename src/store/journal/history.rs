@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use super::file::{Damage, JournalError, at, numbered, read_whole, walk};
 use super::frame;
+use super::read::{Damage, JournalError, at, numbered, read_whole, walk};
 use crate::base::ports::Disk;
 
 /// Version of the format.

@@ -10,6 +10,7 @@ pub mod file;
 pub mod frame;
 pub mod history;
 pub mod keybox;
+pub mod read;
 pub mod snapshot;
 pub mod standing;
 
@@ -21,6 +22,9 @@ mod file_snapshot_tests;
 mod standing_tests;
 
 pub use compaction::{Compacted, Compaction};
-pub use file::{Damage, Journal, JournalError, Replay, foreign, marks, read, read_durable};
+pub use file::Journal;
 pub use keybox::{KeyBox, KeyBoxError};
+pub use read::{
+    Damage, JournalError, Replay, foreign, holds_any, marks, read, read_durable, replay_file,
+};
 pub use standing::Standings;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use floortape::base::ids::{Position, StreamId, WorkerId};
 use floortape::store::event::Event;
 use floortape::store::evidence::{PublicKey, Salt};
-use floortape::store::journal::{Replay, Standings, file::replay_file, frame, history, snapshot};
+use floortape::store::journal::{Replay, Standings, frame, history, replay_file, snapshot};
 use floortape::store::log::{
     self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Mark, Piece, Step, Walk, crc32c, replay,
     scan_worker,

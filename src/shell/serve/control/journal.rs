@@ -15,7 +15,7 @@ use crate::plane::control::NotDurable;
 use crate::shell::serve::control::catalogue::Change;
 use crate::store::journal::Compacted;
 use crate::store::journal::entry::Entry;
-use crate::store::journal::file::{Journal, JournalError};
+use crate::store::journal::{Journal, JournalError};
 
 /// Entries that must be durable before `token` is answered.
 pub(super) struct Job {
