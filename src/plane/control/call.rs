@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 
 use super::actor::Control;
 use super::effect::Grave;
-use super::hold::Outcome;
 use super::job::{Job, Purpose};
 use super::lines::Locals;
+use super::operator::Outcome;
 use super::recover::state;
 use super::session::Phase;
 use super::start::{metadata_quirks, refused_lines, text, wanted};

@@ -1,6 +1,6 @@
 //! What goes into control and what comes out of it.
 
-use super::hold::{Asked, Outcome};
+use super::operator::{Asked, Outcome};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::proto::sip::{self, DigestRules};
 use crate::store::archive::{LastSeen, Sought};

@@ -6,13 +6,11 @@
 //! What was decided and whether the SRC knows stands in the journal; a successor goes on from there.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-
-use serde::{Deserialize, Serialize};
 
 use super::actor::Control;
 use super::effect::{Effect, Grave};
 use super::job::{Job, Purpose};
+use super::operator::{Asked, Outcome, Verb, told};
 use super::recover::state;
 use super::session::{Phase, Session};
 use super::start::wanted;
@@ -20,7 +18,7 @@ use crate::base::ids::{RsId, Slot};
 use crate::base::time::Mono;
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session as rs_proto;
-use crate::proto::sip::{ClientTxnId, Transport};
+use crate::proto::sip::ClientTxnId;
 use crate::store::event::Origin;
 use crate::store::journal::entry::{DialogState, Entry, Hold, StreamOpened};
 use crate::store::journal::keybox::answer_context;
@@ -30,66 +28,6 @@ use crate::wire::sip::Message;
 const AGAIN_MS: u64 = 500;
 /// An SRC of before a restart that may not have heard of a decision is told after this long.
 const RETOLD_MS: u64 = 1_000;
-
-/// What an operator asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "snake_case")]
-pub enum Verb {
-    /// Store nothing of it any more, until it is resumed.
-    Pause {
-        /// The recording.
-        rs: RsId,
-    },
-    /// Store it again.
-    Resume {
-        /// The recording.
-        rs: RsId,
-    },
-    /// Begin one: call an SRC that the configuration names.
-    Start {
-        /// Its URI, as the configuration has it.
-        to: String,
-        /// Where that is.
-        address: SocketAddr,
-        /// By which transport.
-        transport: Transport,
-    },
-    /// End it.
-    Stop {
-        /// The recording.
-        rs: RsId,
-        /// Told to the SRC and kept.
-        reason: String,
-    },
-}
-
-/// A request of an operator.
-pub struct Asked {
-    /// To be handed back.
-    pub id: u64,
-    /// The user that asks.
-    pub uid: u32,
-    /// What for.
-    pub verb: Verb,
-}
-
-/// What became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", content = "why", rename_all = "snake_case")]
-pub enum Outcome {
-    /// It holds, and the journal has it.
-    Done,
-    /// A recording began.
-    Started(RsId),
-    /// No recording of that id is running here.
-    Unknown,
-    /// Something else is under way in it; try again.
-    Busy,
-    /// The SRC does not want it, in words.
-    Refused(String),
-    /// It could not be done, in words.
-    Failed(String),
-}
 
 /// What an RS knows of its holds.
 #[derive(Default)]
@@ -427,15 +365,6 @@ impl Control {
 
 fn word(held: bool) -> &'static str {
     if held { "pause" } else { "resume" }
-}
-
-fn told(verb: &Verb) -> String {
-    match verb {
-        Verb::Pause { rs } => format!("pause {rs}"),
-        Verb::Resume { rs } => format!("resume {rs}"),
-        Verb::Start { to, .. } => format!("start {to}"),
-        Verb::Stop { rs, reason } => format!("stop {rs}: {reason}"),
-    }
 }
 
 /// Our SDP with the direction of all its lines replaced, under another `o=` version (RFC 3264 §8.4):
