@@ -164,11 +164,6 @@ fn f18_a_journal_that_is_not_there_is_missed_by_servers_and_readers() {
     let port = free_port();
     let mut server = Server::start(command(&folder, port), &folder).ready();
     let to = format!("sip:srs@127.0.0.1:{port}");
-    let run = |words: &[&str]| {
-        let out = Command::new(binary()).args(words).output().expect("it runs");
-        let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
-        (out.status.code().expect("not killed"), said)
-    };
     let (code, said) = run(&["src", "call", "--duration=1", "--to", &to]);
     assert_eq!(code, 0, "{said}");
     let begun = || std::fs::read_to_string(store.join("volume.json")).expect("a store");
@@ -220,6 +215,140 @@ fn f18_a_journal_that_is_not_there_is_missed_by_servers_and_readers() {
     let (code, said) = run(&["verify", "--all", "--store", at]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("journal 00000001.journal is damaged"), "{said}");
+}
+
+fn run(words: &[&str]) -> (i32, String) {
+    let out = Command::new(binary()).args(words).output().expect("it runs");
+    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    (out.status.code().expect("not killed"), said)
+}
+
+/// A store whose identity or keys are gone is refused, and whole again once they are back. Readers show
+/// what there is, and say that nobody vouches for it.
+#[test]
+fn a_store_that_lost_its_identity_or_a_key_is_not_served_until_it_is_back() {
+    let folder = fresh_folder();
+    let (store, aside) = (folder.join("store"), folder.join("aside"));
+    let port = free_port();
+    let mut server = Server::start(command(&folder, port), &folder).ready();
+    let to = format!("sip:srs@127.0.0.1:{port}");
+    for _ in 0..2 {
+        let (code, said) = run(&["src", "call", "--duration=1", "--to", &to]);
+        assert_eq!(code, 0, "{said}");
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let at = store.to_str().expect("text");
+    let verify = || run(&["verify", "--all", "--store", at]);
+    let (code, said) = verify();
+    assert_eq!((code, said.lines().count()), (0, 2), "{said}");
+    let volume = std::fs::read_to_string(store.join("volume.json")).expect("a store");
+    let volume: serde_json::Value = serde_json::from_str(&volume).expect("JSON");
+    let noted = volume["machine_key"].as_str().expect("noted").to_owned();
+    let shown = std::fs::read(store.join("evidence/signing.pub")).expect("shown");
+    let shown: String = shown[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+
+    // What is gone, what a refusal names, and what each reader comes to then.
+    let cases = [
+        ("volume.json", "volume.json is not there", "volume.json is not there", 74),
+        ("machine.key", &noted[..16], "its salt is sealed by the machine key", 74),
+        ("signing.key", shown.as_str(), "proven up to checkpoint", 0),
+    ];
+    for (name, refusal, verdict, verified) in cases {
+        std::fs::rename(store.join(name), &aside).expect("nobody holds it");
+        for _ in 0..2 {
+            let Output { status, stderr, .. } = command(&folder, port).output().expect("it runs");
+            let said = String::from_utf8_lossy(&stderr);
+            assert_eq!(status.code(), Some(74), "{name}: {said}");
+            assert!(said.contains(refusal) && said.contains(name), "{name}: {said}");
+            assert!(!store.join(name).exists(), "{name}: made anew");
+        }
+        let (code, said) = verify();
+        assert_eq!(code, verified, "{name}: {said}");
+        assert!(said.contains(verdict), "{name}: {said}");
+        let recordings = said.lines().filter(|line| line.contains("  lost 0  ")).count();
+        assert_eq!(recordings, 2, "all are reported: {said}");
+        std::fs::rename(&aside, store.join(name)).expect("put back");
+        assert_eq!(verify().0, 0);
+    }
+    // Another key in the place of ours.
+    let other = fresh_folder();
+    let mut server = started(&other).ready();
+    server.signal(Signal::TERM);
+    server.wait();
+    for name in ["machine.key", "signing.key"] {
+        std::fs::rename(store.join(name), &aside).expect("ours");
+        std::fs::copy(other.join("store").join(name), store.join(name)).expect("ours");
+        let Output { status, stderr, .. } = command(&folder, port).output().expect("it runs");
+        let said = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.code(), Some(74), "{name}: {said}");
+        assert!(said.contains("put the right one back"), "{name}: {said}");
+        std::fs::rename(&aside, store.join(name)).expect("put back");
+    }
+    let server = started(&folder).ready();
+    assert_eq!(verify().0, 0);
+    drop(server);
+}
+
+/// Nobody is ended for a store that cannot be gone on with: who records has its keys in memory.
+#[test]
+fn roles_of_a_killed_keeper_go_on_where_a_key_is_gone() {
+    let folder = fresh_folder();
+    let (store, port) = (folder.join("store"), free_port());
+    let mut first = Server::start(command(&folder, port), &folder).ready();
+    let to = format!("sip:srs@127.0.0.1:{port}");
+    let call = ["src", "call", "--duration=20", "--to", &to];
+    let mut call = Command::new(binary()).args(call).stdout(Stdio::null()).spawn().expect("runs");
+    let at = store.to_str().expect("text");
+    until("a recording", Duration::from_secs(5), || {
+        run(&["ls", "--live", "--store", at]).1.contains("live").then_some(())
+    });
+    let roles = [MEDIA, CONTROL].map(|name| (first.child(name).expect("it runs"), name));
+    first.keeper.kill().expect("ours");
+    first.wait();
+    for name in ["machine.key", "signing.key"] {
+        std::fs::rename(store.join(name), folder.join(name)).expect("ours");
+        let Output { status, stderr, .. } = command(&folder, port).output().expect("it runs");
+        let said = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.code(), Some(74), "{said}");
+        assert!(said.contains("was not touched and goes on"), "{said}");
+        assert!(roles.iter().all(|(pid, name)| runs(*pid, name)), "{said}");
+        std::fs::rename(folder.join(name), store.join(name)).expect("ours");
+    }
+    let second = started(&folder);
+    until("the takeover", Duration::from_secs(10), || {
+        second.told("took over memory").then_some(())
+    });
+    let second = second.ready();
+    assert!(run(&["ls", "--live", "--store", at]).1.contains("live"));
+    call.kill().expect("ours");
+    call.wait().expect("ours");
+    drop(second);
+}
+
+/// A control without the key would forget every call, and one with another key would begin anew: media
+/// goes on without it until the key is back.
+#[test]
+fn a_control_does_not_start_without_the_machine_key_and_does_once_it_is_back() {
+    let folder = fresh_folder();
+    let (store, aside) = (folder.join("store"), folder.join("aside"));
+    let key = store.join("machine.key");
+    let mut server = started(&folder).ready();
+    let media = server.child(MEDIA);
+    std::fs::rename(&key, &aside).expect("ours");
+    send(server.child(CONTROL).expect("it runs"), Signal::KILL);
+    until("the reason", Duration::from_secs(5), || {
+        server.told("machine.key: expected the one of fingerprint").then_some(())
+    });
+    assert!(!key.exists(), "none is made");
+    std::fs::rename(&aside, &key).expect("ours");
+    let at = store.to_str().expect("text");
+    until("a control that answers", Duration::from_secs(10), || {
+        (run(&["rs", "start", "sip:x@127.0.0.1:9", "--store", at]).0 == 4).then_some(())
+    });
+    assert_eq!(server.child(MEDIA), media);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

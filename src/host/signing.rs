@@ -1,56 +1,152 @@
 //! The key that signs what the store holds, `STORE/signing.key`: Ed25519 in PKCS#8, mode 0600, made
-//! at the first start. Its public half stands in every segment.
+//! at the first start. Its public half stands in every segment, and in `STORE/evidence/signing.pub`,
+//! which says which key is the store's: another one is refused.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::keyfile::{read_secret, write_secret};
+use super::volume::VolumeError;
 use crate::base::ports::Entropy;
-use crate::store::evidence::SigningKey;
+use crate::store::evidence::{PublicKey, SigningKey};
+use crate::store::export::manifest::hex;
 
 /// An Ed25519 key with its public half is 83 bytes of PKCS#8 (RFC 8410); room for attributes.
 const FILE_BYTES_MAX: usize = 256;
+/// Bytes of a public key that people are shown.
+const SHOWN: usize = 8;
 
 /// Where the signing key of a store lies.
 pub fn path(store: &Path) -> PathBuf {
     store.join("signing.key")
 }
 
+/// Where verifiers without the key find its public half: 32 bytes.
+fn public_path(store: &Path) -> PathBuf {
+    store.join("evidence").join("signing.pub")
+}
+
 /// Reads the signing key of `store`. Refuses a file that others may read.
 pub fn load(store: &Path) -> io::Result<SigningKey> {
     let bytes = read_secret(&path(store), FILE_BYTES_MAX)?;
-    SigningKey::from_pkcs8(&bytes).map_err(|error| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path(store).display()))
-    })
+    SigningKey::from_pkcs8(&bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
 }
 
-/// Reads the signing key, or makes it at the first start. The caller holds the store's lock.
-pub fn load_or_make(store: &Path, entropy: &dyn Entropy) -> io::Result<SigningKey> {
+/// What `signing.pub` says.
+enum Published {
+    /// It is not there.
+    Nothing,
+    /// A power cut stopped somebody who wrote it: it is shorter, or room that was never filled.
+    Cut,
+    Key(PublicKey),
+}
+
+impl Published {
+    fn read(store: &Path) -> io::Result<Self> {
+        match std::fs::read(public_path(store)) {
+            Ok(bytes) => match PublicKey::try_from(bytes.as_slice()) {
+                Ok(key) if key != [0; 32] => Ok(Published::Key(key)),
+                _ => Ok(Published::Cut),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Published::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The key that the store says is its own; `None` where it says nothing that can be read.
+pub fn published(store: &Path) -> Option<PublicKey> {
+    match Published::read(store) {
+        Ok(Published::Key(key)) => Some(key),
+        _ => None,
+    }
+}
+
+/// The signing key of `store`, if it is the one whose public half the store shows. `None`: it has
+/// none yet. Changes nothing.
+pub fn find(store: &Path) -> Result<Option<SigningKey>, VolumeError> {
+    let shown = public_path(store);
+    let published =
+        Published::read(store).map_err(|error| VolumeError::Io { path: shown.clone(), error })?;
+    let of = |key: &PublicKey| format!("{}…", hex(&key[..SHOWN]));
+    let refused = |found: String| VolumeError::Key {
+        path: path(store),
+        expected: match &published {
+            Published::Key(key) => format!("the key of {}, {}", shown.display(), of(key)),
+            _ => format!("the key of {}", shown.display()),
+        },
+        found,
+        otherwise: format!(
+            "remove {}: a new chain of trust begins, and `verify` cannot vouch for what was sealed \
+             before",
+            shown.display()
+        ),
+    };
     match load(store) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        other => return other.and_then(|key| publish(store, key)),
+        Ok(key) => match &published {
+            Published::Key(known) if *known != key.public_key() => {
+                Err(refused(of(&key.public_key())))
+            }
+            _ => Ok(Some(key)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match published {
+            Published::Nothing => Ok(None),
+            // The key is durable before its public half is begun.
+            Published::Cut | Published::Key(_) => Err(refused("none".to_owned())),
+        },
+        Err(error) => Err(VolumeError::Io { path: path(store), error }),
     }
-    let mut seed = Zeroizing::new([0; 32]);
-    entropy.fill(seed.as_mut());
-    let key = SigningKey::from_seed(&seed);
-    let bytes = key.to_pkcs8().ok_or_else(|| io::Error::other("no PKCS#8 of the signing key"))?;
-    write_secret(&path(store), &bytes)?;
-    load(store).and_then(|key| publish(store, key))
 }
 
-/// Puts the public half where verifiers without the key find it: 32 bytes in
-/// `STORE/evidence/signing.pub`.
-fn publish(store: &Path, key: SigningKey) -> io::Result<SigningKey> {
-    let folder = store.join("evidence");
-    let path = folder.join("signing.pub");
-    if std::fs::read(&path).ok().as_deref() != Some(&key.public_key()[..]) {
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(&path, key.public_key())?;
-        std::fs::File::open(&path)?.sync_all()?;
-    }
+/// Finds the signing key, or makes it at the first start. The caller holds the store's lock.
+pub fn load_or_make(store: &Path, entropy: &dyn Entropy) -> Result<SigningKey, VolumeError> {
+    let found = find(store)?;
+    let make = || -> io::Result<SigningKey> {
+        let is_begun = std::fs::read_dir(store.join("segments"))
+            .is_ok_and(|mut segments| segments.next().is_some());
+        if is_begun {
+            tracing::error!(
+                "alarm: a new chain of trust begins in {}: what was sealed before is signed by \
+                 another key",
+                store.display()
+            );
+        }
+        let mut seed = Zeroizing::new([0; 32]);
+        entropy.fill(seed.as_mut());
+        let key = SigningKey::from_seed(&seed);
+        let bytes =
+            key.to_pkcs8().ok_or_else(|| io::Error::other("no PKCS#8 of the signing key"))?;
+        write_secret(&path(store), &bytes)?;
+        load(store)
+    };
+    let key = match found {
+        Some(key) => key,
+        None => make().map_err(|error| VolumeError::Io { path: path(store), error })?,
+    };
+    publish(store, &key.public_key())
+        .map_err(|error| VolumeError::Io { path: public_path(store), error })?;
     Ok(key)
+}
+
+/// Puts the public half in its place, whole or not at all, where it is not there yet: its key is
+/// durable by then, so that a power cut never leaves one without the other for good.
+fn publish(store: &Path, key: &PublicKey) -> io::Result<()> {
+    if published(store).as_ref() == Some(key) {
+        return Ok(());
+    }
+    let (shown, folder) = (public_path(store), store.join("evidence"));
+    std::fs::create_dir_all(&folder)?;
+    let fresh = shown.with_extension("new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(key)?;
+    file.sync_all()?;
+    std::fs::rename(fresh, shown)?;
+    File::open(&folder)?.sync_all()?;
+    File::open(store)?.sync_all()
 }
 
 #[cfg(test)]
@@ -58,16 +154,77 @@ mod tests {
     use super::*;
     use crate::host::entropy::SystemEntropy;
 
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("floortape-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a temp folder");
+        path
+    }
+
+    fn start(store: &Path) -> Result<PublicKey, VolumeError> {
+        load_or_make(store, &SystemEntropy).map(|key| key.public_key())
+    }
+
     #[test]
     fn made_once_and_the_same_ever_after() {
-        let store = std::env::temp_dir().join(format!("floortape-sign-{}", std::process::id()));
-        std::fs::create_dir_all(&store).expect("temp folder");
+        let store = folder("sign");
         assert_eq!(load(&store).err().map(|e| e.kind()), Some(io::ErrorKind::NotFound));
-        let made = load_or_make(&store, &SystemEntropy).expect("writable");
-        let again = load_or_make(&store, &SystemEntropy).expect("there now");
-        assert_eq!(made.public_key(), again.public_key());
+        let made = start(&store).expect("writable");
+        assert_eq!(published(&store), Some(made));
+        assert_eq!(start(&store).expect("there now"), made);
         std::fs::write(path(&store), b"no key").expect("ours");
         assert_eq!(load(&store).err().map(|e| e.kind()), Some(io::ErrorKind::InvalidData));
+        assert!(start(&store).is_err_and(|error| !error.is_of_identity()));
+        std::fs::remove_dir_all(&store).expect("ours");
+    }
+
+    #[test]
+    fn a_key_that_is_gone_or_another_one_is_refused_until_it_is_back_or_given_up() {
+        let (store, other) = (folder("sign-gone"), folder("sign-other"));
+        let (ours, theirs) = (start(&store).expect("room"), start(&other).expect("room"));
+        let aside = store.join("aside");
+        std::fs::rename(path(&store), &aside).expect("ours");
+        let refused = |found: &str| {
+            let error = start(&store).expect_err("not the key of this store");
+            assert!(error.is_of_identity());
+            let said = error.to_string();
+            for words in [&hex(&ours[..8]), found, "evidence/signing.pub", "put the right one back"]
+            {
+                assert!(said.contains(words), "{said}");
+            }
+            assert_eq!(published(&store), Some(ours), "nothing is changed");
+        };
+        refused("found none");
+        assert!(!path(&store).exists(), "none is made");
+        std::fs::copy(path(&other), path(&store)).expect("ours");
+        refused(&hex(&theirs[..8]));
+        std::fs::rename(&aside, path(&store)).expect("ours");
+        assert_eq!(start(&store).expect("it is back"), ours);
+        // Given up.
+        std::fs::remove_file(path(&store)).expect("ours");
+        std::fs::remove_file(public_path(&store)).expect("ours");
+        assert_ne!(start(&store).expect("a new chain"), ours);
+        for store in [store, other] {
+            std::fs::remove_dir_all(store).expect("ours");
+        }
+    }
+
+    #[test]
+    fn what_a_power_cut_leaves_of_the_public_half_is_mended_and_no_key_is_made_for_it() {
+        let store = folder("sign-cut");
+        let ours = start(&store).expect("writable");
+        for left in [None, Some(&[][..]), Some(&ours[..7]), Some(&[0; 32])] {
+            match left {
+                None => std::fs::remove_file(public_path(&store)).expect("ours"),
+                Some(bytes) => std::fs::write(public_path(&store), bytes).expect("ours"),
+            }
+            assert_eq!(start(&store).expect("the key is there"), ours);
+            assert_eq!(published(&store), Some(ours));
+        }
+        // The key was durable first: somebody took it away.
+        std::fs::write(public_path(&store), &ours[..7]).expect("ours");
+        std::fs::remove_file(path(&store)).expect("ours");
+        assert!(start(&store).is_err_and(|error| error.is_of_identity()));
         std::fs::remove_dir_all(&store).expect("ours");
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxAttributes, StatxFlags};
 
 use super::disk::{HostDisk, make_folder};
-use super::facts;
 use super::volume::{self, Volume, VolumeError};
+use super::{facts, keyfile, signing};
 use crate::base::ports::Disk;
 use crate::store::journal::{foreign, holds_any};
 use crate::store::places::{Places, Root};
@@ -185,6 +185,16 @@ pub fn guard(store: &Path, expected: Option<&str>, require_mount: bool) -> Resul
             return Err(VolumeError::Wrong { store, expected, found });
         }
     }
+    Ok(())
+}
+
+/// Whether `store` has its identity and its keys, as far as it has begun. Changes nothing.
+pub fn guard_keys(store: &Path, journal: &Path) -> Result<(), VolumeError> {
+    volume::check(store)?;
+    // It is yet to begin.
+    let Ok(volume) = volume::read(store) else { return Ok(()) };
+    keyfile::find(store, &volume, journal)?;
+    signing::find(store)?;
     Ok(())
 }
 

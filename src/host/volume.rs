@@ -41,6 +41,10 @@ pub struct Volume {
     /// The journal has its first entry: from now on an empty folder is not it (F18).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub journal_begun: bool,
+    /// Fingerprint of the key in `machine.key` ([`super::keyfile::fingerprint`]): a start with another
+    /// one, or none, is refused. `None`: not noted yet, made by a version before this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_key: Option<String>,
     /// This is a spare folder, of that store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spare_of: Option<PathBuf>,
@@ -64,6 +68,7 @@ impl Volume {
             spares: Vec::new(),
             journal: None,
             journal_begun: false,
+            machine_key: None,
             spare_of: None,
             journal_of: None,
         }
@@ -148,6 +153,35 @@ pub enum VolumeError {
         /// What was found.
         why: String,
     },
+    /// The store holds recordings and no `volume.json`: a new identity would let positions, segment
+    /// numbers and incarnations be used twice.
+    #[error(
+        "{} is not there, and the store holds {}: put it back; if it is lost for good, it is written \
+         anew as the operator's guide says",
+        volume.display(), holds.display()
+    )]
+    Nameless {
+        /// Where it should be.
+        volume: PathBuf,
+        /// What only a store that had it holds.
+        holds: PathBuf,
+    },
+    /// A key that the store works with is not there, or is another one.
+    #[error(
+        "{}: expected {expected}, found {found}: put the right one back; if it is lost for good, \
+         {otherwise}",
+        path.display()
+    )]
+    Key {
+        /// The key's file.
+        path: PathBuf,
+        /// Which one, in words: never the key.
+        expected: String,
+        /// The same of what is there.
+        found: String,
+        /// How to go on without it, and what is lost then.
+        otherwise: String,
+    },
     /// The operating system's own words.
     #[error("{}: {error}", path.display())]
     Io {
@@ -156,6 +190,14 @@ pub enum VolumeError {
         /// Why.
         error: io::Error,
     },
+}
+
+impl VolumeError {
+    /// Whether the store's identity or a key of it is gone: whoever went on would record into what
+    /// nobody can read or prove, so that this refuses a takeover too.
+    pub fn is_of_identity(&self) -> bool {
+        matches!(self, VolumeError::Nameless { .. } | VolumeError::Key { .. })
+    }
 }
 
 /// Who signed the lock of a store.
@@ -318,12 +360,62 @@ pub fn read(store: &Path) -> Result<Volume, VolumeError> {
     Ok(volume)
 }
 
-/// Opens the volume of a locked store, made with the id `fresh_id` where it has none. Returns it
-/// with the first incarnation this keeper may use; [`INCARNATIONS`] from there on are its own.
+/// Whether readers can tell which store this is. One that is yet to begin has no identity, and none
+/// is missed.
+pub fn check(store: &Path) -> Result<(), VolumeError> {
+    match read(store) {
+        Ok(_) => Ok(()),
+        Err(VolumeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            nameable(store)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// An error where `store` holds what only a store with an identity does. Folders and empty files say
+/// nothing: `volume.json` is durable before anything is put into them, and whoever makes a mount
+/// point may make them first.
+fn nameable(store: &Path) -> Result<(), VolumeError> {
+    const ENDINGS: [&str; 5] = ["seg", "log", "journal", "snapshot", "history"];
+    let failed = |path: &Path, error| VolumeError::Io { path: path.to_owned(), error };
+    let log = store.join("log");
+    let mut folders = ["segments", "journal", "history"].map(|name| store.join(name)).to_vec();
+    folders.extend(listed(&log).map_err(|error| failed(&log, error))?);
+    for folder in folders {
+        for path in listed(&folder).map_err(|error| failed(&folder, error))? {
+            let ours = path.extension().is_some_and(|end| ENDINGS.iter().any(|one| end == *one));
+            if ours && path.metadata().is_ok_and(|found| found.len() > 0) {
+                return Err(VolumeError::Nameless {
+                    volume: store.join("volume.json"),
+                    holds: path,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is in `folder`; nothing where it is none.
+fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the volume of a locked store, made with the id `fresh_id` where it has none: refused
+/// where recordings lie there. Returns it with the first incarnation this keeper may use;
+/// [`INCARNATIONS`] from there on are its own.
 pub fn open(store: &Path, fresh_id: &str) -> Result<(Volume, u64), VolumeError> {
     let mut volume = match read(store) {
         Ok(volume) => volume,
         Err(VolumeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            nameable(store)?;
             Volume::fresh(fresh_id)
         }
         Err(error) => return Err(error),
@@ -366,6 +458,19 @@ pub fn begin_journal(store: &Path, volume: &mut Volume) -> Result<(), VolumeErro
     write(store, &begun)
         .map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })?;
     *volume = begun;
+    Ok(())
+}
+
+/// Notes which machine key the store works with; synced before it returns.
+pub(super) fn note_key(
+    store: &Path,
+    volume: &mut Volume,
+    fingerprint: String,
+) -> Result<(), VolumeError> {
+    let noted = Volume { machine_key: Some(fingerprint), ..volume.clone() };
+    write(store, &noted)
+        .map_err(|error| VolumeError::Io { path: store.join("volume.json"), error })?;
+    *volume = noted;
     Ok(())
 }
 
@@ -483,6 +588,38 @@ mod tests {
         assert!(two >= one + INCARNATIONS);
         std::fs::write(store.join("volume.json"), "{}").expect("ours");
         assert!(matches!(open(&store, "id-3"), Err(VolumeError::Unreadable { .. })));
+        std::fs::remove_dir_all(store).expect("ours");
+    }
+
+    #[test]
+    fn an_identity_is_made_in_folders_only_where_nothing_was_recorded() {
+        let store = folder("nameless");
+        for name in ["segments", "log/w0", "journal", "history", "evidence", "run"] {
+            std::fs::create_dir_all(store.join(name)).expect("a temp folder");
+        }
+        // What a first start that was cut may leave, and what others may have put there.
+        for (name, text) in
+            [("lock", "1"), ("log/w0/1.log", ""), ("journal/volume.json", "x"), ("log/.check", "x")]
+        {
+            std::fs::write(store.join(name), text).expect("ours");
+        }
+        assert!(check(&store).is_ok(), "nothing is missed");
+        open(&store, "id").expect("nothing was recorded");
+        for name in
+            ["segments/w0-1.seg", "log/w0/1.log", "journal/00000001.journal", "history/1.history"]
+        {
+            let (volume, path) = (store.join("volume.json"), store.join(name));
+            std::fs::write(&path, "x").expect("ours");
+            assert!(open(&store, "id").is_ok() && check(&store).is_ok());
+            std::fs::rename(&volume, store.join("aside")).expect("ours");
+            let refused = open(&store, "another").expect_err("it was another store");
+            assert!(refused.is_of_identity() && refused.to_string().contains(name), "{refused}");
+            assert!(check(&store).is_err() && !volume.exists());
+            std::fs::write(&volume, "").expect("ours");
+            assert!(open(&store, "another").is_err() && check(&store).is_err(), "cut");
+            std::fs::rename(store.join("aside"), &volume).expect("ours");
+            std::fs::remove_file(path).expect("ours");
+        }
         std::fs::remove_dir_all(store).expect("ours");
     }
 }

@@ -72,11 +72,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     Ok(if unfit || faulty || expired || foreign || forbidden { Exit::Config } else { Exit::Yes })
 }
 
-/// Whether `store.dir` is the store that is meant (F18). Returns whether it is not.
+/// Whether `store.dir` is the store that is meant (F18), with its keys. Returns whether it is not.
 fn store(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     let store = &config.store;
     let fit = spare::guard(&store.dir, store.volume.as_deref(), store.require_mount)
-        .and_then(|()| spare::guard_writable(&store.dir));
+        .and_then(|()| spare::guard_writable(&store.dir))
+        .and_then(|()| spare::guard_keys(&store.dir, &config.journal_dir()));
     let volume = volume::read(&store.dir);
     match (&fit, volume) {
         (Err(error), _) => writeln!(out, "store          {error}")?,

@@ -13,7 +13,7 @@ use crate::base::ports::Entropy as _;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::host::disk::HostDisk;
 use crate::host::entropy::SystemEntropy;
-use crate::host::{keyfile, signing};
+use crate::host::{keyfile, signing, spare, volume};
 use crate::store::event::{Event, Format, HostDrops, Origin, StreamDescription};
 use crate::store::journal::entry::{DialogState, Entry, Signalling, SrcFacts, StreamOpened};
 use crate::store::journal::keybox::{answer_context, salt_context};
@@ -59,7 +59,11 @@ impl Fixture {
         let fixture = Fixture(root);
         let store = fixture.store();
         std::fs::create_dir_all(store.join("journal")).expect("temp folder");
-        let key = keyfile::load_or_make(&store, &SystemEntropy).expect("writable");
+        let journal_dir = store.join("journal");
+        let (mut volume, _) = volume::open(&store, "test").expect("writable");
+        spare::record(&store, &mut volume, None, &journal_dir).expect("writable");
+        let key = keyfile::load_or_make(&store, &mut volume, &journal_dir, &SystemEntropy)
+            .expect("writable");
         let keys = KeyBox::new(&key).expect("32 bytes");
         let mut salt = [0; 32];
         SystemEntropy.fill(&mut salt);

@@ -29,6 +29,7 @@ pub(crate) struct Store {
     pub(crate) dir: PathBuf,
     journal: PathBuf,
     unreadable: Cell<bool>,
+    nameless: bool,
 }
 
 impl StoreArgs {
@@ -48,7 +49,11 @@ impl StoreArgs {
         if !dir.is_dir() {
             return Err(Failure::new(Exit::NotFound, format!("no store at {}", dir.display())));
         }
-        Ok(Store { dir, journal, unreadable: Cell::new(false) })
+        // What it is asked for is told all the same, and who asks hears that it may be another store,
+        // or have parts elsewhere.
+        let nameless =
+            volume::check(&dir).inspect_err(|error| eprintln!("floortape: {error}")).is_err();
+        Ok(Store { dir, journal, unreadable: Cell::new(nameless), nameless })
     }
 }
 
@@ -76,16 +81,22 @@ impl Store {
     fn open(&self, index: Option<Box<dyn Index>>) -> Result<Library<StoreDisk>, Failure> {
         let places = spare::places(&self.dir, &self.journal);
         let library = Library::open(places.clone(), &self.dir, &self.journal, index);
-        self.unreadable.set(!places.trouble().is_empty());
+        self.unreadable.set(self.nameless || !places.trouble().is_empty());
         for (folder, why) in places.trouble() {
             eprintln!("floortape: {} cannot be read, the rest is: {why}", folder.display());
         }
         Ok(library?)
     }
 
-    /// Whether a folder of it could not be read: what is missing may lie there.
+    /// Whether a folder of it could not be read, or it does not say which those are: what is missing
+    /// may lie there.
     pub(crate) fn is_unreadable(&self) -> bool {
         self.unreadable.get()
+    }
+
+    /// Whether it has lost its identity: nobody vouches for anything in it.
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.nameless
     }
 
     /// The key that signed the segments, to sign what leaves the store.
@@ -95,9 +106,11 @@ impl Store {
         })
     }
 
-    /// The public half of that key; `None` where there is none, or it cannot be read.
+    /// The public half of that key, as the store shows it, whatever has become of the key; `None`
+    /// where there is none, or it cannot be read.
     pub(crate) fn public_key(&self) -> Option<PublicKey> {
-        signing::load(&self.dir).ok().map(|key| key.public_key())
+        signing::published(&self.dir)
+            .or_else(|| signing::load(&self.dir).ok().map(|key| key.public_key()))
     }
 
     /// The machine key at work.

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Parser;
 
 use super::fixture::{EPOCH, Fixture, LOST, MS, PACKETS, RS, linear, ulaw};
-use super::{export, rebuild, show, verify};
+use super::{check, export, ls, rebuild, show, verify};
 use crate::host::disk::HostDisk;
 use crate::host::sqlite;
 use crate::shell::exit::{Exit, Failure};
@@ -19,6 +19,8 @@ enum Line {
     Verify(verify::Args),
     Rebuild(rebuild::Args),
     Show(show::Args),
+    Ls(ls::Args),
+    Check(check::Args),
 }
 
 fn run(words: &[&str]) -> Result<Exit, Failure> {
@@ -28,6 +30,8 @@ fn run(words: &[&str]) -> Result<Exit, Failure> {
         Line::Verify(args) => verify::run(args),
         Line::Rebuild(args) => rebuild::run(args),
         Line::Show(args) => show::run(args),
+        Line::Ls(args) => ls::run(args),
+        Line::Check(args) => check::run(args),
     }
 }
 
@@ -260,4 +264,57 @@ fn what_is_not_there_is_not_found() {
         assert_eq!(exit(&["verify", id, "--store", text(&store)]), Exit::NotFound);
     }
     assert_eq!(exit(&["verify", "--all", "--store", "/nonexistent"]), Exit::NotFound);
+}
+
+#[test]
+fn a_store_without_its_identity_is_read_and_vouched_for_by_nobody() {
+    let fixture = Fixture::new("nameless");
+    let (id, store) = (RS.to_string(), fixture.store());
+    let at = ["--store", text(&store)];
+    let exit = |words: &[&str]| exit(&[words, &at].concat());
+    let verbs = |number: u32| {
+        let out = fixture.0.join(format!("out-{number}"));
+        [
+            exit(&["ls"]),
+            exit(&["verify", "--all"]),
+            exit(&["verify", &id]),
+            exit(&["show", &id]),
+            exit(&["export", &id, "-o", text(&out)]),
+        ]
+    };
+    assert_eq!(verbs(1), [Exit::Yes; 5]);
+    for cut in [false, true] {
+        let volume = store.join("volume.json");
+        if cut {
+            std::fs::write(&volume, "{\"id\": \"te").expect("ours");
+        } else {
+            std::fs::remove_file(&volume).expect("there");
+        }
+        let io = Exit::Io;
+        assert_eq!(verbs(2 + u32::from(cut)), [io, io, io, Exit::Yes, Exit::Yes]);
+    }
+    // One that is yet to begin misses nothing.
+    let fresh = fixture.0.join("fresh");
+    std::fs::create_dir_all(fresh.join("segments")).expect("ours");
+    assert_eq!(super::tests::exit(&["ls", "--store", text(&fresh)]), Exit::Yes);
+}
+
+#[test]
+fn check_says_beforehand_what_serve_would_refuse() {
+    let fixture = Fixture::new("check-keys");
+    let store = fixture.store();
+    let set = format!("store.dir={:?}", text(&store));
+    let fits = || {
+        let words = ["check", "--set", &set, "--set", "media.streams_max=2"];
+        exit(&words)
+    };
+    let fit = fits();
+    for name in ["machine.key", "signing.key", "volume.json"] {
+        let (path, aside) = (store.join(name), fixture.0.join("aside"));
+        std::fs::rename(&path, &aside).expect("there");
+        assert_eq!(fits(), Exit::Config, "{name}");
+        std::fs::rename(&aside, &path).expect("there");
+        assert_eq!(fits(), fit);
+    }
+    assert_eq!(fit, Exit::Yes);
 }

@@ -37,6 +37,8 @@ const QUEUE_BYTES_PER_SLOT: usize = 64;
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 /// Sockets of a dead process are free at the latest after this long.
 const DYING_WAIT: Duration = Duration::from_millis(1_500);
+/// Ends a refusal of a store whose recorder runs without keeper.
+const UNTOUCHED: &str = "; the recorder that runs was not touched and goes on";
 
 /// See the module's description.
 pub(super) struct Holdings {
@@ -124,7 +126,7 @@ impl Holdings {
     /// Nobody lived, but the service manager held everything (F04).
     fn take_up(config: &Config, lock: Lock, stored: Checked) -> Result<Self, Failure> {
         let Checked { config: held, memory, slots } = stored;
-        let (volume, incarnation) = reopen(config, &memory)?;
+        let (volume, incarnation) = reopen(config, &memory, "")?;
         let slots: Vec<PortPair> = slots.into_iter().filter_map(pair).collect();
         tracing::warn!("took up memory and {} port pairs from the service manager", slots.len());
         let fresh = Self::of(lock, volume, incarnation, memory, slots);
@@ -242,7 +244,7 @@ impl Holdings {
         if memory.is_empty() || slots.is_empty() {
             return Err(refuse("the running recorder handed over no memory or no ports".into()));
         }
-        let (volume, incarnation) = reopen(config, &memory)?;
+        let (volume, incarnation) = reopen(config, &memory, UNTOUCHED)?;
         let lock = Lock::taken_over(lock, &config.store.dir)?;
         let survivors = Survivors::of(&config.store.dir);
         tracing::warn!("took over memory and {} port pairs of a keeper that died", slots.len());
@@ -445,25 +447,31 @@ fn bind_all(sip: &Sip) -> io::Result<Vec<OwnedFd>> {
 
 /// Reads the volume and makes what the store must hold, under the lock and before any role, so that
 /// the roles only ever read it.
-fn open(config: &Config) -> Result<(Volume, u64), Failure> {
+fn open(config: &Config) -> Result<(Volume, u64), VolumeError> {
     let fresh_id = uuid::Uuid::now_v7().to_string();
-    let store = &config.store;
+    let (store, journal) = (&config.store, config.journal_dir());
+    // Before an incarnation is used up: a service manager tries for ever.
+    spare::guard_keys(&store.dir, &journal)?;
     let (mut volume, incarnation) = volume::open(&store.dir, &fresh_id)?;
-    spare::record(&store.dir, &mut volume, store.spare_dir.as_deref(), &config.journal_dir())?;
-    keyfile::load_or_make(&config.store.dir, &SystemEntropy)?;
-    signing::load_or_make(&config.store.dir, &SystemEntropy)?;
+    spare::record(&store.dir, &mut volume, store.spare_dir.as_deref(), &journal)?;
+    keyfile::load_or_make(&store.dir, &mut volume, &journal, &SystemEntropy)?;
+    signing::load_or_make(&store.dir, &SystemEntropy)?;
     Ok((volume, incarnation))
 }
 
 /// The same where there is memory to go on from: a store that takes no writes now (F11, F12) is no
-/// reason to leave recordings alone.
-fn reopen(config: &Config, memory: &[Memory]) -> Result<(Volume, u64), Failure> {
-    open(config).or_else(|failure| {
+/// reason to leave recordings alone. One without its identity or a key of it is: those who record have
+/// them in memory, and nobody after them would. `unless`: what is said of them then.
+fn reopen(config: &Config, memory: &[Memory], unless: &str) -> Result<(Volume, u64), Failure> {
+    open(config).or_else(|error| {
+        if error.is_of_identity() {
+            return Err(Failure::new(Exit::Io, format!("{error}{unless}")));
+        }
         let reserved = reserved(config, memory).ok_or_else(|| {
             let why = "and no incarnation is left of those reserved";
-            Failure::new(failure.exit, format!("{:#}, {why}", failure.error))
+            Failure::new(Exit::Io, format!("{error}, {why}"))
         })?;
-        tracing::error!("{:#}; taking over all the same", failure.error);
+        tracing::error!("{error}; taking over all the same");
         Ok(reserved)
     })
 }

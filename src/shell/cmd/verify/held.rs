@@ -10,7 +10,7 @@ use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
 use crate::host::spare::StoreDisk;
 use crate::shell::cmd::store::{Store, salt};
-use crate::shell::exit::{Exit, Failure};
+use crate::shell::exit::Failure;
 use crate::store::archive::Damaged as Damage;
 use crate::store::catalog::library::Reading;
 use crate::store::catalog::model::SealState;
@@ -26,6 +26,9 @@ pub(super) struct Checked {
     pub(super) elsewhere: Vec<String>,
     /// A folder of the store could not be read: what is missing may be there.
     pub(super) unreadable: bool,
+    /// The store has lost its identity, or the key to salts of what was asked for: whatever was found,
+    /// it is no proof.
+    pub(super) unsure: bool,
 }
 
 /// Checks `wanted`. `whole`: every byte of every segment, also what belongs to nobody.
@@ -42,7 +45,11 @@ pub(super) fn check(
         reading.recordings.iter().map(|recording| (recording.id, Report::of(recording))).collect();
     let owners: BTreeMap<StreamId, RsId> =
         wanted.iter().flat_map(|rs| rs.streams.keys().map(|stream| (*stream, rs.id))).collect();
-    let salts = salts(store, wanted)?;
+    let (salts, sealed) = salts(store, wanted);
+    let unsure = store.is_nameless() || !sealed.is_empty();
+    for (id, why) in sealed {
+        reports.entry(id).and_modify(|report| report.faults.push(why));
+    }
     let names = Labels { wanted, reading: &reading, owners: &owners };
 
     unreadable(&names, &mut reports);
@@ -83,7 +90,7 @@ pub(super) fn check(
         }
     }
     let unreadable = store.is_unreadable();
-    Ok(Checked { reports: reports.into_values().collect(), elsewhere, unreadable })
+    Ok(Checked { reports: reports.into_values().collect(), elsewhere, unreadable, unsure })
 }
 
 /// How far signed segments vouch for a recording, in words.
@@ -133,19 +140,22 @@ impl Labels<'_> {
     }
 }
 
-fn salts(store: &Store, wanted: &[&RsEntry]) -> Result<BTreeMap<StreamId, Salt>, Failure> {
+/// The salts of `wanted`, and whose salt cannot be opened, and why. Everything else of those is checked
+/// all the same. That there is no key is told once.
+fn salts(store: &Store, wanted: &[&RsEntry]) -> (BTreeMap<StreamId, Salt>, Vec<(RsId, String)>) {
+    let (mut salts, mut sealed) = (BTreeMap::new(), Vec::new());
     if wanted.is_empty() {
-        return Ok(BTreeMap::new());
+        return (salts, sealed);
     }
-    let keys = store.keys()?;
-    let mut salts = BTreeMap::new();
+    let keys = store.keys().map_err(|failure| eprintln!("floortape: {:#}", failure.error));
     for rs in wanted {
-        let salt = salt(&keys, rs).ok_or_else(|| {
-            Failure::new(Exit::Io, format!("the machine key does not open the salt of {}", rs.id))
-        })?;
-        salts.extend(rs.streams.keys().map(|stream| (*stream, salt)));
+        match keys.as_ref().map(|keys| salt(keys, rs)) {
+            Ok(Some(salt)) => salts.extend(rs.streams.keys().map(|stream| (*stream, salt))),
+            Ok(None) => sealed.push((rs.id, "the machine key does not open its salt".to_owned())),
+            Err(()) => sealed.push((rs.id, "its salt is sealed by the machine key".to_owned())),
+        }
     }
-    Ok(salts)
+    (salts, sealed)
 }
 
 /// What the reader skipped. Segments are checked in full later; here the logs count. A torn end

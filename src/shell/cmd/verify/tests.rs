@@ -67,6 +67,38 @@ fn damaged_records_are_told_once_with_their_time() {
 }
 
 #[test]
+fn without_the_machine_key_all_is_checked_that_needs_no_salt() {
+    let fixture = Fixture::new("no-salt");
+    let key = crate::host::keyfile::path(&fixture.store());
+    std::fs::write(&key, [3; 32]).expect("ours");
+    let report = |damaged: usize, why: &str| {
+        let checked = check(&fixture);
+        assert!(checked.unsure && checked.elsewhere.is_empty());
+        let [report] = &checked.reports[..] else { panic!("one recording") };
+        assert_eq!((report.integrity, &*report.proven), (Integrity::Bad, "not proven"));
+        assert_eq!((report.damaged.len(), &report.faults[..]), (damaged, &[why.to_owned()][..]));
+    };
+    report(0, "the machine key does not open its salt");
+    std::fs::remove_file(&key).expect("ours");
+    report(0, "its salt is sealed by the machine key");
+    flip(&fixture, std::fs::metadata(fixture.segment()).expect("there").len() as usize / 2);
+    report(1, "its salt is sealed by the machine key");
+}
+
+#[test]
+fn signatures_are_held_against_the_key_that_the_store_shows() {
+    let fixture = Fixture::new("shown-key");
+    let (key, other) = (crate::host::signing::path(&fixture.store()), Fixture::new("other-key"));
+    std::fs::remove_file(&key).expect("there");
+    assert_eq!(check(&fixture).reports[0].integrity, Integrity::Ok, "whatever became of the key");
+    std::fs::copy(crate::host::signing::path(&other.store()), &key).expect("ours");
+    assert_eq!(check(&fixture).reports[0].integrity, Integrity::Ok);
+    let shown = |fixture: &Fixture| fixture.store().join("evidence/signing.pub");
+    std::fs::copy(shown(&other), shown(&fixture)).expect("ours");
+    assert_eq!(check(&fixture).reports[0].integrity, Integrity::Bad, "another signer's");
+}
+
+#[test]
 fn a_segment_that_the_catalogue_knows_is_missed() {
     let fixture = Fixture::new("gone");
     rebuild::run(Rebuild::parse_from(words(&fixture)).args).expect("rebuilt");

@@ -36,14 +36,19 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let Checked { reports, elsewhere, unreadable } = match &args.what {
+    let Checked { reports, elsewhere, unreadable, unsure } = match &args.what {
         Some(what) if is_folder(what) => {
             let key = match &args.store.store {
                 Some(_) => args.store.find()?.public_key(),
                 None => None,
             };
             let report = folder::check(Path::new(what), key)?;
-            Checked { reports: vec![report], elsewhere: Vec::new(), unreadable: false }
+            Checked {
+                reports: vec![report],
+                elsewhere: Vec::new(),
+                unreadable: false,
+                unsure: false,
+            }
         }
         Some(id) => {
             let store = args.store.find()?;
@@ -75,14 +80,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     for fault in &elsewhere {
         eprintln!("floortape: {fault}");
     }
-    if reports.is_empty() && elsewhere.is_empty() {
+    if reports.is_empty() && elsewhere.is_empty() && !unsure {
         eprintln!("floortape: the store holds no recording yet");
     }
     let good = elsewhere.is_empty() && reports.iter().all(|report| report.is_good(args.complete));
     // What is not there cannot be told from what cannot be read now, and nobody vouches for a store
     // that was not seen whole.
     let whole = args.what.is_none();
-    Ok(if unreadable && (whole || !good) {
+    Ok(if unsure || (unreadable && (whole || !good)) {
         Exit::Io
     } else if good {
         Exit::Yes

@@ -99,8 +99,9 @@ impl Bench {
         let store = root.join("store");
         let folder = store.join("journal");
         std::fs::create_dir_all(&folder).expect("a temp folder");
-        volume::open(&store, "7").expect("ours");
-        let key = keyfile::load_or_make(&store, &SystemEntropy).expect("writable");
+        let (mut volume, _) = volume::open(&store, "7").expect("ours");
+        let key =
+            keyfile::load_or_make(&store, &mut volume, &folder, &SystemEntropy).expect("writable");
         let [start, opened, body, ..] =
             fixture::entries(&KeyBox::new(&key).expect("whole"), &[1; 32]);
         let clock = TestClock(Cell::new(1_000 * MS));

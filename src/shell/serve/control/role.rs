@@ -72,7 +72,9 @@ fn role(mut start: Start) -> io::Result<()> {
     let bound = Bound::of(&start.config.sip, std::mem::take(&mut start.signalling))?;
     let store = start.config.store.dir.clone();
     let entropy = SystemEntropy;
-    let machine_key = keyfile::load_or_make(&store, &entropy)?;
+    let volume = volume::read(&store).map_err(io::Error::other)?;
+    // Keeper has made it. Whoever sealed with another one would lose what goes on.
+    let machine_key = keyfile::load_known(&store, &volume).map_err(io::Error::other)?;
     let nonce_key = derive(&machine_key, "digest nonces");
     let keys = KeyBox::new(&machine_key).map_err(io::Error::other)?;
     drop(machine_key);
@@ -109,7 +111,6 @@ fn role(mut start: Start) -> io::Result<()> {
     }
     let read = SystemClock.mono();
     let now = SystemClock.map();
-    let volume = volume::read(&store).map_err(io::Error::other)?.id;
     let mut seed = [0; 8];
     entropy.fill(&mut seed);
     let mut control = Control::new(Setup {
@@ -124,7 +125,7 @@ fn role(mut start: Start) -> io::Result<()> {
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
-    let first = Entry::Start { version: 1, volume, at: now.wall, kept: false };
+    let first = Entry::Start { version: 1, volume: volume.id, at: now.wall, kept: false };
     let writer = std::thread::Builder::new().name("journal".into()).spawn({
         let changes = changes.clone();
         move || journal::run(journal, &first, &received, &done, &changes, reserve)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,6 +33,7 @@ use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
+use crate::store::evidence::SigningKey;
 
 /// How long an answer may lie in a worker's queue while control waits for it.
 const ANSWER_MS: u64 = 1;
@@ -113,7 +114,7 @@ pub fn run(mut start: Start) -> Result<Exit, Failure> {
     let config = start.config.clone();
     let common = Common {
         config: &config,
-        key: Arc::new(signing::load(&config.store.dir)?),
+        key: Arc::new(signing_key(&config.store.dir)?),
         volume: volume::read(&config.store.dir)?,
         stop: Arc::default(),
     };
@@ -179,6 +180,18 @@ fn needed(start: &mut Start, receiving: &[Receiving]) -> Result<bool, Failure> {
     }
     receiving.iter().for_each(|receiving| receiving.go(Stages::of_spare(start.go)));
     Ok(true)
+}
+
+/// The key to sign with. One that was exchanged under a running server is told and taken: what comes
+/// now is recorded all the same, and the next start of the server is refused.
+fn signing_key(store: &Path) -> Result<SigningKey, Failure> {
+    let key = signing::load(store).map_err(|error| {
+        Failure::new(Exit::Io, format!("{}: {error}", signing::path(store).display()))
+    })?;
+    if signing::published(store).is_some_and(|known| known != key.public_key()) {
+        tracing::error!("alarm: {} is not the key of this store", signing::path(store).display());
+    }
+    Ok(key)
 }
 
 /// The folders whose room counts.
