@@ -67,6 +67,9 @@ impl Control {
     /// Does what an operator asks for, or says why not.
     pub(super) fn asked(&mut self, asked: Asked) {
         let Asked { id, uid, verb } = asked;
+        if let Some(fault) = verb.fault() {
+            return self.outcome(id, Outcome::Refused(fault.to_owned()));
+        }
         let rs = match &verb {
             Verb::Pause { rs } | Verb::Resume { rs } | Verb::Stop { rs, .. } => *rs,
             Verb::Start { to, address, transport } => {

@@ -40,6 +40,32 @@ pub enum Verb {
     },
 }
 
+/// Bytes that a reason may have.
+const REASON_BYTES_MAX: usize = 200;
+
+impl Verb {
+    /// What is wrong with its words, if anything is: a reason goes into a quoted string of a SIP header
+    /// (RFC 3326 §2), and all of them into the log. Control asks this too: whoever may write to its
+    /// socket need not be our own command.
+    pub fn fault(&self) -> Option<&'static str> {
+        let unfit = |text: &str| text.contains(char::is_control);
+        match self {
+            Verb::Stop { reason, .. }
+                if reason.len() > REASON_BYTES_MAX
+                    || reason.contains(['"', '\\'])
+                    || unfit(reason) =>
+            {
+                Some(
+                    "a reason has at most 200 bytes, without quotes, backslashes, line ends and \
+                     other control characters",
+                )
+            }
+            Verb::Start { to, .. } if unfit(to) => Some("a URI has no control characters"),
+            _ => None,
+        }
+    }
+}
+
 /// A request of an operator.
 pub struct Asked {
     /// To be handed back.

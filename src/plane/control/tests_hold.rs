@@ -4,6 +4,7 @@ use super::tests::{Bench, invite, request};
 use super::{Asked, Input, Outcome, Verb};
 use crate::base::ids::RsId;
 use crate::plane::handoff::frame::{Frame, Refusal};
+use crate::proto::sip::Transport;
 use crate::store::event::Origin;
 use crate::store::journal::Standings;
 use crate::store::journal::entry::{Entry, Hold};
@@ -176,4 +177,25 @@ fn a_stop_is_a_bye_with_its_reason_once_the_journal_has_the_end() {
     bench.datagram(&request("OPTIONS", "o", 1, "", ""));
     ask(&mut bench, 2, Verb::Resume { rs });
     assert_eq!(bench.outcomes[1..], [(2, Outcome::Unknown)]);
+}
+
+#[test]
+fn words_that_would_break_a_header_or_a_line_of_the_log_are_refused_by_control_itself() {
+    let mut bench = Bench::started();
+    let rs = rs(&bench);
+    let long = "x".repeat(201);
+    for reason in ["a\"b", "a\\b", "a\r\nVia: b", "a\nb", "a\u{1b}[2J", "a\u{7f}", long.as_str()] {
+        let before = bench.sent.len();
+        ask(&mut bench, 1, Verb::Stop { rs, reason: reason.to_owned() });
+        assert!(matches!(bench.outcomes[..], [(1, Outcome::Refused(_))]), "{reason:?}");
+        bench.outcomes.clear();
+        agree(&mut bench);
+        assert_eq!(bench.sent.len(), before, "nobody hears of it");
+    }
+    let (address, transport) = (([192, 0, 2, 10], 5_060).into(), Transport::Udp);
+    ask(&mut bench, 2, Verb::Start { to: "sip:a@b\nalarm: x".to_owned(), address, transport });
+    assert!(matches!(bench.outcomes[..], [(2, Outcome::Refused(_))]));
+    ask(&mut bench, 3, Verb::Stop { rs, reason: "legal hold, Zürich: over".to_owned() });
+    agree(&mut bench);
+    assert_eq!(bench.outcomes[1..], [(3, Outcome::Done)]);
 }

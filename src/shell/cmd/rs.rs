@@ -66,17 +66,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         What::Pause(args) => ask_of(&args, |rs| Verb::Pause { rs }),
         What::Resume(args) => ask_of(&args, |rs| Verb::Resume { rs }),
-        What::Stop { named, reason } => {
-            // It goes into a quoted string of a SIP header.
-            if reason.len() > 200
-                || reason.contains(['"', '\\'])
-                || reason.contains(char::is_control)
-            {
-                let why = "--reason: at most 200 bytes without quotes, backslashes and line ends";
-                return Err(Failure::new(Exit::Usage, why.to_owned()));
-            }
-            ask_of(&named, |rs| Verb::Stop { rs, reason })
-        }
+        What::Stop { named, reason } => ask_of(&named, |rs| Verb::Stop { rs, reason }),
     }
 }
 
@@ -88,6 +78,9 @@ fn ask_of(args: &Named, verb: impl FnOnce(RsId) -> Verb) -> Result<Exit, Failure
 
 /// `what`: what it is about, for messages.
 fn ask(store: &Store, what: &str, verb: &Verb) -> Result<Exit, Failure> {
+    if let Some(fault) = verb.fault() {
+        return Err(Failure::new(Exit::Usage, format!("{what}: {fault}")));
+    }
     let deadline = Instant::now() + BUSY_WAIT;
     loop {
         let outcome = verbs::ask(&store.dir, verb).map_err(|error| match error.kind() {
