@@ -352,6 +352,27 @@ fn a_control_does_not_start_without_the_machine_key_and_does_once_it_is_back() {
 }
 
 #[test]
+fn a_drain_says_what_it_waits_for() {
+    let folder = fresh_folder();
+    let port = free_port();
+    let mut server = Server::start(command(&folder, port), &folder).ready();
+    let to = format!("sip:srs@127.0.0.1:{port}");
+    let call = ["src", "call", "--duration=3", "--to", &to];
+    let mut call = Command::new(binary()).args(call).stdout(Stdio::null()).spawn().expect("runs");
+    let store = folder.join("store");
+    let at = store.to_str().expect("text");
+    until("a recording", Duration::from_secs(5), || {
+        run(&["ls", "--live", "--store", at]).1.contains("live").then_some(())
+    });
+    server.signal(Signal::TERM);
+    until("the line", Duration::from_secs(1), || {
+        server.told("draining: new RSs get 503; 1 running, the oldest is ").then_some(())
+    });
+    assert!(call.wait().expect("ours").success());
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn roles_of_a_killed_keeper_end_and_the_store_opens_again() {
     let folder = fresh_folder();
     let mut first = started(&folder).ready();

@@ -27,6 +27,9 @@ use crate::store::event::Origin;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::keybox::KeyBox;
 
+/// How often a drain is told of.
+const DRAIN_TOLD_MS: u64 = 10_000;
+
 /// What control is made from.
 pub struct Setup {
     /// The validated configuration.
@@ -81,6 +84,8 @@ pub struct Control {
     tokens: HashMap<u64, u64>,
     next: u64,
     stopping: bool,
+    /// When it is told again what a drain waits for.
+    drain_told: Option<Mono>,
     /// Requests in a dialog that were not from the one who made it (F61).
     intruders: u64,
     /// Wrong answers to challenges, as far as they are told (F56).
@@ -138,6 +143,7 @@ impl Control {
             tokens: HashMap::new(),
             next: 0,
             stopping: false,
+            drain_told: None,
             intruders: 0,
             guesses: 0,
             told: sip::Tally::default(),
@@ -168,6 +174,7 @@ impl Control {
         // What just expired was answered: let the answers out.
         self.signalling();
         self.report_drained();
+        self.tell_drain();
     }
 
     /// The next thing to do.
@@ -188,7 +195,7 @@ impl Control {
         let holds = self.sessions.values().filter_map(|session| session.holding.next_timeout());
         let all =
             [self.sip.next_timeout(), jobs, endings.min(), again, timers, parked, holds.min()];
-        all.into_iter().flatten().min()
+        all.into_iter().chain([self.drain_told]).flatten().min()
     }
 
     /// Streams that are recorded, or still resting.
@@ -307,6 +314,26 @@ impl Control {
             if !std::mem::replace(&mut self.admission.drained, true) {
                 self.effects.push_back(Effect::Keeper(Frame::Drained));
             }
+        }
+    }
+
+    /// An operator who waits for the end sees what for: at the beginning of a drain, and again and
+    /// again.
+    fn tell_drain(&mut self) {
+        let up = |session: &&Session| matches!(session.phase, Phase::Starting | Phase::Live);
+        let oldest = self.sessions.values().filter(up).min_by_key(|session| session.since);
+        let Some(oldest) = oldest.filter(|_| self.admission.draining && !self.stopping) else {
+            self.drain_told = None;
+            return;
+        };
+        let (rs, since, now) = (oldest.rs, oldest.since, self.now.mono);
+        if self.drain_told.is_none_or(|due| due <= now) {
+            self.drain_told = Some(now.plus_ms(DRAIN_TOLD_MS));
+            let live = self.live();
+            let text = format!(
+                "draining: new RSs get 503; {live} running, the oldest is {rs} since {since}"
+            );
+            self.log(Grave::Info, text);
         }
     }
 

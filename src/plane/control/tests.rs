@@ -519,6 +519,32 @@ fn a_drain_refuses_the_new_and_reports_when_the_last_has_ended() {
 }
 
 #[test]
+fn a_drain_says_what_it_waits_for_at_once_and_every_ten_seconds() {
+    let mut bench = Bench::started();
+    let tag = bench.tag();
+    let told = |bench: &Bench| {
+        let lines = bench.log.iter().filter(|line| line.starts_with("draining: "));
+        lines.cloned().collect::<Vec<_>>()
+    };
+    assert!(told(&bench).is_empty());
+    let rs = *bench.control.sessions.keys().next().expect("an RS");
+    bench.input(Input::Keeper(Frame::Drain));
+    let first = told(&bench);
+    assert_eq!(first.len(), 1);
+    assert!(first[0].contains(&format!("1 running, the oldest is {rs} since ")), "{first:?}");
+    for _ in 0..99 {
+        bench.tick(100);
+    }
+    assert_eq!(told(&bench).len(), 1);
+    bench.tick(100);
+    assert_eq!(told(&bench).len(), 2);
+    bench.datagram(&request("BYE", "call-1", 2, &tag, ""));
+    bench.settles();
+    bench.tick(20_000);
+    assert_eq!(told(&bench).len(), 2, "it waits for none");
+}
+
+#[test]
 fn a_stop_says_bye_with_a_reason() {
     let mut bench = Bench::started();
     bench.input(Input::Keeper(Frame::Stop));
