@@ -326,6 +326,38 @@ fn roles_of_a_killed_keeper_go_on_where_a_key_is_gone() {
     drop(second);
 }
 
+#[test]
+fn an_operator_s_verb_waits_for_a_control_that_is_being_started() {
+    let folder = fresh_folder();
+    let store = folder.join("store");
+    let mut server = started(&folder).ready();
+    let at = store.to_str().expect("text").to_owned();
+    // Refused by the configuration: so control has heard it.
+    let ask = move || run(&["rs", "start", "sip:x@127.0.0.1:9", "--store", &at]);
+    assert_eq!(ask().0, 4);
+    // A keeper that stands still starts no other control.
+    server.signal(Signal::STOP);
+    let control = server.child(CONTROL).expect("it runs");
+    send(control, Signal::KILL);
+    let begun = Instant::now();
+    let (code, said) = ask();
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("its control is being started"), "{said}");
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(3) && took < Duration::from_secs(6), "{took:?}");
+    let asking = std::thread::spawn(ask.clone());
+    std::thread::sleep(Duration::from_millis(500));
+    server.signal(Signal::CONT);
+    let (code, said) = asking.join().expect("no panic");
+    assert_eq!(code, 4, "{said}");
+    server.signal(Signal::TERM);
+    server.wait();
+    let begun = Instant::now();
+    let (code, said) = ask();
+    assert_eq!(code, 69, "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
 /// A control without the key would forget every call, and one with another key would begin anew: media
 /// goes on without it until the key is back.
 #[test]

@@ -228,6 +228,12 @@ impl Holder {
     }
 }
 
+/// Whoever signed the lock of `store` last; `None` where nobody ever did. Takes nothing.
+pub fn holder(store: &Path) -> Option<Holder> {
+    let text = std::fs::read_to_string(store.join("lock")).ok()?;
+    Some(Holder::parse(&text))
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {

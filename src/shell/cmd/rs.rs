@@ -1,18 +1,22 @@
 //! `floortape rs`: begin a recording by calling its SRC; pause, resume and stop one that runs.
 
 use std::io;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::store::{Store, StoreArgs, named};
 use crate::base::ids::RsId;
+use crate::host::volume::{self, Holder};
 use crate::plane::control::{Outcome, Verb};
 use crate::shell::client::signalling::Target;
 use crate::shell::exit::{Exit, Failure};
-use crate::shell::serve::verbs;
+use crate::shell::serve::verbs::{self, Unheard};
 
 /// A recording in which something else is under way is asked again for so long.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// A server whose control does not listen is asked again for so long: it is being started.
+const ABSENT_WAIT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Begin a recording by calling its SRC, or control one that runs: pause, resume, stop
@@ -82,17 +86,17 @@ fn ask(store: &Store, what: &str, verb: &Verb) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, format!("{what}: {fault}")));
     }
     let deadline = Instant::now() + BUSY_WAIT;
+    let mut absent_until = None;
     loop {
-        let outcome = verbs::ask(&store.dir, verb).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset => {
-                let why = format!("no server runs on {}: {error}", store.dir.display());
-                Failure::new(Exit::Unreachable, why)
+        let outcome = match verbs::ask(&store.dir, verb) {
+            Ok(outcome) => outcome,
+            Err(unheard) => {
+                let until = *absent_until.get_or_insert_with(|| Instant::now() + ABSENT_WAIT);
+                look_again(&store.dir, verb, unheard, Instant::now() >= until)?;
+                sleep(PAUSE);
+                continue;
             }
-            io::ErrorKind::PermissionDenied => Failure::new(Exit::Refused, error.to_string()),
-            _ => error.into(),
-        })?;
+        };
         let failure = |exit, why: String| Err(Failure::new(exit, format!("{what}: {why}")));
         return match outcome {
             Outcome::Done => Ok(Exit::Yes),
@@ -110,4 +114,44 @@ fn ask(store: &Store, what: &str, verb: &Verb) -> Result<Exit, Failure> {
             Outcome::Failed(why) => failure(Exit::TryAgain, why),
         };
     }
+}
+
+/// Whether to ask once more after nobody answered: an error says why not. `late`: it was tried for long
+/// enough.
+fn look_again(dir: &Path, verb: &Verb, unheard: Unheard, late: bool) -> Result<(), Failure> {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, PermissionDenied,
+    };
+    let (error, is_repeatable) = match unheard {
+        Unheard::Never(error) => (error, true),
+        // Asked twice, both of these come to the same.
+        Unheard::Perhaps(error) => {
+            (error, matches!(verb, Verb::Pause { .. } | Verb::Resume { .. }))
+        }
+    };
+    match error.kind() {
+        NotFound | ConnectionRefused | ConnectionReset | BrokenPipe => {}
+        PermissionDenied => return Err(Failure::new(Exit::Refused, error.to_string())),
+        _ => return Err(error.into()),
+    }
+    let store = dir.display();
+    let Some(keeper) = volume::holder(dir).filter(Holder::lives) else {
+        let why = format!("no server runs on {store}: {error}");
+        return Err(Failure::new(Exit::Unreachable, why));
+    };
+    if !is_repeatable {
+        let why = format!(
+            "the server on {store} (process {keeper}) lost its control while it was asked: `floortape \
+             ls` says whether it was heard"
+        );
+        return Err(Failure::new(Exit::TryAgain, why));
+    }
+    if late {
+        let why = format!(
+            "the server on {store} (process {keeper}) runs, and its control is being started: try \
+             again ({error})"
+        );
+        return Err(Failure::new(Exit::TryAgain, why));
+    }
+    Ok(())
 }

@@ -86,14 +86,23 @@ fn say(socket: &SeqPacket, outcome: &Outcome) -> io::Result<()> {
     socket.send(&serde_json::to_vec(outcome)?, &[])
 }
 
-/// Asks the server of `store`. `NotFound` or `ConnectionRefused`: there is none.
-pub fn ask(store: &Path, verb: &Verb) -> io::Result<Outcome> {
-    let (socket, _) = door::connect(&estate::folder(store), DOOR)?;
-    socket.send(&serde_json::to_vec(verb)?, &[])?;
+/// Why there is no outcome.
+pub enum Unheard {
+    /// Nobody took it. `NotFound` or `ConnectionRefused`: no control listens.
+    Never(io::Error),
+    /// It was sent, and whoever took it ended or was not understood: it may have been done.
+    Perhaps(io::Error),
+}
+
+/// Asks the server of `store`.
+pub fn ask(store: &Path, verb: &Verb) -> Result<Outcome, Unheard> {
+    let verb = serde_json::to_vec(verb).map_err(|error| Unheard::Never(error.into()))?;
+    let (socket, _) = door::connect(&estate::folder(store), DOOR).map_err(Unheard::Never)?;
+    socket.send(&verb, &[]).map_err(Unheard::Never)?;
     let mut bytes = vec![0; BYTES_MAX];
-    let (outcome, _) = socket.recv(&mut bytes)?;
+    let (outcome, _) = socket.recv(&mut bytes).map_err(Unheard::Perhaps)?;
     if outcome.is_empty() {
-        return Err(io::ErrorKind::ConnectionReset.into());
+        return Err(Unheard::Perhaps(io::ErrorKind::ConnectionReset.into()));
     }
-    Ok(serde_json::from_slice(&outcome)?)
+    serde_json::from_slice(&outcome).map_err(|error| Unheard::Perhaps(error.into()))
 }
