@@ -45,7 +45,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
     let report = Report::new(std::io::stdout().is_terminal());
 
-    let folder = Folder::new(args.keep.as_deref())?;
+    let mut folder = Folder::new(args.keep.as_deref())?;
     let server = Server::start(&folder.store)?;
     report.stage(&format!("serve is ready on {}: {}", server.sip, server.ready))?;
     let plan = plan(server.sip)?;
@@ -65,9 +65,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     report.proof(proven, &told)?;
     verbs.export(&id, &folder.export)?;
     let (export_proven, _) = verbs.verify(&folder.export.display().to_string())?;
+    folder.told = true;
     report.files(&folder.export, export_proven)?;
     drop(server);
-    folder.close()?;
     let is_well = as_expected.is_none() && proven && export_proven;
     report.end(is_well, started.elapsed())?;
     Ok(if is_well { Exit::Yes } else { Exit::No })
@@ -132,11 +132,14 @@ fn expected(recording: &Recording, outcome: &Outcome) -> Option<String> {
     None
 }
 
-/// Where store and export lie.
+/// Where store and export lie. Without `--keep` it is gone on drop, but for an export whose place was
+/// told: whoever reads that goes there.
 struct Folder {
+    base: PathBuf,
     store: PathBuf,
     export: PathBuf,
     keep: bool,
+    told: bool,
 }
 
 impl Folder {
@@ -153,15 +156,15 @@ impl Folder {
             }
         }
         std::fs::create_dir_all(&base)?;
-        Ok(Folder { store, export, keep: keep.is_some() })
+        Ok(Folder { base, store, export, keep: keep.is_some(), told: false })
     }
+}
 
-    /// Without `--keep` only the export stays.
-    fn close(self) -> Result<(), Failure> {
+impl Drop for Folder {
+    fn drop(&mut self) {
         if !self.keep {
-            std::fs::remove_dir_all(&self.store)?;
+            let _ = std::fs::remove_dir_all(if self.told { &self.store } else { &self.base });
         }
-        Ok(())
     }
 }
 
@@ -318,4 +321,28 @@ impl Verbs {
 /// Flushes after each stage: the demo is watched.
 pub(super) fn flush() -> std::io::Result<()> {
     std::io::stdout().flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_stays_and_nothing_else() {
+        let base = std::env::temp_dir().join(format!("floortape-demo-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&base);
+        for told in [false, true] {
+            let mut folder = Folder::new(None).expect("a temp folder");
+            for one in [&folder.store, &folder.export] {
+                std::fs::create_dir_all(one).expect("ours");
+            }
+            folder.told = told;
+            drop(folder);
+            let left = ["store", "recording"].map(|name| base.join(name).exists());
+            assert_eq!((base.exists(), left), (told, [false, told]));
+        }
+        drop(Folder::new(Some(&base.join("kept"))).expect("room"));
+        assert!(base.join("kept").exists(), "asked for");
+        std::fs::remove_dir_all(base).expect("ours");
+    }
 }
