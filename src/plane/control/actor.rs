@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::admission::{Admission, RETRY_AFTER_S};
+use super::agenda::Agenda;
 use super::call::Calling;
 use super::effect::{Effect, Grave, Input, NotDurable};
 use super::job::{ANSWER_MS, Job, Purpose};
@@ -74,6 +75,8 @@ pub struct Control {
     pub(super) parked: Parked,
     /// Salts of RSs that are over and may have records in no segment yet.
     pub(super) salts: BTreeMap<RsId, OldSalt>,
+    /// When they are forgotten, in order.
+    pub(super) salts_due: VecDeque<(Mono, RsId)>,
     /// What the store knows of streams that media has yet to take up again.
     pub(super) past: HashMap<StreamId, LastStream>,
     /// Deadlines of session timers.
@@ -94,6 +97,8 @@ pub struct Control {
     pub(super) told: sip::Tally,
     /// Streams that left a running RS and are being closed.
     pub(super) closing: Vec<(RsId, Slot, Generation, StreamId)>,
+    /// What is due when.
+    pub(super) agenda: Agenda,
     /// How far the logs are durable, as far as was heard.
     pub(super) known: Known,
 }
@@ -137,6 +142,7 @@ impl Control {
             calling: HashMap::new(),
             parked: Parked::default(),
             salts: BTreeMap::new(),
+            salts_due: VecDeque::new(),
             past: HashMap::new(),
             timers: BTreeSet::new(),
             asked_heard: HashMap::new(),
@@ -148,6 +154,7 @@ impl Control {
             guesses: 0,
             told: sip::Tally::default(),
             closing: Vec::new(),
+            agenda: Agenda::default(),
             known: Known::default(),
         }
     }
@@ -184,17 +191,10 @@ impl Control {
 
     /// When [`Input::Sip`] with a tick is due.
     pub fn next_timeout(&self) -> Option<Mono> {
-        let jobs = self.jobs.values().map(|job| job.deadline).min();
-        let endings = self.sessions.values().filter_map(|session| match session.phase {
-            Phase::Ending(at) => Some(at),
-            _ => None,
-        });
         let again = self.again.iter().map(|(at, _)| *at).min();
         let timers = self.timers.first().map(|(at, _)| *at);
-        let parked = self.parked.next_timeout();
-        let holds = self.sessions.values().filter_map(|session| session.holding.next_timeout());
-        let all =
-            [self.sip.next_timeout(), jobs, endings.min(), again, timers, parked, holds.min()];
+        let (parked, agenda) = (self.parked.next_timeout(), self.agenda.next_timeout());
+        let all = [self.sip.next_timeout(), agenda, again, timers, parked];
         all.into_iter().chain([self.drain_told]).flatten().min()
     }
 
@@ -463,11 +463,10 @@ impl Control {
         }
         // The rule of rules: persist before reply.
         let journal = journal.filter(|_| !faulty!("control.reply_before_persist"));
-        let deadline = match purpose {
-            // Nobody waits for it, and giving it up would forget that it is owed.
-            Purpose::Quiet => Mono(u64::MAX),
-            _ => self.now.mono.plus_ms(ANSWER_MS),
-        };
+        // For a quiet one nobody waits, and giving it up would forget that it is owed.
+        if !matches!(purpose, Purpose::Quiet) {
+            self.agenda.job(self.now.mono.plus_ms(ANSWER_MS), number);
+        }
         let job = Job {
             purpose,
             rs,
@@ -475,7 +474,6 @@ impl Control {
             reply,
             media,
             journal,
-            deadline,
             refused: None,
             applied: Vec::new(),
             lost: false,
@@ -557,7 +555,7 @@ impl Control {
         }
     }
 
-    fn finish(&mut self, job: Job) {
+    pub(super) fn finish(&mut self, job: Job) {
         let outcome = job.refused.clone().map_or(Outcome::Done, Outcome::Failed);
         if let Some(verb) = job.verb {
             self.outcome(verb, outcome);
@@ -591,30 +589,12 @@ impl Control {
     }
 
     fn expire(&mut self) {
-        let now = self.now.mono;
-        let late: Vec<u64> =
-            self.jobs.iter().filter(|(_, job)| job.deadline <= now).map(|(n, _)| *n).collect();
-        for number in late {
-            if let Some(mut job) = self.jobs.remove(&number) {
-                let what = if job.journal.is_some() { "the journal" } else { "media" };
-                job.refused = Some(format!("{what} did not answer within {ANSWER_MS} ms"));
-                self.finish(job);
-            }
-        }
-        let over: Vec<RsId> = self
-            .sessions
-            .values()
-            .filter(|session| matches!(session.phase, Phase::Ending(at) if at <= now))
-            .map(|session| session.rs)
-            .collect();
-        for rs in over {
-            self.close_streams(rs, Origin::Src);
-        }
+        self.expire_jobs();
+        self.run_sessions();
         self.expire_parked();
-        self.tell_holds();
         self.ask_again();
         self.run_timers();
-        self.forget_salts();
+        self.forget_salts(None);
     }
 
     /// A slot returns only when media has let go of it. What media does not know of it has let go

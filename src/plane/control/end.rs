@@ -3,7 +3,7 @@
 use super::actor::Control;
 use super::effect::Grave;
 use super::job::{Job, Purpose};
-use super::session::Phase;
+use super::session::{Phase, Session};
 use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
 use crate::plane::handoff::frame::Frame;
 use crate::proto::sip::{ClientTxnId, DialogId, Failure, IncomingRequest, Reply};
@@ -21,7 +21,9 @@ impl Control {
         let mut entries = self.bodies(rs, &request.message);
         entries.push(self.ended(rs, Origin::Src, "BYE from the SRC", &request.message));
         if let Some(session) = self.sessions.get_mut(&rs) {
-            session.phase = Phase::Ending(self.now.mono.plus_ms(GRACE_MS));
+            let at = self.now.mono.plus_ms(GRACE_MS);
+            session.phase = Phase::Ending(at);
+            self.agenda.session(at, rs);
             // Nothing else is taken in it; the endpoint forgets it with the 200.
             session.dialog = None;
             if let Some(dialog) = request.dialog {
@@ -56,15 +58,12 @@ impl Control {
     pub(super) fn close_streams(&mut self, rs: RsId, by: Origin) {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         session.phase = Phase::Closing;
-        let frames: Vec<Frame> = session
-            .streams
-            .iter()
-            .map(|stream| Frame::Close {
-                slot: stream.description.slot,
-                generation: stream.generation,
-                by,
-            })
-            .collect();
+        let mut frames = Vec::new();
+        for stream in &session.streams {
+            let (slot, generation) = (stream.description.slot, stream.generation);
+            self.agenda.close(slot, generation, rs);
+            frames.push(Frame::Close { slot, generation, by });
+        }
         if frames.is_empty() {
             self.sessions.remove(&rs);
         } else {
@@ -80,13 +79,18 @@ impl Control {
         generation: Generation,
         through: Option<Position>,
     ) {
-        let found = self.sessions.values_mut().find_map(|session| {
+        let taken = |session: &mut Session| {
             let place = session.streams.iter().position(|stream| {
                 stream.description.slot == slot && stream.generation == generation
             })?;
             let stream = session.streams.remove(place).description.stream;
             Some((session.rs, session.salt, stream))
-        });
+        };
+        let owner = self.agenda.closed(slot, generation);
+        let found = match owner.and_then(|rs| self.sessions.get_mut(&rs)) {
+            Some(owner) => taken(owner),
+            None => self.sessions.values_mut().find_map(taken),
+        };
         if let Some((rs, salt, stream)) = found {
             self.keep_salt(rs, salt, stream);
             self.free_stream(rs, stream, slot, through);
@@ -159,6 +163,7 @@ impl Control {
             Phase::Live => {}
         }
         session.phase = Phase::Ending(self.now.mono);
+        self.agenda.session(self.now.mono, rs);
         let Some(dialog) = session.dialog.take() else { return };
         self.dialogs.remove(&dialog);
         let reason = why.to_owned();

@@ -172,6 +172,7 @@ impl Control {
             return;
         }
         session.holding.due = Some(now);
+        self.agenda.session(now, rs);
         let (held, asked) = (session.holding.held, session.holding.asked);
         if let Some(why) = &refused {
             self.log(Grave::Error, format!("{rs}: a {} is not confirmed: {why}", word(held)));
@@ -193,23 +194,19 @@ impl Control {
         if !entries.is_empty() {
             self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
         }
-        self.tell_holds();
+        self.run_sessions();
     }
 
-    /// Sends the offers that are due.
-    pub(super) fn tell_holds(&mut self) {
-        let now = self.now.mono;
-        let is_due = |session: &&Session| {
-            session.phase == Phase::Live && session.holding.due.is_some_and(|due| due <= now)
-        };
-        let due: Vec<RsId> = self.sessions.values().filter(is_due).map(|one| one.rs).collect();
-        for rs in due {
-            let sent = self.offer(rs);
-            let again = sent.is_none().then(|| now.plus_ms(AGAIN_MS));
-            if let Some(session) = self.sessions.get_mut(&rs) {
-                session.holding.offering = sent;
-                session.holding.due = again;
-            }
+    /// Sends the offer of a hold that is due.
+    pub(super) fn tell_hold(&mut self, rs: RsId) {
+        let sent = self.offer(rs);
+        let again = sent.is_none().then(|| self.now.mono.plus_ms(AGAIN_MS));
+        if let Some(session) = self.sessions.get_mut(&rs) {
+            session.holding.offering = sent;
+            session.holding.due = again;
+        }
+        if let Some(again) = again {
+            self.agenda.session(again, rs);
         }
     }
 
@@ -250,7 +247,11 @@ impl Control {
             200..300 if session.holding.held => self.src_knows(rs),
             200..300 => self.resume(rs, message),
             // RFC 3261 §14.1.
-            491 => session.holding.due = Some(now.plus_ms(glare_ms)),
+            491 => {
+                let due = now.plus_ms(glare_ms);
+                session.holding.due = Some(due);
+                self.agenda.session(due, rs);
+            }
             // Judged by whoever looks at answers in a dialog.
             408 | 481 => return false,
             _ => self.src_refuses(rs, &format!("the SRC answers {code}")),
@@ -357,7 +358,9 @@ impl Control {
                 self.log(Grave::Error, format!("{rs} not resumed: {why}"));
                 // The SRC sends and nothing is stored: it is asked once more.
                 if let Some(session) = self.sessions.get_mut(&rs) {
-                    session.holding.due = Some(self.now.mono.plus_ms(AGAIN_MS));
+                    let due = self.now.mono.plus_ms(AGAIN_MS);
+                    session.holding.due = Some(due);
+                    self.agenda.session(due, rs);
                 }
             }
             (None, Some(plan)) if live => self.adopt(rs, *plan, &applied),

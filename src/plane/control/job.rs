@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use crate::base::ids::{Generation, RsId, Slot};
-use crate::base::time::{ClockMap, Mono};
+use crate::base::time::ClockMap;
 use crate::proto::session::{Agreed, Negotiated};
 use crate::proto::sip::{ClientTxnId, DialogId, Reply, TxnId};
 use crate::store::event::Origin;
@@ -59,8 +59,6 @@ pub(super) struct Job {
     pub(super) lost: bool,
     /// Journal token without an answer yet.
     pub(super) journal: Option<u64>,
-    /// When it is given up.
-    pub(super) deadline: Mono,
     /// Why it cannot be done, once known.
     pub(super) refused: Option<String>,
     /// When media applied each request.

@@ -7,6 +7,7 @@
 
 mod actor;
 mod admission;
+mod agenda;
 mod call;
 mod change;
 mod effect;

@@ -152,6 +152,7 @@ impl Control {
                 return;
             }
             session.phase = Phase::Ending(self.now.mono);
+            self.agenda.session(self.now.mono, rs);
         } else {
             // None where we called it and it has not asked for anything yet.
             if answers.is_empty() && dialog.remote_cseq > 0 {
@@ -161,6 +162,9 @@ impl Control {
             self.resume_answer(id, rs, dialog, answers);
             session.dialog = Some(id);
             self.dialogs.insert(id, rs);
+            if let Some(due) = session.holding.next_timeout() {
+                self.agenda.session(due, rs);
+            }
         }
         self.sessions.insert(rs, session);
         self.arm_timer(rs);

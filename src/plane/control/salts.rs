@@ -38,16 +38,24 @@ impl Control {
             kept.streams.push(stream);
         }
         kept.until = until;
+        self.salts_due.push_back((until, rs));
         if self.salts.len() > KEPT_MAX {
-            let oldest = self.salts.values().min_by_key(|kept| kept.until).map(|kept| kept.rs);
-            oldest.map(|rs| self.salts.remove(&rs));
+            self.forget_salts(Some(KEPT_MAX));
         }
     }
 
-    /// Forgets what has had its time. Ids begin with their time, so the oldest are in front.
-    pub(super) fn forget_salts(&mut self) {
-        while self.salts.first_key_value().is_some_and(|(_, kept)| kept.until <= self.now.mono) {
-            self.salts.pop_first();
+    /// Forgets what has had its time, and the oldest beyond `most`.
+    pub(super) fn forget_salts(&mut self, most: Option<usize>) {
+        while let Some((until, rs)) = self.salts_due.front().copied() {
+            let too_many = most.is_some_and(|most| self.salts.len() > most);
+            if until > self.now.mono && !too_many {
+                return;
+            }
+            self.salts_due.pop_front();
+            // One whose stream was closed later stands there once more.
+            if self.salts.get(&rs).is_some_and(|kept| kept.until <= until) {
+                self.salts.remove(&rs);
+            }
         }
     }
 }
