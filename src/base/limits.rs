@@ -6,11 +6,12 @@ pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
 pub const SIP_STREAM_MESSAGE_BYTES_MAX: usize = 512 * 1024;
 /// Real INVITEs from SBCs carry 20 to 60 header lines.
 pub const SIP_HEADERS_MAX: usize = 256;
-/// Server transactions alive at once: 1,000 INVITE/s × 32 s (timer H, RFC 3261 table 4).
-pub const SIP_TRANSACTIONS_MAX: usize = 32_768;
-/// Bytes that server transactions keep: 8 KiB for each of [`SIP_TRANSACTIONS_MAX`], the heads and
-/// answers of SBCs with room; a stranger's 64 KiB head must not be kept 32,768 times.
-pub const SIP_TRANSACTIONS_BYTES_MAX: usize = SIP_TRANSACTIONS_MAX * 8 * 1024;
+/// Server transactions alive at once: the INVITEs and the BYEs of 1,000 calls a second, each for 32 s
+/// (timers L and J, RFC 6026 and RFC 3261 table 4), and half as much again.
+pub const SIP_TRANSACTIONS_MAX: usize = 98_304;
+/// Bytes that server transactions keep: of an answered one some 2 KiB, of one that waits for its answer
+/// the head as well; a stranger's 64 KiB head must not be kept so many times.
+pub const SIP_TRANSACTIONS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Answers given before a restart and kept for retransmissions: an INVITE and a BYE for each of
 /// 2,500 streams in calls of two, with room.
 pub const SIP_ANSWERS_MAX: usize = 4_096;

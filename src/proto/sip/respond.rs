@@ -57,7 +57,9 @@ impl Endpoint {
         server.dialog = dialog;
         let target = hop.reply_to(Some(&server.via), true);
         let over = server.finish(now, code, target);
-        let (request, number) = (server.request.clone(), server.request.cseq()?.number);
+        // Nobody asks for its head any more: what comes again gets the answer again.
+        let request = server.take_request();
+        let number = request.cseq()?.number;
         if let Some(open) = dialog.and_then(|dialog| self.dialogs.get_mut(&dialog)) {
             if open.asked == Some(txn) {
                 open.asked = None;
@@ -72,6 +74,7 @@ impl Endpoint {
         if over {
             self.remove_server(txn);
         } else {
+            self.weigh(txn);
             self.arm_server(txn);
         }
         if let (true, "BYE", Some(dialog)) = (accepted, &*method, dialog) {

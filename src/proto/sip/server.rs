@@ -4,7 +4,7 @@ use super::event::DialogId;
 use super::target::{Hop, Target};
 use super::timer::{Deadlines, LIFE_MS, T1_MS, T2_MS, T4_MS};
 use crate::base::time::Mono;
-use crate::wire::sip::{Message, Via};
+use crate::wire::sip::{Headers, Message, StartLine, Via};
 
 /// What a request is matched by (RFC 3261 §17.2.3). Branches of RFC 3261 peers are unique; for
 /// older ones, and for the cookie with nothing behind it, all that a retransmission repeats is taken
@@ -63,7 +63,7 @@ pub(super) enum State {
 pub(super) struct ServerTxn {
     pub(super) key: String,
     pub(super) merge: String,
-    /// Head of the request; the body is gone to control.
+    /// Head of the request, until it is answered for good; the body is gone to control.
     pub(super) request: Message,
     pub(super) via: Via,
     pub(super) hop: Hop,
@@ -102,6 +102,14 @@ pub(super) enum Due {
 impl ServerTxn {
     pub(super) fn method(&self) -> &str {
         self.request.method().unwrap_or("")
+    }
+
+    /// The head of the request; of what is left of it only the method is known.
+    pub(super) fn take_request(&mut self) -> Message {
+        let method = self.method().to_owned();
+        let start = StartLine::Request { method, uri: String::new() };
+        let left = Message { start, headers: Headers::default(), body: Vec::new() };
+        std::mem::replace(&mut self.request, left)
     }
 
     /// Bytes that it keeps: the head of the request, its keys, which repeat parts of that, and the
