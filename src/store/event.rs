@@ -167,6 +167,10 @@ pub enum Event {
         recovered: u32,
         /// When the predecessor last turned, if there was one.
         predecessor_last: Option<Mono>,
+        /// With new memory after an end that was not clean: everything captured up to then is on disk,
+        /// and what came later is lost (F06). `None`: nothing is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost_since: Option<Wall>,
     },
     /// Nothing of the stream was recorded between two instants: the recorder as a whole was down.
     /// Wall times, since monotonic time may have started anew in between.

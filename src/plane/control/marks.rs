@@ -11,7 +11,7 @@ use crate::store::log::Marks;
 use crate::store::segment::SegmentName;
 
 /// A mark is written this often at most, and only while something becomes durable.
-const EVERY_MS: u64 = 5_000;
+const EVERY_MS: u64 = 1_000;
 
 /// What was told, and what can be told next.
 #[derive(Default)]

@@ -39,7 +39,7 @@ fn marks_are_told_while_they_move_and_one_at_a_time() {
     says(&mut bench, Frame::Notice(Notice::Sealed { worker, file, through: Position(800) }));
     durable(&mut bench, 1_600);
     bench.journal_syncs();
-    bench.tick(1_000);
+    bench.tick(500);
     durable(&mut bench, 2_400);
     assert!(bench.jobs.is_empty(), "not so soon again");
     bench.tick(5_000);

@@ -237,6 +237,9 @@ pub enum Frame {
         start: u64,
         /// Whether this is a successor (a predecessor died under the same keeper).
         successor: bool,
+        /// Whether the run before this keeper's did not end cleanly: what was not durable is lost,
+        /// where its memory is.
+        unclean: bool,
     },
     /// Three descriptors: state, buffers, ring of one worker.
     Memory {

@@ -56,6 +56,9 @@ pub const AT_CURRENT: usize = 576;
 /// Word: not 0 while the worker must not receive yet: memory is fresh, and control has not named
 /// the streams that go on (F06).
 pub const AT_HELD: usize = 592;
+/// Word: with fresh memory after an end that was not clean, the last instant of which everything
+/// captured is on disk, wall ns; 0: nothing was lost, or it is in the ring that it was (F06).
+pub const AT_LOST_SINCE: usize = 600;
 /// Word: monotonic ns of the last clock map in the ring.
 pub const AT_CLOCK_AT: usize = 640;
 /// Word: its wall time minus its monotonic time, ns.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use crate::base::ids::{Position, WorkerId};
 use crate::base::ports::Disk;
+use crate::base::time::Wall;
+use crate::store::archive::Archive;
 use crate::store::journal;
 use crate::store::log::{self, LogError};
 
@@ -14,12 +16,14 @@ pub struct First {
     pub position: Position,
     /// Bytes before it that were durable, as the journal says, and that no file holds any more.
     pub missing: u64,
+    /// Everything captured up to then is on disk; `None`: nothing ever was.
+    pub through: Option<Wall>,
 }
 
 /// Behind all that log and segments of `worker` hold, and behind what they held once: a position
 /// never stands for two things, and what is missing becomes an event ([`super::Spool::open`]). A
 /// journal that cannot be read proves nothing.
-pub fn first_position<D: Disk>(
+pub fn first_position<D: Disk + Clone>(
     disk: &D,
     store: &Path,
     journal: &Path,
@@ -28,5 +32,6 @@ pub fn first_position<D: Disk>(
     let found = log::next_position(disk, store, worker)?;
     let marks = journal::marks(disk, journal).unwrap_or_default();
     let position = marks.get(&worker).map_or(found, |mark| mark.durable.max(found));
-    Ok(First { position, missing: position.0 - found.0 })
+    let through = Archive::open(disk.clone(), store).durable_through(worker).unwrap_or_default();
+    Ok(First { position, missing: position.0 - found.0, through })
 }

@@ -11,11 +11,11 @@ use crate::base::faults::{fault, fault_io, faulty};
 use crate::base::ids::{Generation, Slot, StreamId, WorkerId};
 use crate::base::limits::{TURN_COMMANDS_MAX, TURN_PACKETS_MAX, TURN_WAIT_MS};
 use crate::base::ports::{Clock, Datagrams, Region, WritableRegion};
-use crate::base::time::Mono;
+use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::frame::{Envelope, Frame, Refusal};
 use crate::plane::handoff::layout::{
-    self, AT_CURRENT, AT_HEARTBEAT, AT_HELD, AT_INCARNATION, AT_INTENTS, Geometry, INTENT_NONE,
-    LayoutError,
+    self, AT_CURRENT, AT_HEARTBEAT, AT_HELD, AT_INCARNATION, AT_INTENTS, AT_LOST_SINCE, Geometry,
+    INTENT_NONE, LayoutError,
 };
 use crate::plane::handoff::queues::{HostSample, Queues};
 use crate::store::event::Event;
@@ -108,6 +108,7 @@ where
             StartError::Panicked
         })?;
         setup.queues.gauge.add_recovered(recovered);
+        let lost_since = core.state.load(AT_LOST_SINCE);
         let started = Event::Started {
             incarnation: core.state.load(AT_INCARNATION),
             engine: engine.name().to_owned(),
@@ -115,10 +116,13 @@ where
             boot: setup.boot,
             recovered,
             predecessor_last,
+            lost_since: (lost_since != 0).then_some(Wall(lost_since as i64)),
         };
         // A full ring refuses even this; the clock map below is due until it fits.
         if core.append_event(StreamId::host(worker), &started).is_some() {
             core.note_clock();
+            core.commit(core.now.mono);
+            core.state.store(AT_LOST_SINCE, 0);
         }
         core.commit(core.now.mono);
         let recovered_at = clock.mono();

@@ -310,7 +310,7 @@ impl Holdings {
     ) -> Result<(), Failure> {
         let config_text = serde_json::to_string(config)?;
         let successor = start > 1 || self.held.is_some();
-        let setup = Frame::Setup { config: config_text, start, successor };
+        let setup = Frame::Setup { config: config_text, start, successor, unclean: self.unclean };
         link.send(0, setup, &[self.lock.file().as_fd()])?;
         self.emit_parts(&mut |frame, fds: &[BorrowedFd<'_>]| link.send(0, frame, fds))?;
         Ok(())

@@ -209,6 +209,8 @@ pub struct Start {
     pub start: u64,
     /// Whether a predecessor died under this keeper.
     pub successor: bool,
+    /// Whether the run before this keeper's did not end cleanly (F06).
+    pub unclean: bool,
     /// The store's lock. Hold it to the end: nobody may open the store while a role still writes.
     pub lock: OwnedFd,
     /// Memory by worker; control only holds it, for whoever takes over (F03).
@@ -250,7 +252,7 @@ pub fn start() -> io::Result<Start> {
 /// The same over a link in hand: a role in a thread is handed its start by the very same frames.
 pub fn start_on(mut keeper: Link) -> io::Result<Start> {
     let began = SystemClock.mono();
-    let Received { frame: Frame::Setup { config, start, successor }, mut fds, .. } =
+    let Received { frame: Frame::Setup { config, start, successor, unclean }, mut fds, .. } =
         keeper.recv()?
     else {
         return Err(wrong("expected Setup as the first frame"));
@@ -269,6 +271,7 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
         config,
         start,
         successor,
+        unclean,
         lock,
         workers,
         slots,

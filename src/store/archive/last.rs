@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
-use super::reader::{Archive, ArchiveError};
+use super::reader::{Archive, ArchiveError, TRIES};
 use crate::base::ids::{Index, Position, SourceId, Ssrc, StreamId, WorkerId};
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::{ClockMap, Wall};
@@ -106,8 +106,24 @@ impl<D: Disk> Archive<D> {
     /// `before` and later are left out: they are this run's own.
     ///
     /// What is sealed meanwhile is found all the same: the log is read first, and a log file is
-    /// reused only after its segment is in place.
+    /// reused only after its segment is in place. Where one goes between the look at its folder and the
+    /// look at itself, all is looked at once more.
     pub fn last_seen(
+        &self,
+        sought: &[Sought],
+        keep: usize,
+        before: u64,
+    ) -> Result<LastSeen, ArchiveError> {
+        let mut tries = 1;
+        loop {
+            match self.look_back(sought, keep, before) {
+                Err(error) if error.is_gone() && tries < TRIES => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    fn look_back(
         &self,
         sought: &[Sought],
         keep: usize,

@@ -20,7 +20,7 @@ use crate::store::segment::{
 };
 
 /// How often a read starts over because segments were sealed under it. Seals are seconds apart.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// Why the store cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ impl ArchiveError {
     }
 
     /// Whether a file was not there any more that its folder had listed.
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         matches!(self, ArchiveError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
@@ -81,6 +81,10 @@ pub struct Hint {
     pub offset: u64,
     /// Its bytes ([`Row::bytes`]).
     pub bytes: u64,
+    /// Whose it is.
+    pub source: SourceId,
+    /// First and last arrival.
+    pub arrivals: (Wall, Wall),
 }
 
 /// What a catalogue knows. Segments not in `indexed` are searched by their footers.
@@ -114,6 +118,13 @@ pub struct Seen<'a> {
     pub clock: ClockMap,
     /// The record.
     pub record: Record<'a>,
+}
+
+impl Lost {
+    /// Records of a segment: they were durable.
+    const fn between(since: Option<Wall>, until: Option<Wall>) -> Self {
+        Lost { since, until, durable: true }
+    }
 }
 
 impl Seen<'_> {
@@ -321,6 +332,11 @@ impl<D: Disk> Archive<D> {
         Ok(watermarks)
     }
 
+    /// Everything of `worker` that was captured up to then is durable; `None`: nothing ever was.
+    pub fn durable_through(&self, worker: WorkerId) -> Result<Option<Wall>, ArchiveError> {
+        Ok(self.watermark(worker)?.durable_through)
+    }
+
     fn watermark(&self, worker: WorkerId) -> Result<Watermark, ArchiveError> {
         let last = segment::last_segment(&self.disk, &self.store, worker);
         let (_, last) = last.map_err(|source| ArchiveError::disk(&self.store, source))?;
@@ -367,6 +383,56 @@ impl<D: Disk> Archive<D> {
         }
         visit.bytes_read = self.bytes_read() - before;
         Ok(visit)
+    }
+
+    /// Segments that must have been there: their numbers have no holes, and the journal's marks and
+    /// `indexed`, what a catalogue has seen, name the last ones.
+    pub fn missing(&self, indexed: &BTreeSet<SegmentName>) -> Result<Vec<Damaged>, ArchiveError> {
+        let names: BTreeSet<SegmentName> = self.segments()?.into_iter().collect();
+        let mut last: BTreeMap<WorkerId, u64> = BTreeMap::new();
+        let marks = self.promised.get().into_iter().flat_map(Marks::values);
+        let marked = marks.map(|mark| (mark.worker, mark.segment));
+        for (worker, number) in
+            names.iter().chain(indexed).map(|n| (n.worker, n.number)).chain(marked)
+        {
+            let known = last.entry(worker).or_default();
+            *known = number.max(*known);
+        }
+        let all = last.into_iter().flat_map(|(worker, last)| {
+            (1..=last).map(move |number| SegmentName { worker, number })
+        });
+        let gone = all.filter(|name| !names.contains(name));
+        Ok(gone.map(|name| self.gone(name)).collect())
+    }
+
+    fn gone(&self, name: SegmentName) -> Damaged {
+        Damaged {
+            path: self.path(name),
+            offset: 0,
+            bytes: 0,
+            source: None,
+            torn: false,
+            why: format!("segment {} is not in the store", name.file()),
+            lost: Some(self.around(name)),
+        }
+    }
+
+    /// When the records of a segment that cannot be read were written: between those of the segments
+    /// around it.
+    fn around(&self, name: SegmentName) -> Lost {
+        let arrivals = |name: &SegmentName| {
+            let footer = self.rows(*name).ok()?;
+            let wall = |mono| clock_at(&footer.clocks, mono).wall(mono);
+            let first = footer.rows.iter().map(|row| wall(row.first_arrival)).min()?;
+            let last = footer.rows.iter().map(|row| wall(row.last_arrival)).max()?;
+            Some((first, last))
+        };
+        let names: BTreeSet<_> = self.segments().into_iter().flatten().collect();
+        let mine = |known: &&SegmentName| known.worker == name.worker;
+        let before = names.range(..name).rev().filter(mine).find_map(arrivals);
+        let behind = names.range(name..).filter(mine).filter(|one| **one != name);
+        let behind = behind.clone().find_map(arrivals);
+        Lost::between(before.map(|(_, last)| last), behind.map(|(first, _)| first))
     }
 
     /// Segments and what lies behind them, as of one instant.
@@ -416,24 +482,38 @@ impl<D: Disk> Archive<D> {
         visit: &mut Visit,
     ) -> Result<(), ArchiveError> {
         let path = self.path(name);
-        let mut damaged = |offset, bytes, source, why: String| {
-            let (path, torn) = (path.clone(), false);
-            visit.damaged.push(Damaged { path, offset, bytes, source, torn, why, lost: None });
+        let mut damaged = |offset, bytes, whose: Option<(SourceId, (Wall, Wall))>, why: String| {
+            let (path, torn, source) = (path.clone(), false, whose.map(|(source, _)| source));
+            let lost = match whose {
+                Some((_, (first, last))) => Some(Lost::between(Some(first), Some(last))),
+                // All that there was in it.
+                None if bytes == 0 => Some(self.around(name)),
+                None => None,
+            };
+            visit.damaged.push(Damaged { path, offset, bytes, source, torn, why, lost });
         };
         let hinted = hints.filter(|hints| hints.indexed.contains(&name));
         let mut file = None;
-        let extents: Vec<(u64, u64, Option<SourceId>)> = match hinted {
+        type Whose = Option<(SourceId, (Wall, Wall))>;
+        let extents: Vec<(u64, u64, Whose)> = match hinted {
             Some(hints) => {
                 let mine = hints.extents.iter().filter(|hint| hint.segment == name);
-                mine.map(|hint| (hint.offset, hint.bytes, None)).collect()
+                mine.map(|hint| (hint.offset, hint.bytes, Some((hint.source, hint.arrivals))))
+                    .collect()
             }
             None => {
                 let file = file.insert(self.file(name)?);
-                let rows = read_trailer(file)
-                    .and_then(|trailer| find_rows(file, &trailer, streams).map(|(rows, _)| rows));
+                let rows = read_trailer(file).and_then(|trailer| {
+                    let (rows, _) = find_rows(file, &trailer, streams)?;
+                    Ok((rows, segment::read_clocks(file, &trailer)?))
+                });
                 match rows {
-                    Ok(rows) => {
-                        rows.iter().map(|row| (row.offset, row.bytes, Some(row.source))).collect()
+                    Ok((rows, clocks)) => {
+                        let wall = |mono| clock_at(&clocks, mono).wall(mono);
+                        let whose = |row: &Row| {
+                            (row.source, (wall(row.first_arrival), wall(row.last_arrival)))
+                        };
+                        rows.iter().map(|row| (row.offset, row.bytes, Some(whose(row)))).collect()
                     }
                     Err(error) => {
                         damaged(0, 0, None, error.to_string());
@@ -450,20 +530,20 @@ impl<D: Disk> Archive<D> {
             None => self.file(name)?,
         };
         let mut clocks: Option<Vec<ClockMap>> = None;
-        for (offset, bytes, source) in extents {
+        for (offset, bytes, whose) in extents {
             let extent = match read_extent(&file, offset, bytes) {
                 Ok(extent) if extent.header.number == name.number => extent,
                 Ok(_) => {
-                    damaged(offset, bytes, source, "another segment's extent".to_owned());
+                    damaged(offset, bytes, whose, "another segment's extent".to_owned());
                     continue;
                 }
                 Err(error) => {
-                    damaged(offset, bytes, source, error.to_string());
+                    damaged(offset, bytes, whose, error.to_string());
                     continue;
                 }
             };
             if !streams.contains(&extent.header.source.stream()) {
-                damaged(offset, bytes, source, "another source's extent".to_owned());
+                damaged(offset, bytes, whose, "another source's extent".to_owned());
                 continue;
             }
             // One map serves the whole segment unless the clock was stepped or slewed.
@@ -484,7 +564,7 @@ impl<D: Disk> Archive<D> {
                     Ok(record) => record,
                     Err(error) => {
                         let left = (extent.records.len() - at) as u64;
-                        damaged(offset, left, Some(extent.header.source), error.to_string());
+                        damaged(offset, left, whose, error.to_string());
                         break;
                     }
                 };

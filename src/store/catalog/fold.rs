@@ -1,7 +1,7 @@
 //! What the journal says, folded: the recordings as control knew them. The same fold serves control
 //! at run time, the reading verbs, and a rebuild. Folding an entry twice changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,8 +31,6 @@ pub struct Journalled {
     pub next_stream: StreamId,
     /// How far each worker's log was durable.
     pub marks: Marks,
-    /// Streams of RSs that were never accepted: what comes of them belongs to no recording.
-    pub strays: BTreeSet<StreamId>,
 }
 
 /// One RS.
@@ -155,8 +153,7 @@ impl Journalled {
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
         let mut journalled = Journalled::default();
         entries.into_iter().for_each(|entry| journalled.fold(entry));
-        let strays = journalled.recordings.extract_if(.., |_, rs| !rs.was_accepted());
-        journalled.strays = strays.flat_map(|(_, rs)| rs.streams.into_keys()).collect();
+        journalled.recordings.retain(|_, rs| rs.was_accepted());
         journalled
     }
 
@@ -271,6 +268,11 @@ impl Journalled {
 }
 
 impl RsEntry {
+    /// Whether it was up at some instant of a span.
+    pub fn was_up(&self, since: Wall, until: Wall) -> bool {
+        self.start <= until && self.end.is_none_or(|end| end >= since)
+    }
+
     /// Whether all of its acceptance is there.
     pub fn was_accepted(&self) -> bool {
         self.bodies.len() >= self.counted as usize

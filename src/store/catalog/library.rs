@@ -41,6 +41,8 @@ pub struct Library<D: Disk + Clone> {
     /// settled recording of many needs none of it.
     journal: OnceCell<(Journalled, Vec<Damage>)>,
     index: Option<Box<dyn Index>>,
+    /// Segments that the index knows and that are not there: looked for when first asked.
+    gone: OnceCell<BTreeSet<SegmentName>>,
     /// How far each worker's records go: read before anything else, so that what they promise is
     /// there when records are read.
     marks: BTreeMap<WorkerId, Watermark>,
@@ -53,12 +55,23 @@ pub struct Reading {
     pub recordings: Vec<Recording>,
     /// Those of which nothing can change any more.
     pub settled: BTreeSet<RsId>,
-    /// What could not be read.
+    /// What could not be read, and may be of one of them.
     pub damaged: Vec<Damaged>,
     /// Records that were durable and that no file holds any more.
     pub losses: Vec<Loss>,
     /// SSRCs by source.
     pub ssrcs: BTreeMap<SourceId, u32>,
+}
+
+/// Whether what could not be read may be of a recording.
+fn touches(damage: &Damaged, rs: &RsEntry) -> bool {
+    if let Some(source) = damage.source.filter(|source| !source.stream().is_host()) {
+        return rs.streams.contains_key(&source.stream());
+    }
+    damage.lost.is_none_or(|lost| {
+        let (since, until) = (lost.since.unwrap_or(Wall(i64::MIN)), lost.until);
+        rs.was_up(since, until.unwrap_or(Wall(i64::MAX)))
+    })
 }
 
 impl<D: Disk + Clone> Library<D> {
@@ -73,7 +86,8 @@ impl<D: Disk + Clone> Library<D> {
         let marks = archive.watermarks()?.into_iter().map(|mark| (mark.worker, mark)).collect();
         let (journal_dir, history) = (journal_dir.to_owned(), history::folder(store));
         let journal = OnceCell::new();
-        Ok(Library { archive, disk, journal_dir, history, journal, index, marks })
+        let gone = OnceCell::new();
+        Ok(Library { archive, disk, journal_dir, history, journal, index, gone, marks })
     }
 
     /// What the journal says of all recordings.
@@ -132,9 +146,30 @@ impl<D: Disk + Clone> Library<D> {
 
     fn settled(&self, id: RsId) -> Result<Option<Recording>, LibraryError> {
         match &self.index {
-            Some(index) => Ok(index.settled(id)?),
-            None => Ok(None),
+            Some(index) if !self.has_lost(index.as_ref(), id)? => Ok(index.settled(id)?),
+            _ => Ok(None),
         }
+    }
+
+    /// Whether segments that the index knows are not there any more, and one of them held records of
+    /// the recording: what is kept of it is true no longer.
+    fn has_lost(&self, index: &dyn Index, id: RsId) -> Result<bool, LibraryError> {
+        if self.gone.get().is_none() {
+            // In this order: what is in the index was there before.
+            let indexed = index.segments()?;
+            let there = self.archive.segments()?.into_iter().collect();
+            let gone = indexed.difference(&there).copied().collect();
+            let _ = self.gone.set(gone);
+        }
+        let gone = self.gone.get().expect("set above");
+        let Some(entry) =
+            (!gone.is_empty()).then(|| index.settled_entry(id)).transpose()?.flatten()
+        else {
+            return Ok(false);
+        };
+        let streams = entry.streams.keys().copied().collect();
+        let extents = index.extents(&streams, (Wall(i64::MIN), Wall(i64::MAX)))?;
+        Ok(extents.iter().any(|row| gone.contains(&row.segment)))
     }
 
     /// Reads recordings from the records themselves, all in one pass.
@@ -158,10 +193,15 @@ impl<D: Disk + Clone> Library<D> {
         let start = wanted.iter().map(|rs| rs.start).min().unwrap_or_default();
         let end = wanted.iter().map(|rs| rs.end.unwrap_or(Wall(i64::MAX))).max();
         let span = (start, end.unwrap_or_default());
-        let damaged = self.visit(&streams, span, &mut |seen| {
+        let mut damaged = self.visit(&streams, span, &mut |seen| {
             watch.record(&seen);
             visitor(&seen);
         })?;
+        let indexed = match &self.index {
+            Some(index) => index.segments()?,
+            None => BTreeSet::new(),
+        };
+        damaged.extend(self.archive.missing(&indexed)?);
         damaged.iter().for_each(|damage| watch.damaged(damage));
         let mut heads = BTreeMap::new();
         for name in watch.last_segments() {
@@ -174,10 +214,13 @@ impl<D: Disk + Clone> Library<D> {
             wanted.iter().map(|rs| assemble(rs, &watch, &heads, &self.marks)).collect();
         let settled = recordings
             .iter()
-            .filter(|recording| damaged.is_empty() && watch.is_final(recording))
-            .map(|recording| recording.id)
+            .zip(wanted)
+            .filter(|(_, rs)| !damaged.iter().any(|damage| touches(damage, rs)))
+            .filter(|(recording, _)| watch.is_final(recording))
+            .map(|(recording, _)| recording.id)
             .collect();
         let (ssrcs, losses) = (watch.ssrcs(), watch.losses());
+        damaged.retain(|damage| wanted.iter().any(|rs| touches(damage, rs)));
         Ok(Reading { recordings, settled, damaged, losses, ssrcs })
     }
 
@@ -204,6 +247,8 @@ impl<D: Disk + Clone> Library<D> {
                     segment: row.segment,
                     offset: row.offset,
                     bytes: row.bytes,
+                    source: row.source,
+                    arrivals: row.arrivals,
                 };
                 Some(Hints {
                     extents: extents.iter().map(hint).collect(),

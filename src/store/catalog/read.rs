@@ -66,13 +66,16 @@ impl Watch {
 
     /// Takes what could not be read.
     pub(super) fn damaged(&mut self, damage: &Damaged) {
-        if let Some(lost) = damage.lost {
-            self.ledgers.host.lose(Loss {
-                since: lost.since.unwrap_or(Wall(i64::MIN)),
-                until: lost.until.unwrap_or(Wall(i64::MAX)),
-                durable: lost.durable,
-                why: damage.why.clone(),
-            });
+        let Some(lost) = damage.lost else { return };
+        let loss = Loss {
+            since: lost.since.unwrap_or(Wall(i64::MIN)),
+            until: lost.until.unwrap_or(Wall(i64::MAX)),
+            durable: lost.durable,
+            why: damage.why.clone(),
+        };
+        match damage.source.and_then(|one| self.ledgers.streams.get_mut(&one.stream())) {
+            Some(ledger) => ledger.lose(&loss),
+            None => self.ledgers.host.lose(loss),
         }
     }
 
@@ -230,7 +233,7 @@ pub(super) fn assemble(
 fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall>) -> Stream {
     let description = &entry.description;
     let through = if rs.state == State::Live { through } else { rs.end.or(through) };
-    let end = entry.closed.or(rs.end);
+    let end = entry.closed.into_iter().chain(rs.end).min();
     let account =
         watch.ledgers.streams[&description.stream].account(&watch.ledgers.host, through, end);
     let format = description.formats.first();

@@ -86,6 +86,13 @@ impl Verdicts {
     }
 }
 
+impl Verdicts {
+    /// When all is taken: a range that is no range says nothing that `lost` does not.
+    pub(super) fn close(&mut self) {
+        self.lost_range.retain(|_, [low, high]| low != high);
+    }
+}
+
 impl<'a> Blame<'a> {
     pub(super) fn new(
         claims: &'a [Claim],
@@ -102,8 +109,6 @@ impl<'a> Blame<'a> {
         for hole in holes {
             self.hole(ssrc, hole, &mut verdicts);
         }
-        // A range that is no range says nothing that `lost` does not.
-        verdicts.lost_range.retain(|_, [low, high]| low != high);
         verdicts
     }
 
@@ -185,7 +190,14 @@ impl<'a> Blame<'a> {
 
     /// A source that was heard until a dark span began and never again after it: nobody knows whether
     /// it went on, so what is missing is at most what it would have sent. No index bounds it.
-    pub(super) fn tail(&self, tail: &Tail, pauses: &[Pause], verdicts: &mut Verdicts) {
+    /// `absent`: dark spans that only an end can lie in.
+    pub(super) fn tail(
+        &self,
+        tail: &Tail,
+        absent: &[Dark],
+        pauses: &[Pause],
+        verdicts: &mut Verdicts,
+    ) {
         let paused = |at: Wall| {
             pauses.iter().any(|pause| pause.from <= at && pause.to.is_none_or(|to| to > at))
         };
@@ -194,11 +206,14 @@ impl<'a> Blame<'a> {
                 && tail.at < dark.to
                 && !paused(dark.from)
         };
-        let Some(dark) = self.dark.iter().filter(reaches).max_by_key(|dark| dark.to) else {
-            return;
-        };
+        let dark = self.dark.iter().chain(absent).filter(reaches).max_by_key(|dark| dark.to);
+        let Some(dark) = dark else { return };
         let span = (dark.to.0 - tail.at.0) as u64;
-        let count = span.checked_div(tail.step_ns).unwrap_or(1).max(1);
+        let count = span.checked_div(tail.step_ns).unwrap_or(1);
+        if count == 0 {
+            // The next one was not due yet.
+            return;
+        }
         verdicts.take(dark.cause, count, true);
         verdicts.gaps.push(Gap {
             first: tail.last + 1,

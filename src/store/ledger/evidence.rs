@@ -57,14 +57,15 @@ impl HostEvidence {
                 self.sample(wall(*from), *before);
                 self.sample(wall(*to), *after);
             }
-            Event::Started { boot, predecessor_last, .. } => {
+            Event::Started { boot, lost_since, .. } => {
+                // Each worker says it of its own records; a stream is one worker's.
+                if let Some(lost) = lost_since.filter(|lost| *lost < arrival) {
+                    self.absences.push((lost, arrival));
+                }
                 let since = self.last_seen.unwrap_or(arrival);
                 if arrival < since {
                     // Another worker's earlier life, read after a later one.
                     return;
-                }
-                if predecessor_last.is_none() && since < arrival {
-                    self.absences.push((since, arrival));
                 }
                 if self.boot.as_ref().is_some_and(|known| known != boot) {
                     self.power_cuts.push((since, arrival));
@@ -152,7 +153,7 @@ impl HostEvidence {
         &self.losses
     }
 
-    /// From the last sign of life to the start with new memory, each time.
+    /// From the last instant of which everything is on disk to the start with new memory, each time.
     pub fn absences(&self) -> &[(Wall, Wall)] {
         &self.absences
     }
@@ -210,6 +211,7 @@ mod tests {
             boot: boot.to_owned(),
             recovered: 0,
             predecessor_last: None,
+            lost_since: None,
         };
         host.event(Wall(1), at, &started("a"));
         span(&mut host, 10, 20, 3, 3);

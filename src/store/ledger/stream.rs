@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::blame::{Blame, Claim, Dark, Tail};
 use super::dtmf::Digits;
-use super::evidence::HostEvidence;
+use super::evidence::{HostEvidence, Loss};
 use super::presence::{Presence, SILENCE_NS, subtract};
 use super::reports::Reports;
 use super::runs::Runs;
@@ -52,6 +52,8 @@ pub struct StreamLedger {
     pauses: Vec<Pause>,
     claims: Vec<Claim>,
     dark: Vec<Dark>,
+    /// When records of it alone cannot be read.
+    lost: Vec<(Wall, Wall)>,
     drops: BTreeMap<String, u64>,
     socket_drops: u64,
     last_seen: Option<Wall>,
@@ -207,6 +209,11 @@ impl StreamLedger {
         }
     }
 
+    /// Takes that records of the stream cannot be read any more.
+    pub fn lose(&mut self, loss: &Loss) {
+        self.lost.push((loss.since, loss.until));
+    }
+
     /// The account as it stands. `through`: for a stream that is still open, records up to here are
     /// known; nothing is said about the time after. `end`: when it was closed, as far as others say.
     pub fn account(
@@ -218,7 +225,7 @@ impl StreamLedger {
         let claims = self.all_claims();
         let with_gaps =
             self.sources.values().filter(|source| source.runs.holes().next().is_some()).count();
-        let dark = self.all_dark(host, end);
+        let (dark, absent) = (self.all_dark(host), self.absences(host, end));
         let mut blame = Blame::new(&claims, &dark, host, with_gaps > 1);
         let heard = self.sources.values().filter(|source| source.packets > 0).count();
         let replayed = self.drops.get(Counter::Replayed.label()).copied().unwrap_or(0);
@@ -229,7 +236,7 @@ impl StreamLedger {
             .map(|source| {
                 // The replay counter is the stream's: with one source it is that source's.
                 let replayed = if heard == 1 { replayed } else { 0 };
-                self.source(source, &mut blame, replayed)
+                self.source(source, &mut blame, &absent, replayed)
             })
             .collect();
         let unproven_s = self.unproven_s(through);
@@ -259,13 +266,20 @@ impl StreamLedger {
         }
     }
 
-    fn source(&self, source: &SourceAccount, blame: &mut Blame<'_>, replayed: u64) -> Source {
+    fn source(
+        &self,
+        source: &SourceAccount,
+        blame: &mut Blame<'_>,
+        absent: &[Dark],
+        replayed: u64,
+    ) -> Source {
         let (first_index, last_index) = source.runs.bounds().expect("has a packet");
         let reports = self.reports.get(&source.ssrc);
         let mut verdicts = blame.source(source.ssrc, source.runs.holes());
         if let Some(tail) = source.tail() {
-            blame.tail(&tail, &self.pauses, &mut verdicts);
+            blame.tail(&tail, absent, &self.pauses, &mut verdicts);
         }
+        verdicts.close();
         Source {
             ssrc: source.ssrc,
             cname: reports.and_then(|reports| reports.cname.clone()),
@@ -284,24 +298,39 @@ impl StreamLedger {
         }
     }
 
-    /// When nothing of the stream can have been recorded, or nothing of that is left: by its own
-    /// events; by starts of the recorder that did not take it up again; by what the disk has lost.
-    fn all_dark(&self, host: &HostEvidence, end: Option<Wall>) -> Vec<Dark> {
+    /// When nothing of the stream was recorded, or nothing of that is left: by its own events, and by
+    /// what the disk has lost.
+    fn all_dark(&self, host: &HostEvidence) -> Vec<Dark> {
         let mut dark = self.dark.clone();
-        let (opened, closed) = (self.opened.unwrap_or_default(), self.closed_last().or(end));
-        let mut absent = |cause, (from, to): (Wall, Wall)| {
-            let to = closed.map_or(to, |closed| to.min(closed));
-            let told = |dark: &Dark| dark.from <= to && dark.to >= from;
-            if opened <= to && from < to && !self.dark.iter().any(told) {
-                dark.push(Dark { cause, from: from.max(opened), to });
-            }
-        };
-        host.absences().iter().for_each(|absence| absent(Cause::Power, *absence));
+        self.lost.iter().for_each(|lost| self.darken(&mut dark, Cause::Damage, *lost));
         for loss in host.losses() {
             let cause = if loss.durable { Cause::Damage } else { Cause::Power };
-            absent(cause, (loss.since, loss.until));
+            self.darken(&mut dark, cause, (loss.since, loss.until));
         }
         dark
+    }
+
+    /// Starts of the recorder that did not take the stream up again, though nobody had closed it: what
+    /// came last was not on disk. Of what stands before a record that is, nothing is lost.
+    fn absences(&self, host: &HostEvidence, end: Option<Wall>) -> Vec<Dark> {
+        let mut dark = Vec::new();
+        if self.closed_last().is_none() {
+            for (from, to) in host.absences() {
+                let to = end.map_or(*to, |end| end.min(*to));
+                let told = |dark: &Dark| dark.from <= to && dark.to >= *from;
+                if !self.dark.iter().any(told) {
+                    self.darken(&mut dark, Cause::Power, (*from, to));
+                }
+            }
+        }
+        dark
+    }
+
+    fn darken(&self, all: &mut Vec<Dark>, cause: Cause, (from, to): (Wall, Wall)) {
+        let from = from.max(self.opened.unwrap_or_default());
+        if from < to {
+            all.push(Dark { cause, from, to });
+        }
     }
 
     /// The claims of `dropped` events, and for what the final counters hold beyond them one claim

@@ -234,6 +234,8 @@ fn one_stream_of_500_costs_at_most_1_3_times_its_own_rtp_bytes() {
             segment: name,
             offset: row.offset,
             bytes: row.bytes,
+            source,
+            arrivals: Default::default(),
         }));
     }
     for (hints, limit) in [(Some(&hints), 1.25), (None, 1.5)] {

@@ -130,6 +130,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     for file in files(&args.out)? {
         writeln!(out, "{:>12}  {}", file.bytes, args.out.join(&file.path).display())?;
     }
+    let damaged: Vec<&str> = reading.damaged.iter().map(|damage| &*damage.why).collect();
     for damage in &reading.damaged {
         eprintln!(
             "floortape: {} at {}: {} bytes not exported: {}",
@@ -139,7 +140,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             damage.why
         );
     }
-    Ok(if reading.damaged.is_empty() { Exit::Yes } else { Exit::No })
+    // What a start before has found is told by its events.
+    let lost = reading.losses.iter().filter(|loss| rs.was_up(loss.since, loss.until));
+    let lost: Vec<_> = lost.filter(|loss| !damaged.contains(&&*loss.why)).collect();
+    for loss in &lost {
+        eprintln!("floortape: stored, lost and not exported: {}", loss.why);
+    }
+    Ok(if reading.damaged.is_empty() && lost.is_empty() { Exit::Yes } else { Exit::No })
 }
 
 /// The tracks by stream, with their place in the order of m-lines.

@@ -211,8 +211,7 @@ fn lost(
 ) {
     for loss in &reading.losses {
         let text = format!("stored and lost: {}", loss.why);
-        let was_up =
-            |rs: &&&RsEntry| rs.start <= loss.until && rs.end.is_none_or(|end| end >= loss.since);
+        let was_up = |rs: &&&RsEntry| rs.was_up(loss.since, loss.until);
         let mut touched = wanted.iter().filter(was_up).peekable();
         if touched.peek().is_none() {
             elsewhere.push(text.clone());

@@ -117,6 +117,7 @@ pub fn run(mut start: Start) -> Result<Exit, Failure> {
         key: Arc::new(signing_key(&config.store.dir)?),
         volume: volume::read(&config.store.dir)?,
         stop: Arc::default(),
+        unclean: start.unclean,
     };
     let mut sockets = seat::by_worker(slots, workers.len());
     let mut receiving = Vec::new();

@@ -27,7 +27,8 @@ use crate::host::spare;
 use crate::host::volume::Volume;
 use crate::plane::handoff::frame::{HeldSlot, WorkerStats};
 use crate::plane::handoff::layout::{
-    self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry, MAGIC,
+    self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_LOST_SINCE, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry,
+    MAGIC,
 };
 use crate::plane::handoff::queues::Queues;
 use crate::plane::handoff::slot::{LAST_ARRIVAL, OPEN, SlotView};
@@ -43,6 +44,8 @@ pub(super) struct Common<'a> {
     pub(super) key: Arc<SigningKey>,
     pub(super) volume: Volume,
     pub(super) stop: Arc<AtomicBool>,
+    /// The run before did not end cleanly.
+    pub(super) unclean: bool,
 }
 
 /// A worker that receives, or is about to; its spool has yet to be opened.
@@ -108,7 +111,8 @@ impl Receiving {
         if !successor {
             let places = spare::strict_places(&config.store.dir, &config.journal_dir())?;
             let (store, journal) = (&config.store.dir, config.journal_dir());
-            let First { position, missing } = first_position(&places, store, &journal, worker)?;
+            let First { position, missing, through } =
+                first_position(&places, store, &journal, worker)?;
             if missing > 0 {
                 tracing::error!(
                     "alarm: worker {}: {missing} bytes of records that were durable are in the \
@@ -118,6 +122,8 @@ impl Receiving {
             }
             // F06: what waits in the sockets is for streams that control has yet to name.
             state.store(AT_HELD, 1);
+            let lost_since = through.filter(|_| common.unclean).map_or(0, |through| through.0);
+            state.store(AT_LOST_SINCE, lost_since as u64);
             layout::initialise(&state, worker.0, &geometry, position.0);
         }
         let sockets: Arc<[OwnedFd]> = sockets.into();

@@ -296,11 +296,10 @@ fn f06_a_hole_elsewhere_is_not_the_darkness_and_evidence_with_a_count_goes_first
     assert_eq!(account.sources[0].unexplained, 2);
 }
 
-/// A host that was heard until `last`, and began with new memory at `start`.
+/// A host that lost what came after `last`, and began with new memory at `start`.
 fn absent(last: Wall, start: Wall) -> HostEvidence {
     let mut host = HostEvidence::default();
     let map = Default::default();
-    host.event(last, wall, &Event::Clock { map });
     let started = Event::Started {
         incarnation: 2,
         engine: String::new(),
@@ -308,6 +307,7 @@ fn absent(last: Wall, start: Wall) -> HostEvidence {
         boot: String::new(),
         recovered: 0,
         predecessor_last: None,
+        lost_since: Some(last),
     };
     host.event(start, wall, &started);
     host
@@ -328,11 +328,29 @@ fn f06_a_call_that_nobody_took_up_again_misses_its_end() {
     assert_eq!((gap.from, gap.to), (Wall(199 * 20 * MS), Wall(7 * S)));
     // It had ended before the recorder was back; or before it went.
     assert_eq!(account(Wall(5 * S)).sources[0].lost[&Cause::Power], 51);
-    assert!(account(Wall(199 * 20 * MS)).sources[0].lost.is_empty());
+    assert!(account(Wall(199 * 20 * MS + 19)).sources[0].lost.is_empty());
     // Nothing was wanted of it then.
     let mut paused = ledger.clone();
     paused.event(Wall(199 * 20 * MS), wall, Event::Pause { by: Origin::Src });
     assert!(paused.account(&host, None, None).sources[0].lost.is_empty());
+    // It had been closed: what is behind that is on disk.
+    let mut closed = ledger.clone();
+    close(&mut closed, Wall(5 * S), &[], 0);
+    assert!(closed.account(&host, None, None).sources[0].lost.is_empty());
+    // A hole before a record that is on disk is none of it, however long ago the host was heard.
+    let mut network = opened();
+    for index in (0..200).filter(|index| !(100..110).contains(index)) {
+        network.packet(&packet(index, Wall(index as i64 * 20 * MS)));
+    }
+    let mut since = absent(Wall(0), Wall(7 * S));
+    for second in 0..7_u64 {
+        let (from, to) = (Mono(second * S as u64), Mono((second + 1) * S as u64));
+        let (before, after) = (HostDrops::default(), HostDrops::default());
+        since.event(Wall(to.0 as i64), wall, &Event::HostDrops { from, to, before, after });
+    }
+    let lost = &network.account(&since, Some(Wall(7 * S)), None).sources[0];
+    assert_eq!(lost.lost, [(Cause::Net, 10), (Cause::Power, 143)].into());
+    assert_eq!(lost.lost_range, [(Cause::Power, [0, 143])].into());
     // It went on: the recorder had lost nothing.
     assert!(ten_seconds(0..0).account(&host, None, None).sources[0].lost.is_empty());
 }
