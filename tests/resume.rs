@@ -34,12 +34,17 @@ struct Bench {
     port: u16,
     /// Its own range, below those that sockets without a wish get: the same ports must be free again.
     ports: &'static str,
+    workers: u16,
 }
 
 impl Bench {
     fn start(ports: &'static str) -> Self {
+        Self::start_with(ports, 1)
+    }
+
+    fn start_with(ports: &'static str, workers: u16) -> Self {
         let (folder, port) = (fresh_folder(), free_port());
-        let mut bench = Bench { server: None, folder, port, ports };
+        let mut bench = Bench { server: None, folder, port, ports, workers };
         bench.power_on();
         bench
     }
@@ -47,6 +52,7 @@ impl Bench {
     fn power_on(&mut self) {
         let mut command = command(&self.folder, self.port);
         command.args(["--set", &format!("media.ports={}", self.ports)]);
+        command.args(["--set", &format!("cpu.workers={}", self.workers)]);
         // The server's end is not the store's.
         self.server = Some(Server::start(command, &self.folder.join("nothing")).ready());
     }

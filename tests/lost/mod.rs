@@ -58,6 +58,13 @@ impl Bench {
         files
     }
 
+    /// Files of a log that hold something.
+    fn logged(&self, folder: &str) -> usize {
+        let begins =
+            |path: &PathBuf| std::fs::read(path).is_ok_and(|file| file.starts_with(b"FTLOGF01"));
+        self.files(folder, "log").iter().filter(|path| begins(path)).count()
+    }
+
     /// Packets that were lost for `cause`, of all that is listed.
     fn lost(&self, cause: &str) -> u64 {
         let listed = self.listed();
@@ -259,4 +266,34 @@ fn f10_a_segment_that_is_gone_is_damage_to_whoever_lists_or_exports() {
         bench.stop();
     }
     bench.accuses(&["stored and lost", "BAD"], "at last");
+}
+
+#[test]
+fn f06_what_a_worker_left_that_is_no_more_is_sealed() {
+    let mut bench = Bench::start_with("27700-27749", 2);
+    // One call ends before the cut, one goes on over it; each has a stream on either worker.
+    let first = bench.src(&["--duration", "1", "--streams", "2", "--streams-per-call", "2"]);
+    assert!(first.wait_with_output().expect("ours").status.success());
+    let words = ["--duration", "120", "--streams", "2", "--streams-per-call", "2"];
+    let call = bench.src(&words);
+    until("both calls", PATIENCE, || (bench.listed().len() == 2).then_some(()));
+    let before = bench.durable();
+    until("packets on disk", PATIENCE, || (bench.durable() > before + 200).then_some(()));
+    bench.power_off();
+    assert_ne!(bench.logged("log/w1"), 0, "the second worker had something to do");
+    bench.workers = 1;
+    bench.power_on();
+    until("what is left is sealed", PATIENCE, || (bench.logged("log/w1") == 0).then_some(()));
+    let told = || bench.told("worker 1 is no more: what it left is sealed").then_some(());
+    until("it is told", PATIENCE, told);
+    let at = || bench.listed()[1]["durable_through"].as_str().map(str::to_owned);
+    let then = at();
+    until("the call goes on", PATIENCE, || (at() > then).then_some(()));
+    bench.stop();
+    hang_up(call);
+    let listed = bench.listed();
+    assert!(listed.iter().all(|one| one["seal"]["state"] == "sealed"), "{listed:?}");
+    assert!(listed.iter().all(|one| one["durable_through"] == one["end"]), "{listed:?}");
+    assert_eq!(bench.verify_all().0, Some(0), "{}", bench.verify_all().1);
+    assert_eq!(bench.lost("damage"), 0);
 }

@@ -37,6 +37,8 @@ struct Held {
     place: usize,
     path: PathBuf,
     end: Position,
+    /// Of the size that is in force: may be used again.
+    fits: bool,
     suspect: bool,
 }
 
@@ -128,20 +130,21 @@ impl<D: Disk + Clone> LogFiles<D> {
                 }
             }
             let end = scan.groups.iter().map(|group| group.header.end()).max();
-            let other_size = scan.file_bytes != file_bytes;
+            let fits = scan.file_bytes == file_bytes;
+            let whole = scan.header.is_some_and(|header| header.file_bytes == scan.file_bytes);
             let place = paths.place_of(&scan.path);
             match end.filter(|end| *end > sealed) {
                 Some(end) => {
                     if failed {
                         files.failed_before.push(place);
                     }
-                    let suspect = other_size || failed;
-                    files.held.push(Held { place, path: scan.path, end, suspect });
+                    let suspect = failed || !whole;
+                    files.held.push(Held { place, path: scan.path, end, fits, suspect });
                     unsealed
                         .extend(scan.groups.into_iter().filter(|one| one.header.end() > sealed));
                 }
                 None if failed => files.put_aside(&scan.path),
-                None if scan.file_bytes == file_bytes => files.free.push((place, scan.path)),
+                None if fits => files.free.push((place, scan.path)),
                 // Best effort: it holds nothing that is not sealed.
                 None => drop(files.disk.remove(&scan.path)),
             }
@@ -286,7 +289,7 @@ impl<D: Disk + Clone> LogFiles<D> {
     pub(super) fn close(&mut self) {
         if let Some(current) = self.current.take() {
             let Current { place, path, end, .. } = current;
-            self.held.push(Held { place, path, end, suspect: false });
+            self.held.push(Held { place, path, end, fits: true, suspect: false });
         }
     }
 
@@ -306,7 +309,7 @@ impl<D: Disk + Clone> LogFiles<D> {
         let renamed =
             self.disk.rename(path, &failed).is_ok() || self.disk.open_read(&failed).is_ok();
         let path = if renamed { failed } else { path.to_owned() };
-        self.held.push(Held { place, path, end, suspect: true });
+        self.held.push(Held { place, path, end, fits: true, suspect: true });
     }
 
     /// Kept under another name, for whoever looks at the disk; that may fail again.
@@ -336,7 +339,10 @@ impl<D: Disk + Clone> LogFiles<D> {
                 self.held.push(held);
             } else if held.suspect {
                 self.put_aside(&held.path);
-            } else if self.pooled(held.place) < POOL_MAX && self.blank(&held.path).is_ok() {
+            } else if held.fits
+                && self.pooled(held.place) < POOL_MAX
+                && self.blank(&held.path).is_ok()
+            {
                 self.free.push((held.place, held.path));
             } else {
                 let _ = self.disk.remove(&held.path);

@@ -22,7 +22,8 @@ const CLOSED_NS: i64 = 3_600_000_000_000;
 /// Collects what the records of some recordings show.
 pub(super) struct Watch {
     ledgers: Ledgers,
-    workers: BTreeMap<StreamId, BTreeSet<WorkerId>>,
+    /// Who has records of a stream: when the last of each arrived.
+    workers: BTreeMap<StreamId, BTreeMap<WorkerId, Wall>>,
     segments: BTreeMap<StreamId, BTreeSet<SegmentName>>,
     unsealed: BTreeSet<StreamId>,
 }
@@ -47,7 +48,9 @@ impl Watch {
     pub(super) fn record(&mut self, seen: &Seen<'_>) {
         let stream = seen.record.meta.source.stream();
         self.ledgers.record(&seen.record, &seen.clock);
-        self.workers.entry(stream).or_default().insert(seen.worker);
+        let at = seen.clock.wall(seen.record.meta.arrival);
+        let last = self.workers.entry(stream).or_default().entry(seen.worker).or_insert(at);
+        *last = at.max(*last);
         match seen.place.segment {
             Some(segment) if !stream.is_host() => {
                 // Per worker the newest only: it vouches for those before it.
@@ -94,16 +97,20 @@ impl Watch {
             .collect()
     }
 
-    /// The watermarks that say how far a stream is known: those of the workers that have records of
-    /// it; of all where nobody has, since any of them may have had it. `None`: of a worker that came
-    /// into being meanwhile.
+    /// The watermarks that say how far a stream is known: that of the worker with its last record,
+    /// since a stream goes to another one only when all memory is made anew, and nothing more comes
+    /// of the one before; those of all where nobody has a record, since any of them may have had it.
+    /// `None`: of a worker that came into being meanwhile.
     fn marks<'a>(
         &self,
         stream: StreamId,
         all: &'a BTreeMap<WorkerId, Watermark>,
     ) -> Option<Vec<&'a Watermark>> {
         match self.workers.get(&stream) {
-            Some(own) => own.iter().map(|worker| all.get(worker)).collect(),
+            Some(own) => {
+                let last = own.iter().max_by_key(|(_, at)| **at).map(|(worker, _)| worker);
+                last.map(|worker| all.get(worker)).into_iter().collect()
+            }
             None => Some(all.values().collect()),
         }
     }

@@ -135,6 +135,34 @@ fn a_finished_recording_is_sealed_a_second_later_and_the_recorders_own_events_ar
 }
 
 #[test]
+fn a_spool_over_a_small_ring_seals_what_another_left_and_keeps_none_of_its_files() {
+    let mut bench = Bench::with_ring(TestDisk::default(), 8 << 20);
+    bench.config.segment_bytes = 4 << 20;
+    let mut spool = bench.spool();
+    for _ in 0..100 {
+        bench.packet(3);
+    }
+    bench.clock.advance(200);
+    bench.turn(&mut spool, 1);
+    assert_eq!(bench.state.load(AT_DURABLE), bench.state.load(AT_TAIL));
+    drop(spool);
+    let written = bench.written.clone();
+    // The memory is gone, as is the worker: nothing is received any more.
+    let mut bench = Bench::with_ring(bench.disk.clone(), RING_BYTES);
+    bench.written = written;
+    let mut spool = bench.spool();
+    assert!(!spool.is_settled());
+    for _ in 0..100 {
+        bench.turn(&mut spool, 0);
+    }
+    assert!(spool.is_settled());
+    assert_eq!(bench.archive().segments().unwrap().len(), 1);
+    let paths = bench.disk.paths();
+    assert!(!paths.iter().any(|path| path.starts_with("/store/log/w0")), "{paths:?}");
+    bench.assert_sound();
+}
+
+#[test]
 fn a_requested_seal_is_answered_when_the_segment_is_in_place_and_waits_for_salts() {
     let mut bench = Bench::new();
     let mut spool = bench.spool_without_salts();

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::health::{Health, Now};
 use super::outbox::Outbox;
+use super::retired::Retired;
 use super::seat::{self, Common, Receiving, Seat};
 use super::stages::Stages;
 use crate::base::faults::fault;
@@ -88,6 +89,8 @@ pub(super) struct Desk {
     pub(super) epoch: u64,
     pub(super) outbox: Outbox,
     pub(super) seats: Vec<Seat>,
+    /// What workers left that are no more, on its way into segments.
+    pub(super) retired: Option<Retired>,
     stop_workers: Arc<AtomicBool>,
     reporter: Reporter,
     /// Requests that workers have not answered yet.
@@ -136,6 +139,9 @@ pub fn run(mut start: Start) -> Result<Exit, Failure> {
         receiving.into_iter().map(|receiving| receiving.store(&common)).collect();
     // A process ends with its threads; a role in a thread must end them itself.
     let seats = seats.inspect_err(|_| common.stop.store(true, Ordering::Release))?;
+    // After the workers: nobody who receives waits for it, nor fails with it.
+    let retired = Retired::start(&common)
+        .inspect_err(|error| tracing::error!("no thread for what is left of workers: {error}"));
     let stop_workers = common.stop;
     let mut seed = [0; 8];
     SystemEntropy.fill(&mut seed);
@@ -152,6 +158,7 @@ pub fn run(mut start: Start) -> Result<Exit, Failure> {
         epoch: 1,
         outbox: Outbox::default(),
         seats,
+        retired: retired.ok(),
         stop_workers,
         asked: 0,
         sealing: HashMap::new(),
@@ -420,6 +427,11 @@ impl Desk {
     /// Ends the threads: workers commit what has arrived, then spools make all durable.
     fn end(&mut self) -> io::Result<()> {
         self.stop_workers.store(true, Ordering::Release);
+        let retired = self.retired.take();
+        if let Some(retired) = &retired {
+            retired.ties.stop.store(true, Ordering::Release);
+            retired.thread.thread().unpark();
+        }
         let mut result = Ok(());
         let seats: Vec<_> = self.seats.drain(..).collect();
         let mut spoolers = Vec::new();
@@ -460,6 +472,14 @@ impl Desk {
             } else if spooler.join().is_err() {
                 result = Err(io::Error::other("a spool's thread panicked"));
             }
+        }
+        // What it has not sealed by then the next start seals.
+        while let Some(retired) = &retired
+            && !retired.thread.is_finished()
+            && SystemClock.mono() < deadline
+        {
+            while retired.ties.outputs.pop().is_some() {}
+            std::thread::park_timeout(std::time::Duration::from_millis(1));
         }
         result
     }

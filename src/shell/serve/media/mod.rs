@@ -1,6 +1,8 @@
 //! The media role: receives and stores. One command thread ([`desk`]) owns every send and both
 //! links; each worker has a pinned thread that receives ([`receiver`]) and one that writes to disk
-//! ([`spooler`]). The threads meet in bounded queues; nobody waits for a full one.
+//! ([`spooler`]). What workers left that are no more is
+//! sealed by one more thread ([`retired`]). The threads meet in bounded queues; nobody waits for a
+//! full one.
 
 mod ahead;
 mod desk;
@@ -9,6 +11,7 @@ mod lag;
 mod outbox;
 mod receiver;
 mod requests;
+mod retired;
 mod seat;
 mod spooler;
 mod stages;

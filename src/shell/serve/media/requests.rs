@@ -29,6 +29,9 @@ impl Desk {
                         tracing::error!("spool {} takes no requests", seat.worker.0);
                     }
                 }
+                if let Some(retired) = &self.retired {
+                    retired.ask(Request::NoMoreSalts);
+                }
                 return self.ask_holding(id);
             }
             Frame::Resumed => return self.gate.open(&self.seats),
@@ -106,6 +109,9 @@ impl Desk {
                 tracing::error!("spool {} takes no requests", seat.worker.0);
             }
         }
+        if let Some(retired) = &self.retired {
+            retired.ask(Request::Salts(salts));
+        }
         self.outbox.push(id, Frame::Done);
     }
 
@@ -182,6 +188,13 @@ impl Desk {
                         }
                     }
                 }
+            }
+        }
+        let retired = self.retired.iter();
+        for output in retired.flat_map(|retired| std::iter::from_fn(|| retired.ties.outputs.pop()))
+        {
+            if let Output::Notice(notice) = output {
+                self.outbox.push(0, Frame::Notice(notice));
             }
         }
         barriers.into_iter().for_each(|id| self.tell_holding(id));

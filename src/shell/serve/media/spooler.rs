@@ -31,7 +31,7 @@ const NAP: Duration = Duration::from_millis(10);
 /// Time between two attempts to open the log after a death of media.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 /// At the end all is made durable, and then sealed as far as this much time allows.
-const SEAL_AT_STOP_MS: u64 = 1_200;
+pub(super) const SEAL_AT_STOP_MS: u64 = 1_200;
 
 /// What a spool is asked.
 pub(super) enum Request {
