@@ -1,25 +1,75 @@
-//! The catalogue's engine: SQLite in `STORE/catalog.sqlite`, write-ahead logged. One writer;
-//! readers open it read-only and work beside the writer.
+//! The catalogue's engine: SQLite in `STORE/catalog.sqlite`. One writer; readers open it read-only and
+//! work beside the writer. No part of it is ever mapped (F13): its journal is a file that is written
+//! and cut, not a log beside memory that all share. What is read is checked: to a reader, what is
+//! damaged is not there, and it is told once; a writer makes it again.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::store::catalog::RsEntry;
-use crate::store::catalog::index::{ExtentRow, Index, IndexError};
+use crate::store::catalog::index::{ExtentRow, Extents, Index, IndexError};
 use crate::store::catalog::model::Recording;
 use crate::store::catalog::schema;
+use crate::store::log::crc32c;
 use crate::store::segment::SegmentName;
 
 /// How long one process waits for another's transaction.
 const BUSY: Duration = Duration::from_secs(5);
+/// Rows of one transaction: readers wait for its end, and each costs three syncs.
+const ROWS: usize = 256;
+/// Place in the file of the two bytes that say how it is journalled, and what they are where that is
+/// a write-ahead log, whose index is mapped.
+const AT_JOURNALLED: usize = 18;
+const WAL: [u8; 2] = [2, 2];
+
+/// Hears what is wrong.
+type Told = Box<dyn Fn(&str)>;
 
 /// An open catalogue.
-pub struct Catalogue(Connection);
+pub struct Catalogue {
+    connection: Connection,
+    /// Of a reader: what it does with the first thing that is wrong.
+    told: Option<Told>,
+    said: Cell<bool>,
+    /// Nothing can be read of it any more.
+    off: Cell<bool>,
+}
+
+/// One extent as it is kept: stream, ordinal, offset, bytes, indexes, arrivals.
+type Kept = (u64, u16, u64, u64, (u64, u64), (i64, i64));
+
+/// What a row of `extents` holds.
+#[derive(Serialize, Deserialize)]
+struct Rows {
+    worker: u16,
+    number: u64,
+    rows: Vec<Kept>,
+}
+
+/// A row of `segments`.
+#[derive(Serialize)]
+struct SegmentRow {
+    worker: u16,
+    number: u64,
+    extents: u64,
+    first_arrival: i64,
+    last_arrival: i64,
+}
+
+impl SegmentRow {
+    const fn name(&self) -> SegmentName {
+        SegmentName { worker: WorkerId(self.worker), number: self.number }
+    }
+}
 
 /// Where the catalogue of a store lies.
 pub fn path(store: &Path) -> PathBuf {
@@ -29,56 +79,111 @@ pub fn path(store: &Path) -> PathBuf {
 /// Opens the catalogue for reading; `None` where there is none, or one that another version wrote:
 /// then everything is read from journal and segments.
 pub fn open_read(store: &Path) -> Option<Catalogue> {
+    open_telling(store, |_| {})
+}
+
+/// Same; `told` hears once that something of it cannot be used.
+pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catalogue> {
+    if !path(store).exists() || is_mapped(store) {
+        return None;
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path(store), flags).ok()?;
-    connection.busy_timeout(BUSY).ok()?;
-    (version(&connection).ok()? == schema::VERSION).then_some(Catalogue(connection))
+    let open = || -> rusqlite::Result<(Connection, i64)> {
+        let connection = Connection::open_with_flags(path(store), flags)?;
+        prepare(&connection)?;
+        let version = version(&connection)?;
+        Ok((connection, version))
+    };
+    match open() {
+        Ok((connection, schema::VERSION)) => {
+            let told: Option<Told> = Some(Box::new(told));
+            Some(Catalogue { connection, told, said: Cell::new(false), off: Cell::new(false) })
+        }
+        Ok(_) => None,
+        Err(error) => {
+            told(&engine(error).to_string());
+            None
+        }
+    }
 }
 
 /// Opens the catalogue for writing; makes it, or makes it anew where another version wrote it or
 /// where it is damaged: nothing is in it that journal and segments do not have.
 pub fn open_write(store: &Path) -> Result<Catalogue, IndexError> {
-    open(store)
-        .or_else(|error| {
-            use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-            if !matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)) {
-                return Err(error);
-            }
-            for end in ["", "-wal", "-shm"] {
-                let mut file = path(store).into_os_string();
-                file.push(end);
-                // What cannot be removed shows itself in the second attempt.
-                let _ = std::fs::remove_file(file);
-            }
-            open(store)
-        })
-        .map_err(engine)
+    if is_mapped(store) {
+        remove(store);
+    }
+    match open(store).map_err(engine) {
+        Err(IndexError::Damaged(why)) => {
+            tracing::warn!("the catalogue is damaged and is made anew: {why}");
+            remove(store);
+            open(store).map_err(engine)
+        }
+        other => other,
+    }
+}
+
+/// Removes the catalogue; whoever opens it for writing makes it anew.
+pub fn remove(store: &Path) {
+    // The journal first: it would be played back into another file. What cannot be removed shows
+    // itself at the next attempt to open it.
+    for end in ["-journal", "-wal", "-shm", ""] {
+        let mut file = path(store).into_os_string();
+        file.push(end);
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+/// Whether a version before this one wrote it, which shared a map of its log's index.
+fn is_mapped(store: &Path) -> bool {
+    let mut head = [0; AT_JOURNALLED + 2];
+    let read = File::open(path(store)).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head[AT_JOURNALLED..] == WAL
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.execute_batch("PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")
 }
 
 fn open(store: &Path) -> rusqlite::Result<Catalogue> {
     let mut connection = Connection::open(path(store))?;
-    connection.busy_timeout(BUSY)?;
-    // NORMAL: a power cut may lose the last transactions, never the file; they are made again.
+    prepare(&connection)?;
+    // FULL: a power cut takes the last transaction whole, which is made again.
     connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
+        "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
     )?;
-    let found = version(&connection)?;
-    let make = connection.transaction()?;
-    if found != schema::VERSION {
+    if version(&connection)? != schema::VERSION {
+        let make = connection.transaction()?;
         make.execute_batch(schema::DROP)?;
+        make.execute_batch(schema::CREATE)?;
+        make.pragma_update(None, "user_version", schema::VERSION)?;
+        make.commit()?;
     }
-    make.execute_batch(schema::CREATE)?;
-    make.pragma_update(None, "user_version", schema::VERSION)?;
-    make.commit()?;
-    Ok(Catalogue(connection))
+    Ok(Catalogue { connection, told: None, said: Cell::new(false), off: Cell::new(false) })
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
+/// What can be well again another time is the engine's trouble; the rest is the file's.
 fn engine(error: rusqlite::Error) -> IndexError {
-    IndexError::Engine(error.to_string())
+    use rusqlite::ErrorCode as Code;
+    match error.sqlite_error_code() {
+        Some(
+            Code::DatabaseBusy
+            | Code::DatabaseLocked
+            | Code::DiskFull
+            | Code::SystemIoFailure
+            | Code::CannotOpen
+            | Code::ReadOnly
+            | Code::PermissionDenied
+            | Code::OutOfMemory
+            | Code::OperationInterrupted,
+        ) => IndexError::Engine(error.to_string()),
+        _ => IndexError::Damaged(error.to_string()),
+    }
 }
 
 fn unreadable(table: &'static str, why: impl ToString) -> IndexError {
@@ -93,128 +198,204 @@ fn word(value: &impl serde::Serialize) -> Result<String, IndexError> {
     }
 }
 
+/// Sum of a recording's value.
+fn sum(id: &str, value: &[u8]) -> i64 {
+    i64::from(crc32c(&[id.as_bytes(), value].concat()))
+}
+
+fn segment_sum(row: &SegmentRow) -> Result<i64, IndexError> {
+    let bytes = postcard::to_allocvec(row).map_err(|error| unreadable("segments", error))?;
+    Ok(i64::from(crc32c(&bytes)))
+}
+
+/// The value and the sum behind it, from column `at` on, if they go together.
+fn whole(row: &Row<'_>, at: usize, id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let value = row.get_ref(at)?;
+    let bytes = value.as_bytes().unwrap_or_default();
+    let known: Option<i64> = row.get(at + 1).ok();
+    Ok((known == Some(sum(id, bytes))).then(|| bytes.to_vec()))
+}
+
+const FAILS: &str = "it fails its sum";
+
 impl Catalogue {
     /// Empties all tables.
     pub fn clear(&mut self) -> Result<(), IndexError> {
-        let clear = self.0.transaction().map_err(engine)?;
+        let clear = self.connection.transaction().map_err(engine)?;
         clear.execute_batch(schema::DROP).map_err(engine)?;
         clear.execute_batch(schema::CREATE).map_err(engine)?;
         clear.commit().map_err(engine)
     }
-}
 
-impl Index for Catalogue {
-    fn settled(&self, id: RsId) -> Result<Option<Recording>, IndexError> {
-        let json: Option<String> = self
-            .0
-            .query_row(schema::SETTLED, [id.to_string()], |row| row.get(0))
-            .optional()
+    /// Takes out what is damaged, so that it is made again; returns how many rows. Reads all of it.
+    /// `Damaged`: it is no use as a whole.
+    pub fn mend(&mut self) -> Result<usize, IndexError> {
+        let check: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
             .map_err(engine)?;
-        json.map(|json| {
-            serde_json::from_str(&json).map_err(|error| unreadable("recordings", error))
-        })
-        .transpose()
+        if check != "ok" {
+            return Err(IndexError::Damaged(check));
+        }
+        let bad = self.bad_recordings().map_err(engine)?;
+        for row in &bad {
+            self.connection.execute(schema::DELETE_ROW, [row]).map_err(engine)?;
+        }
+        let (rows, mut damaged) = self.segment_rows()?;
+        for row in &rows {
+            damaged += usize::from(self.rows(row).is_err());
+        }
+        if damaged > 0 {
+            // Quickly made: their footers have it all.
+            self.connection.execute_batch(schema::DELETE_SEGMENTS).map_err(engine)?;
+        }
+        Ok(bad.len() + damaged)
     }
 
-    fn settled_entry(&self, id: RsId) -> Result<Option<RsEntry>, IndexError> {
-        let bytes: Option<Vec<u8>> = self
-            .0
-            .query_row(schema::SETTLED_ENTRY, [id.to_string()], |row| row.get(0))
-            .optional()
-            .map_err(engine)?;
-        bytes
-            .map(|bytes| {
-                postcard::from_bytes(&bytes).map_err(|error| unreadable("recordings", error))
-            })
-            .transpose()
-    }
-
-    fn is_settled(&self, id: RsId) -> Result<bool, IndexError> {
-        let mut query = self.0.prepare_cached(schema::IS_SETTLED).map_err(engine)?;
-        query.exists([id.to_string()]).map_err(engine)
-    }
-
-    fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError> {
-        let mut query = self.0.prepare_cached(schema::SEGMENTS).map_err(engine)?;
-        let rows = query
-            .query_map([], |row| {
-                let number: i64 = row.get(1)?;
-                Ok(SegmentName { worker: WorkerId(row.get(0)?), number: number as u64 })
-            })
-            .map_err(engine)?;
-        rows.map(|row| row.map_err(engine)).collect()
-    }
-
-    fn extents(
-        &self,
-        streams: &BTreeSet<StreamId>,
-        span: (Wall, Wall),
-    ) -> Result<Vec<ExtentRow>, IndexError> {
-        let mut query = self.0.prepare_cached(schema::EXTENTS).map_err(engine)?;
-        let mut extents = Vec::new();
-        for stream in streams {
-            let rows = query
-                .query_map(params![stream.0 as i64, span.0.0, span.1.0], |row| {
-                    let unsigned = |column| row.get(column).map(|value: i64| value as u64);
-                    Ok(ExtentRow {
-                        segment: SegmentName {
-                            worker: WorkerId(row.get(0)?),
-                            number: unsigned(1)?,
-                        },
-                        source: SourceId::new(*stream, row.get(2)?),
-                        offset: unsigned(3)?,
-                        bytes: unsigned(4)?,
-                        indexes: (unsigned(5)?, unsigned(6)?),
-                        arrivals: (Wall(row.get(7)?), Wall(row.get(8)?)),
-                    })
-                })
-                .map_err(engine)?;
-            for row in rows {
-                extents.push(row.map_err(engine)?);
+    fn bad_recordings(&self) -> rusqlite::Result<Vec<i64>> {
+        let mut query = self.connection.prepare(schema::ALL)?;
+        let mut rows = query.query([])?;
+        let mut bad = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = row.get_ref(1)?.as_str().unwrap_or_default();
+            if whole(row, 2, id)?.is_none() || whole(row, 4, id)?.is_none() {
+                bad.push(row.get(0)?);
             }
         }
-        // As the records stand in the segments: by worker and number, then by source.
-        extents.sort_by_key(|extent| (extent.segment, extent.source));
-        Ok(extents)
+        Ok(bad)
     }
 
-    fn put_segment(
-        &mut self,
-        segment: SegmentName,
-        extents: &[ExtentRow],
-    ) -> Result<(), IndexError> {
-        let put = self.0.transaction().map_err(engine)?;
-        {
-            let mut statement = put.prepare_cached(schema::PUT_EXTENT).map_err(engine)?;
-            for extent in extents {
-                statement
-                    .execute(params![
-                        extent.source.stream().0 as i64,
-                        segment.worker.0,
-                        segment.number as i64,
-                        extent.source.ordinal(),
-                        extent.offset as i64,
-                        extent.bytes as i64,
-                        extent.indexes.0 as i64,
-                        extent.indexes.1 as i64,
-                        extent.arrivals.0.0,
-                        extent.arrivals.1.0,
-                    ])
-                    .map_err(engine)?;
+    /// A reader goes on without what is damaged or cannot be read, and says so once.
+    fn absorb<T: Default>(&self, found: Result<T, IndexError>) -> Result<T, IndexError> {
+        match (&self.told, found) {
+            (Some(told), Err(error)) => {
+                if !self.said.replace(true) {
+                    told(&error.to_string());
+                }
+                self.off.set(self.off.get() || !matches!(error, IndexError::Row { .. }));
+                Ok(T::default())
+            }
+            (_, found) => found,
+        }
+    }
+
+    fn value(&self, query: &str, id: RsId) -> Result<Option<Vec<u8>>, IndexError> {
+        if self.off.get() {
+            return Ok(None);
+        }
+        let id = id.to_string();
+        let mut query = self.connection.prepare_cached(query).map_err(engine)?;
+        let value = query.query_row([&id], |row| whole(row, 0, &id)).optional().map_err(engine)?;
+        value.map(|whole| whole.ok_or_else(|| unreadable("recordings", FAILS))).transpose()
+    }
+
+    fn settled_row(&self, id: RsId) -> Result<Option<Recording>, IndexError> {
+        let Some(json) = self.value(schema::SETTLED, id)? else { return Ok(None) };
+        serde_json::from_slice(&json).map_err(|error| unreadable("recordings", error))
+    }
+
+    fn entry_row(&self, id: RsId) -> Result<Option<RsEntry>, IndexError> {
+        let Some(bytes) = self.value(schema::SETTLED_ENTRY, id)? else { return Ok(None) };
+        postcard::from_bytes(&bytes).map(Some).map_err(|error| unreadable("recordings", error))
+    }
+
+    /// Rows of segments that are whole, and how many are not.
+    fn segment_rows(&self) -> Result<(Vec<SegmentRow>, usize), IndexError> {
+        if self.off.get() {
+            return Ok(Default::default());
+        }
+        let mut query = self.connection.prepare_cached(schema::SEGMENTS).map_err(engine)?;
+        let mut found = query.query([]).map_err(engine)?;
+        let (mut rows, mut damaged) = (Vec::new(), 0);
+        while let Some(row) = found.next().map_err(engine)? {
+            let parse = || -> rusqlite::Result<(SegmentRow, i64)> {
+                let unsigned = |column| row.get(column).map(|value: i64| value as u64);
+                let segment = SegmentRow {
+                    worker: row.get(0)?,
+                    number: unsigned(1)?,
+                    extents: unsigned(2)?,
+                    first_arrival: row.get(3)?,
+                    last_arrival: row.get(4)?,
+                };
+                Ok((segment, row.get(5)?))
+            };
+            match parse() {
+                Ok((segment, sum)) if segment_sum(&segment)? == sum => rows.push(segment),
+                _ => damaged += 1,
             }
         }
-        put.execute(schema::PUT_SEGMENT, params![segment.worker.0, segment.number as i64])
-            .map_err(engine)?;
-        put.commit().map_err(engine)
+        Ok((rows, damaged))
     }
 
-    fn put_recording(&mut self, recording: &Recording, entry: &RsEntry) -> Result<(), IndexError> {
+    /// All extents of a segment, if they are all there.
+    fn rows(&self, segment: &SegmentRow) -> Result<Vec<ExtentRow>, IndexError> {
+        let mut query = self.connection.prepare_cached(schema::EXTENTS).map_err(engine)?;
+        let found = query
+            .query_row(params![segment.worker, segment.number as i64], |row| {
+                let bytes = row.get_ref(0)?.as_bytes().unwrap_or_default();
+                let known: Option<i64> = row.get(1).ok();
+                Ok((known == Some(i64::from(crc32c(bytes)))).then(|| bytes.to_vec()))
+            })
+            .optional()
+            .map_err(engine)?;
+        let bytes = found.flatten().ok_or_else(|| unreadable("extents", FAILS))?;
+        let kept: Rows =
+            postcard::from_bytes(&bytes).map_err(|error| unreadable("extents", error))?;
+        let wanted = (segment.worker, segment.number, segment.extents);
+        let found = (kept.worker, kept.number, kept.rows.len() as u64);
+        if found != wanted {
+            return Err(unreadable("extents", format!("expected {wanted:?}, found {found:?}")));
+        }
+        let name = segment.name();
+        let row = |(stream, ordinal, offset, bytes, indexes, (first, last)): Kept| ExtentRow {
+            segment: name,
+            source: SourceId::new(StreamId(stream), ordinal),
+            offset,
+            bytes,
+            indexes,
+            arrivals: (Wall(first), Wall(last)),
+        };
+        Ok(kept.rows.into_iter().map(row).collect())
+    }
+
+    fn put_segment(&self, name: SegmentName, extents: &[ExtentRow]) -> Result<(), IndexError> {
+        let kept = |row: &ExtentRow| -> Kept {
+            let (stream, ordinal) = (row.source.stream().0, row.source.ordinal());
+            let arrivals = (row.arrivals.0.0, row.arrivals.1.0);
+            (stream, ordinal, row.offset, row.bytes, row.indexes, arrivals)
+        };
+        let rows = extents.iter().map(kept).collect();
+        let rows = Rows { worker: name.worker.0, number: name.number, rows };
+        let bytes = postcard::to_allocvec(&rows).map_err(|error| unreadable("extents", error))?;
+        let row = SegmentRow {
+            worker: name.worker.0,
+            number: name.number,
+            extents: extents.len() as u64,
+            first_arrival: extents.iter().map(|row| row.arrivals.0.0).min().unwrap_or(i64::MAX),
+            last_arrival: extents.iter().map(|row| row.arrivals.1.0).max().unwrap_or(i64::MIN),
+        };
+        let (worker, number) = (row.worker, row.number as i64);
+        self.connection
+            .execute(schema::PUT_EXTENTS, params![worker, number, bytes, crc32c(&bytes)])
+            .map_err(engine)?;
+        let sum = segment_sum(&row)?;
+        let SegmentRow { extents, first_arrival, last_arrival, .. } = row;
+        self.connection
+            .execute(
+                schema::PUT_SEGMENT,
+                params![worker, number, extents as i64, first_arrival, last_arrival, sum],
+            )
+            .map_err(engine)?;
+        Ok(())
+    }
+
+    fn put_recording(&self, recording: &Recording, entry: &RsEntry) -> Result<(), IndexError> {
+        let put = &self.connection;
         let id = recording.id.to_string();
         let entry =
             postcard::to_allocvec(entry).map_err(|error| unreadable("recordings", error))?;
         let json =
             serde_json::to_string(recording).map_err(|error| unreadable("recordings", error))?;
-        let put = self.0.transaction().map_err(engine)?;
         put.execute(schema::DELETE_RECORDING, [&id]).map_err(engine)?;
         put.execute(
             schema::PUT_RECORDING,
@@ -228,7 +409,9 @@ impl Index for Catalogue {
                 recording.src.identity,
                 recording.own,
                 json,
-                entry
+                sum(&id, json.as_bytes()),
+                entry,
+                sum(&id, &entry)
             ],
         )
         .map_err(engine)?;
@@ -258,7 +441,92 @@ impl Index for Catalogue {
                 .map_err(engine)?;
             }
         }
-        put.commit().map_err(engine)
+        Ok(())
+    }
+
+    /// One transaction of what `put` does.
+    fn together(
+        &self,
+        put: impl FnOnce(&Self) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        // Rolled back where it is dropped.
+        let transaction = self.connection.unchecked_transaction().map_err(engine)?;
+        put(self)?;
+        transaction.commit().map_err(engine)
+    }
+}
+
+impl Index for Catalogue {
+    fn settled(&self, id: RsId) -> Result<Option<Recording>, IndexError> {
+        self.absorb(self.settled_row(id))
+    }
+
+    fn settled_entry(&self, id: RsId) -> Result<Option<RsEntry>, IndexError> {
+        self.absorb(self.entry_row(id))
+    }
+
+    fn is_settled(&self, id: RsId) -> Result<bool, IndexError> {
+        let both = || {
+            let json = self.value(schema::SETTLED, id)?;
+            Ok(json.is_some() && self.value(schema::SETTLED_ENTRY, id)?.is_some())
+        };
+        match both() {
+            // It is made again.
+            Err(IndexError::Row { .. }) => Ok(false),
+            other => self.absorb(other),
+        }
+    }
+
+    fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError> {
+        let (rows, _) = self.absorb(self.segment_rows())?;
+        Ok(rows.iter().map(SegmentRow::name).collect())
+    }
+
+    fn extents(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        span: (Wall, Wall),
+    ) -> Result<Extents, IndexError> {
+        let (segments, damaged) = self.absorb(self.segment_rows())?;
+        if damaged > 0 {
+            self.absorb(Err::<(), _>(unreadable("segments", FAILS)))?;
+        }
+        let mut extents = Extents::default();
+        for segment in segments {
+            if segment.first_arrival <= span.1.0 && segment.last_arrival >= span.0.0 {
+                let rows = self.rows(&segment).map(Some);
+                // Its footer is read instead.
+                let Some(rows) = self.absorb(rows)? else { continue };
+                let overlaps =
+                    |row: &ExtentRow| row.arrivals.0 <= span.1 && row.arrivals.1 >= span.0;
+                extents.rows.extend(
+                    rows.into_iter()
+                        .filter(|row| streams.contains(&row.source.stream()) && overlaps(row)),
+                );
+            }
+            extents.indexed.insert(segment.name());
+        }
+        // As the records stand in the segments: by worker and number, then by source.
+        extents.rows.sort_by_key(|extent| (extent.segment, extent.source));
+        Ok(extents)
+    }
+
+    fn put(
+        &mut self,
+        segments: &[(SegmentName, Vec<ExtentRow>)],
+        recordings: &[(&Recording, &RsEntry)],
+    ) -> Result<(), IndexError> {
+        for some in segments.chunks(ROWS) {
+            self.together(|index| {
+                some.iter().try_for_each(|(name, extents)| index.put_segment(*name, extents))
+            })?;
+        }
+        for some in recordings.chunks(ROWS) {
+            self.together(|index| {
+                some.iter().try_for_each(|(recording, entry)| index.put_recording(recording, entry))
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -266,13 +534,130 @@ impl Index for Catalogue {
 mod tests {
     use super::*;
 
+    use std::rc::Rc;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let name = format!("floortape-sqlite-{name}-{}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&folder).expect("a temp folder");
+            Folder(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn segment(number: u64) -> (SegmentName, Vec<ExtentRow>) {
+        let segment = SegmentName { worker: WorkerId(0), number };
+        let at = number as i64 * 100;
+        let row = |stream| ExtentRow {
+            segment,
+            source: SourceId::new(StreamId(stream), 0),
+            offset: 4_096 * stream,
+            bytes: 1_000,
+            indexes: (number, number + 5),
+            arrivals: (Wall(at), Wall(at + 99)),
+        };
+        (segment, (1..=3).map(row).collect())
+    }
+
+    fn three(store: &Path) -> Catalogue {
+        let mut index = open_write(store).expect("made");
+        index.put(&[segment(1), segment(2), segment(3)], &[]).expect("room");
+        index
+    }
+
+    /// What a reader finds of streams 2 and 3 in segments 2 and 3, and how often it spoke.
+    fn found(store: &Path) -> (Extents, u32) {
+        let said = Rc::new(Cell::new(0));
+        let count = Rc::clone(&said);
+        let found = open_telling(store, move |_| count.set(count.get() + 1)).map(|index| {
+            let streams = [StreamId(2), StreamId(3)].into();
+            index.extents(&streams, (Wall(200), Wall(900))).expect("a reader goes on")
+        });
+        (found.unwrap_or_default(), said.get())
+    }
+
     #[test]
     fn a_file_that_is_no_database_is_made_anew() {
-        let store = std::env::temp_dir().join(format!("floortape-sqlite-{}", std::process::id()));
-        std::fs::create_dir_all(&store).expect("a temp folder");
-        std::fs::write(path(&store), [0xa5; 8_192]).expect("ours");
-        open_write(&store).expect("made anew").clear().expect("a whole database");
-        assert!(open_read(&store).is_some());
-        std::fs::remove_dir_all(&store).expect("ours");
+        let folder = Folder::new("none");
+        let store = &folder.0;
+        std::fs::write(path(store), [0xa5; 8_192]).expect("ours");
+        assert_eq!(found(store), (Extents::default(), 1));
+        open_write(store).expect("made anew").clear().expect("a whole database");
+        assert!(open_read(store).is_some());
+    }
+
+    #[test]
+    fn one_with_a_write_ahead_log_is_not_opened_and_made_anew() {
+        let folder = Folder::new("wal");
+        let store = &folder.0;
+        let old = Connection::open(path(store)).expect("made");
+        old.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE a (b); PRAGMA user_version = 6")
+            .expect("made");
+        drop(old);
+        assert!(open_read(store).is_none());
+        three(store);
+        assert_eq!(found(store).0.rows.len(), 4);
+        let names: Vec<_> = std::fs::read_dir(store).expect("ours").flatten().collect();
+        let mapped = |name: &std::fs::DirEntry| name.path().to_string_lossy().ends_with("-shm");
+        assert!(!names.iter().any(mapped), "{names:?}");
+    }
+
+    #[test]
+    fn a_reader_works_beside_a_writer() {
+        let folder = Folder::new("beside");
+        let writer = three(&folder.0);
+        let reader = open_read(&folder.0).expect("there");
+        assert_eq!(reader.segments().expect("readable").len(), 3);
+        writer.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM extents;").expect("ours");
+        assert_eq!(found(&folder.0).0.rows.len(), 4, "before the end of a transaction");
+        writer.connection.execute_batch("ROLLBACK").expect("ours");
+    }
+
+    #[test]
+    fn a_segment_whose_extents_are_not_all_there_is_not_trusted_and_made_again() {
+        let folder = Folder::new("extents");
+        let store = &folder.0;
+        for damage in [
+            "DELETE FROM extents WHERE number = 2",
+            "UPDATE extents SET rows = zeroblob(40) WHERE number = 2",
+            "UPDATE segments SET extents = 2 WHERE number = 2",
+            "UPDATE segments SET first_arrival = 9000, last_arrival = 9001 WHERE number = 2",
+        ] {
+            let mut index = three(store);
+            assert_eq!(index.mend().expect("whole"), 0);
+            index.connection.execute_batch(damage).expect("ours");
+            let (extents, said) = found(store);
+            assert!(extents.rows.iter().all(|row| row.segment.number == 3), "{damage}");
+            assert_eq!((extents.rows.len(), extents.indexed.len(), said), (2, 2, 1), "{damage}");
+            assert_eq!(index.mend().expect("as a whole it is well"), 1, "{damage}");
+            assert!(index.segments().expect("readable").is_empty());
+        }
+    }
+
+    #[test]
+    fn a_bit_that_flips_changes_nothing_that_is_said() {
+        let folder = Folder::new("bits");
+        let store = &folder.0;
+        drop(three(store));
+        let good = found(store).0;
+        let whole = std::fs::read(path(store)).expect("there");
+        let mut random = crate::base::prng::Prng::new(3);
+        for at in (0..whole.len()).filter(|at| whole[*at] != 0) {
+            let mut bad = whole.clone();
+            bad[at] ^= 1 << random.below(8);
+            std::fs::write(path(store), &bad).expect("ours");
+            let found = found(store).0;
+            let kept = |row: &&ExtentRow| found.indexed.contains(&row.segment);
+            let wanted: Vec<_> = good.rows.iter().filter(kept).collect();
+            assert_eq!(found.rows.iter().collect::<Vec<_>>(), wanted, "byte {at}");
+        }
     }
 }

@@ -60,7 +60,9 @@ impl StoreArgs {
 impl Store {
     /// Opens it for reading, by way of the catalogue where there is one.
     pub(crate) fn library(&self) -> Result<Library<StoreDisk>, Failure> {
-        let index = sqlite::open_read(&self.dir).map(|index| Box::new(index) as Box<dyn Index>);
+        let told = |why: &str| eprintln!("floortape: what is damaged is not used: {why}");
+        let index =
+            sqlite::open_telling(&self.dir, told).map(|index| Box::new(index) as Box<dyn Index>);
         self.open(index)
     }
 

@@ -256,6 +256,25 @@ fn a_rebuilt_catalogue_says_the_same_and_saves_the_reading() {
 }
 
 #[test]
+fn a_bit_that_flips_in_the_catalogue_changes_nothing_that_is_said() {
+    let fixture = Fixture::new("flipped");
+    let store = fixture.store();
+    let before = recording(&store, None);
+    assert_eq!(exit(&["rebuild", "--store", text(&store)]), Exit::Yes);
+    let whole = std::fs::read(sqlite::path(&store)).expect("there");
+    for at in (0..whole.len()).filter(|at| whole[*at] != 0).step_by(29) {
+        let mut bad = whole.clone();
+        bad[at] ^= 1 << (at % 8);
+        std::fs::write(sqlite::path(&store), &bad).expect("ours");
+        let index = sqlite::open_read(&store).map(|index| Box::new(index) as Box<dyn Index>);
+        assert_eq!(recording(&store, index), before, "byte {at}");
+    }
+    assert_eq!(exit(&["rebuild", "--store", text(&store)]), Exit::Yes);
+    let index = sqlite::open_read(&store).expect("made anew");
+    assert!(index.is_settled(RS).expect("readable"));
+}
+
+#[test]
 fn what_is_not_there_is_not_found() {
     let fixture = Fixture::new("missing");
     let store = fixture.store();

@@ -14,6 +14,9 @@ pub enum IndexError {
     /// The engine's own words.
     #[error("catalogue: {0}")]
     Engine(String),
+    /// It is not what was written, in the engine's own words.
+    #[error("catalogue: damaged: {0}")]
+    Damaged(String),
     /// A row that this version did not write.
     #[error("catalogue: unreadable row of {table}: {why}")]
     Row {
@@ -41,28 +44,35 @@ pub struct ExtentRow {
     pub arrivals: (Wall, Wall),
 }
 
-/// The index.
+/// What the index knows of some streams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extents {
+    /// Their extents.
+    pub rows: Vec<ExtentRow>,
+    /// Segments of which that is all there is of them.
+    pub indexed: BTreeSet<SegmentName>,
+}
+
+/// The index. Whoever reads gets what is whole; what is damaged is not there.
 pub trait Index {
     /// A recording that will not change any more, if it is kept.
     fn settled(&self, id: RsId) -> Result<Option<Recording>, IndexError>;
     /// What the journal said of a settled recording: saves reading the journal for one of many.
     fn settled_entry(&self, id: RsId) -> Result<Option<RsEntry>, IndexError>;
-    /// Whether that recording is kept.
+    /// Whether that recording is kept, as it was written.
     fn is_settled(&self, id: RsId) -> Result<bool, IndexError>;
-    /// Segments whose extents are all kept.
+    /// Segments whose extents are kept.
     fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError>;
     /// The extents of `streams` that overlap `span`.
     fn extents(
         &self,
         streams: &BTreeSet<StreamId>,
         span: (Wall, Wall),
-    ) -> Result<Vec<ExtentRow>, IndexError>;
-    /// Keeps a segment's extents, all of them at once.
-    fn put_segment(
+    ) -> Result<Extents, IndexError>;
+    /// Keeps segments, each with all its extents, and recordings of which nothing can change any more.
+    fn put(
         &mut self,
-        segment: SegmentName,
-        extents: &[ExtentRow],
+        segments: &[(SegmentName, Vec<ExtentRow>)],
+        recordings: &[(&Recording, &RsEntry)],
     ) -> Result<(), IndexError>;
-    /// Keeps a recording of which nothing can change any more.
-    fn put_recording(&mut self, recording: &Recording, entry: &RsEntry) -> Result<(), IndexError>;
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::fold::{Journalled, RsEntry};
-use super::index::{ExtentRow, Index, IndexError};
+use super::index::{ExtentRow, Extents, Index, IndexError};
 use super::model::Recording;
 use super::read::{Watch, assemble};
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
@@ -242,7 +242,7 @@ impl<D: Disk + Clone> Library<D> {
                     Wall(span.0.0.saturating_sub(MARGIN_NS)),
                     Wall(span.1.0.saturating_add(MARGIN_NS)),
                 );
-                let extents = index.extents(streams, span)?;
+                let Extents { rows, indexed } = index.extents(streams, span)?;
                 let hint = |row: &ExtentRow| Hint {
                     segment: row.segment,
                     offset: row.offset,
@@ -250,10 +250,7 @@ impl<D: Disk + Clone> Library<D> {
                     source: row.source,
                     arrivals: row.arrivals,
                 };
-                Some(Hints {
-                    extents: extents.iter().map(hint).collect(),
-                    indexed: index.segments()?,
-                })
+                Some(Hints { extents: rows.iter().map(hint).collect(), indexed })
             }
         };
         Ok(self.archive.visit(streams, hints.as_ref(), visitor)?.damaged)
@@ -297,14 +294,10 @@ impl<D: Disk + Clone> Library<D> {
         self.disk
             .sync_names(&folder)
             .map_err(|source| ArchiveError::Disk { path: folder, source })?;
-        for (name, rows) in &fresh {
-            index.put_segment(*name, rows)?;
-        }
-        for (recording, entry) in reading.recordings.iter().zip(&ended) {
-            if reading.settled.contains(&entry.id) {
-                index.put_recording(recording, entry)?;
-            }
-        }
+        let read = reading.recordings.iter().zip(ended);
+        let settled: Vec<_> =
+            read.filter(|(_, entry)| reading.settled.contains(&entry.id)).collect();
+        index.put(&fresh, &settled)?;
         Ok((fresh.len(), reading.settled.len()))
     }
 

@@ -13,6 +13,6 @@ mod read;
 pub mod schema;
 
 pub use fold::{Body, Journalled, RsEntry};
-pub use index::{ExtentRow, Index, IndexError};
+pub use index::{ExtentRow, Extents, Index, IndexError};
 pub use library::{Library, LibraryError};
 pub use people::names_session;

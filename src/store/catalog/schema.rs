@@ -1,14 +1,17 @@
-//! The SQL text of the catalogue. A recording has its rows once nothing of it can change any more. Times are wall nanoseconds; ids of recordings are their text.
+//! The SQL text of the catalogue. A recording has its rows once nothing of it can change any more. Times are
+//! wall nanoseconds; ids of recordings are their text. What is read back carries its CRC-32C, made over
+//! the row's key as well: a row that fails it is not there.
 
 /// Version of the tables: another one is dropped and built anew.
-pub const VERSION: i64 = 5;
+pub const VERSION: i64 = 6;
 
 /// Makes the tables.
 pub const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS recordings (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER,
     call_id TEXT NOT NULL, src_address TEXT NOT NULL, src_identity TEXT NOT NULL,
-    own INTEGER NOT NULL, json TEXT NOT NULL, entry BLOB NOT NULL);
+    own INTEGER NOT NULL, json TEXT NOT NULL, json_sum INTEGER NOT NULL,
+    entry BLOB NOT NULL, entry_sum INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS recordings_start ON recordings (start);
 CREATE INDEX IF NOT EXISTS recordings_call ON recordings (call_id);
 CREATE TABLE IF NOT EXISTS streams (
@@ -25,13 +28,12 @@ CREATE TABLE IF NOT EXISTS names (
 CREATE INDEX IF NOT EXISTS names_aor ON names (aor);
 CREATE INDEX IF NOT EXISTS names_recording ON names (recording);
 CREATE TABLE IF NOT EXISTS segments (
-    worker INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (worker, number)) WITHOUT ROWID;
+    worker INTEGER NOT NULL, number INTEGER NOT NULL, extents INTEGER NOT NULL,
+    first_arrival INTEGER NOT NULL, last_arrival INTEGER NOT NULL, sum INTEGER NOT NULL,
+    PRIMARY KEY (worker, number)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS extents (
-    stream INTEGER NOT NULL, worker INTEGER NOT NULL, number INTEGER NOT NULL,
-    ordinal INTEGER NOT NULL, offset INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    first_index INTEGER NOT NULL, last_index INTEGER NOT NULL,
-    first_arrival INTEGER NOT NULL, last_arrival INTEGER NOT NULL,
-    PRIMARY KEY (stream, worker, number, ordinal)) WITHOUT ROWID;
+    worker INTEGER NOT NULL, number INTEGER NOT NULL, rows BLOB NOT NULL, sum INTEGER NOT NULL,
+    PRIMARY KEY (worker, number));
 ";
 
 /// Drops them.
@@ -41,28 +43,29 @@ DROP TABLE IF EXISTS recordings; DROP TABLE IF EXISTS extents; DROP TABLE IF EXI
 ";
 
 /// A recording by id.
-pub const SETTLED: &str = "SELECT json FROM recordings WHERE id = ?1";
+pub const SETTLED: &str = "SELECT json, json_sum FROM recordings WHERE id = ?1";
 /// What the journal said of it, as postcard of `fold::RsEntry`.
-pub const SETTLED_ENTRY: &str = "SELECT entry FROM recordings WHERE id = ?1";
-/// Whether it is there.
-pub const IS_SETTLED: &str = "SELECT 1 FROM recordings WHERE id = ?1";
-/// All segments.
-pub const SEGMENTS: &str = "SELECT worker, number FROM segments";
-/// Extents of a stream that overlap a span.
-pub const EXTENTS: &str = "
-SELECT worker, number, ordinal, offset, bytes, first_index, last_index, first_arrival, last_arrival
-FROM extents WHERE stream = ?1 AND first_arrival <= ?3 AND last_arrival >= ?2
-ORDER BY worker, number, ordinal";
+pub const SETTLED_ENTRY: &str = "SELECT entry, entry_sum FROM recordings WHERE id = ?1";
+/// All recordings.
+pub const ALL: &str = "SELECT rowid, id, json, json_sum, entry, entry_sum FROM recordings";
+/// All segments: how many extents each has, when its records arrived.
+pub const SEGMENTS: &str =
+    "SELECT worker, number, extents, first_arrival, last_arrival, sum FROM segments";
+/// The extents of a segment, as postcard of its name and all of them.
+pub const EXTENTS: &str = "SELECT rows, sum FROM extents WHERE worker = ?1 AND number = ?2";
 /// One segment.
-pub const PUT_SEGMENT: &str = "INSERT OR REPLACE INTO segments VALUES (?1, ?2)";
-/// One extent.
-pub const PUT_EXTENT: &str =
-    "INSERT OR REPLACE INTO extents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+pub const PUT_SEGMENT: &str = "INSERT OR REPLACE INTO segments VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+/// Its extents.
+pub const PUT_EXTENTS: &str = "INSERT OR REPLACE INTO extents VALUES (?1, ?2, ?3, ?4)";
+/// Removes all segments.
+pub const DELETE_SEGMENTS: &str = "DELETE FROM segments; DELETE FROM extents;";
+/// Removes a damaged recording.
+pub const DELETE_ROW: &str = "DELETE FROM recordings WHERE rowid = ?1";
 /// Removes a recording and what hangs on it.
 pub const DELETE_RECORDING: &str = "DELETE FROM recordings WHERE id = ?1";
 /// One recording.
 pub const PUT_RECORDING: &str =
-    "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 /// One stream.
 pub const PUT_STREAM: &str = "INSERT OR REPLACE INTO streams VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 /// One Communication Session.

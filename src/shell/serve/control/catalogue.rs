@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::host::{spare, sqlite, volume};
-use crate::store::catalog::{Index, Journalled, Library, LibraryError};
+use crate::store::catalog::{Index, IndexError, Journalled, Library, LibraryError};
 use crate::store::journal::entry::Entry;
 
 /// What makes the index stale.
@@ -84,7 +84,14 @@ impl Catalogue {
         if let Err(error) = volume::read(&self.store) {
             return tracing::warn!("catalogue not updated: {error}");
         }
-        if let Err(error) = self.try_refresh() {
+        let mut refreshed = self.try_refresh();
+        if let Err(LibraryError::Index(IndexError::Damaged(why))) = refreshed {
+            tracing::warn!("the catalogue is damaged and is made anew: {why}");
+            sqlite::remove(&self.store);
+            self.known = None;
+            refreshed = self.try_refresh();
+        }
+        if let Err(error) = refreshed {
             // Readers go to the segments themselves then; it costs time, not recordings.
             tracing::warn!("catalogue not updated: {error}");
         }
@@ -96,6 +103,12 @@ impl Catalogue {
         if index.segments()?.len() < self.segments {
             // Somebody has emptied it, and what had settled is wanted once more.
             self.known = None;
+        }
+        if self.known.is_none() {
+            let rows = index.mend()?;
+            if rows > 0 {
+                tracing::warn!("the catalogue: {rows} damaged rows are made anew");
+            }
         }
         let library = Library::open(spare::places(store, journal), store, journal, None)?;
         let known = match &mut self.known {
