@@ -169,7 +169,7 @@ impl<D: Disk + Clone> Library<D> {
         };
         let streams = entry.streams.keys().copied().collect();
         let extents = index.extents(&streams, (Wall(i64::MIN), Wall(i64::MAX)))?;
-        Ok(extents.iter().any(|row| gone.contains(&row.segment)))
+        Ok(extents.rows.iter().any(|row| gone.contains(&row.segment)))
     }
 
     /// Reads recordings from the records themselves, all in one pass.

@@ -118,7 +118,7 @@ impl Work {
     fn seal(&mut self, worker: WorkerId) -> Result<Option<bool>, Failure> {
         let (store, journal) = (&self.config.store.dir, self.config.journal_dir());
         let places = spare::strict_places(store, &journal)?;
-        let First { position, missing } = first_position(&places, store, &journal, worker)?;
+        let First { position, missing, .. } = first_position(&places, store, &journal, worker)?;
         if segment::sealed_through(&places, store, worker)? == position {
             return Ok(None);
         }
