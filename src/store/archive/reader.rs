@@ -388,32 +388,45 @@ impl<D: Disk> Archive<D> {
     /// Segments that must have been there: their numbers have no holes, and the journal's marks and
     /// `indexed`, what a catalogue has seen, name the last ones.
     pub fn missing(&self, indexed: &BTreeSet<SegmentName>) -> Result<Vec<Damaged>, ArchiveError> {
-        let names: BTreeSet<SegmentName> = self.segments()?.into_iter().collect();
-        let mut last: BTreeMap<WorkerId, u64> = BTreeMap::new();
+        let names = self.segments()?;
+        let mut numbers: BTreeMap<WorkerId, (BTreeSet<u64>, u64)> = BTreeMap::new();
+        for name in &names {
+            numbers.entry(name.worker).or_default().0.insert(name.number);
+        }
         let marks = self.promised.get().into_iter().flat_map(Marks::values);
         let marked = marks.map(|mark| (mark.worker, mark.segment));
-        for (worker, number) in
-            names.iter().chain(indexed).map(|n| (n.worker, n.number)).chain(marked)
-        {
-            let known = last.entry(worker).or_default();
-            *known = number.max(*known);
+        for (worker, number) in indexed.iter().map(|one| (one.worker, one.number)).chain(marked) {
+            let (_, last) = numbers.entry(worker).or_default();
+            *last = number.max(*last);
         }
-        let all = last.into_iter().flat_map(|(worker, last)| {
-            (1..=last).map(move |number| SegmentName { worker, number })
-        });
-        let gone = all.filter(|name| !names.contains(name));
-        Ok(gone.map(|name| self.gone(name)).collect())
+        let mut gone = Vec::new();
+        for (worker, (there, last)) in numbers {
+            let mut next = 1;
+            for number in there.into_iter().chain([last.saturating_add(1)]) {
+                if number > next {
+                    gone.push(self.gone(SegmentName { worker, number: next }, number - next));
+                }
+                next = next.max(number.saturating_add(1));
+            }
+        }
+        Ok(gone)
     }
 
-    fn gone(&self, name: SegmentName) -> Damaged {
+    /// `count` segments from `first` on.
+    fn gone(&self, first: SegmentName, count: u64) -> Damaged {
+        let why = match count {
+            1 => format!("segment {} is not in the store", first.file()),
+            _ => format!("{count} segments from {} on are not in the store", first.file()),
+        };
+        let lost = Some(self.around(first));
         Damaged {
-            path: self.path(name),
+            path: self.path(first),
             offset: 0,
             bytes: 0,
             source: None,
             torn: false,
-            why: format!("segment {} is not in the store", name.file()),
-            lost: Some(self.around(name)),
+            why,
+            lost,
         }
     }
 
