@@ -95,9 +95,12 @@ pub fn replay<D: Disk>(
             }
         };
         if found.header.first > next {
-            let why = cause.take();
-            let why = why.unwrap_or_else(|| "no valid commit group holds these positions".into());
-            each(place, Piece::Doubt(proof.hole(before, found, next, why)));
+            let mut hole = proof.hole(before, found, next);
+            if let Some(cause) = cause.take() {
+                // No cut does that.
+                (hole.why, hole.durable) = (cause, true);
+            }
+            each(place, Piece::Doubt(hole));
         }
         each(place, Piece::Group { found, payload: &payload, from: next });
         next = found.header.end();
@@ -116,11 +119,11 @@ pub fn replay<D: Disk>(
             from: next,
             to: end,
             why,
-            durable: next < promised.durable || proof.is_durable(newest),
+            durable: unread || next < promised.durable || proof.is_durable(newest),
             since,
             until: Some(newest.header.clock.wall),
         };
-        each(0, if unread || torn.durable { Piece::Doubt(torn) } else { Piece::Torn(torn) });
+        each(0, if torn.durable { Piece::Doubt(torn) } else { Piece::Torn(torn) });
     }
     Replayed { end: next, unreadable }
 }
@@ -154,7 +157,7 @@ impl<'a> Proof<'a> {
     /// begins with new memory begins where the last header ends. So a hole at whose end no header
     /// stands was not left by a cut before that: the writer of `behind` wrote what is missing, or
     /// it was synced long before.
-    fn hole(&self, before: Option<&Found>, behind: &Found, from: Position, why: String) -> Doubt {
+    fn hole(&self, before: Option<&Found>, behind: &Found, from: Position) -> Doubt {
         let to = behind.header.first;
         let torn = self.groups.iter().filter(|group| group.header.end() == to);
         let durable = match torn.max_by_key(|group| group.header.group_sequence) {
@@ -169,7 +172,7 @@ impl<'a> Proof<'a> {
             path: behind.path.clone(),
             from,
             to,
-            why,
+            why: "no valid commit group holds these positions".to_owned(),
             durable: durable || to <= self.promised.durable,
             since: before.map(|group| group.header.clock.wall),
             until: Some(behind.header.clock.wall),
