@@ -292,3 +292,24 @@ fn every_cut_and_every_flipped_bit_of_a_log_leaves_a_prefix_or_names_the_damage(
         assert_eq!(torn, last, "bit {bit}");
     }
 }
+
+#[test]
+fn f13_what_the_disk_refuses_to_read_is_no_torn_end() {
+    let mut bench = Bench::new();
+    let mut spool = bench.spool();
+    (0..10).for_each(|_| assert!(bench.packet(1)));
+    bench.clock.advance(100);
+    bench.turn(&mut spool, 1);
+    let (store, worker) = (&bench.config.store, WorkerId(0));
+    let scans = log::scan_worker(&bench.disk, store, worker, u64::MAX).unwrap();
+    let mut groups: Vec<_> = scans.into_iter().flat_map(|scan| scan.groups).collect();
+    let folder = log::folder(store, worker);
+    bench.disk.set_unreadable(&folder, true);
+    let range = (Position(0), Position(u64::MAX));
+    let mut doubts = Vec::new();
+    log::replay(&bench.disk, &mut groups, range, &Mark::default(), &mut |_, piece| match piece {
+        log::Piece::Doubt(doubt) => doubts.push(doubt),
+        _ => panic!("nothing can be read, and nothing is torn"),
+    });
+    assert!(matches!(&doubts[..], [doubt] if doubt.durable), "{doubts:?}");
+}
