@@ -297,3 +297,42 @@ fn f06_what_a_worker_left_that_is_no_more_is_sealed() {
     assert_eq!(bench.verify_all().0, Some(0), "{}", bench.verify_all().1);
     assert_eq!(bench.lost("damage"), 0);
 }
+
+#[test]
+fn f19_behind_an_older_journal_no_stream_is_taken_for_another() {
+    let mut bench = Bench::start("27750-27799");
+    let call = |bench: &Bench, seconds: &str| {
+        let sent = super::sent(bench.src(&["--duration", seconds, "--srtp", "none"]));
+        number(&sent["sent"])
+    };
+    let journal = bench.folder.join("store/journal");
+    let copy = |from: &Path, to: &Path| {
+        let _ = std::fs::remove_dir_all(to);
+        std::fs::create_dir_all(to).expect("ours");
+        for file in std::fs::read_dir(from).expect("there") {
+            let file = file.expect("read");
+            std::fs::copy(file.path(), to.join(file.file_name())).expect("ours");
+        }
+    };
+    call(&bench, "1");
+    bench.stop();
+    let older = bench.folder.join("older");
+    copy(&journal, &older);
+    bench.power_on();
+    assert!(!bench.told("alarm"), "{}", bench.said());
+    call(&bench, "4");
+    bench.stop();
+    copy(&older, &journal);
+    bench.power_on();
+    assert!(bench.told("alarm: the journal ends"), "{}", bench.said());
+    let packets = call(&bench, "1");
+    bench.stop();
+    let recordings = bench.listed();
+    let last = recordings.last().expect("the one just made");
+    let stored: u64 = sources(last).map(|source| number(&source["packets"])).sum();
+    assert_eq!(stored, packets, "its own, and no other's: {last}");
+    bench.power_on();
+    assert!(!bench.told("alarm"), "the journal is the newest again: {}", bench.said());
+    bench.stop();
+    bench.verified(last);
+}

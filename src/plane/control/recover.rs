@@ -77,6 +77,13 @@ impl Control {
         }
     }
 
+    /// No stream gets an id below `next` from now on: the store holds more than the journal knows of.
+    pub fn begin_streams_at(&mut self, next: StreamId) {
+        let (free, bound) = self.stream_ids;
+        // Behind what was reserved the next block is, and that is journalled.
+        self.stream_ids = (free.max(next), bound);
+    }
+
     fn salt(&mut self, rs: RsId, sealed: &Sealed) -> Option<[u8; 32]> {
         let salt = self.keys.open(sealed, &salt_context(rs)).ok();
         let salt = salt.and_then(|salt| salt[..].try_into().ok());

@@ -240,6 +240,8 @@ pub enum Frame {
         /// Whether the run before this keeper's did not end cleanly: what was not durable is lost,
         /// where its memory is.
         unclean: bool,
+        /// Whether the memory was made by this keeper, and nobody before it recorded into it.
+        fresh: bool,
     },
     /// Three descriptors: state, buffers, ring of one worker.
     Memory {

@@ -54,6 +54,8 @@ pub(super) struct Holdings {
     stored: bool,
     /// The run before this one did not end cleanly.
     unclean: bool,
+    /// The memory is ours, made new.
+    fresh: bool,
     /// Roles that another keeper started and that have no successor yet.
     survivors: Survivors,
     /// Signalling sockets, UDP, TCP and TLS in the order of the configuration; none before control is
@@ -117,6 +119,7 @@ impl Holdings {
             held: None,
             stored: false,
             unclean: false,
+            fresh: false,
             survivors: Survivors::default(),
             signalling: Vec::new(),
             journal_noted: false,
@@ -228,7 +231,7 @@ impl Holdings {
             .collect::<io::Result<_>>()?;
         volume::begin_memory(&config.store.dir, &mut volume, incarnation)?;
         volume::begin_run(&config.store.dir)?;
-        Ok(Holdings { unclean, ..Self::of(lock, volume, incarnation, memory, slots) })
+        Ok(Holdings { unclean, fresh: true, ..Self::of(lock, volume, incarnation, memory, slots) })
     }
 
     /// Everything is looked at before anybody is ended: what we cannot go on from goes on as it is
@@ -310,7 +313,8 @@ impl Holdings {
     ) -> Result<(), Failure> {
         let config_text = serde_json::to_string(config)?;
         let successor = start > 1 || self.held.is_some();
-        let setup = Frame::Setup { config: config_text, start, successor, unclean: self.unclean };
+        let (unclean, fresh) = (self.unclean, self.fresh);
+        let setup = Frame::Setup { config: config_text, start, successor, unclean, fresh };
         link.send(0, setup, &[self.lock.file().as_fd()])?;
         self.emit_parts(&mut |frame, fds: &[BorrowedFd<'_>]| link.send(0, frame, fds))?;
         Ok(())

@@ -211,6 +211,8 @@ pub struct Start {
     pub successor: bool,
     /// Whether the run before this keeper's did not end cleanly (F06).
     pub unclean: bool,
+    /// Whether nobody before this keeper recorded into the memory.
+    pub fresh: bool,
     /// The store's lock. Hold it to the end: nobody may open the store while a role still writes.
     pub lock: OwnedFd,
     /// Memory by worker; control only holds it, for whoever takes over (F03).
@@ -252,8 +254,9 @@ pub fn start() -> io::Result<Start> {
 /// The same over a link in hand: a role in a thread is handed its start by the very same frames.
 pub fn start_on(mut keeper: Link) -> io::Result<Start> {
     let began = SystemClock.mono();
-    let Received { frame: Frame::Setup { config, start, successor, unclean }, mut fds, .. } =
-        keeper.recv()?
+    let Received {
+        frame: Frame::Setup { config, start, successor, unclean, fresh }, mut fds, ..
+    } = keeper.recv()?
     else {
         return Err(wrong("expected Setup as the first frame"));
     };
@@ -272,6 +275,7 @@ pub fn start_on(mut keeper: Link) -> io::Result<Start> {
         start,
         successor,
         unclean,
+        fresh,
         lock,
         workers,
         slots,

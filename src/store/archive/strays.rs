@@ -1,8 +1,8 @@
-//! Packets that belong to nobody.
+//! Packets by stream, whoever they belong to.
 
 use std::collections::BTreeMap;
 
-use super::reader::{Archive, ArchiveError};
+use super::reader::{Archive, ArchiveError, TRIES};
 use crate::base::ids::{Position, StreamId};
 use crate::base::ports::Disk;
 use crate::store::log::{self, Found, LOOK_BEHIND_BYTES, Mark, Piece, Step, Walk, scan_worker};
@@ -18,9 +18,33 @@ impl<D: Disk> Archive<D> {
         known: &dyn Fn(StreamId) -> bool,
     ) -> Result<BTreeMap<StreamId, u64>, ArchiveError> {
         let mut strays = BTreeMap::new();
-        let mut found = |stream: StreamId, packets: u64| {
-            if packets > 0 && !stream.is_host() && !known(stream) {
+        self.packets(&mut |stream, packets| {
+            if !known(stream) {
                 *strays.entry(stream).or_default() += packets;
+            }
+        })?;
+        Ok(strays)
+    }
+
+    /// The highest stream that has packets, for those who must not use it again. Reads as much as
+    /// [`Self::strays`].
+    pub fn highest_stream(&self) -> Result<Option<StreamId>, ArchiveError> {
+        let (mut highest, mut tries) = (None, 1);
+        loop {
+            match self.packets(&mut |stream, _| highest = highest.max(Some(stream))) {
+                Ok(()) => return Ok(highest),
+                // It was sealed meanwhile.
+                Err(error) if error.is_gone() && tries < TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Shows `found` streams of recordings, each as often as it comes, with RTP packets of theirs.
+    fn packets(&self, found: &mut dyn FnMut(StreamId, u64)) -> Result<(), ArchiveError> {
+        let mut found = |stream: StreamId, packets: u64| {
+            if packets > 0 && !stream.is_host() {
+                found(stream, packets);
             }
         };
         for name in self.segments()? {
@@ -47,6 +71,6 @@ impl<D: Disk> Archive<D> {
                 }
             });
         }
-        Ok(strays)
+        Ok(())
     }
 }

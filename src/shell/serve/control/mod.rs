@@ -6,6 +6,7 @@ mod doorway;
 mod journal;
 mod lanes;
 mod net;
+mod newer;
 mod role;
 
 pub use role::run;

@@ -29,6 +29,7 @@ use crate::shell::serve::control::doorway::Doorway;
 use crate::shell::serve::control::journal::{self, Job, Reserve, Said};
 use crate::shell::serve::control::lanes::Inbox;
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
+use crate::shell::serve::control::newer;
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
@@ -121,6 +122,12 @@ fn role(mut start: Start) -> io::Result<()> {
         seed: u64::from_le_bytes(seed),
     });
     control.recover(now, journal.standings());
+    if start.fresh
+        && !start.successor
+        && let Some(next) = newer::first_stream(&HostDisk, &store, journal.standings().alive)
+    {
+        control.begin_streams_at(next);
+    }
     let reserve = Reserve::new(HostDisk, &folder);
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
     let (jobs, received) = channel::channel();
