@@ -398,7 +398,7 @@ fn store(add: &mut Add<'_>) {
     add("journal", "snapshot", live);
     standings.learn(&ended);
     for standing in standings.recordings.values_mut() {
-        standing.streams.clear();
+        std::sync::Arc::make_mut(standing).streams.clear();
     }
     standings.alive.0 += 60_000_000_000;
     standings.forget();

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::compaction::{Compaction, stands_for_all_before};
 use super::entry::Entry;
+use super::frame;
 use super::read::{
     Damage, JournalError, at, file_name, newest_snapshot, numbered, read, read_file, read_whole,
-    snapshot_name, snapshot_number, walk, whole_frames,
+    walk, whole_frames,
 };
+use super::snapshotting::{Snapshotting, Written};
 use super::standing::Standings;
-use super::{frame, snapshot};
-use crate::base::faults::fault;
 use crate::base::ports::{Disk, DiskFile};
 
 /// A file is closed and the next one begun above this, so that a snapshot may stand for it: a start
@@ -23,6 +23,8 @@ use crate::base::ports::{Disk, DiskFile};
 pub const FILE_BYTES_MIN: u64 = 2 * 1024 * 1024;
 /// A file never grows above this.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What is written at once of a file that is written whole.
+const PIECE_BYTES: usize = 512 * 1024;
 /// Kept in memory while no folder works. New RSs and changes are refused then: what comes are ends
 /// of RSs, some 300 bytes each and a body of at most 2 MiB.
 const UNSYNCED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -148,42 +150,41 @@ impl<D: Disk> Journal<D> {
         !self.failed && self.unsynced.is_empty() && self.through + current < self.number
     }
 
-    /// Writes a snapshot of all that is durable and removes all but the one before it. It may say
-    /// more than the files that it stands for: what comes again changes nothing. Where this fails,
-    /// starts go on with the one before.
-    pub fn snapshot(&mut self) -> Result<(), JournalError> {
+    /// A snapshot of all that is durable, to be written beside the journal's work and one at a time;
+    /// `None` where none is wanted. What becomes of it is for [`Self::take_snapshot`].
+    pub fn begin_snapshot(&mut self) -> Option<Snapshotting<D>>
+    where
+        D: Clone,
+    {
         if !self.wants_snapshot() {
-            return Ok(());
+            return None;
         }
-        let through = self.number - u32::from(self.file.is_some());
         // Tried once for each file, whatever comes of it.
-        self.through = through;
+        self.through = self.number - u32::from(self.file.is_some());
         self.standings.forget();
-        let bytes = snapshot::write(&self.standings, through).ok_or(JournalError::TooLong)?;
-        self.check_device(self.place)?;
-        let path = self.folders[self.place].path.join(snapshot_name(through));
-        let temporary = path.with_extension("snapshot.tmp");
-        // Left by an attempt before; may well not exist.
-        let _ = self.disk.remove(&temporary);
-        write_again(&self.disk, &temporary, &bytes).inspect_err(|_| {
-            let _ = self.disk.remove(&temporary);
-        })?;
-        fault!("journal.snapshot_rename");
-        self.disk.rename(&temporary, &path).map_err(at("rename", &temporary))?;
-        fault!("journal.snapshot_remove");
-        self.snapshot_bytes = bytes.len() as u64;
-        let mut before = Vec::new();
-        for folder in &self.folders {
-            let names = self.disk.list(&folder.path).unwrap_or_default();
-            let numbers = names.into_iter().filter_map(|name| snapshot_number(&name));
-            let older = numbers.filter(|number| *number < through);
-            before.extend(older.map(|number| (number, folder.path.join(snapshot_name(number)))));
-        }
-        before.sort_unstable();
-        self.snapshots = before.pop().map(|(number, _)| [number, through]);
-        for (_, old) in before {
-            // One that stays costs room and nothing else: the newest is taken.
-            let _ = self.disk.remove(&old);
+        Some(Snapshotting {
+            disk: self.disk.clone(),
+            folders: self.folders.clone(),
+            place: self.place,
+            through: self.through,
+            standings: self.standings.clone(),
+        })
+    }
+
+    /// It is written.
+    pub fn take_snapshot(&mut self, written: &Written) {
+        self.snapshot_bytes = written.bytes;
+        self.snapshots = written.two;
+    }
+
+    /// All of that at once.
+    #[cfg(test)]
+    pub(super) fn snapshot(&mut self) -> Result<(), JournalError>
+    where
+        D: Clone,
+    {
+        if let Some(snapshotting) = self.begin_snapshot() {
+            self.take_snapshot(&snapshotting.run()?);
         }
         Ok(())
     }
@@ -393,8 +394,13 @@ pub(super) fn write_again<D: Disk>(
     bytes: &[u8],
 ) -> Result<D::File, JournalError> {
     let mut file = disk.create(path, 0).map_err(at("create", path))?;
-    file.write_at(0, bytes).map_err(at("append to", path))?;
-    file.sync().map_err(at("sync", path))?;
+    let mut offset = 0;
+    // In pieces: a sync of the journal itself may have to wait for all that is not on the disk yet.
+    for piece in bytes.chunks(PIECE_BYTES) {
+        file.write_at(offset, piece).map_err(at("append to", path))?;
+        file.sync().map_err(at("sync", path))?;
+        offset += piece.len() as u64;
+    }
     let found = read_whole(disk, path).map_err(at("read", path))?;
     if found != bytes {
         let why = std::io::Error::other("what was written does not read back");

@@ -12,6 +12,7 @@ pub mod history;
 pub mod keybox;
 pub mod read;
 pub mod snapshot;
+mod snapshotting;
 pub mod standing;
 
 #[cfg(test)]
@@ -27,4 +28,5 @@ pub use keybox::{KeyBox, KeyBoxError};
 pub use read::{
     Damage, JournalError, Replay, foreign, holds_any, marks, read, read_durable, replay_file,
 };
+pub use snapshotting::{Snapshotting, Written};
 pub use standing::Standings;

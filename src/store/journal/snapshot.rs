@@ -4,6 +4,8 @@
 //! not there, and the journal is read whole. Its frames are those of the journal: a head, the
 //! recordings that stand, the ones that are over. It counts what it holds, and is whole or nothing.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -64,10 +66,12 @@ pub fn write(standings: &Standings, through: u32) -> Option<Vec<u8>> {
         over: standings.over.len(),
     };
     let mut whole = frame::write(&Line { entry: Kind::Snapshot, body: head }, &mut out);
-    for body in &standings.recordings {
+    for (rs, standing) in &standings.recordings {
+        let body = (rs, &**standing);
         whole &= frame::write(&Line { entry: Kind::Standing, body }, &mut out);
     }
-    for body in &standings.over {
+    for (rs, over) in &standings.over {
+        let body = (rs, &**over);
         whole &= frame::write(&Line { entry: Kind::Over, body }, &mut out);
     }
     whole.then_some(out)
@@ -90,11 +94,11 @@ pub fn read(bytes: &[u8]) -> Option<(u32, Standings)> {
     };
     for _ in 0..head.standing {
         let (rs, standing): (RsId, Standing) = next(bytes, &mut at, Kind::Standing)?;
-        standings.recordings.insert(rs, standing);
+        standings.recordings.insert(rs, Arc::new(standing));
     }
     for _ in 0..head.over {
         let (rs, over): (RsId, Over) = next(bytes, &mut at, Kind::Over)?;
-        standings.over.insert(rs, over);
+        standings.over.insert(rs, Arc::new(over));
     }
     (at == bytes.len()).then_some((head.through, standings))
 }

@@ -5,6 +5,7 @@
 //! Secrets stay sealed in it. Learning a run of entries a second time, in order, changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,13 +25,14 @@ const OVER_MAX: usize = 16_384;
 /// which is at most an hour.
 const OVER_NS: i64 = 24 * 3_600 * 1_000_000_000;
 
-/// Everything that stands.
+/// Everything that stands. A copy shares what does not change meanwhile, so that it costs little whatever
+/// there is: one is made for each snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standings {
     /// RSs that are up, or have just ended.
-    pub recordings: BTreeMap<RsId, Standing>,
+    pub recordings: BTreeMap<RsId, Arc<Standing>>,
     /// RSs that are over.
-    pub over: BTreeMap<RsId, Over>,
+    pub over: BTreeMap<RsId, Arc<Over>>,
     /// The next free stream id, and the bound that was reserved.
     pub stream_ids: (StreamId, StreamId),
     /// The last use of each slot.
@@ -187,11 +189,11 @@ impl Standings {
                 };
                 standing.note_answer(*at, *timer);
                 self.over.remove(rs);
-                self.recordings.insert(*rs, standing);
+                self.recordings.insert(*rs, Arc::new(standing));
             }
             Entry::Changed { rs, at, dialog, streams, answer_sdp, timer, hold, .. } => {
                 self.use_up(streams);
-                if let Some(standing) = self.recordings.get_mut(rs) {
+                if let Some(standing) = self.standing(*rs) {
                     standing.dialog = dialog.clone();
                     standing.all.extend(ids(streams));
                     let goes = |gone: &StreamOpened| {
@@ -207,23 +209,23 @@ impl Standings {
                 }
             }
             Entry::Timer { rs, timer, orphan, .. } => {
-                if let Some(standing) = self.recordings.get_mut(rs) {
+                if let Some(standing) = self.standing(*rs) {
                     (standing.timer, standing.orphan) = (*timer, *orphan);
                 }
             }
             Entry::Body { rs, number, .. } => {
-                if let Some(standing) = self.recordings.get_mut(rs) {
+                if let Some(standing) = self.standing(*rs) {
                     standing.bodies = *number;
                 }
             }
             Entry::StreamClosed { rs, stream, .. } => {
-                if let Some(standing) = self.recordings.get_mut(rs) {
+                if let Some(standing) = self.standing(*rs) {
                     standing.streams.retain(|open| open.description.stream != *stream);
                     standing.leaving.retain(|open| open.description.stream != *stream);
                 }
             }
             Entry::Ended { rs, remote_cseq, at, bye, .. } => {
-                if let Some(standing) = self.recordings.get_mut(rs) {
+                if let Some(standing) = self.standing(*rs) {
                     standing.ended = Some((*remote_cseq, *at));
                     standing.bye = *bye;
                 }
@@ -243,16 +245,18 @@ impl Standings {
         let over = self.recordings.extract_if(.., |_, standing| is_over(standing));
         self.over.extend(over.filter_map(|(rs, standing)| {
             let (_, at) = standing.ended?;
-            Some((rs, Over { salt: standing.salt, streams: standing.all, at }))
+            let (salt, streams) = (standing.salt.clone(), standing.all.clone());
+            Some((rs, Arc::new(Over { salt, streams, at })))
         }));
         self.over.retain(|_, over| alive - over.at.0 <= OVER_NS);
         // Ids begin with their time: the oldest are in front.
         while self.over.len() > OVER_MAX {
             self.over.pop_first();
         }
-        for standing in self.recordings.values_mut() {
+        for standing in self.recordings.values_mut().filter(|one| one.answers.len() > 2) {
             // Older ones do not come again. The last one says what the dialog is at, the one before
             // if the last one turns out to be refused.
+            let standing = Arc::make_mut(standing);
             let last = standing.answers.len().saturating_sub(2);
             let mut place = 0;
             standing.answers.retain(|answer| {
@@ -260,6 +264,10 @@ impl Standings {
                 place > last || alive - answer.at.0 < REPEATS_NS
             });
         }
+    }
+
+    fn standing(&mut self, rs: RsId) -> Option<&mut Standing> {
+        self.recordings.get_mut(&rs).map(Arc::make_mut)
     }
 
     fn use_up(&mut self, streams: &[StreamOpened]) {

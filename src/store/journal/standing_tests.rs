@@ -242,6 +242,7 @@ pub(super) fn essence(mut standings: Standings) -> Standings {
     standings.forget();
     let alive = standings.alive.0;
     for standing in standings.recordings.values_mut() {
+        let standing = std::sync::Arc::make_mut(standing);
         while standing.answers.len() > 1 && alive - standing.answers[0].at.0 >= REPEATS_NS {
             standing.answers.pop_front();
         }

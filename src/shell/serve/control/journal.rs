@@ -15,7 +15,7 @@ use crate::plane::control::NotDurable;
 use crate::shell::serve::control::catalogue::Change;
 use crate::store::journal::Compacted;
 use crate::store::journal::entry::Entry;
-use crate::store::journal::{Journal, JournalError};
+use crate::store::journal::{Journal, JournalError, Written};
 
 /// Entries that must be durable before `token` is answered.
 pub(super) struct Job {
@@ -97,7 +97,7 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
     // The room for ends is in use, or cannot be had: nothing new is taken until it is there again.
     let mut tight = false;
     let mut snapshot_at = Instant::now() + SNAPSHOT_AFTER;
-    let mut tidying = None;
+    let mut beside = Beside::Nothing;
     // What became durable only later, or has yet to: the journal keeps the same bytes, within a bound.
     let mut owed = Vec::new();
     begin(&mut journal, first);
@@ -113,7 +113,7 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
     loop {
         let wait = if journal.has_failed() || tight {
             retry_at.saturating_duration_since(Instant::now())
-        } else if journal.wants_snapshot() {
+        } else if journal.wants_snapshot() || beside.is_busy() {
             snapshot_at.saturating_duration_since(Instant::now())
         } else {
             Duration::MAX
@@ -169,17 +169,13 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
                 Some(NotDurable::Entries(_)) => {}
             }
             if said.send(Said::Done { token: job.token, error }).is_err() {
-                let _ = tidying.map(JoinHandle::join);
-                return;
+                return beside.wait();
             }
         }
-        // Behind the answers of this group, and never in the way of a start's first ones.
-        if journal.wants_snapshot() && Instant::now() >= snapshot_at {
+        // Never in the way of a start's first answers.
+        if Instant::now() >= snapshot_at {
             snapshot_at = Instant::now() + SNAPSHOT_AFTER;
-            match journal.snapshot() {
-                Ok(()) => tidying = tidy(tidying, &journal),
-                Err(error) => tracing::warn!("the next start reads more of the journal: {error}"),
-            }
+            beside = beside.next(&mut journal);
         }
     }
     if journal.has_failed()
@@ -188,7 +184,64 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
         tracing::error!("what was not in the journal yet is lost: {error}");
     }
     // A successor in this process would meet it; one in another has no process to meet.
-    let _ = tidying.map(JoinHandle::join);
+    beside.wait();
+}
+
+/// What is done beside the journal's thread, one thing at a time: both write as much as the files that
+/// they stand for, and answers wait for the journal's.
+enum Beside {
+    Nothing,
+    /// What a start reads is written anew, shorter.
+    Snapshot(JoinHandle<Result<Written, JournalError>>),
+    /// What is over goes into the history.
+    Compaction(JoinHandle<()>),
+}
+
+impl Beside {
+    const fn is_busy(&self) -> bool {
+        !matches!(self, Beside::Nothing)
+    }
+
+    /// Takes what is finished, and begins what is wanted now.
+    fn next<D: Disk + Clone + Send + 'static>(self, journal: &mut Journal<D>) -> Self {
+        match self {
+            Beside::Snapshot(thread) if thread.is_finished() => match thread.join() {
+                Ok(Ok(written)) => {
+                    journal.take_snapshot(&written);
+                    compact(journal)
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!("the next start reads more of the journal: {error}");
+                    Beside::Nothing
+                }
+                // As if it had been done here.
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+            Beside::Compaction(thread) if thread.is_finished() => begin_snapshot(journal),
+            Beside::Nothing => begin_snapshot(journal),
+            busy => busy,
+        }
+    }
+
+    fn wait(self) {
+        match self {
+            Beside::Nothing => {}
+            Beside::Snapshot(thread) => drop(thread.join()),
+            Beside::Compaction(thread) => drop(thread.join()),
+        }
+    }
+}
+
+fn begin_snapshot<D: Disk + Clone + Send + 'static>(journal: &mut Journal<D>) -> Beside {
+    let Some(snapshot) = journal.begin_snapshot() else { return Beside::Nothing };
+    let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || snapshot.run());
+    match thread {
+        Ok(thread) => Beside::Snapshot(thread),
+        Err(error) => {
+            tracing::warn!("the next start reads more of the journal: {error}");
+            Beside::Nothing
+        }
+    }
 }
 
 /// To the catalogue, which is rebuildable: a thread that is gone costs no recording.
@@ -198,16 +251,8 @@ fn tell(catalogue: &mpsc::Sender<Change>, durable: impl IntoIterator<Item = Entr
     }
 }
 
-/// What is over goes into the history, on a thread of its own: it writes as much as the files that
-/// it takes, and answers wait for the journal's. While one is at it the next snapshot asks again.
-fn tidy<D: Disk + Clone + Send + 'static>(
-    before: Option<JoinHandle<()>>,
-    journal: &Journal<D>,
-) -> Option<JoinHandle<()>> {
-    if before.as_ref().is_some_and(|thread| !thread.is_finished()) {
-        return before;
-    }
-    let compaction = journal.compaction()?;
+fn compact<D: Disk + Clone + Send + 'static>(journal: &Journal<D>) -> Beside {
+    let Some(compaction) = journal.compaction() else { return Beside::Nothing };
     let work = move || match compaction.run() {
         Ok(done) if done == Compacted::default() => {}
         Ok(done) => tracing::info!(
@@ -217,8 +262,13 @@ fn tidy<D: Disk + Clone + Send + 'static>(
         ),
         Err(error) => tracing::warn!("the journal stays as long as it is: {error}"),
     };
-    let thread = std::thread::Builder::new().name("history".into()).spawn(work);
-    thread.inspect_err(|error| tracing::warn!("the journal stays as long as it is: {error}")).ok()
+    match std::thread::Builder::new().name("history".into()).spawn(work) {
+        Ok(thread) => Beside::Compaction(thread),
+        Err(error) => {
+            tracing::warn!("the journal stays as long as it is: {error}");
+            Beside::Nothing
+        }
+    }
 }
 
 /// The first entry of this start. Where this fails nothing is promised, but BYE is answered and the
