@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -100,7 +101,8 @@ impl Link {
     )]
     pub fn into_async(self) -> io::Result<AsyncLink> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        Ok(AsyncLink { socket: AsyncFd::with_interest(self.socket, both)? })
+        let (socket, buffer) = (AsyncFd::with_interest(self.socket, both)?, self.buffer);
+        Ok(AsyncLink { socket, buffer: Mutex::new(buffer) })
     }
 }
 
@@ -113,6 +115,8 @@ impl AsFd for Link {
 /// One end of a link, for tokio. `send` may be called by several tasks; `recv` by one.
 pub struct AsyncLink {
     socket: AsyncFd<SeqPacket>,
+    /// Made once: a frame's worth of zeros for each attempt would cost more than all else.
+    buffer: Mutex<Vec<u8>>,
 }
 
 impl AsyncLink {
@@ -131,9 +135,9 @@ impl AsyncLink {
     /// Waits for a frame; may be cancelled without losing one. `UnexpectedEof` where the peer has
     /// closed its end.
     pub async fn recv(&self) -> io::Result<Received> {
-        let received = self
-            .socket
-            .async_io(Interest::READABLE, |socket| socket.try_recv(&mut vec![0; FRAME_BYTES_MAX]));
+        let received = self.socket.async_io(Interest::READABLE, |socket| {
+            socket.try_recv(&mut self.buffer.lock().expect("nobody panics with it"))
+        });
         parse(received.await)
     }
 }
