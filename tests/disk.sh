@@ -5,7 +5,7 @@
 #
 #   tests/disk.sh                 short form, about 2 minutes: 500 streams, stall of 10 s
 #   tests/disk.sh long            long form: stall of 30 s, latency judged, not only printed
-#   tests/disk.sh short full ro   only these cases: full ro death unmount stall journal ends mount
+#   tests/disk.sh short full ro   only these cases: full over ro death unmount stall journal ends mount
 #   FLOORTAPE=path tests/disk.sh  this binary instead of a build
 #
 # As root: makes loop mounts below a folder of its own. Last line: "N passed, N failed".
@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 form=${1:-short}
 shift || true
-cases=${*:-mount journal ends full ro death unmount stall}
+cases=${*:-mount journal ends full over ro death unmount stall}
 [ "$(id -u)" = 0 ] || { echo "run as root: mounts loop disks" >&2; exit 2; }
 missing=
 for pair in mkfs.ext4:e2fsprogs losetup:mount fsfreeze:util-linux python3:python3; do
@@ -211,6 +211,28 @@ case_full() {
     expect "segments in the spare folder" ls "$dir"/spare/s/segments/*.seg >/dev/null
     stop
     judge "$dir/store/s"
+}
+
+# F11: no room is left, no spare folder is there and the ring is full: who is being recorded is told by BYE.
+case_over() {
+    streams_max=100
+    disk store 200
+    serve "store.dir=$dir/store/s" store.reserve_minutes=0 store.ring_seconds=4 store.segment_mib=2
+    call 100 120
+    await "the calls" 100 log_says "recording, 2 streams"
+    sleep 2
+    dd if=/dev/zero of="$dir/store/fill" bs=64k status=none 2>/dev/null
+    local begin=$SECONDS
+    await "the end of what cannot be kept" 900 log_says "is ended, nothing of it can be kept"
+    echo "  after $((SECONDS - begin)) s with a ring of 4 s"
+    wait "$caller"
+    expect "their clients heard of it" grep -q "the recorder ended 50 calls early" "$dir/call.log"
+    rm "$dir/store/fill"
+    await "200 again" 300 answers 0
+    await "sealed" 200 settled "$dir/store/s"
+    stop
+    "$floortape" verify --all --store "$dir/store/s" >"$dir/checked"
+    expect "what was kept proves itself" test $? = 0
 }
 
 # F12: the disk becomes read-only under the calls, as ext4 does after an error.

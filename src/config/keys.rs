@@ -48,6 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     key("store.spare_dir", "a folder on another local disk than store.dir"),
     key("store.volume", "the id in STORE/volume.json, such as \"0199…\""),
     key("store.require_mount", "true or false"),
+    key("store.unrecordable", "\"end\" or \"keep\""),
     key("log.level", "\"error\", \"warn\", \"info\" or \"debug\""),
 ];
 

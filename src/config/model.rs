@@ -296,6 +296,19 @@ pub struct Store {
     pub volume: Option<String>,
     /// `dir` must lie on another disk than `/`.
     pub require_mount: bool,
+    /// What becomes of running RSs of which nothing can be kept any more.
+    pub unrecordable: Unrecordable,
+}
+
+/// What becomes of running RSs of which nothing can be kept: the disk has failed and the ring is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unrecordable {
+    /// BYE with Reason: the SRC can go elsewhere, end the call, or announce it.
+    #[default]
+    End,
+    /// They stay up, and go on being recorded when the disk is well again.
+    Keep,
 }
 
 impl Default for Store {
@@ -311,6 +324,7 @@ impl Default for Store {
             spare_dir: None,
             volume: None,
             require_mount: false,
+            unrecordable: Unrecordable::End,
         }
     }
 }

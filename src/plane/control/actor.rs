@@ -375,6 +375,7 @@ impl Control {
             Frame::HeardAt { slots } => self.heard(id, &slots),
             Frame::Stats(stats) => {
                 self.mark(&stats);
+                self.end_unrecordable(&stats);
                 for worker in stats {
                     match worker.disk_error {
                         Some(error) => self.admission.log_errors.insert(worker.worker, error),

@@ -29,6 +29,7 @@ mod slots;
 mod snapshot;
 mod start;
 mod timers;
+mod unrecordable;
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ mod tests_settle;
 mod tests_snapshot;
 #[cfg(test)]
 mod tests_timers;
+#[cfg(test)]
+mod tests_unrecordable;
 
 pub use actor::{Control, Setup};
 pub use effect::{Effect, Grave, Input, NotDurable};
