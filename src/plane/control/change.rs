@@ -78,8 +78,11 @@ impl Control {
         }
     }
 
-    /// INFO in a dialog: taken, and of no consequence.
+    /// INFO in a dialog: taken, and of no consequence, unless it asks for a pause or resume.
     pub(super) fn informed(&mut self, rs: RsId, request: &IncomingRequest) {
+        if self.held_by_info(rs, request) {
+            return;
+        }
         // While a change is under way the streams of the RS are not known.
         // A journal that has failed, or hangs, keeps its room for what matters.
         let silent = self.is_busy(rs) || self.admission.journal_obstacle().is_some();

@@ -1,4 +1,5 @@
-//! Pause, resume and stop by the operator of the SRS (RFC 7866 §7.2). A pause holds from the moment
+//! Pause, resume and stop by the operator of the SRS (RFC 7866 §7.2), and pause and resume by an INFO
+//! with `X-AC-Action`, as AudioCodes SBCs know it for their own calls. A pause holds from the moment
 //! of the decision: media is told first, and the SRC hears of it when the journal has it, by an offer
 //! whose lines are `inactive`. Whatever the SRC says, or offers meanwhile, nothing of it is stored. A
 //! resume is the SRC's to grant: its answer says which lines it sends on again.
@@ -18,7 +19,7 @@ use crate::base::ids::{RsId, Slot};
 use crate::base::time::Mono;
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session as rs_proto;
-use crate::proto::sip::ClientTxnId;
+use crate::proto::sip::{ClientTxnId, IncomingRequest, Reply};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{DialogState, Entry, Hold, StreamOpened};
 use crate::store::journal::keybox::answer_context;
@@ -42,6 +43,16 @@ pub(super) struct Holding {
     asked: Option<u64>,
     /// The user who asked last.
     uid: u32,
+    /// The SRC asked last, by the INFO with that CSeq.
+    info: Option<u32>,
+}
+
+/// Who wants a pause or resume, and waits for it.
+enum Asker<'r> {
+    /// An operator.
+    Operator(u64),
+    /// The SRC, by an INFO.
+    Src(&'r IncomingRequest),
 }
 
 impl Holding {
@@ -49,12 +60,18 @@ impl Holding {
     pub(super) fn restored(hold: Option<Hold>, now: Mono) -> Self {
         let Some(hold) = hold else { return Holding::default() };
         let due = (!hold.told).then(|| now.plus_ms(RETOLD_MS));
-        Holding { held: hold.held, due, uid: hold.uid, ..Holding::default() }
+        let Hold { held, uid, info, .. } = hold;
+        Holding { held, due, uid, info, ..Holding::default() }
     }
 
     /// Whether an offer of ours is not settled yet.
     pub(super) fn is_open(&self) -> bool {
         self.offering.is_some()
+    }
+
+    /// Who asked last.
+    const fn by(&self) -> Origin {
+        if self.info.is_some() { Origin::Src } else { Origin::Srs }
     }
 
     /// When something is to be sent.
@@ -97,7 +114,35 @@ impl Control {
             return self.outcome(id, Outcome::Done);
         }
         session.holding = Holding { held, uid, ..Holding::default() };
-        self.hold(id, rs, held);
+        self.hold(&Asker::Operator(id), rs, held);
+    }
+
+    /// The SRC wants a pause or resume by INFO. It is a hold like an operator's, since an offer that only
+    /// refreshes must not undo it; but it never lifts one of an operator. False: nothing is to be done.
+    pub(super) fn held_by_info(&mut self, rs: RsId, request: &IncomingRequest) -> bool {
+        let Some(held) = siprec_action(&request.message) else { return false };
+        let Some(session) = self.sessions.get(&rs) else { return false };
+        let operators = session.holding.held && session.holding.info.is_none();
+        if session.phase != Phase::Live || session.holding.held == held || operators {
+            return false;
+        }
+        if self.is_busy(rs) {
+            let reply = Reply::new(500).with("Retry-After", "1".to_owned());
+            self.reply(request.txn, reply);
+            return true;
+        }
+        if let Some(why) = self.admission.journal_obstacle() {
+            let reply = self.unavailable(&why);
+            self.reply(request.txn, reply);
+            return true;
+        }
+        self.log(Grave::Info, format!("{rs}: its SRC asks for a {} by INFO", word(held)));
+        if let Some(session) = self.sessions.get_mut(&rs) {
+            let info = request.message.cseq().map(|cseq| cseq.number);
+            session.holding = Holding { held, info, ..Holding::default() };
+        }
+        self.hold(&Asker::Src(request), rs, held);
+        true
     }
 
     /// An answer for whoever asked.
@@ -115,8 +160,9 @@ impl Control {
     }
 
     /// Media first: what is decided now holds for the packets of now.
-    fn hold(&mut self, id: u64, rs: RsId, held: bool) {
+    fn hold(&mut self, asker: &Asker<'_>, rs: RsId, held: bool) {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
+        let by = session.holding.by();
         let before = session.streams.clone();
         if held {
             session.streams.iter_mut().for_each(|stream| stream.active = false);
@@ -128,12 +174,27 @@ impl Control {
         let changed = session.streams.iter().zip(&before).filter(|(now, before)| now != before);
         let frames = changed
             .filter_map(|(now, _)| session.open_frame(&self.keys, now))
-            .map(|open| Frame::Update { stream: Box::new(open), by: Origin::Srs })
+            .map(|open| Frame::Update { stream: Box::new(open), by })
             .collect();
+        let mut entry = self.held_entry(rs, false);
+        let id = match asker {
+            Asker::Operator(id) => *id,
+            Asker::Src(request) => {
+                // Its number and its way, so that it gets the same answer again.
+                if let Some(Entry::Changed { dialog, .. }) = &mut entry
+                    && let Some(own) = self.sip.prospective(request.txn)
+                {
+                    *dialog = state(own, false);
+                }
+                let (txn, reply) = (Some(request.txn), Some(Reply::new(200)));
+                let entries = entry.into_iter().collect();
+                return self.begin(Purpose::Hold, rs, txn, reply, frames, entries);
+            }
+        };
         if !held && let Some(session) = self.sessions.get_mut(&rs) {
             session.holding.asked = Some(id);
         }
-        let entries = self.held_entry(rs, false).into_iter().collect();
+        let entries = entry.into_iter().collect();
         self.begin(Purpose::Hold, rs, None, None, frames, entries);
         let holds = |job: &&mut Job| job.rs == rs && matches!(job.purpose, Purpose::Hold);
         match self.jobs.values_mut().find(holds) {
@@ -147,7 +208,7 @@ impl Control {
     fn held_entry(&self, rs: RsId, told: bool) -> Option<Entry> {
         let session = self.sessions.get(&rs)?;
         let dialog = self.sip.snapshot(session.dialog?)?;
-        let Holding { held, uid, .. } = session.holding;
+        let Holding { held, uid, info, .. } = session.holding;
         let answer = session.answer_sdp.as_bytes();
         Some(Entry::Changed {
             rs,
@@ -158,22 +219,32 @@ impl Control {
             quirks: Vec::new(),
             answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
             timer: self.timer_entry(session),
-            hold: Some(Hold { held, told, uid }),
+            hold: Some(Hold { held, told, uid, info }),
         })
     }
 
     /// Media and journal have it, or cannot. A pause stays one in any case: what was not to be
     /// stored is not.
     pub(super) fn finish_hold(&mut self, job: Job) {
-        let Job { rs, refused, applied, .. } = job;
+        let Job { rs, txn, reply, refused, applied, .. } = job;
         let now = self.now.mono;
+        let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Live);
+        if let (Some(txn), Some(reply)) = (txn, reply) {
+            let reply = match &refused {
+                Some(why) => self.unavailable(why),
+                None if live => reply,
+                None => Reply::new(481),
+            };
+            self.reply(txn, reply);
+        }
         let Some(session) = self.sessions.get_mut(&rs) else { return };
-        if session.phase != Phase::Live {
+        if !live {
             return;
         }
         session.holding.due = Some(now);
         self.agenda.session(now, rs);
-        let (held, asked) = (session.holding.held, session.holding.asked);
+        let Holding { held, asked, .. } = session.holding;
+        let by = session.holding.by();
         if let Some(why) = &refused {
             self.log(Grave::Error, format!("{rs}: a {} is not confirmed: {why}", word(held)));
             self.ask_streams(rs);
@@ -187,7 +258,7 @@ impl Control {
             .iter()
             .filter_map(|(slot, _, at)| {
                 let stream = of(*slot)?.description.stream;
-                let (at, mono, by) = (at.wall, at.mono, Origin::Srs);
+                let (at, mono) = (at.wall, at.mono);
                 Some(Entry::Direction { rs, stream, at, mono, active: !held, by })
             })
             .collect();
@@ -323,7 +394,7 @@ impl Control {
         plan.origin = session.origin;
         plan.answer_sdp = session.answer_sdp.clone();
         plan.negotiated = session.negotiated.take();
-        plan.by_us = true;
+        plan.by_us = session.holding.by() == Origin::Srs;
         let asked = session.holding.asked.take();
         let frames = self.frames(rs, &plan, &old);
         if let Some(Entry::Changed { rs, at, dialog, quirks, answer_sdp, timer, hold, .. }) =
@@ -366,6 +437,17 @@ impl Control {
             (None, Some(plan)) if live => self.adopt(rs, *plan, &applied),
             (None, _) => {}
         }
+    }
+}
+
+/// What an INFO wants: true to pause, false to resume.
+fn siprec_action(message: &Message) -> Option<bool> {
+    let value = message.headers.get("X-AC-Action")?;
+    let action = value.split(';').next().unwrap_or_default().trim();
+    match () {
+        () if action.eq_ignore_ascii_case("pause-siprec") => Some(true),
+        () if action.eq_ignore_ascii_case("resume-siprec") => Some(false),
+        () => None,
     }
 }
 

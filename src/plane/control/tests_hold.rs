@@ -102,7 +102,7 @@ fn a_pause_outlives_control_and_is_told_again_where_the_src_may_not_know() {
         let tag = before.tag();
         let standings = Standings::of(&before.journal);
         let hold = standings.recordings.values().next().expect("one").hold;
-        assert_eq!(hold, Some(Hold { held: true, told, uid: 7 }));
+        assert_eq!(hold, Some(Hold { held: true, told, uid: 7, info: None }));
         let mut after = Bench::new(4, 2);
         after.now = before.now;
         after.control.recover(after.clock(), &standings);

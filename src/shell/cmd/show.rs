@@ -180,9 +180,24 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
             );
         }
     }
-    for pause in &stream.pauses {
+    // Where the journal does not tell, the records do.
+    let pauses = stream.pauses.iter().filter(|_| stream.controls.is_empty());
+    for pause in pauses {
         let to = pause.to.map_or_else(|| "now".to_owned(), |to| to.to_string());
         let _ = writeln!(out, "  paused {} to {to} by {}", pause.from, pause.cause);
+    }
+    for control in &stream.controls {
+        let _ = write!(out, "  {} {} by {}", word(&control.action), control.at, word(&control.by));
+        if !control.cause.is_empty() {
+            let _ = write!(out, ", {}", plain(&control.cause));
+        }
+        if let Some(stated) = &control.stated {
+            let _ = write!(out, ", stated {}", plain(stated));
+        }
+        for rtp in &control.rtp {
+            let _ = write!(out, ", RTP {} of {:08x}", rtp.timestamp, rtp.ssrc);
+        }
+        out.push('\n');
     }
     for digit in &stream.dtmf {
         let _ = writeln!(out, "  digit {} at {} for {} ms", digit.digit, digit.at, digit.ms);

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::controls::Turns;
 use super::model::State;
 use crate::base::ids::{Position, RsId, StreamId};
 use crate::base::time::Wall;
@@ -64,6 +65,8 @@ pub struct RsEntry {
     /// Bodies that its INVITE had.
     #[serde(default)]
     pub counted: u32,
+    /// What was decided of it.
+    pub turns: Turns,
 }
 
 /// A journal's type in a binary row: it leaves out what is absent, which only a form that names its
@@ -190,7 +193,7 @@ impl Journalled {
                 bodies,
                 ..
             } => {
-                let entry = self.recordings.entry(*rs).or_insert_with(|| RsEntry {
+                let fresh = || RsEntry {
                     id: *rs,
                     start: *at,
                     end: None,
@@ -204,14 +207,18 @@ impl Journalled {
                     bodies: BTreeMap::new(),
                     own: *own,
                     counted: bodies.unwrap_or(0),
-                });
+                    turns: Turns::default(),
+                };
+                let entry = self.recordings.entry(*rs).or_insert_with(fresh);
                 entry.note(quirks);
+                entry.turns.opened(*at, dialog, streams);
                 entry.open(*at, streams);
             }
-            Entry::Changed { rs, at, dialog, streams, quirks, .. } => {
+            Entry::Changed { rs, at, dialog, streams, quirks, hold, .. } => {
                 if let Some(entry) = self.recordings.get_mut(rs) {
                     entry.dialog = dialog.clone();
                     entry.note(quirks);
+                    entry.turns.changed(*at, dialog, hold.as_ref(), streams);
                     entry.open(*at, streams);
                     // A request of its SRC: it is there.
                     if entry.end.is_none() {
@@ -226,11 +233,12 @@ impl Journalled {
                     entry.state = if *orphan { State::Orphan } else { State::Live };
                 }
             }
-            Entry::Direction { rs, stream, active, .. } => {
-                if let Some(stream) =
-                    self.recordings.get_mut(rs).and_then(|entry| entry.streams.get_mut(stream))
+            Entry::Direction { rs, stream: id, active, at, .. } => {
+                if let Some(entry) = self.recordings.get_mut(rs)
+                    && let Some(stream) = entry.streams.get_mut(id)
                 {
                     stream.active = *active;
+                    entry.turns.carried_out(*id, *at, *active);
                 }
             }
             Entry::Body { rs, number, at, method, cseq, content_type, disposition, bytes } => {
@@ -255,9 +263,10 @@ impl Journalled {
                     (stream.closed, stream.through) = (Some(*at), *through);
                 }
             }
-            Entry::Ended { rs, at, by, .. } => {
+            Entry::Ended { rs, at, by, reason, .. } => {
                 if let Some(entry) = self.recordings.get_mut(rs) {
                     entry.end = Some(*at);
+                    entry.turns.ended(*at, *by, reason);
                     // The SRC was not heard saying BYE, and neither were we: it is gone.
                     entry.state =
                         if *by == Origin::Observed { State::Orphan } else { State::Ended };
@@ -287,14 +296,16 @@ impl RsEntry {
     }
 
     fn open(&mut self, at: Wall, streams: &[StreamOpened]) {
-        for stream in streams {
-            let description = stream.description.clone();
-            let known = self.streams.get(&description.stream);
-            let opened = known.map_or(at, |known| known.opened);
-            let (closed, through) = known.map_or((None, None), |one| (one.closed, one.through));
-            let active = stream.active;
-            let entry = StreamEntry { description, active, opened, closed, through };
-            self.streams.insert(stream.description.stream, entry);
+        for StreamOpened { description, active, .. } in streams {
+            let (description, active) = (description.clone(), *active);
+            match self.streams.get_mut(&description.stream) {
+                Some(known) => (known.description, known.active) = (description, active),
+                None => {
+                    let (stream, closed, through) = (description.stream, None, None);
+                    let entry = StreamEntry { description, active, opened: at, closed, through };
+                    self.streams.insert(stream, entry);
+                }
+            }
         }
     }
 }

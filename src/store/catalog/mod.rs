@@ -2,6 +2,7 @@
 //! made again from the journal and the segments ([`fold`], [`library`]); the index ([`Index`]) only
 //! saves the reading. The engine behind it is `host::sqlite`.
 
+mod controls;
 pub mod fold;
 pub mod index;
 pub mod library;
@@ -12,7 +13,8 @@ mod people_view;
 mod read;
 pub mod schema;
 
+pub use controls::{Action, Step, Turns};
 pub use fold::{Body, Journalled, RsEntry};
 pub use index::{ExtentRow, Extents, Index, IndexError};
 pub use library::{Library, LibraryError};
-pub use people::names_session;
+pub use people::{SessionSpan, names_session, session_span};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::controls::Action;
 pub use super::people_model::{
     Association, Attached, Ends, ExtensionSeen, GroupSeen, LabelPeriod, MediaStream, Member,
     MemberGroup, Metadata, Name, Participant, Period, Reason, RenamedFrom, Session, SessionPeriod,
@@ -12,6 +13,7 @@ pub use super::people_model::{
 use crate::base::counter::Cause;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::time::Wall;
+use crate::store::event::Origin;
 use crate::store::journal::entry::Signalling;
 
 /// One Recording Session.
@@ -123,6 +125,9 @@ pub struct Stream {
     pub sources: Vec<Source>,
     /// Its pauses.
     pub pauses: Vec<Pause>,
+    /// What was done to it, in order (REQ-024).
+    #[serde(default)]
+    pub controls: Vec<Control>,
     /// Digits decoded from telephone-event.
     pub dtmf: Vec<Digit>,
     /// Real-time text, if any.
@@ -219,6 +224,36 @@ pub struct Pause {
     pub to: Option<Wall>,
     /// `src`, `srs` or `observed`.
     pub cause: String,
+}
+
+/// A start, pause, resume or stop of a stream: of a line that is there from the beginning, comes or
+/// goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// When it was so, by our clock.
+    pub at: Wall,
+    /// `start`, `pause`, `resume` or `stop`.
+    pub action: Action,
+    /// `src`, `srs` or `observed`.
+    pub by: Origin,
+    /// By what, in words: `INVITE 101`, `operator, uid 0`, the reason of an end.
+    pub cause: String,
+    /// When the SRC says that it was, by its metadata, byte for byte. Only starts and stops have an
+    /// element for it.
+    pub stated: Option<String>,
+    /// RTP time then, per SSRC; empty where no packet came.
+    pub rtp: Vec<RtpTime>,
+}
+
+/// RTP time of a source at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RtpTime {
+    /// The source.
+    pub ssrc: u32,
+    /// RTP timestamp then.
+    pub timestamp: u32,
+    /// Milliseconds from the packet that it is reckoned from; negative: that came later.
+    pub distance_ms: i64,
 }
 
 /// One DTMF digit.

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::fold::{Body, RsEntry, StreamEntry};
-use super::model::{Association, Ends, Source, Stream};
+use super::model::{Association, Ends, LabelPeriod, Source, Stream};
 use super::people_view::period;
+use crate::base::time::Wall;
 use crate::store::metadata::{
     AnnouncedSource, Arrival, Direction, HeardSource, HeardStream, Model, Part, SdpLine, Span,
     attribute, cross_check, sdp_lines,
@@ -18,6 +19,8 @@ use crate::wire::sdp::Description;
 
 /// Announced sources kept per line of an RS: re-offers name new ones.
 const ANNOUNCED_MAX: usize = 256;
+/// How late an SRC may tell of a session whose stated start is believed; more is a clock that is wrong.
+const TOLD_LATE_NS: i64 = 10_000_000_000;
 
 /// Who spoke, as far as the metadata says.
 #[derive(Debug, Default)]
@@ -66,6 +69,48 @@ pub fn names_session(rs: &RsEntry, session: &Id) -> bool {
             _ => false,
         }
     })
+}
+
+/// What a recording holds of one Communication Session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSpan {
+    /// From when on it is to be heard.
+    pub from: Wall,
+    /// Until when; `None`: as long as the recording.
+    pub to: Option<Wall>,
+    /// When each of its lines was its own, by label; empty: the SRC named none, and all are.
+    pub lines: BTreeMap<String, Vec<(Wall, Option<Wall>)>>,
+}
+
+/// When the session of one of `ids` ran in `rs`, by our clock: from the document that told of it, or
+/// from the start that it states where that is a little earlier, so that its first word is in it; to
+/// the document that ended it. Where a line went to another session meanwhile, that is none of this one.
+pub fn session_span(rs: &RsEntry, ids: &[Id]) -> Option<SessionSpan> {
+    let sessions = people(rs).sessions();
+    let session = sessions.into_iter().find(|one| ids.contains(&Id::new(&one.session_id)))?;
+    let (first, last) = (session.periods.first()?, session.periods.last()?);
+    let stated: Option<Wall> = first.stated_from.as_deref().and_then(|text| text.parse().ok());
+    let trusted = |stated: &Wall| {
+        *stated <= first.from && first.from.0 - stated.0 <= TOLD_LATE_NS && *stated >= rs.start
+    };
+    let from = stated.filter(trusted).unwrap_or(first.from);
+    let mut lines: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for LabelPeriod { label, period } in session.lines {
+        let begin = if period.from == first.from { from } else { period.from };
+        lines.entry(label).or_default().push((begin, period.to));
+    }
+    Some(SessionSpan { from, to: last.to, lines })
+}
+
+impl SessionSpan {
+    /// Whether what came on that line at that instant is of the session.
+    pub fn holds(&self, label: Option<&str>, at: Wall) -> bool {
+        let within = |(from, to): &(Wall, Option<Wall>)| at >= *from && to.is_none_or(|to| at < to);
+        match label.and_then(|label| self.lines.get(label)) {
+            Some(slices) => slices.iter().any(within),
+            None => self.lines.is_empty() && within(&(self.from, self.to)),
+        }
+    }
 }
 
 impl People {
@@ -173,7 +218,6 @@ fn add(ids: &mut Vec<String>, id: &str) {
 mod tests {
     use super::*;
     use crate::base::ids::{Generation, RsId, Slot, StreamId};
-    use crate::base::time::Wall;
     use crate::store::catalog::fold::Journalled;
     use crate::store::event::{Origin, StreamDescription};
     use crate::store::journal::entry::{

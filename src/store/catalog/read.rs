@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::controls::Action;
 use super::fold::{RsEntry, StreamEntry};
 use super::model::{
-    Gap, MediaSecurity, Recording, Seal, SealState, Security, Src, State, Stream, StreamState,
+    Association, Control, Gap, MediaSecurity, Recording, Seal, SealState, Security, Src, State,
+    Stream, StreamState,
 };
 use super::people::people;
 use crate::base::counter::Cause;
@@ -31,11 +33,10 @@ pub(super) struct Watch {
 impl Watch {
     /// Ready for the streams of `wanted`.
     pub(super) fn new(wanted: &[&RsEntry]) -> Self {
-        let streams = wanted.iter().flat_map(|rs| rs.streams.keys());
-        let ledgers = Ledgers {
-            streams: streams.map(|stream| (*stream, StreamLedger::new())).collect(),
-            ..Ledgers::default()
-        };
+        let streams = wanted.iter().flat_map(|rs| rs.streams.iter().map(move |one| (rs, one)));
+        let streams = streams
+            .map(|(rs, (stream, entry))| (*stream, StreamLedger::timing(rs.turns.instants(entry))));
+        let ledgers = Ledgers { streams: streams.collect(), ..Ledgers::default() };
         Watch {
             ledgers,
             workers: BTreeMap::new(),
@@ -185,6 +186,7 @@ pub(super) fn assemble(
         .map(|entry| {
             let mut stream = stream(rs, entry, watch, through);
             (stream.participants, stream.associations) = people.on(entry);
+            stream.controls = controls(rs, entry, watch, &stream.associations);
             stream
         })
         .collect();
@@ -265,11 +267,42 @@ fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall
         state,
         sources: account.sources,
         pauses: account.pauses,
+        controls: Vec::new(),
         dtmf: account.dtmf,
         text: None,
         stream: description.stream,
         drops: account.drops,
     }
+}
+
+/// What was done to a stream. Its first start and its stop are stated by who says that he is on it: the
+/// earliest and the latest of them.
+fn controls(
+    rs: &RsEntry,
+    entry: &StreamEntry,
+    watch: &Watch,
+    associations: &[Association],
+) -> Vec<Control> {
+    let ledger = &watch.ledgers.streams[&entry.description.stream];
+    let periods = || associations.iter().map(|association| &association.period);
+    let first = periods().min_by_key(|period| period.from);
+    let last = periods().filter(|period| period.to.is_some()).max_by_key(|period| period.to);
+    rs.turns
+        .of(entry)
+        .into_iter()
+        .map(|step| Control {
+            at: step.at,
+            action: step.action,
+            by: step.by,
+            cause: step.why,
+            stated: match step.action {
+                Action::Start => first.and_then(|period| period.stated_from.clone()),
+                Action::Stop => last.and_then(|period| period.stated_to.clone()),
+                Action::Pause | Action::Resume => None,
+            },
+            rtp: ledger.rtp_at(step.at),
+        })
+        .collect()
 }
 
 /// Sealed: ended, all its streams closed, and everything that there was of them in segments.

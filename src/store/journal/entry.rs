@@ -84,7 +84,8 @@ pub struct SessionTimer {
     pub since: ClockMap,
 }
 
-/// A pause or resume of a whole RS by an operator of the SRS (RFC 7866 §7.2).
+/// A pause or resume of a whole RS without an offer of the SRC: by an operator of the SRS (RFC 7866
+/// §7.2), or by an INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// It is paused: nothing of it is stored, whatever the SRC offers.
@@ -93,6 +94,9 @@ pub struct Hold {
     pub told: bool,
     /// The user who asked.
     pub uid: u32,
+    /// CSeq of the INFO by which the SRC asked; `None`: an operator did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<u32>,
 }
 
 /// A request of the peer that got a 2xx: what a successor needs to say that answer again (RFC 3261

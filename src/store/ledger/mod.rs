@@ -9,6 +9,7 @@ mod blame;
 pub mod dtmf;
 pub mod evidence;
 mod feed;
+mod instants;
 pub mod presence;
 pub mod reports;
 pub mod runs;

@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use super::blame::{Blame, Claim, Dark, Tail};
 use super::dtmf::Digits;
 use super::evidence::{HostEvidence, Loss};
+use super::instants::{Anchor, Anchors};
 use super::presence::{Presence, SILENCE_NS, subtract};
 use super::reports::Reports;
 use super::runs::Runs;
 use crate::base::counter::{Cause, Counter};
 use crate::base::time::{Mono, Wall};
-use crate::store::catalog::model::{Digit, Pause, Source, StreamState, Verdict};
+use crate::store::catalog::model::{Digit, Pause, RtpTime, Source, StreamState, Verdict};
 use crate::store::event::{Event, Origin, StreamDescription};
 
 /// SSRCs whose reports are kept: an SRC reports on its own few sources; the rest is noise.
 const REPORTERS_MAX: usize = 64;
+/// A source that was not heard for so long around an instant says nothing about it, where another was.
+const NEAR_NS: i64 = 10_000_000_000;
 
 /// One recorded RTP packet, as far as the ledger cares.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,8 @@ pub struct Packet<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct StreamLedger {
     description: Option<StreamDescription>,
+    /// When RTP time is asked for, sorted.
+    instants: Vec<Wall>,
     sources: BTreeMap<u16, SourceAccount>,
     reports: BTreeMap<u32, Reports>,
     digits: Digits,
@@ -64,6 +69,7 @@ struct SourceAccount {
     ssrc: u32,
     runs: Runs,
     presence: Presence,
+    anchors: Anchors,
     packets: u64,
     bytes: u64,
     duplicates: u64,
@@ -96,6 +102,39 @@ impl StreamLedger {
     /// An account without records.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Same; of the instants `of` it is known afterwards what RTP time was.
+    pub fn timing(of: impl IntoIterator<Item = Wall>) -> Self {
+        let mut instants: Vec<Wall> = of.into_iter().collect();
+        instants.sort_unstable();
+        instants.dedup();
+        StreamLedger { instants, ..Self::default() }
+    }
+
+    /// RTP time at an instant that was named before, by each source that was heard around then; by the
+    /// one that was heard nearest, where none was.
+    pub fn rtp_at(&self, at: Wall) -> Vec<RtpTime> {
+        let Ok(place) = self.instants.binary_search(&at) else { return Vec::new() };
+        let times = self.sources.values().filter_map(|source| {
+            let anchor = source.anchors.nearest(place, at)?;
+            let (ssrc, timestamp) = (source.ssrc, anchor.timestamp_at(at, self.rate(anchor)?));
+            let distance_ms = (at.0 - anchor.arrival.0) / 1_000_000;
+            Some(RtpTime { ssrc, timestamp, distance_ms })
+        });
+        let mut times: Vec<RtpTime> = times.collect();
+        times.sort_by_key(|time| time.distance_ms.abs());
+        let near = |time: &RtpTime| time.distance_ms.abs() <= NEAR_NS / 1_000_000;
+        let heard = times.iter().filter(|time| near(time)).count();
+        times.truncate(heard.max(1));
+        times
+    }
+
+    /// Clock rate of what a packet carries.
+    fn rate(&self, anchor: Anchor) -> Option<u32> {
+        let formats = &self.description.as_ref()?.formats;
+        let own = formats.iter().find(|format| format.payload_type == anchor.payload_type);
+        own.or_else(|| formats.first()).map(|format| format.clock_rate)
     }
 
     /// What the stream is, as far as its events have said.
@@ -137,9 +176,19 @@ impl StreamLedger {
         if let Some(reports) = reports_of(&mut self.reports, packet.ssrc) {
             reports.packet(packet.arrival);
         }
-        if let Some(clock_rate) = self.telephone_event(packet.payload_type) {
-            let Packet { ordinal, timestamp, payload, arrival, .. } = *packet;
-            self.digits.packet(ordinal, timestamp, payload, clock_rate, arrival);
+        let Packet { ordinal, timestamp, payload, payload_type, arrival, .. } = *packet;
+        match self.telephone_event(payload_type) {
+            // Its timestamp is that of the digit's begin, however long it lasts.
+            Some(clock_rate) => {
+                self.digits.packet(ordinal, timestamp, payload, clock_rate, arrival);
+            }
+            None if self.instants.is_empty() => {}
+            None => {
+                if let Some(source) = self.sources.get_mut(&ordinal) {
+                    let anchor = Anchor { arrival, timestamp, payload_type };
+                    source.anchors.packet(&self.instants, anchor);
+                }
+            }
         }
     }
 
