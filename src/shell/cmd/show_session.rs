@@ -22,7 +22,7 @@ pub(super) fn parts<D: Disk + Clone>(
 }
 
 /// What a person may mean by `text`: the id as it came, or its UUID as logs write it.
-fn ids(text: &str) -> Vec<Id> {
+pub(super) fn ids(text: &str) -> Vec<Id> {
     let text = text.trim();
     let bare = text.strip_prefix("urn:uuid:").unwrap_or(text);
     let digits: Vec<u8> = bare.bytes().filter(|byte| *byte != b'-').collect();

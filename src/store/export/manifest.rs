@@ -47,6 +47,9 @@ pub struct Content {
     pub from: Option<Wall>,
     /// End of the range.
     pub to: Option<Wall>,
+    /// The Communication Session that it was narrowed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// Every file but this one, sorted by path.
     pub files: Vec<FileEntry>,
     /// Salt of the recording's leaves, 64 hex digits.
@@ -184,6 +187,7 @@ mod tests {
             created: Wall(5),
             from: None,
             to: Some(Wall(9)),
+            session: None,
             files: vec![FileEntry { path: "1.wav".to_owned(), bytes: 44, sha256: hex(&[2; 32]) }],
             salt: hex(&[3; 32]),
             records: vec![RecordsEntry {

@@ -70,9 +70,18 @@ impl Model {
                 }
             }
         }
+        // A stream that has named the session says itself when it is its own: while it names another one
+        // (a consultation), the parties of this one are heard in that.
+        let speaks_for_itself = |stream: &Id| {
+            let row = self.streams.get(stream);
+            row.is_some_and(|row| row.sessions.iter().any(|(named, _)| named == session))
+        };
         for member in self.memberships.iter().filter(|row| row.session == *session) {
             for place in self.contributions_of(&member.participant) {
                 let row = self.contributions.at(place);
+                if speaks_for_itself(&row.stream) {
+                    continue;
+                }
                 let both = row.spans.iter().flat_map(|span| {
                     member.spans.iter().filter_map(move |member| overlap(member, span))
                 });

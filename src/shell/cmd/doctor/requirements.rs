@@ -91,11 +91,13 @@ pub(super) const ROWS: &[Row] = &[
         &["src/store/ledger/dtmf.rs::repeated_packets_are_one_digit_of_the_longest_duration"],
         "media: video from a decodable frame, T.140 with redundancy",
     ),
-    open(
+    met(
         "REQ-008",
         "audio mixed from several CSs",
-        &["src/store/metadata/tests.rs::a_turrets_stream_belongs_to_both_its_calls"],
-        "signalling: a turret's RS against the real server, found by either call",
+        &[
+            "src/store/metadata/tests.rs::a_turrets_stream_belongs_to_both_its_calls",
+            "tests/floor.rs::req008_two_calls_mixed_on_a_turrets_line_are_found_by_either",
+        ],
     ),
     open(
         "REQ-009",
@@ -178,13 +180,13 @@ pub(super) const ROWS: &[Row] = &[
         "time: the SRC's clock against ours",
     ),
     open("REQ-023", "streams aligned with each other", &[], "time: alignment by sender reports"),
-    open(
+    met(
         "REQ-024",
         "wall-clock time of recording and its controls",
         &[
             "src/plane/control/tests.rs::a_pause_reaches_media_before_its_200_and_the_journal_keeps_the_instant",
+            "tests/lines.rs::req024_what_was_done_to_a_line_is_known_with_its_rtp_time",
         ],
-        "time: RTP timestamp and cause of each start, stop, pause, resume, add and remove",
     ),
     met(
         "REQ-025",
@@ -200,11 +202,10 @@ pub(super) const ROWS: &[Row] = &[
         "the SRC authenticates the SRS",
         &["tests/tls.rs::req026_a_caller_says_nothing_to_a_server_that_it_cannot_verify"],
     ),
-    open(
+    met(
         "REQ-027",
         "metadata as the SRC sent it",
-        &[TLS],
-        "security: a tampered TLS record, and the digest of each document",
+        &["tests/tls.rs::req027_a_changed_record_ends_the_connection_and_nothing_of_it_is_taken"],
     ),
     met(
         "REQ-028",
@@ -230,14 +231,21 @@ pub(super) const ROWS: &[Row] = &[
             "tests/lines.rs::req031_sixteen_audio_lines_are_recorded_each_for_itself",
         ],
     ),
-    open("UC-1", "full-time recording", &[DEMO], "load: 1,000 calls, 1,000 recordings"),
+    met(
+        "UC-1",
+        "full-time recording",
+        &[DEMO, "tests/floor.rs::uc1_a_thousand_calls_are_a_thousand_recordings"],
+    ),
     open("UC-2", "selective recording", &[], "policy: calls that are not to be recorded"),
     met("UC-3", "start and stop in mid-call, several RSs to a CS", &[STEPS, PARTS]),
-    open(
+    met(
         "UC-4",
         "persistent recording",
-        &[TIMER, "src/store/export/placement.rs::three_silent_days_are_three_days"],
-        "signalling: 200 calls on one RS, each retrievable alone",
+        &[
+            TIMER,
+            "src/store/export/placement.rs::three_silent_days_are_three_days",
+            "tests/floor.rs::uc4_of_two_hundred_calls_on_one_rs_each_is_retrieved_alone",
+        ],
     ),
     met(
         "UC-5",
@@ -250,11 +258,13 @@ pub(super) const ROWS: &[Row] = &[
     met("UC-6", "IVR", &[STEPS]),
     open("UC-7", "mobility", &[], "media: an SRC behind address translation"),
     open("UC-8", "distributed or central", &[STEPS, PARTS], "security: 2,000 idle TLS connections"),
-    open(
+    met(
         "UC-9",
         "complex calls",
-        &["tests/corpus.rs::published_dialogs_give_the_speakers_of_every_moment"],
-        "signalling: hold, consult and transfer as one chain against the real server",
+        &[
+            "tests/corpus.rs::published_dialogs_give_the_speakers_of_every_moment",
+            "tests/floor.rs::uc9_hold_consultation_and_transfer_are_one_chain",
+        ],
     ),
     open(
         "UC-10",

@@ -1,6 +1,6 @@
 //! The stored records that an export carries, each run with its way to a signed chain head.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -21,6 +21,9 @@ pub(super) struct Gathered {
     out: BufWriter<File>,
     at: u64,
     sealed: Vec<(SegmentName, RecordsEntry)>,
+    /// Of these some records are left out: what is left cannot prove itself without them, and is as
+    /// good as the signature of the manifest.
+    partial: BTreeSet<(SegmentName, SourceId)>,
     /// Records that are in a log only: they come mixed, so each source is gathered in memory (at
     /// most a ring's worth).
     unsealed: BTreeMap<SourceId, (Vec<u8>, Wall, Wall)>,
@@ -31,7 +34,14 @@ impl Gathered {
     pub(super) fn create(dir: &Path) -> std::io::Result<Gathered> {
         std::fs::create_dir(dir.join("proof"))?;
         let out = BufWriter::new(File::create_new(dir.join(RECORDS))?);
-        Ok(Gathered { out, at: 0, sealed: Vec::new(), unsealed: BTreeMap::new(), failed: None })
+        Ok(Gathered {
+            out,
+            at: 0,
+            sealed: Vec::new(),
+            partial: BTreeSet::new(),
+            unsealed: BTreeMap::new(),
+            failed: None,
+        })
     }
 
     pub(super) fn record(&mut self, seen: &Seen<'_>) {
@@ -54,6 +64,13 @@ impl Gathered {
         self.write(raw);
     }
 
+    /// Notes a record of a source that is not wanted.
+    pub(super) fn leave_out(&mut self, seen: &Seen<'_>) {
+        if let Some(segment) = seen.place.segment {
+            self.partial.insert((segment, seen.record.meta.source));
+        }
+    }
+
     fn write(&mut self, raw: &[u8]) {
         if self.failed.is_none() {
             self.failed = self.out.write_all(raw).err();
@@ -68,7 +85,9 @@ impl Gathered {
     ) -> Result<Vec<RecordsEntry>, Failure> {
         let mut entries = Vec::new();
         for (segment, mut entry) in std::mem::take(&mut self.sealed) {
-            entry.proof = Some(archive.proof(segment, entry.source)?);
+            if !self.partial.contains(&(segment, entry.source)) {
+                entry.proof = Some(archive.proof(segment, entry.source)?);
+            }
             entries.push(entry);
         }
         for (source, (bytes, from, to)) in std::mem::take(&mut self.unsealed) {

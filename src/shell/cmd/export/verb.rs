@@ -13,12 +13,15 @@ use crate::base::ids::StreamId;
 use crate::base::ports::Clock;
 use crate::base::time::Wall;
 use crate::host::clock::SystemClock;
+use crate::shell::cmd::show_session;
 use crate::shell::cmd::store::{StoreArgs, named, salt};
 use crate::shell::exit::{Exit, Failure};
-use crate::store::catalog::RsEntry;
+use crate::store::archive::Seen;
+use crate::store::catalog::{RsEntry, SessionSpan, session_span};
 use crate::store::evidence::Digest;
 use crate::store::export::manifest::{self, Content, FileEntry, Manifest, hex};
 use crate::store::export::name::Names;
+use crate::store::record::RecordKind;
 
 /// Export a recording: audio or packets, metadata, ledger and proof, verifiable offline.
 #[derive(clap::Args)]
@@ -35,6 +38,9 @@ pub struct Args {
     /// Up to this instant (RFC 3339)
     #[arg(long, value_name = "TIME")]
     to: Option<Wall>,
+    /// Only this Communication Session: while it ran, the lines that carried it
+    #[arg(long, value_name = "SESSION_ID")]
+    session: Option<String>,
     /// What the streams become
     #[arg(long, value_enum, default_value = "wav")]
     format: Format,
@@ -63,6 +69,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let store = args.store.find()?;
     let library = store.library()?;
     let rs = &named(&library, &args.id, &store.dir)?;
+    let part = part(&args, rs)?;
     let keys = store.keys()?;
     let salt = salt(&keys, rs).ok_or_else(|| {
         Failure::new(Exit::Io, "the machine key does not open this recording's salt")
@@ -73,7 +80,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let now = SystemClock.map().wall;
     let frame = Frame {
         dir: &args.out,
-        range: Range { from: args.from, to: args.to },
+        range: part.range,
         local: rs.dialog.local.ip(),
         span: (rs.start, rs.end.unwrap_or(now)),
     };
@@ -82,12 +89,15 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Format::Rtp => Some(Form::Rtpdump),
         Format::Pcapng => Some(Form::Pcapng),
     };
-    let mut tracks = tracks(rs, frame, form)?;
+    let mut tracks = tracks(rs, &part, frame, form)?;
     let mut gathered = Gathered::create(&args.out)?;
     let mut failed: Option<io::Error> = None;
     let mut reading = library.read_with(&[rs], &mut |seen| {
         let stream = seen.record.meta.source.stream();
         if let Some((_, track)) = tracks.get_mut(&stream) {
+            if !part.holds(rs, seen) {
+                return gathered.leave_out(seen);
+            }
             gathered.record(seen);
             if failed.is_none() {
                 failed = track.record(seen).err();
@@ -118,8 +128,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         software: concat!("floortape ", env!("CARGO_PKG_VERSION")).to_owned(),
         recording: rs.id,
         created: now,
-        from: args.from,
-        to: args.to,
+        from: part.range.from,
+        to: part.range.to,
+        session: args.session.clone(),
         files: files(&args.out)?,
         salt: hex(&salt),
         records,
@@ -149,9 +160,54 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     Ok(if reading.damaged.is_empty() && lost.is_empty() { Exit::Yes } else { Exit::No })
 }
 
+/// What of a recording is wanted.
+struct Part {
+    range: Range,
+    /// Of this session only.
+    session: Option<SessionSpan>,
+}
+
+impl Part {
+    /// Whether the line had a part in it.
+    fn has_line(&self, label: Option<&str>) -> bool {
+        let Some(session) = &self.session else { return true };
+        session.lines.is_empty() || label.is_some_and(|label| session.lines.contains_key(label))
+    }
+
+    /// Whether a record goes along. Events say what the line is; nobody is heard in them.
+    fn holds(&self, rs: &RsEntry, seen: &Seen<'_>) -> bool {
+        let Some(session) = &self.session else { return true };
+        let meta = &seen.record.meta;
+        let label = rs.streams.get(&meta.source.stream());
+        let label = label.and_then(|stream| stream.description.label.as_deref());
+        meta.kind == RecordKind::Event || session.holds(label, seen.wall())
+    }
+}
+
+fn part(args: &Args, rs: &RsEntry) -> Result<Part, Failure> {
+    let asked = Range { from: args.from, to: args.to };
+    let Some(session) = &args.session else {
+        return Ok(Part { range: asked, session: None });
+    };
+    let span = session_span(rs, &show_session::ids(session)).ok_or_else(|| {
+        let why = format!("{}: no document of it tells of the session {session}", args.id);
+        Failure::new(Exit::NotFound, why)
+    })?;
+    let to = asked.to.into_iter().chain(span.to).min();
+    let range = Range { from: asked.from.max(Some(span.from)), to };
+    if let (Some(from), Some(to)) = (range.from, range.to)
+        && from >= to
+    {
+        let why = format!("the session {session} did not run between --from and --to");
+        return Err(Failure::new(Exit::NotFound, why));
+    }
+    Ok(Part { range, session: Some(span) })
+}
+
 /// The tracks by stream, with their place in the order of m-lines.
 fn tracks<'a>(
     rs: &'a RsEntry,
+    part: &Part,
     frame: Frame<'a>,
     form: Option<Form>,
 ) -> io::Result<BTreeMap<StreamId, (usize, Track<'a>)>> {
@@ -160,7 +216,11 @@ fn tracks<'a>(
     let mut names = Names::default();
     let mut tracks = BTreeMap::new();
     for (place, description) in streams.into_iter().enumerate() {
+        // The name that it has in an export of everything.
         let stem = names.stem(description.label.as_deref(), description.line);
+        if !part.has_line(description.label.as_deref()) {
+            continue;
+        }
         let track = Track::new(frame, description, &stem, form)?;
         tracks.insert(description.stream, (place, track));
     }
