@@ -221,8 +221,71 @@ fn req011_an_operator_pauses_and_resumes_and_nothing_between_is_stored() {
         let pauses = stream["pauses"].as_array().expect("a list");
         assert!(!pauses.is_empty(), "{over}");
         assert!(pauses.iter().all(|pause| pause["to"].is_string()), "{over}");
+        let uid = rustix::process::getuid().as_raw();
+        let by_us = |one: &&Value| one["cause"] == format!("operator, uid {uid}");
+        let controls = stream["controls"].as_array().expect("a list");
+        let actions: Vec<&Value> =
+            controls.iter().filter(by_us).map(|one| &one["action"]).collect();
+        assert!(actions.contains(&&Value::from("pause")), "{over}");
+        assert!(actions.contains(&&Value::from("resume")), "{over}");
         assert!(stream["sources"][0]["unexplained"] == 0, "{over}");
     }
+}
+
+/// F60: AudioCodes SBCs are told by INFO to pause; one that passes it on means its recording. A refresh
+/// with the old offer does not undo it.
+#[test]
+fn f60_an_info_of_the_src_pauses_and_resumes() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let store = folder.join("store");
+    let server = Server::start(command(&folder, port), &folder).ready();
+    let mut src = Src::new(port, "Allow: INVITE, UPDATE, INFO, BYE\r\n");
+    let (_, rtp) = src.invite();
+    let mut media = Media::new(rtp);
+    media.send(30);
+    let count = || recording(&store)["streams"][0]["sources"][0]["packets"].clone();
+    until("the first packets", LIMIT, || (count() == 30).then_some(()));
+    src.fields = "X-AC-Action: Pause-SIPREC;recording-ip-group=SRS\r\n";
+    assert!(src.ask("INFO", "", "").starts_with("SIP/2.0 200"));
+    media.send(30);
+    let offer = src.asked("UPDATE", LIMIT).expect("what was asked for is agreed by SDP, too");
+    assert!(offer.contains("a=inactive"), "{offer}");
+    src.answer_sdp(&offer, &sdp("inactive", 2));
+    src.fields = "";
+    let answer = src.ask("INVITE", "application/sdp", &sdp("sendonly", 3));
+    assert!(answer.contains("a=inactive"), "{answer}");
+    src.send("ACK", "", "");
+    kill_control(&server);
+    until("its successor", LIMIT, || server.told("started again").then_some(()));
+    media.send(30);
+    src.fields = "X-AC-Action: resume-siprec\r\n";
+    assert!(src.ask("INFO", "", "").starts_with("SIP/2.0 200"));
+    let offer = src
+        .next(LIMIT, |text| text.starts_with("UPDATE ") && text.contains("a=recvonly"))
+        .expect("it is asked what it sends");
+    src.answer_sdp(&offer, &sdp("sendonly", 4));
+    until("it goes on", LIMIT, || {
+        (recording(&store)["streams"][0]["state"] == "active").then_some(())
+    });
+    media.send(20);
+    until("the last packets", LIMIT, || (count() == 50).then_some(()));
+    // Something else of an SBC is none of our business.
+    src.fields = "X-AC-Action: disconnect\r\n";
+    assert!(src.ask("INFO", "", "").starts_with("SIP/2.0 200"));
+    assert!(src.ask("BYE", "", "").starts_with("SIP/2.0 200"));
+    let over = until("the end", LIMIT, || {
+        let ended =
+            |found: &Value| found["state"] == "ended" && found["durable_through"] == found["end"];
+        Some(recording(&store)).filter(ended)
+    });
+    let controls = over["streams"][0]["controls"].as_array().expect("a list");
+    let told: Vec<String> = controls
+        .iter()
+        .map(|one| format!("{} {} {}", one["action"], one["by"], one["cause"]).replace('"', ""))
+        .collect();
+    let expected = ["start src INVITE 1", "pause src INFO 2", "resume src INFO 4"];
+    assert_eq!(told[..3], expected, "{over}");
+    assert_eq!(told[3..], ["stop src BYE from the SRC"], "{over}");
 }
 
 /// REQ-015: the SRS ends a recording; and what can be said of one that is not there.

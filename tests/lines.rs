@@ -207,6 +207,63 @@ fn lines_come_and_go_and_each_packet_stands_in_the_stream_that_it_was_sent_on() 
     bench.run(&["verify", over["id"].as_str().expect("an id")]);
 }
 
+/// REQ-024: each start, pause, resume and stop of each line has its instant, who wanted it by what, and the
+/// RTP time then.
+#[test]
+fn req024_what_was_done_to_a_line_is_known_with_its_rtp_time() {
+    let bench = Bench::new(4);
+    let mut src = Src::new(bench.port, "");
+    let answer = src.invite_with("application/sdp", &sdp(1, "127.0.0.1", &[audio("one")]));
+    let mut one = Media::new(ports(&answer)[0]);
+    one.gap = Duration::from_millis(20);
+    one.send(20);
+    let paused = line("audio", 6_000, "0", "one", "a=inactive\r\n");
+    let with_two = again(&mut src, 2, "127.0.0.1", &[paused.clone(), audio("two")]);
+    let mut two = Media::new(with_two[1]);
+    two.gap = Duration::from_millis(20);
+    two.send(20);
+    again(&mut src, 3, "127.0.0.1", &[audio("one"), audio("two")]);
+    one.send(20);
+    let gone = line("audio", 0, "0", "two", "");
+    again(&mut src, 4, "127.0.0.1", &[audio("one"), gone]);
+    one.send(10);
+    bye(&mut src);
+    let over = bench.over("one");
+    let told = |stream: &Value| -> Vec<String> {
+        let controls = stream["controls"].as_array().expect("a list").iter();
+        let words = |one: &Value| format!("{} {}", one["action"], one["cause"]).replace('"', "");
+        controls.map(words).collect()
+    };
+    let streams = over["streams"].as_array().expect("a list");
+    let ended = "stop BYE from the SRC";
+    assert_eq!(told(&streams[0]), ["start INVITE 1", "pause INVITE 2", "resume INVITE 3", ended]);
+    assert_eq!(told(&streams[1]), ["start INVITE 2", "stop INVITE 4"]);
+    for (stream, packets) in [(&streams[0], 50), (&streams[1], 20)] {
+        assert_eq!(stream["sources"][0]["packets"], packets, "{over}");
+        let controls = stream["controls"].as_array().expect("a list");
+        let times: Vec<&str> = controls.iter().filter_map(|one| one["at"].as_str()).collect();
+        assert!(times.is_sorted() && times.len() == controls.len(), "{over}");
+        for control in controls {
+            assert_eq!(control["by"], "src", "{over}");
+            let rtp = control["rtp"].as_array().expect("a list");
+            assert_eq!((rtp.len(), &rtp[0]["ssrc"]), (1, &17.into()), "{over}");
+        }
+    }
+    // The first packet has RTP time 0: at the start it was so much less, as that came later.
+    let start = &streams[0]["controls"][0]["rtp"][0];
+    let (timestamp, distance) = (start["timestamp"].as_u64(), start["distance_ms"].as_i64());
+    let ticks = i64::from(timestamp.expect("a number") as u32 as i32);
+    let distance = distance.expect("a number");
+    assert!(distance <= 0 && (ticks - distance * 8).abs() <= 8, "{start}");
+    // The last one before the pause has 19 times 160; what is reckoned from it goes on at 8 kHz.
+    let pause = &streams[0]["controls"][1]["rtp"][0];
+    let ticks = pause["timestamp"].as_i64().expect("a number") - 19 * 160;
+    let distance = pause["distance_ms"].as_i64().expect("a number");
+    assert!(distance >= 0 && (ticks - distance * 8).abs() <= 8, "{pause}");
+    let shown = bench.run(&["show", over["id"].as_str().expect("an id")]);
+    assert!(shown.contains("by src, INVITE 3, RTP "), "{shown}");
+}
+
 /// RFC 3262 §3: we send no provisional response that would have to be reliable.
 #[test]
 fn a_client_that_requires_reliable_provisional_responses_is_recorded() {

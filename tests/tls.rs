@@ -5,8 +5,8 @@ mod pki;
 mod script;
 mod server;
 
-use std::io::Read;
-use std::net::{TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -153,6 +153,66 @@ fn req026_a_caller_says_nothing_to_a_server_that_it_cannot_verify() {
     }
     assert_eq!(bench.recordings(), Vec::<Value>::new());
     bench.told("the client does not take our certificate or gave up (1 so far");
+}
+
+/// Passes a connection on to the server, but for one bit of the first record from the client that can
+/// hold an INVITE.
+fn tampering(to: u16) -> u16 {
+    const APPLICATION_DATA: u8 = 23;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a caller");
+        let mut server = TcpStream::connect(("127.0.0.1", to)).expect("it listens");
+        let (mut back, mut caller) =
+            (server.try_clone().expect("ours"), client.try_clone().expect("ours"));
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut back, &mut caller);
+            let _ = caller.shutdown(std::net::Shutdown::Both);
+        });
+        let (mut head, mut done) = ([0; 5], false);
+        while client.read_exact(&mut head).is_ok() {
+            let mut record = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+            if client.read_exact(&mut record).is_err() {
+                break;
+            }
+            if head[0] == APPLICATION_DATA && record.len() > 500 && !done {
+                record[400] ^= 1;
+                done = true;
+            }
+            if server.write_all(&[&head, &record[..]].concat()).is_err() {
+                break;
+            }
+        }
+    });
+    port
+}
+
+/// A document that was changed on its way never arrives; one that arrived is kept as it came, with its
+/// digest.
+#[test]
+fn req027_a_changed_record_ends_the_connection_and_nothing_of_it_is_taken() {
+    let bench = Bench::start(|_| String::new());
+    let ca = bench.ca.file();
+    let port = tampering(bench.tls);
+    let mut peer = Peer::connect(port, &ca, None).expect("the handshake is left alone");
+    let script = Script::new("tampered");
+    let answer = peer.ask(&script.request("INVITE", 1, ("TLS", peer.local), ""));
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(bench.recordings(), Vec::<Value>::new());
+
+    let called = bench.call("sips:srs@127.0.0.1:PORT", &["--tls-ca", path(&ca)]);
+    assert_eq!(called.status.code(), Some(0), "{}", stderr(&called));
+    let id = bench.recordings()[0]["id"].as_str().expect("an id").to_owned();
+    let (store, dir) = (bench.folder.join("store"), bench.folder.join("out"));
+    let words = ["export", &id, "-o", path(&dir), "--store", path(&store)];
+    assert_eq!(bench.verb(&words).status.code(), Some(0));
+    let document = dir.join("metadata/001.xml");
+    assert_eq!(bench.verb(&["verify", path(&dir)]).status.code(), Some(0));
+    let mut changed = std::fs::read(&document).expect("as it came");
+    *changed.last_mut().expect("not empty") ^= 1;
+    std::fs::write(&document, changed).expect("ours");
+    assert_eq!(bench.verb(&["verify", path(&dir)]).status.code(), Some(1), "its digest tells");
 }
 
 #[test]
