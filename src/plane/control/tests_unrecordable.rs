@@ -13,7 +13,8 @@ const RING: u64 = 64_000;
 fn says(bench: &mut Bench, held: u64, error: Option<&str>) {
     let stats = WorkerStats {
         tail: Position(500_000 + held),
-        durable: Position(500_000),
+        durable: Position(500_000 + held / 2),
+        sealed: Position(500_000),
         ring_bytes: RING,
         disk_error: error.map(str::to_owned),
         ..WorkerStats::default()

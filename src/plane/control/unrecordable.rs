@@ -21,7 +21,9 @@ impl Control {
         let lost: BTreeMap<WorkerId, &str> = stats
             .iter()
             .filter(|worker| {
-                let held = worker.tail.0.saturating_sub(worker.durable.0);
+                // Room comes back behind what is both on disk and in a segment.
+                let kept = worker.durable.min(worker.sealed);
+                let held = worker.tail.0.saturating_sub(kept.0);
                 held.saturating_add(worker.ring_bytes / FULL_SHARE) >= worker.ring_bytes
             })
             .filter_map(|worker| Some((worker.worker, worker.disk_error.as_deref()?)))
