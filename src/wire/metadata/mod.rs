@@ -19,6 +19,7 @@ mod id;
 mod model;
 mod node;
 mod reader;
+mod veil;
 mod writer;
 
 pub use id::Id;
@@ -27,6 +28,7 @@ pub use model::{
     ParticipantStream, Reason, Session, SessionRecording, Stream,
 };
 pub use reader::{MetadataError, Root, is_recording, parse};
+pub use veil::{Named, veil};
 pub use writer::{emit, emit_snapshot_request};
 
 /// RFC 7865 §5.1.1.

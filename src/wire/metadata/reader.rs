@@ -64,12 +64,35 @@ pub fn is_recording(bytes: &[u8]) -> bool {
 /// Reads a document. `charset`: the MIME parameter, which beats the XML declaration (RFC 7865 §5.1,
 /// RFC 7303 §3).
 pub fn parse(bytes: &[u8], charset: Option<&str>) -> Result<Root, MetadataError> {
-    if bytes.len() > METADATA_BYTES_MAX {
-        return Err(MetadataError::TooLarge { found: bytes.len() });
+    let (decoded, _) = decode(bytes, charset)?;
+    let input = body(&decoded);
+    let tree = open(input)?;
+    let root = tree.root_element();
+    match plain(root.tag_name().name()).as_str() {
+        "requestsnapshot" => {
+            Ok(Root::SnapshotRequest { reason: child_text(root, &["requestreason"]) })
+        }
+        _ if is_root(root) => {
+            let mut reader = Reader { input, document: Document::default(), rank: 0 };
+            reader.read(root);
+            Ok(Root::Recording(Box::new(reader.document)))
+        }
+        _ => Err(MetadataError::Root { root: root.tag_name().name().chars().take(64).collect() }),
     }
-    let decoded = decode(bytes, charset)?;
-    // White space before the declaration is not well-formed, and sent.
-    let input = decoded.trim_start_matches('\u{feff}').trim();
+}
+
+/// Whether it is the root of an SRC's document.
+pub(super) fn is_root(root: Node<'_, '_>) -> bool {
+    ["recording", "recordingmetadata"].contains(&plain(root.tag_name().name()).as_str())
+}
+
+/// What is XML of a decoded document: white space before the declaration is not well-formed, and sent.
+pub(super) fn body(decoded: &str) -> &str {
+    decoded.trim_start_matches('\u{feff}').trim()
+}
+
+/// The tree of a document within the limits.
+pub(super) fn open(input: &str) -> Result<roxmltree::Document<'_>, MetadataError> {
     if input.split('<').any(|tag| tag.matches('=').count() > ATTRIBUTES_MAX) {
         return Err(MetadataError::TooManyAttributes);
     }
@@ -83,22 +106,25 @@ pub fn parse(bytes: &[u8], charset: Option<&str>) -> Result<Root, MetadataError>
     if depth(tree.root_element()) > METADATA_DEPTH_MAX {
         return Err(MetadataError::TooDeep);
     }
-    let root = tree.root_element();
-    match plain(root.tag_name().name()).as_str() {
-        "requestsnapshot" => {
-            Ok(Root::SnapshotRequest { reason: child_text(root, &["requestreason"]) })
-        }
-        "recording" | "recordingmetadata" => {
-            let mut reader = Reader { input, document: Document::default(), rank: 0 };
-            reader.read(root);
-            Ok(Root::Recording(Box::new(reader.document)))
-        }
-        _ => Err(MetadataError::Root { root: root.tag_name().name().chars().take(64).collect() }),
-    }
+    Ok(tree)
+}
+
+/// How a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Utf8,
+    Latin1,
+    Utf16 { little: bool },
 }
 
 /// UTF-8 as it must be; Latin-1 and UTF-16 where they are declared.
-fn decode(bytes: &[u8], charset: Option<&str>) -> Result<String, MetadataError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    charset: Option<&str>,
+) -> Result<(String, Encoding), MetadataError> {
+    if bytes.len() > METADATA_BYTES_MAX {
+        return Err(MetadataError::TooLarge { found: bytes.len() });
+    }
     if let Some(little) = match bytes {
         [0xff, 0xfe, ..] => Some(true),
         [0xfe, 0xff, ..] => Some(false),
@@ -109,15 +135,17 @@ fn decode(bytes: &[u8], charset: Option<&str>) -> Result<String, MetadataError> 
             if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) }
         };
         let units: Vec<u16> = bytes.chunks_exact(2).map(unit).collect();
-        return String::from_utf16(&units).map_err(|_| MetadataError::Encoding);
+        let text = String::from_utf16(&units).map_err(|_| MetadataError::Encoding)?;
+        return Ok((text, Encoding::Utf16 { little }));
     }
     let declared = charset.map(str::to_owned).or_else(|| declaration(bytes));
     match declared.unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "" | "utf-8" | "utf8" | "us-ascii" | "ascii" => {
-            String::from_utf8(bytes.to_vec()).map_err(|_| MetadataError::Encoding)
+            let text = String::from_utf8(bytes.to_vec()).map_err(|_| MetadataError::Encoding)?;
+            Ok((text, Encoding::Utf8))
         }
         "iso-8859-1" | "latin1" | "windows-1252" => {
-            Ok(bytes.iter().map(|byte| char::from(*byte)).collect())
+            Ok((bytes.iter().map(|byte| char::from(*byte)).collect(), Encoding::Latin1))
         }
         _ => Err(MetadataError::Encoding),
     }

@@ -20,11 +20,13 @@ mod description;
 mod format;
 mod media;
 mod section;
+mod veil;
 mod writer;
 
 pub use description::{Connection, Description, Origin, SdpError};
 pub use format::Format;
 pub use media::{Direction, Media, Profile, RtcpAddress};
+pub use veil::veil;
 pub use writer::Writer;
 
 #[cfg(test)]
