@@ -72,6 +72,50 @@ fn all_faults_are_told_at_once_with_line_caret_why_and_fix() {
 }
 
 #[test]
+fn faults_of_the_policy_are_told_with_line_and_caret() {
+    let text = "[[peers]]\nname = \"sbc-1\"\nmatch = \"192.0.2.7\"\n\
+                [policy]\nrecord = \"some\"\nsecure_signalling = true\n\
+                [[policy.rules]]\nname = \"one\"\nrecord = false\npeer = [\"sbc-1\", \"sbc-2\"]\n\
+                [[policy.rules]]\nname = \"two\"\nrecord = true\n\
+                [[policy.rules]]\nname = \"one\"\nrecord = true\naor = [\"sip:*@x\", \"sip:a?@x\"]\n\
+                media = [\"fax\"]\nlabel = []\ncodecs = [\"PCMU\"]\n\
+                [[policy.rules]]\nname = \"a\\\"b\"\nlabel = [\"1\"]\n";
+    let path = file("policy", text);
+    let output = floortape(&["check", "-c", &path.display().to_string()]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for expected in [
+        ":5:10: error: policy.record: unknown variant `some`",
+        ":6:21: error: policy.secure_signalling: nothing listens for TLS",
+        ":10:18: error: policy.rules.peer: no [[peers]] has the name \"sbc-2\"",
+        "  10 | peer = [\"sbc-1\", \"sbc-2\"]\n     |                  ^^^^^^^\n",
+        "fix: did you mean \"sbc-1\"?",
+        ":11:1: error: policy.rules: a rule without a condition",
+        ":15:8: error: policy.rules.name: another rule is called \"one\" too",
+        ":17:19: error: policy.rules.aor: expected an address such as",
+        "found \"sip:a?@x\"",
+        ":18:10: error: policy.rules.media: unknown variant `fax`",
+        ":19:9: error: policy.rules.label: expected at least one value",
+        ":20:1: error: policy.rules.codecs: unknown key",
+        "fix: did you mean \"codec\"?",
+        "error: policy.rules.record: missing key",
+        ":22:8: error: policy.rules.name: expected a name without quotes",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    std::fs::remove_file(path).expect("ours");
+    for (set, why) in [
+        ("policy.record=listed", "no rule says what is recorded"),
+        ("policy.sources=peers", "there are no [[peers]]"),
+        ("policy.sorces=peers", "did you mean \"sources\"?"),
+    ] {
+        let output = floortape(&["check", "--set", set]);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(stderr(&output).contains(why), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_missing_file_and_a_broken_one_end_with_78() {
     let output = floortape(&["check", "-c", "/nowhere/f.toml"]);
     assert_eq!(output.status.code(), Some(78));

@@ -92,5 +92,8 @@ pub const WORKER_QUEUE: usize = 4_096;
 pub const FRAME_FDS_MAX: usize = 250;
 /// Bytes of one hand-over frame.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024;
+
+/// The recording policy as JSON, bytes: it travels in one frame, inside of which each quote takes two.
+pub const POLICY_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 /// Largest event payload in the ring.
 pub const EVENT_BYTES_MAX: usize = 4_096;

@@ -1,8 +1,10 @@
 //! What types cannot say: ranges of single values, and arithmetic between keys and machine.
 
+use crate::base::limits::POLICY_BYTES_MAX;
 use crate::config::cores;
 use crate::config::machine::Machine;
 use crate::config::model::{Config, PeerMatch, Sip};
+use crate::config::policy::{Rest, Sources};
 
 /// A fault at `path`, not yet placed in a text.
 pub struct Breach {
@@ -41,6 +43,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
     found.extend(signalling(&config.sip));
     found.extend(passwords(config));
     found.extend(calls(config));
+    found.extend(policy(config));
     let (wanted, least) = (config.sip.session_expires_s, config.sip.min_se_s);
     if wanted != 0 && wanted < least {
         let why = format!("expected at least sip.min_se_s, {least}, or 0; found {wanted}");
@@ -148,6 +151,34 @@ fn calls(config: &Config) -> Vec<Breach> {
     wrong
         .map(|uri| Breach { path: "peers", why: format!("{uri} is no SIP URI"), fix: fix() })
         .collect()
+}
+
+/// Policies by which nothing would ever be recorded, or that are too long.
+fn policy(config: &Config) -> Vec<Breach> {
+    let policy = &config.policy;
+    let mut found = Vec::new();
+    let bytes = serde_json::to_string(policy).map_or(usize::MAX, |text| text.len());
+    if bytes > POLICY_BYTES_MAX {
+        let why = format!("the rules take {bytes} bytes, expected at most {POLICY_BYTES_MAX}");
+        let fix = Some("write fewer addresses: * stands for any characters".into());
+        found.push(Breach { path: "policy.rules", why, fix });
+    }
+    if policy.sources == Sources::Peers && config.peers.is_empty() {
+        let fix = Some("add [[peers]] for each client that may record".into());
+        let why = "there are no [[peers]], so that nobody could record".into();
+        found.push(Breach { path: "policy.sources", why, fix });
+    }
+    if policy.secure_signalling && config.sip.tls.is_empty() {
+        let fix = Some("name a TLS listener in sip.tls".into());
+        let why = "nothing listens for TLS, so that nobody could record".into();
+        found.push(Breach { path: "policy.secure_signalling", why, fix });
+    }
+    if policy.record == Rest::Listed && !policy.rules.iter().any(|rule| rule.record) {
+        let fix = Some("add [[policy.rules]] with record = true".into());
+        let why = "no rule says what is recorded, so that nothing would be".into();
+        found.push(Breach { path: "policy.record", why, fix });
+    }
+    found
 }
 
 /// Passwords that nobody could be asked for.

@@ -13,7 +13,7 @@ const fn key(path: &'static str, fix: &'static str) -> Key {
     Key { path, fix }
 }
 
-/// Every key outside of `[[peers]]`.
+/// Every key outside of `[[peers]]` and `[[policy.rules]]`.
 pub(super) const KEYS: &[Key] = &[
     key("sip.udp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
     key("sip.tcp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
@@ -29,6 +29,10 @@ pub(super) const KEYS: &[Key] = &[
     key("sip.strict", "true or false"),
     key("sip.min_se_s", "seconds from 2 to 86400; RFC 4028 wants 90 or more"),
     key("sip.session_expires_s", "seconds from sip.min_se_s to 86400, or 0 for no timer of ours"),
+    key("policy.record", "\"all\", or \"listed\" to record only what a rule asks for"),
+    key("policy.sources", "\"any\", or \"peers\" for those of [[peers]] only"),
+    key("policy.secure_signalling", "true or false"),
+    key("policy.rules", "[[policy.rules]] and its keys below"),
     key("media.address", "one IP address of this machine that the SRCs can reach"),
     key("media.ports", "a range such as \"20000-29999\" with 2 ports for each stream"),
     key("media.streams_max", "a number of streams from 1 to 32000"),
@@ -65,6 +69,17 @@ pub(super) const PEER_KEYS: &[Key] = &[
     key("strict", "true or false"),
     key("srtp", "\"require\", \"prefer\" or \"allow\""),
     key("call", "a SIP URI, such as \"sip:src@192.0.2.7:5060;transport=tcp\""),
+];
+
+/// The keys of one `[[policy.rules]]` table.
+pub(super) const RULE_KEYS: &[Key] = &[
+    key("name", "a name for reports, such as \"no private lines\""),
+    key("record", "true or false"),
+    key("peer", "a list of names of [[peers]], such as [\"sbc-1\"]"),
+    key("aor", "a list of addresses, such as [\"sip:*@private.example\", \"tel:+49*\"]"),
+    key("label", "a list of a=label values, such as [\"1\"]"),
+    key("media", "a list of \"audio\", \"video\" and \"text\""),
+    key("codec", "a list of codecs as SDP names them, such as [\"PCMU\"]"),
 ];
 
 /// The fix for `path`.

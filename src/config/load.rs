@@ -13,7 +13,8 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::bounds::{self, Breach};
 use super::fault::{Fault, Place};
-use super::keys::{self, KEYS, PEER_KEYS};
+use super::keys::{self, KEYS};
+use super::lists::{self, Wrong};
 use super::machine::Machine;
 use super::model::Config;
 
@@ -195,7 +196,10 @@ impl<'t> Document<'t> {
         let mut wrong = Vec::new();
         for (path, leaf) in &self.leaves {
             let errors = if path == "peers" {
-                peer_errors(&leaf.value)
+                lists::peer_errors(&leaf.value)
+            } else if path == "policy.rules" {
+                let peers = self.leaves.get("peers").map(|peers| &peers.value);
+                lists::rule_errors(&leaf.value, peers)
             } else {
                 let mut alone = DeTable::new();
                 insert(&mut alone, path, leaf.value.clone());
@@ -258,14 +262,6 @@ impl<'t> Document<'t> {
     }
 }
 
-/// What is wrong with one value.
-struct Wrong {
-    span: Range<usize>,
-    key: String,
-    why: String,
-    fix: String,
-}
-
 fn plain(path: &str, value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> Wrong {
     Wrong {
         span: error.span().unwrap_or_else(|| value.span()),
@@ -275,67 +271,16 @@ fn plain(path: &str, value: &Spanned<DeValue<'_>>, error: &toml::de::Error) -> W
     }
 }
 
-/// The faults of `[[peers]]`, key by key.
-fn peer_errors(value: &Spanned<DeValue<'_>>) -> Vec<Wrong> {
-    let wrong = |span: Range<usize>, key: String, why: &str, fix: &str| Wrong {
-        span,
-        key,
-        why: why.to_owned(),
-        fix: fix.to_owned(),
-    };
-    let Some(peers) = value.get_ref().as_array() else {
-        return vec![wrong(value.span(), "peers".into(), "expected a list", "write [[peers]]")];
-    };
-    let mut found = Vec::new();
-    for peer in peers.iter() {
-        let Some(entries) = peer.get_ref().as_table() else {
-            found.push(wrong(peer.span(), "peers".into(), "expected a table", "write [[peers]]"));
-            continue;
-        };
-        for (name, entry) in entries {
-            let path = format!("peers.{}", name.get_ref());
-            let Some(key) = PEER_KEYS.iter().find(|key| key.path == name.get_ref()) else {
-                let near = keys::nearest(name.get_ref(), PEER_KEYS.iter().map(|key| key.path));
-                let fix =
-                    near.map_or("remove it".to_owned(), |near| format!("did you mean \"{near}\"?"));
-                found.push(wrong(name.span(), path, "unknown key", &fix));
-                continue;
-            };
-            // The two required keys stand in, so that only this entry can be wrong.
-            let mut alone = DeTable::new();
-            for (name, text) in [("name", "peer"), ("match", "192.0.2.1")] {
-                alone.insert(at(name), Spanned::new(0..0, DeValue::String(text.into())));
-            }
-            alone.insert(at(key.path), entry.clone());
-            let mut root = DeTable::new();
-            let list = [Spanned::new(0..0, DeValue::Table(alone))].into_iter().collect();
-            root.insert(at("peers"), Spanned::new(0..0, DeValue::Array(list)));
-            if let Err(error) = build(root) {
-                let span = error.span().unwrap_or_else(|| entry.span());
-                found.push(wrong(span, path, error.message(), &format!("write {}", key.fix)));
-            }
-        }
-        for required in &PEER_KEYS[..2] {
-            if !entries.contains_key(required.path) {
-                let path = format!("peers.{}", required.path);
-                let fix = format!("add {} = {}", required.path, required.fix);
-                found.push(wrong(peer.span(), path, "missing key", &fix));
-            }
-        }
-    }
-    found
-}
-
-fn build(root: DeTable<'_>) -> Result<Config, toml::de::Error> {
+pub(super) fn build(root: DeTable<'_>) -> Result<Config, toml::de::Error> {
     Config::deserialize(ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(root))))
 }
 
-fn at<'t>(name: &str) -> Spanned<std::borrow::Cow<'t, str>> {
+pub(super) fn at<'t>(name: &str) -> Spanned<std::borrow::Cow<'t, str>> {
     Spanned::new(0..0, name.to_owned().into())
 }
 
 /// Puts `value` at `path` (`table.key` or `table`).
-fn insert<'t>(root: &mut DeTable<'t>, path: &str, value: Spanned<DeValue<'t>>) {
+pub(super) fn insert<'t>(root: &mut DeTable<'t>, path: &str, value: Spanned<DeValue<'t>>) {
     let Some((table, key)) = path.split_once('.') else {
         root.insert(at(path), value);
         return;
@@ -349,6 +294,7 @@ fn insert<'t>(root: &mut DeTable<'t>, path: &str, value: Spanned<DeValue<'t>>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::{PEER_KEYS, RULE_KEYS};
     use super::super::model::SrtpPolicy;
     use super::*;
     use crate::base::prng::Prng;
@@ -364,14 +310,14 @@ mod tests {
     #[test]
     fn the_commented_default_is_the_default_and_names_every_key() {
         assert_eq!(load(None, &[]).expect("the default is valid"), Config::default());
-        for key in KEYS {
+        for key in KEYS.iter().filter(|key| key.path != "policy.rules") {
             let name = key.path.rsplit('.').next().expect("split gives at least one");
             let named = DEFAULT.lines().any(|line| {
                 line.trim_start_matches("# ").split('=').next().is_some_and(|k| k.trim() == name)
             });
             assert!(named, "{} is not in floortape.toml", key.path);
         }
-        for key in PEER_KEYS {
+        for key in PEER_KEYS.iter().chain(RULE_KEYS) {
             assert!(DEFAULT.contains(&format!("# {} = ", key.path)), "{}", key.path);
         }
     }
@@ -437,6 +383,21 @@ mod tests {
         );
         assert_eq!(found[1].fix, "did you mean \"strict\"?");
         assert_eq!(found[0].place.as_ref().map(|place| (place.column, place.width)), Some((26, 1)));
+    }
+
+    #[test]
+    fn rules_that_do_not_fit_into_a_frame_are_refused() {
+        let rule = |count: usize| {
+            let all: Vec<String> =
+                (0..count).map(|number| format!("\"sip:{number}@pbx.example\"")).collect();
+            faults(&format!(
+                "[[policy.rules]]\nname = \"all\"\nrecord = true\naor = [{}]\n",
+                all.join(", ")
+            ))
+        };
+        assert_eq!(rule(2_000), []);
+        let found = rule(5_000);
+        assert_eq!((found.len(), found[0].key.as_str()), (1, "policy.rules"));
     }
 
     #[test]

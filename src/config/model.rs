@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::Policy;
+
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +15,8 @@ pub struct Config {
     pub sip: Sip,
     /// Peers with rules of their own; the first match counts.
     pub peers: Vec<Peer>,
+    /// What is recorded, and who may record.
+    pub policy: Policy,
     /// Media.
     pub media: Media,
     /// Cores and threads.
