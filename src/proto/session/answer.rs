@@ -90,7 +90,8 @@ fn accept(
     if accepted.rtcp_mux {
         sdp.attribute("rtcp-mux");
     }
-    sdp.attribute(if accepted.active { "recvonly" } else { "inactive" });
+    let active = accepted.active && !line.rests;
+    sdp.attribute(if active { "recvonly" } else { "inactive" });
 }
 
 /// RFC 3264 §6: port 0, same type and transport, formats as offered.

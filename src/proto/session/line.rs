@@ -9,6 +9,7 @@ use crate::wire::sdp::{Description, Direction, Format, Media, Profile};
 
 use super::change::LineChange;
 use super::policy::{Policy, SrtpPolicy};
+use super::selection::LineFacts;
 
 /// The crypto line that was taken.
 pub struct Chosen {
@@ -102,6 +103,9 @@ pub enum WhyRefused {
     /// `media.srtp = "prefer"`.
     #[error("plain RTP beside a secure line of the same label")]
     PlainBesideSecure,
+    /// `[policy]`: by which rule, or because none asks for it.
+    #[error("the recording policy leaves it out: {0}")]
+    Unwanted(String),
 }
 
 /// Taken or not.
@@ -128,6 +132,8 @@ pub struct Line {
     pub label: Option<String>,
     /// The decision.
     pub decision: Decision,
+    /// Taken, and not recorded for now: `[policy]` forbids what was begun. The answer says `inactive`.
+    pub rests: bool,
     /// What differs from the last offer; empty on the first.
     pub changes: Vec<LineChange>,
 }
@@ -147,6 +153,21 @@ impl Line {
             Decision::Accept(_) => None,
             Decision::Refuse(why) => Some(why),
         }
+    }
+
+    /// What a policy asks about it, if it can be recorded.
+    pub fn facts(&self) -> Option<LineFacts> {
+        let formats = &self.accepted()?.formats;
+        let codec = formats
+            .iter()
+            .find(|format| !(format.is_event() || format.is_comfort_noise() || format.is_repair()))
+            .or(formats.first());
+        Some(LineFacts {
+            index: self.index,
+            label: self.label.clone(),
+            media: self.kind.to_ascii_lowercase(),
+            codec: codec.map(|format| format.codec.clone()),
+        })
     }
 
     pub(super) fn decide(
@@ -170,6 +191,7 @@ impl Line {
             tokens: media.tokens.clone(),
             label: media.label.clone(),
             decision,
+            rests: false,
             changes: Vec::new(),
         };
         line.note_oddities(offer, media, quirks);

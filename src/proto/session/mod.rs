@@ -1,9 +1,10 @@
 //! The SIPREC side of a dialog, as values: is this INVITE a Recording Session (`recognise`), which
-//! m-lines are taken and how (`negotiate`), and what does the answer say (`answer`). What an SRC offers
-//! is the client role's, who is on which line is `store::metadata`'s.
+//! m-lines are taken and how (`negotiate`), which of them the policy wants (`selection`), and what does
+//! the answer say (`answer`). What an SRC offers is the client role's, who was on which line when is
+//! `store::metadata`'s.
 //!
-//! Called by control on its own thread. Nothing here knows a clock, a
-//! socket or a dialog; SIP values come in as plain text.
+//! Called by control on its own thread. Nothing here knows a clock, a socket or a dialog; SIP values
+//! come in as plain text.
 //!
 //! ```
 //! use floortape::base::secret::MasterKey;
@@ -26,22 +27,26 @@
 //! ```
 
 mod answer;
+mod aor;
 mod body;
 mod change;
 mod line;
 mod negotiate;
 mod policy;
 mod recognise;
+mod selection;
 mod snapshot;
 mod timer;
 
 pub use answer::{AnswerOrigin, Local, emit_answer};
+pub use aor::normal_aor;
 pub use body::{Body, METADATA_TYPE, METADATA_TYPE_OLD};
 pub use change::LineChange;
 pub use line::{Accepted, Chosen, Decision, Line, WhyRefused};
 pub use negotiate::{Negotiated, negotiate};
 pub use policy::{Policy, SrtpPolicy};
 pub use recognise::{FeatureTag, Recognition, Refusal, Request, not_acceptable, recognise};
+pub use selection::{LineFacts, People, Selection, SelectionRule, Verdict};
 pub use snapshot::Snapshot;
 pub use timer::{
     Agreed, Due, Fate, Refresher, SILENT_MS, Timer, TimerRules, TooBrief, judge_timer,

@@ -3,7 +3,7 @@
 use crate::wire::sdp::{Description, Origin};
 
 use super::change::{self, LineChange};
-use super::line::{Accepted, Decision, Line};
+use super::line::{Accepted, Decision, Line, WhyRefused};
 use super::policy::Policy;
 
 /// An offer, decided. Holds the peer's keys, so it is neither cloned nor printed with them.
@@ -64,9 +64,24 @@ pub fn negotiate(offer: &Description, current: Option<&Negotiated>, policy: &Pol
 }
 
 impl Negotiated {
-    /// The same with no line wanted now: the answer says `inactive`, whatever was offered.
+    /// The policy does not want a line: port 0, and why.
+    pub fn leave_out(&mut self, index: u16, why: String) {
+        if let Some(line) = self.lines.get_mut(usize::from(index)) {
+            line.decision = Decision::Refuse(WhyRefused::Unwanted(why));
+        }
+    }
+
+    /// The policy does not want a line that is being recorded: `inactive` until it does.
+    pub fn rest(&mut self, index: u16) {
+        if let Some(line) = self.lines.get_mut(usize::from(index)) {
+            line.rests = true;
+        }
+    }
+
+    /// The same with no line wanted now: the answer says `inactive`, whatever was offered. What rests
+    /// does so anyway, and keeps what was offered.
     pub fn pause(&mut self) {
-        for line in &mut self.lines {
+        for line in self.lines.iter_mut().filter(|line| !line.rests) {
             if let Decision::Accept(accepted) = &mut line.decision {
                 accepted.active = false;
             }
@@ -90,7 +105,13 @@ impl Negotiated {
             self.quirks.push("the re-offer has another o= session (RFC 3264 section 8)".to_owned());
         } else if self.origin.version == current.origin.version {
             self.unchanged = self.is_quiet();
-            if !self.unchanged {
+            // What the policy left out was no less offered.
+            let left_out = |line: &Line| {
+                let old = current.lines.get(usize::from(line.index)).and_then(Line::refused);
+                matches!(old, Some(WhyRefused::Unwanted(_)))
+            };
+            let changed = |line: &Line| !line.changes.is_empty() && !left_out(line);
+            if !self.vanished.is_empty() || self.lines.iter().any(changed) {
                 let text = "the re-offer changed under the same o= version (RFC 3264 section 8)";
                 self.quirks.push(text.to_owned());
             }

@@ -98,6 +98,11 @@ impl Refusal {
         Self::new(400, "Bad Request", Some(("Warning", warning(399, why))))
     }
 
+    /// 403, with the reason.
+    pub fn forbidden(why: &str) -> Self {
+        Self::new(403, "Forbidden", Some(("Warning", warning(399, why))))
+    }
+
     fn not_acceptable(code: u16, why: &str) -> Self {
         Self::new(488, "Not Acceptable Here", Some(("Warning", warning(code, why))))
     }
@@ -188,8 +193,8 @@ fn strict(request: &Request<'_>, tagged: bool) -> Result<(), Refusal> {
         return Err(extension_required());
     }
     if request.src != FeatureTag::Header {
-        let why = warning(399, "expected the feature tag +sip.src as a Contact header parameter");
-        return Err(Refusal::new(403, "Forbidden", Some(("Warning", why))));
+        let why = "expected the feature tag +sip.src as a Contact header parameter";
+        return Err(Refusal::forbidden(why));
     }
     Ok(())
 }

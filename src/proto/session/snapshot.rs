@@ -64,6 +64,12 @@ impl Snapshot {
         self.want("a document could not be read");
     }
 
+    /// One is wanted for another reason, and not before that instant.
+    pub fn ask(&mut self, why: &'static str, not_before: Mono) {
+        self.want(why);
+        self.not_before = self.not_before.max(not_before);
+    }
+
     fn want(&mut self, why: &'static str) {
         self.wanted.get_or_insert(why);
     }

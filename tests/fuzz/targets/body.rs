@@ -5,13 +5,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use floortape::base::limits::{
     METADATA_BYTES_MAX, MULTIPART_PARTS_MAX, SDP_LINES_MAX, SDP_MEDIA_MAX,
 };
+use floortape::proto::session::normal_aor;
 use floortape::wire::metadata::{self as rs_metadata, Document, Root};
 use floortape::wire::multipart as mime;
 use floortape::wire::sdes::{CryptoLine, blank_keys};
-use floortape::wire::sdp::{Connection, Description, Writer};
+use floortape::wire::sdp::{self as rs_sdp, Connection, Description, Writer};
 
-/// The kept lines hold no key and read the same again; what our writer makes of them does too.
+/// The kept lines hold no key and read the same again; what our writer makes of them does too. What a
+/// veil leaves is as long, and has as many lines.
 pub fn sdp(data: &[u8]) {
+    let veiled = rs_sdp::veil(data, &|line| line % 2 == 0);
+    assert_eq!(veiled.len(), data.len());
+    assert!(rs_sdp::veil(&veiled, &|line| line % 2 == 0) == veiled, "a second veil hides more");
+    let ends = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(ends(&veiled), ends(data));
     let Ok(first) = Description::parse(data) else { return };
     let lines = lines(&first);
     assert!(first.media.len() <= SDP_MEDIA_MAX && lines.len() <= SDP_LINES_MAX);
@@ -122,9 +129,13 @@ pub fn multipart(data: &[u8]) {
     assert_eq!(again, parts);
 }
 
-/// A document written again is well-formed and says the same.
+/// A document written again is well-formed and says the same. Under a veil it is as long, ties the same
+/// things together, and names nobody who is hidden.
 pub fn metadata(data: &[u8]) {
     let Ok(root) = rs_metadata::parse(data, None) else { return };
+    if let Root::Recording(document) = &root {
+        veiled(data, document);
+    }
     match root {
         Root::Recording(first) => {
             assert!(rs_metadata::is_recording(data) || data.first() != Some(&b'<'));
@@ -143,6 +154,37 @@ pub fn metadata(data: &[u8]) {
             assert_eq!(again, Ok(Root::SnapshotRequest { reason }));
         }
     }
+}
+
+fn veiled(data: &[u8], before: &Document) {
+    let alias = |_: &rs_metadata::Id| "x".to_owned();
+    let veiled = rs_metadata::veil(data, None, &|_| true, &alias).expect("it was read");
+    assert_eq!(veiled.len(), data.len());
+    let after = read(&veiled);
+    let names = after.participants.iter().flat_map(|participant| &participant.names);
+    for name in names {
+        let blank = |text: &str| text.chars().all(|c| c == '*' || c.is_whitespace());
+        assert!(blank(&name.aor) && name.name.as_deref().is_none_or(blank), "{name:?}");
+    }
+    for name in before.participants.iter().flat_map(|participant| &participant.names) {
+        assert!(!normal_aor(&name.aor).chars().any(|c| c.is_ascii_uppercase()), "{name:?}");
+    }
+    let ids = |document: &Document| -> Vec<_> {
+        let streams = document.streams.iter().map(|one| (one.id.clone(), one.label.clone()));
+        streams.collect()
+    };
+    assert_eq!(ids(&after), ids(before));
+    assert_eq!(after.participants.len(), before.participants.len());
+    // Nobody hidden: everybody is named as before.
+    let open = read(&rs_metadata::veil(data, None, &|_| false, &alias).expect("it was read"));
+    let said = |document: &Document| -> Vec<_> {
+        let calls = document.sessions.iter();
+        let people = document.participants.iter();
+        let calls = calls.map(|one| (one.id.clone(), one.sip_session_ids.clone(), Vec::new()));
+        let people = people.map(|one| (one.id.clone(), Vec::new(), one.names.clone()));
+        calls.chain(people).collect()
+    };
+    assert_eq!(said(&open), said(before));
 }
 
 fn read(bytes: &[u8]) -> Document {
