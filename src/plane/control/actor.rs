@@ -13,6 +13,7 @@ use super::operator::Outcome;
 use super::parked::Parked;
 use super::recover::Owed;
 use super::salts::OldSalt;
+use super::selection::{Unwanted, selection};
 use super::session::{Phase, Session};
 use super::settle::{Again, Settling};
 use super::slots::Slots;
@@ -22,6 +23,7 @@ use crate::base::ports::Entropy;
 use crate::base::time::{ClockMap, Mono};
 use crate::config::model::Config;
 use crate::plane::handoff::frame::{Envelope, Frame, Notice, Refusal};
+use crate::proto::session::Selection;
 use crate::proto::sip::{self, ClientTxnId, DialogId, Endpoint, EndpointConfig, Reply, TxnId};
 use crate::store::archive::LastStream;
 use crate::store::event::Origin;
@@ -95,6 +97,10 @@ pub struct Control {
     guesses: u64,
     /// What was refused at the edge when that was last told.
     pub(super) told: sip::Tally,
+    /// Which lines are recorded.
+    pub(super) selection: Selection,
+    /// What the policy has refused since that was last told.
+    pub(super) unwanted: Unwanted,
     /// Streams that left a running RS and are being closed.
     pub(super) closing: Vec<(RsId, Slot, Generation, StreamId)>,
     /// What is due when.
@@ -123,6 +129,8 @@ impl Control {
                 retry_after_s: RETRY_AFTER_S,
                 ..EndpointConfig::default()
             }),
+            selection: selection(&setup.config),
+            unwanted: Unwanted::default(),
             config: setup.config,
             slots,
             sessions: BTreeMap::new(),
@@ -299,6 +307,7 @@ impl Control {
                 Ok(config) => {
                     self.admission.streams_max = config.media.streams_max as usize;
                     self.config = config;
+                    self.policy_changed();
                     self.log(Grave::Info, "configuration reloaded".to_owned());
                 }
                 Err(error) => self.log(Grave::Error, format!("configuration not taken: {error}")),

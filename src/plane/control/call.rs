@@ -10,10 +10,11 @@ use super::job::{Job, Purpose};
 use super::lines::Locals;
 use super::operator::Outcome;
 use super::recover::state;
+use super::selection::{select, unwanted_lines};
 use super::session::Phase;
 use super::start::{metadata_quirks, refused_lines, text, wanted};
 use crate::plane::handoff::frame::Frame;
-use crate::proto::session::{self as rs_proto, FeatureTag, Negotiated};
+use crate::proto::session::{self as rs_proto, FeatureTag, Negotiated, People};
 use crate::proto::sip::{
     ClientTxnId, DialogId, DialogSnapshot, Failure, Invite, Target, Transport,
 };
@@ -42,6 +43,11 @@ impl Control {
         let known = |call: &String| call == to;
         if !self.config.peers.iter().any(|peer| peer.call.as_ref().is_some_and(known)) {
             let why = format!("{to} is no `call` of [[peers]]");
+            return self.outcome(id, Outcome::Refused(why));
+        }
+        // Its answer carries metadata.
+        if self.config.policy.secure_signalling && transport != Transport::Tls {
+            let why = format!("policy.secure_signalling takes TLS only, {to} is not called by it");
             return self.outcome(id, Outcome::Refused(why));
         }
         let obstacle = self.admission.obstacle(self.slots.used(), self.slots.free(), 1);
@@ -158,7 +164,7 @@ impl Control {
         let Some(offer) = &body.offer else {
             return self.decline(request, dialog, message, None, "its answer has no offer");
         };
-        let negotiated = rs_proto::negotiate(offer, None, &policy);
+        let mut negotiated = rs_proto::negotiate(offer, None, &policy);
         let contact = message.headers.get("Contact").unwrap_or("");
         let tag = FeatureTag::in_contact(contact, "src");
         if tag == FeatureTag::Absent {
@@ -171,6 +177,16 @@ impl Control {
             let why = format!("no line of its offer can be recorded: {}", why.reason);
             return self.decline(request, dialog, message, Some(&negotiated), &why);
         }
+        let people =
+            match select(&self.selection, self.called_name(request), &body, &mut negotiated) {
+                Ok(people) => people,
+                Err(reason) => {
+                    self.unwanted.count(reason);
+                    let why = "the recording policy does not ask for it";
+                    return self.decline(request, dialog, message, Some(&negotiated), why);
+                }
+            };
+        let lines = wanted(&negotiated);
         let (used, free) = (self.slots.used(), self.slots.free());
         if let Some(why) = self.admission.obstacle(used, free, lines.len()) {
             return self.decline(request, dialog, message, Some(&negotiated), &why);
@@ -182,7 +198,15 @@ impl Control {
         }
         quirks.extend(refused_lines(&negotiated));
         quirks.extend(metadata_quirks(&body));
-        self.open_called(request, dialog, &snapshot, message, negotiated, quirks);
+        quirks.retain(|quirk| !people.mentions_hidden(quirk));
+        self.open_called(request, dialog, &snapshot, message, (negotiated, people), quirks);
+    }
+
+    /// The name of who was called.
+    fn called_name(&self, request: ClientTxnId) -> Option<&str> {
+        let to = &self.calling.get(&request)?.to;
+        let called = self.config.peers.iter().find(|peer| peer.call.as_ref() == Some(to));
+        called.map(|peer| &*peer.name)
     }
 
     fn open_called(
@@ -191,7 +215,7 @@ impl Control {
         dialog: DialogId,
         snapshot: &DialogSnapshot,
         message: &Message,
-        negotiated: Negotiated,
+        (negotiated, people): (Negotiated, People),
         quirks: Vec<String>,
     ) {
         let lines = wanted(&negotiated);
@@ -202,6 +226,7 @@ impl Control {
         let mut entries = Vec::new();
         let locals = self.fill(&mut session, &negotiated, &lines, &mut entries);
         session.answer_sdp = self.answer_text(&negotiated, &locals, session.origin);
+        let left_out = unwanted_lines(&negotiated);
         session.negotiated = Some(negotiated);
         session.dialog = Some(dialog);
         let frames = session
@@ -232,11 +257,15 @@ impl Control {
             timer: None,
         });
         self.sessions.insert(rs, session);
-        let of_answer = self.bodies(rs, message);
+        let veil = self.veil(rs, &people, &left_out);
+        let of_answer = self.bodies(rs, message, veil);
         if let Some(Entry::Opened { bodies, .. }) = entries.last_mut() {
             *bodies = Some(of_answer.len() as u32);
         }
         entries.extend(of_answer);
+        if let Some(session) = self.sessions.get_mut(&rs) {
+            session.people = people;
+        }
         self.note_metadata(rs, message);
         if let Some(calling) = self.calling.get_mut(&request) {
             calling.answered = Some((message.clone(), dialog));

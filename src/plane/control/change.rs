@@ -8,6 +8,7 @@ use super::effect::Grave;
 use super::job::{Job, Plan, Purpose};
 use super::lines::{Locals, Wanted};
 use super::recover::state;
+use super::selection::{Choice, Veil, left_out, told, unwanted_lines};
 use super::session::Phase;
 use super::start::{metadata_quirks, of_refusal, wanted};
 use super::timers::with_timer;
@@ -29,6 +30,7 @@ impl Control {
         }
         // F19: what cannot be kept is not promised; the RS goes on as it is.
         if let Some(why) = self.admission.journal_obstacle() {
+            self.rest_at_once(rs, request);
             self.log(Grave::Error, format!("{rs}: change refused: {why}"));
             let reply = self.unavailable(&why);
             return self.reply(request.txn, reply);
@@ -45,36 +47,59 @@ impl Control {
             Ok(agreed) => agreed,
             Err(reply) => return self.reply(request.txn, reply),
         };
-        let Some(offer) = &body.offer else { return self.without_offer(rs, request, agreed) };
+        let Some(offer) = &body.offer else {
+            return self.without_offer(rs, request, &body, agreed);
+        };
         let Some(session) = self.sessions.get(&rs) else { return };
         let mut negotiated = rs_proto::negotiate(offer, session.negotiated.as_ref(), &policy);
-        if session.holding.held {
+        let held = session.holding.held;
+        let choice = self.choose(rs, request, &body, Some(&mut negotiated));
+        if held {
             negotiated.pause();
         }
-        self.apply(rs, request, &body, negotiated, agreed);
+        self.apply(rs, request, &body, (negotiated, choice), agreed);
     }
 
     /// Metadata alone, or nothing but a refresh. An offerless re-INVITE gets our present SDP as the
     /// offer: the same lines, none new (RFC 7866 §7.2).
-    fn without_offer(&mut self, rs: RsId, request: &IncomingRequest, agreed: Option<Agreed>) {
-        let mut entries = self.bodies(rs, &request.message);
+    fn without_offer(
+        &mut self,
+        rs: RsId,
+        request: &IncomingRequest,
+        body: &Body,
+        agreed: Option<Agreed>,
+    ) {
+        let choice = self.choose(rs, request, body, None);
+        let mut plan = choice.and_then(|choice| self.plan_of(rs, choice));
+        let people = match &plan {
+            Some(plan) => plan.people.clone(),
+            None => self.people_of(rs),
+        };
+        let veil = people.as_ref().map_or(Veil::NONE, |people| self.veil(rs, people, &[]));
+        let mut entries = self.bodies(rs, &request.message, veil);
         self.note_metadata(rs, &request.message);
         let reply = self.with_capabilities(Reply::new(200), request);
         let mut reply = with_timer(reply, agreed);
-        if request.message.method() == Some("INVITE")
-            && let Some(session) = self.sessions.get(&rs)
-        {
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        if request.message.method() == Some("INVITE") {
             reply = reply.with("Content-Type", "application/sdp");
-            reply.body = session.answer_sdp.clone().into_bytes();
+            let sdp = plan.as_ref().map_or(&session.answer_sdp, |plan| &plan.answer_sdp);
+            reply.body = sdp.clone().into_bytes();
+            plan.iter_mut().for_each(|plan| plan.tells = false);
         }
+        let old = session.by_line();
+        // It stands for no other offer.
+        plan.iter_mut().for_each(|plan| plan.negotiated = session.negotiated.take());
+        let frames = plan.as_ref().map(|plan| self.frames(rs, plan, &old)).unwrap_or_default();
         // A refresh promises nothing, so that a failed journal is no reason to refuse it (F19).
-        let bare = entries.is_empty();
+        let bare = entries.is_empty() && frames.is_empty();
         let purpose = if bare { Purpose::Answer } else { Purpose::Change };
-        let sdp = !reply.body.is_empty();
-        entries.extend(self.unchanged(rs, request, sdp, self.refreshed_now(agreed)));
-        self.begin(purpose, rs, Some(request.txn), Some(reply), Vec::new(), entries);
+        let (sdp, timer) = (!reply.body.is_empty(), self.refreshed_now(agreed));
+        entries.extend(self.unchanged(rs, request, sdp, timer, plan.as_ref()));
+        self.begin(purpose, rs, Some(request.txn), Some(reply), frames, entries);
         if let Some(job) = self.job_of(request.txn) {
             job.agreed = Some(agreed);
+            job.plan = plan.map(Box::new);
         }
     }
 
@@ -88,30 +113,34 @@ impl Control {
         let silent = self.is_busy(rs) || self.admission.journal_obstacle().is_some();
         // INFO refreshes no target and no timer.
         let timer = self.sessions.get(&rs).and_then(|session| self.timer_entry(session));
-        let entry = if silent { None } else { self.unchanged(rs, request, false, timer) };
+        let entry = if silent { None } else { self.unchanged(rs, request, false, timer, None) };
         let entries = entry.into_iter().collect();
         let reply = Some(Reply::new(200));
         self.begin(Purpose::Answer, rs, Some(request.txn), reply, Vec::new(), entries);
     }
 
-    /// The entry of a request that leaves the streams as they are: its number, so that it is not
-    /// taken a second time after a restart, and its way and Contact.
+    /// The entry of a request that leaves the streams as they are, or as `plan` has them: its number,
+    /// so that it is not taken a second time after a restart, and its way and Contact.
     fn unchanged(
         &self,
         rs: RsId,
         request: &IncomingRequest,
         sdp: bool,
         timer: Option<SessionTimer>,
+        plan: Option<&Plan>,
     ) -> Option<Entry> {
         let session = self.sessions.get(&rs)?;
-        let answer = session.answer_sdp.as_bytes();
+        let (streams, answer, quirks) = match plan {
+            Some(plan) => (&plan.streams, &plan.answer_sdp, plan.quirks.clone()),
+            None => (&session.streams, &session.answer_sdp, Vec::new()),
+        };
         Some(Entry::Changed {
             rs,
             at: self.now.wall,
             dialog: state(self.sip.prospective(request.txn)?, sdp),
-            streams: session.streams.clone(),
-            quirks: Vec::new(),
-            answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
+            streams: streams.clone(),
+            quirks,
+            answer_sdp: self.keys.seal(&*self.entropy, answer.as_bytes(), &answer_context(rs)),
             timer,
             hold: None,
         })
@@ -132,13 +161,12 @@ impl Control {
         rs: RsId,
         request: &IncomingRequest,
         body: &Body,
-        negotiated: Negotiated,
+        (negotiated, choice): (Negotiated, Option<Choice>),
         agreed: Option<Agreed>,
     ) {
         let wanted = wanted(&negotiated);
         let Some(session) = self.sessions.get(&rs) else { return };
-        let old: HashMap<u16, StreamOpened> =
-            session.streams.iter().map(|s| (s.description.line, s.clone())).collect();
+        let old = session.by_line();
         let fresh = wanted.iter().filter(|line| !continues(old.get(&line.line), line)).count();
         if fresh > 0 && self.park(request, Some(rs)) {
             return;
@@ -151,13 +179,25 @@ impl Control {
             return self.reply(request.txn, reply);
         }
         let (mut plan, locals, mut entries) = self.plan(rs, &wanted, &old, negotiated.lines.len());
+        let mut quirks = negotiated.quirks.clone();
+        let lines = unwanted_lines(&negotiated);
+        let mut veil = Veil::NONE;
+        if let Some(choice) = &choice {
+            quirks.extend(told(&old, &plan.streams, &choice.resting));
+            quirks.extend(left_out(&negotiated));
+            (plan.lacks_names, plan.forgets) = (choice.lacks_names, choice.complete);
+            veil = self.veil(rs, &choice.people, &lines);
+        }
         // Before what stands for the answer: a cut may leave the front of it.
-        entries.extend(self.bodies(rs, &request.message));
+        entries.extend(self.bodies(rs, &request.message, veil));
+        plan.people = choice.map(|choice| choice.people);
         self.note_metadata(rs, &request.message);
         let frames = self.frames(rs, &plan, &old);
         self.write_answer(rs, &mut plan, &negotiated, &locals);
-        let mut quirks = negotiated.quirks.clone();
         quirks.extend(metadata_quirks(body));
+        if let Some(people) = &plan.people {
+            quirks.retain(|quirk| !people.mentions_hidden(quirk));
+        }
         plan.negotiated = Some(negotiated);
         // The dialog as the answer will leave it (RFC 3261 §12.2.2).
         if let Some(dialog) = self.sip.prospective(request.txn) {
@@ -260,7 +300,9 @@ impl Control {
             }
             let Some(open) = session.open_frame(&self.keys, stream) else { continue };
             frames.push(match before {
-                Some(_) => Frame::Update { stream: Box::new(open), by: plan.by() },
+                Some(before) => {
+                    Frame::Update { stream: Box::new(open), by: plan.by(before, stream) }
+                }
                 None => Frame::Open(Box::new(open)),
             });
         }
@@ -318,8 +360,9 @@ impl Control {
 
     /// The plan is the state from now on.
     pub(super) fn adopt(&mut self, rs: RsId, plan: Plan, applied: &[(Slot, Generation, ClockMap)]) {
+        let now = self.now.mono;
         let Some(session) = self.sessions.get_mut(&rs) else { return };
-        let (mut entries, by) = (Vec::new(), plan.by());
+        let mut entries = Vec::new();
         for stream in &plan.streams {
             let id = stream.description.stream;
             let before = session.streams.iter().find(|s| s.description.stream == id);
@@ -333,7 +376,7 @@ impl Control {
                     at: at.wall,
                     mono: at.mono,
                     active: stream.active,
-                    by,
+                    by: plan.by(before, stream),
                 });
             }
         }
@@ -341,6 +384,19 @@ impl Control {
         session.origin = plan.origin;
         session.answer_sdp = plan.answer_sdp;
         session.negotiated = plan.negotiated;
+        if let Some(people) = plan.people {
+            session.people = people;
+            if plan.forgets {
+                session.people.forget();
+            }
+        }
+        if plan.lacks_names {
+            session.snapshot.ask("names are wanted that the recording policy left out", now);
+            self.arm_timer(rs);
+        }
+        if plan.tells {
+            self.tell_policy(rs);
+        }
         if !entries.is_empty() {
             self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
         }
@@ -355,6 +411,14 @@ impl Control {
             .into_iter()
             .partition(|stream| plan.opened.contains(&stream.description.slot));
         self.close_removed(rs, opened);
+        let Some(session) = self.sessions.get_mut(&rs) else { return self.reply(txn, refusal) };
+        if plan.by_policy {
+            session.negotiated = plan.negotiated;
+        }
+        // What the policy forbids rests, whatever becomes of the request that said so.
+        if session.bar_as(&kept) {
+            self.ask_streams(rs);
+        }
         let Some(session) = self.sessions.get(&rs) else { return self.reply(txn, refusal) };
         let frames: Vec<Frame> = session
             .streams

@@ -3,6 +3,7 @@
 use super::actor::Control;
 use super::effect::Grave;
 use super::job::{Job, Purpose};
+use super::selection::Veil;
 use super::session::{Phase, Session};
 use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
 use crate::plane::handoff::frame::Frame;
@@ -18,7 +19,12 @@ const GRACE_MS: u64 = 300;
 impl Control {
     /// BYE in a dialog: journal first, then 200, then the streams close.
     pub(super) fn bye(&mut self, rs: RsId, request: &IncomingRequest) {
-        let mut entries = self.bodies(rs, &request.message);
+        let people = self.choose_last(rs, request);
+        let veil = people.as_ref().map_or(Veil::NONE, |people| self.veil(rs, people, &[]));
+        let mut entries = match self.came_in_clear(request) {
+            true => Vec::new(),
+            false => self.bodies(rs, &request.message, veil),
+        };
         entries.push(self.ended(rs, Origin::Src, "BYE from the SRC", &request.message));
         if let Some(session) = self.sessions.get_mut(&rs) {
             let at = self.now.mono.plus_ms(GRACE_MS);

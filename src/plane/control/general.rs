@@ -19,12 +19,14 @@ impl Control {
         self.sip.peers().into_iter().chain(ruled).collect()
     }
 
-    /// What the endpoint has refused or dropped since this was last asked, in words.
+    /// What the endpoint has refused or dropped since this was last asked, and what the policy did not
+    /// want, in words.
     pub fn refused_lately(&mut self) -> Option<String> {
         let now = self.sip.tally().clone();
         let said = now.since(&self.told);
         self.told = now;
-        said
+        let said: Vec<String> = said.into_iter().chain(self.unwanted.take()).collect();
+        (!said.is_empty()).then(|| said.join(", "))
     }
 
     /// The refusal of a request that needs something which we do not have: an extension, a coding of

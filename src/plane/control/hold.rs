@@ -6,8 +6,6 @@
 //!
 //! What was decided and whether the SRC knows stands in the journal; a successor goes on from there.
 
-use std::collections::HashMap;
-
 use super::actor::Control;
 use super::effect::{Effect, Grave};
 use super::job::{Job, Purpose};
@@ -21,7 +19,7 @@ use crate::plane::handoff::frame::Frame;
 use crate::proto::session as rs_proto;
 use crate::proto::sip::{ClientTxnId, IncomingRequest, Reply};
 use crate::store::event::Origin;
-use crate::store::journal::entry::{DialogState, Entry, Hold, StreamOpened};
+use crate::store::journal::entry::{DialogState, Entry, Hold};
 use crate::store::journal::keybox::answer_context;
 use crate::wire::sip::Message;
 
@@ -45,6 +43,8 @@ pub(super) struct Holding {
     uid: u32,
     /// The SRC asked last, by the INFO with that CSeq.
     info: Option<u32>,
+    /// The offer only tells what the recording policy has decided.
+    policy: bool,
 }
 
 /// Who wants a pause or resume, and waits for it.
@@ -168,7 +168,8 @@ impl Control {
             session.streams.iter_mut().for_each(|stream| stream.active = false);
         }
         let (own, (session_id, version)) = (&session.answer_sdp, session.origin);
-        let text = directed(own, held, (session_id, version + 1));
+        let active = |line| !held && !session.is_barred(line);
+        let text = directed(own, &active, (session_id, version + 1));
         session.origin.1 += 1;
         session.answer_sdp = text;
         let changed = session.streams.iter().zip(&before).filter(|(now, before)| now != before);
@@ -208,7 +209,7 @@ impl Control {
     fn held_entry(&self, rs: RsId, told: bool) -> Option<Entry> {
         let session = self.sessions.get(&rs)?;
         let dialog = self.sip.snapshot(session.dialog?)?;
-        let Holding { held, uid, info, .. } = session.holding;
+        let Holding { held, uid, info, policy, .. } = session.holding;
         let answer = session.answer_sdp.as_bytes();
         Some(Entry::Changed {
             rs,
@@ -219,7 +220,7 @@ impl Control {
             quirks: Vec::new(),
             answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
             timer: self.timer_entry(session),
-            hold: Some(Hold { held, told, uid, info }),
+            hold: (!policy || held).then_some(Hold { held, told, uid, info }),
         })
     }
 
@@ -266,6 +267,17 @@ impl Control {
             self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
         }
         self.run_sessions();
+    }
+
+    /// The SRC hears by an offer which lines the recording policy has paused, or wants again. One that
+    /// is due anyway says it too.
+    pub(super) fn tell_policy(&mut self, rs: RsId) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        if session.holding.due.is_none() {
+            (session.holding.due, session.holding.policy) = (Some(now), true);
+        }
+        self.agenda.session(now, rs);
     }
 
     /// Sends the offer of a hold that is due.
@@ -315,7 +327,10 @@ impl Control {
         }
         session.holding.offering = None;
         match code {
-            200..300 if session.holding.held => self.src_knows(rs),
+            200..300 if session.holding.held => {
+                session.holding.policy = false;
+                self.src_knows(rs);
+            }
             200..300 => self.resume(rs, message),
             // RFC 3261 §14.1.
             491 => {
@@ -345,13 +360,17 @@ impl Control {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         session.holding.offering = None;
         let held = session.holding.held;
+        if std::mem::take(&mut session.holding.policy) {
+            // What is decided holds; the SRC hears of it by its next offer.
+            return self.log(Grave::Warn, format!("{rs}: lines of it told in vain: {why}"));
+        }
         self.log(Grave::Warn, format!("{rs}: {} told in vain: {why}", word(held)));
         // A pause holds whatever it says. A resume that it does not grant is none: it may be asked
         // for again.
         if let Some(session) = self.sessions.get_mut(&rs).filter(|_| !held) {
             session.holding.held = true;
             let (id, version) = session.origin;
-            session.answer_sdp = directed(&session.answer_sdp, true, (id, version + 1));
+            session.answer_sdp = directed(&session.answer_sdp, &|_| false, (id, version + 1));
             session.origin.1 += 1;
         }
         let asked = self.sessions.get_mut(&rs).and_then(|session| session.holding.asked.take());
@@ -380,13 +399,20 @@ impl Control {
         let Some(answer) = body.and_then(|body| body.offer) else {
             return self.src_refuses(rs, "the SRC's answer has no SDP");
         };
-        let old: HashMap<u16, StreamOpened> =
-            session.streams.iter().map(|one| (one.description.line, one.clone())).collect();
+        let old = session.by_line();
         let negotiated = rs_proto::negotiate(&answer, None, &policy);
         let mut lines = wanted(&negotiated);
         // An answer has no lines of its own.
         lines.retain(|line| old.contains_key(&line.line));
-        if !lines.iter().any(|line| line.active) {
+        // Nor does it change what the policy wants.
+        for line in &mut lines {
+            // Of a line that we offered as inactive its answer says nothing of its own.
+            if let Some(sends) = old[&line.line].barred {
+                (line.barred, line.active) = (true, sends);
+            }
+        }
+        let by_policy = session.holding.policy;
+        if !by_policy && !lines.iter().any(|line| line.active) {
             return self.src_refuses(rs, "the SRC sends on no line");
         }
         let (mut plan, _, mut entries) = self.plan(rs, &lines, &old, negotiated.lines.len());
@@ -395,6 +421,7 @@ impl Control {
         plan.answer_sdp = session.answer_sdp.clone();
         plan.negotiated = session.negotiated.take();
         plan.by_us = session.holding.by() == Origin::Srs;
+        plan.by_policy = by_policy;
         let asked = session.holding.asked.take();
         let frames = self.frames(rs, &plan, &old);
         if let Some(Entry::Changed { rs, at, dialog, quirks, answer_sdp, timer, hold, .. }) =
@@ -412,6 +439,9 @@ impl Control {
                 hold,
             });
         }
+        if let Some(session) = self.sessions.get_mut(&rs) {
+            session.holding.policy = false;
+        }
         self.begin(Purpose::Change, rs, None, None, frames, entries);
         let changes = |job: &&mut Job| job.rs == rs && matches!(job.purpose, Purpose::Change);
         if let Some(job) = self.jobs.values_mut().find(changes) {
@@ -425,12 +455,13 @@ impl Control {
         let Job { rs, refused, plan, applied, .. } = job;
         let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Live);
         match (refused, plan) {
-            (Some(why), _) => {
+            (Some(why), plan) => {
                 self.log(Grave::Error, format!("{rs} not resumed: {why}"));
                 // The SRC sends and nothing is stored: it is asked once more.
                 if let Some(session) = self.sessions.get_mut(&rs) {
                     let due = self.now.mono.plus_ms(AGAIN_MS);
                     session.holding.due = Some(due);
+                    session.holding.policy = plan.is_some_and(|plan| plan.by_policy);
                     self.agenda.session(due, rs);
                 }
             }
@@ -455,14 +486,21 @@ fn word(held: bool) -> &'static str {
     if held { "pause" } else { "resume" }
 }
 
-/// Our SDP with the direction of all its lines replaced, under another `o=` version (RFC 3264 §8.4):
-/// `inactive`, or `recvonly`.
-fn directed(sdp: &str, held: bool, (session_id, version): (u64, u64)) -> String {
-    let direction = if held { "a=inactive" } else { "a=recvonly" };
+/// Our SDP with the direction of each line as `active` has it, under another `o=` version (RFC 3264
+/// §8.4): `recvonly`, or `inactive`.
+pub(super) fn directed(
+    sdp: &str,
+    active: &dyn Fn(u16) -> bool,
+    (session_id, version): (u64, u64),
+) -> String {
     let mut text = String::with_capacity(sdp.len());
+    let mut line_now = None;
     for line in sdp.lines() {
         match line {
-            "a=recvonly" | "a=inactive" => text.push_str(direction),
+            "a=recvonly" | "a=inactive" => {
+                let active = line_now.is_some_and(active);
+                text.push_str(if active { "a=recvonly" } else { "a=inactive" });
+            }
             _ if line.starts_with("o=") => {
                 let mut fields: Vec<&str> = line.split(' ').collect();
                 let (id, version) = (session_id.to_string(), version.to_string());
@@ -471,7 +509,12 @@ fn directed(sdp: &str, held: bool, (session_id, version): (u64, u64)) -> String 
                 }
                 text.push_str(&fields.join(" "));
             }
-            _ => text.push_str(line),
+            _ => {
+                if line.starts_with("m=") {
+                    line_now = Some(line_now.map_or(0, |line: u16| line.saturating_add(1)));
+                }
+                text.push_str(line);
+            }
         }
         text.push_str("\r\n");
     }
@@ -486,8 +529,11 @@ mod tests {
     fn an_sdp_is_directed_the_other_way_and_nothing_else_of_it_changes() {
         let sdp = "v=0\r\no=floortape 77 3 IN IP4 127.0.0.1\r\ns=-\r\nm=audio 4000 RTP/AVP 0\r\n\
                    a=label:1\r\na=recvonly\r\nm=audio 0 RTP/AVP 0\r\n";
-        let held = directed(sdp, true, (77, 4));
+        let held = directed(sdp, &|_| false, (77, 4));
         assert_eq!(held, sdp.replace("77 3", "77 4").replace("recvonly", "inactive"));
-        assert_eq!(directed(&held, false, (77, 3)), sdp);
+        assert_eq!(directed(&held, &|_| true, (77, 3)), sdp);
+        let two = format!("{sdp}a=recvonly\r\n");
+        let first = directed(&two, &|line| line == 0, (77, 3));
+        assert_eq!(first, format!("{sdp}a=inactive\r\n"));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::ClockMap;
-use crate::proto::session::{Agreed, Negotiated};
+use crate::proto::session::{Agreed, Negotiated, People};
 use crate::proto::sip::{ClientTxnId, DialogId, Reply, TxnId};
 use crate::store::event::Origin;
 use crate::store::journal::entry::StreamOpened;
@@ -88,12 +88,25 @@ pub(super) struct Plan {
     pub(super) answer_sdp: String,
     /// Whether an operator here has asked for it, not the SRC.
     pub(super) by_us: bool,
+    /// What the metadata says from then on, where the recording policy asks.
+    pub(super) people: Option<People>,
+    /// Names that were left out are wanted now.
+    pub(super) lacks_names: bool,
+    /// A complete document has said it all.
+    pub(super) forgets: bool,
+    /// It changes nothing but which lines the policy wants.
+    pub(super) by_policy: bool,
+    /// The SRC is yet to hear of it, by an offer of ours.
+    pub(super) tells: bool,
+    /// What changes about lines, in words.
+    pub(super) quirks: Vec<String>,
 }
 
 impl Plan {
-    /// Who asked for it.
-    pub(super) const fn by(&self) -> Origin {
-        if self.by_us { Origin::Srs } else { Origin::Src }
+    /// Who asked for what becomes of a stream: our operator, our policy, or its SRC.
+    pub(super) const fn by(&self, before: &StreamOpened, after: &StreamOpened) -> Origin {
+        let by_policy = before.barred.is_some() != after.barred.is_some();
+        if self.by_us || by_policy { Origin::Srs } else { Origin::Src }
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Wanted {
     pub(super) formats: Vec<Format>,
     /// Whether the SRC sends (else it is paused).
     pub(super) active: bool,
+    /// The recording policy has it paused.
+    pub(super) barred: bool,
     pub(super) remote: Option<SocketAddr>,
     pub(super) rtcp_to: Option<SocketAddr>,
     pub(super) rtcp_mux: bool,
@@ -122,10 +124,11 @@ impl Wanted {
                 remote: self.remote,
             },
             generation,
-            active: self.active,
+            active: self.active && !self.barred,
             rtcp_to: self.rtcp_to,
             rtcp_mux: self.rtcp_mux,
             crypto,
+            barred: self.barred.then_some(self.active),
         }
     }
 }

@@ -23,6 +23,7 @@ mod parked;
 mod recover;
 mod requests;
 mod salts;
+mod selection;
 mod session;
 mod settle;
 mod slots;
@@ -41,6 +42,8 @@ mod tests_hold;
 mod tests_marks;
 #[cfg(test)]
 mod tests_parked;
+#[cfg(test)]
+mod tests_policy;
 #[cfg(test)]
 mod tests_restart;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::session::{Phase, Session};
 use super::timers::with_timer;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::time::{ClockMap, Wall};
+use crate::proto::session::People;
 use crate::proto::sip::{self, DialogId, DialogSnapshot, Reply, Transport};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{Answered, DialogState, Entry, Sealed, StreamOpened};
@@ -102,6 +103,8 @@ impl Control {
     fn take_back(&mut self, rs: RsId, salt: [u8; 32], standing: &Standing) {
         let Standing { dialog, answers, ended, .. } = standing;
         let answer_sdp = self.answer_sdp(rs, &standing.answer_sdp);
+        let mut alias_key = [0; 32];
+        self.entropy.fill(&mut alias_key);
         let mut session = Session {
             rs,
             since: standing.since,
@@ -116,6 +119,8 @@ impl Control {
             origin: origin(&answer_sdp),
             answer_sdp,
             negotiated: None,
+            people: People::unknown(),
+            alias_key,
             snapshot: self.snapshot_of(standing),
             requesting: None,
             timer: standing.timer.as_ref().map(|timer| self.timer_of(timer, standing.orphan)),

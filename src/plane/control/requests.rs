@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::actor::Control;
 use super::admission::RETRY_AFTER_S;
 use super::effect::Grave;
+use super::selection::Veil;
 use crate::base::ids::RsId;
 use crate::proto::sip::{DialogSnapshot, IncomingRequest, Reply, Transport, TxnId};
 use crate::store::journal::entry::Entry;
@@ -24,7 +25,7 @@ pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO"
 impl Control {
     /// A request that the endpoint wants answered.
     pub(super) fn requested(&mut self, request: IncomingRequest) {
-        if let Some(refusal) = self.general(&request) {
+        if let Some(refusal) = self.general(&request).or_else(|| self.forbidden(&request)) {
             return self.reply(request.txn, refusal);
         }
         self.dispatch(&request);
@@ -143,8 +144,9 @@ impl Control {
         Ok(parts)
     }
 
-    /// Journal entries of a message's bodies, keys blanked. Unreadable containers are kept whole.
-    pub(super) fn bodies(&mut self, rs: RsId, message: &Message) -> Vec<Entry> {
+    /// Journal entries of a message's bodies, keys blanked, and of what the policy does not want what
+    /// `veil` leaves. Unreadable containers are kept whole.
+    pub(super) fn bodies(&mut self, rs: RsId, message: &Message, veil: Veil<'_>) -> Vec<Entry> {
         let parts = Self::parts(message).unwrap_or_else(|fault| {
             self.log(Grave::Warn, format!("{rs}: body kept as received: {fault}"));
             let content_type = message.headers.get("Content-Type").unwrap_or("");
@@ -164,7 +166,7 @@ impl Control {
                 cseq,
                 content_type: part.content_type.clone(),
                 disposition: part.disposition.clone().unwrap_or_default(),
-                bytes: STANDARD.encode(blank_keys(&part.body)),
+                bytes: STANDARD.encode(blank_keys(&veil.kept(&part))),
             });
         }
         entries

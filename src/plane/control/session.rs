@@ -5,7 +5,7 @@ use crate::base::ids::{RsId, StreamId};
 use crate::base::secret::MasterKey;
 use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::frame::{Crypto, OpenStream, WireKey};
-use crate::proto::session::{Negotiated, Snapshot, Timer};
+use crate::proto::session::{Negotiated, People, Snapshot, Timer};
 use crate::proto::sip::{ClientTxnId, DialogId};
 use crate::store::journal::entry::{SealedCrypto, StreamOpened};
 use crate::store::journal::keybox::{KeyBox, local_key_context, remote_key_context};
@@ -44,6 +44,11 @@ pub(super) struct Session {
     pub(super) answer_sdp: String,
     /// The last offer, decided; unknown after a restart.
     pub(super) negotiated: Option<Negotiated>,
+    /// What its metadata says by now, for the recording policy.
+    pub(super) people: People,
+    /// Makes the aliases of ids that may name somebody; known to nobody, and another one after a
+    /// restart.
+    pub(super) alias_key: [u8; 32],
     /// Whether its metadata is in doubt (RFC 7866 §9.2).
     pub(super) snapshot: Snapshot,
     /// Our request for a snapshot that is under way.

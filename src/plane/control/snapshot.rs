@@ -7,7 +7,7 @@ use super::actor::Control;
 use super::effect::Grave;
 use super::session::Phase;
 use crate::base::ids::RsId;
-use crate::proto::session::{METADATA_TYPE, Policy, Snapshot};
+use crate::proto::session::{METADATA_TYPE, People, Policy, Snapshot};
 use crate::proto::sip::ClientTxnId;
 use crate::store::journal::standing::Standing;
 use crate::wire::metadata::{self, Root};
@@ -25,7 +25,12 @@ impl Control {
         let Ok(body) = Self::body(message, &Policy::default()) else { return };
         let Some(part) = body.metadata() else { return };
         let charset = multipart::parameter(part.header("Content-Type").unwrap_or(""), "charset");
+        let selective = self.selection.is_selective();
         let Some(session) = self.sessions.get_mut(&rs) else { return };
+        if !selective {
+            // Whoever makes the policy selective later does not know it.
+            session.people = People::unknown();
+        }
         match metadata::parse(&part.body, charset.as_deref()) {
             Ok(Root::Recording(document)) => session.snapshot.take(&document),
             Ok(Root::SnapshotRequest { .. }) => {}

@@ -10,15 +10,16 @@ use super::job::{Job, Purpose};
 use super::lines::{Locals, Wanted};
 use super::recover::state;
 use super::requests::ALLOW;
+use super::selection::{select, unwanted_lines};
 use super::session::{Phase, Session};
 use super::timers::with_timer;
 use crate::base::ids::RsId;
 use crate::base::limits::{FORMAT_TEXT_BYTES_MAX, LABEL_BYTES_MAX, STREAM_FORMATS_MAX};
-use crate::config::model::{PeerMatch, SrtpPolicy as Configured};
+use crate::config::model::SrtpPolicy as Configured;
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{
     self as rs_proto, Accepted, Agreed, AnswerOrigin, Body, FeatureTag, Line, Local, Negotiated,
-    Policy, Recognition, Refusal, Request, Snapshot, SrtpPolicy,
+    People, Policy, Recognition, Refusal, Request, Selection, Snapshot, SrtpPolicy,
 };
 use crate::proto::sip::{IncomingRequest, Reply, Transport, TxnId};
 use crate::store::event::{Format, Origin};
@@ -42,11 +43,7 @@ impl Control {
         identity: Option<&str>,
         user: Option<&str>,
     ) -> Policy {
-        let rule = self.config.peers.iter().find(|rule| match &rule.matches {
-            PeerMatch::Address(address) => *address == peer.to_canonical(),
-            PeerMatch::Name(name) => identity.is_some_and(|own| own.eq_ignore_ascii_case(name)),
-            PeerMatch::User(name) => user == Some(name),
-        });
+        let rule = self.rule_of(peer, identity, user);
         let srtp = rule.and_then(|rule| rule.srtp).unwrap_or(self.config.media.srtp_policy());
         Policy {
             strict: rule.and_then(|rule| rule.strict).unwrap_or(self.config.sip.strict),
@@ -77,9 +74,16 @@ impl Control {
     /// Judges, reserves, and asks media and journal; the answer comes when both have said yes.
     pub(super) fn initial_invite(&mut self, request: &IncomingRequest) {
         let policy = self.policy_of(request);
-        let (negotiated, quirks) = match judge(&request.message, &policy) {
+        let judged = match judge(&request.message, &policy, &self.selection, self.peer_of(request))
+        {
             Ok(judged) => judged,
-            Err(refusal) => {
+            Err(Refused::Unwanted(why)) => {
+                // Nothing else of it is written anywhere.
+                self.unwanted.count(why);
+                let refusal = Refusal::forbidden("the recording policy does not ask for it");
+                return self.reply(request.txn, of_refusal(refusal));
+            }
+            Err(Refused::Unfit(refusal)) => {
                 self.log(
                     Grave::Warn,
                     format!("INVITE from {} refused: {} {}", request.peer, refusal.code, {
@@ -97,30 +101,31 @@ impl Control {
         if self.park(request, None) {
             return;
         }
-        let wanted = wanted(&negotiated);
+        let wanted = wanted(&judged.negotiated);
         let obstacle = self.admission.obstacle(self.slots.used(), self.slots.free(), wanted.len());
         if let Some(why) = obstacle {
             self.log(Grave::Error, format!("INVITE from {} refused: {why}", request.peer));
             let reply = self.unavailable(&why);
             return self.reply(request.txn, reply);
         }
-        self.open_session(request, negotiated, &wanted, quirks, agreed);
+        self.open_session(request, judged, &wanted, agreed);
     }
 
     fn open_session(
         &mut self,
         request: &IncomingRequest,
-        negotiated: Negotiated,
+        judged: Judged,
         wanted: &[Wanted],
-        quirks: Vec<String>,
         agreed: Option<Agreed>,
     ) {
+        let Judged { negotiated, quirks, people } = judged;
         let Some(dialog) = self.sip.prospective(request.txn) else { return };
         let mut session = self.fresh_session(self.policy_of(request).strict);
         let (rs, salt) = (session.rs, session.salt);
         let mut entries = Vec::new();
         let locals = self.fill(&mut session, &negotiated, wanted, &mut entries);
         session.answer_sdp = self.answer_text(&negotiated, &locals, session.origin);
+        let left_out = unwanted_lines(&negotiated);
         session.negotiated = Some(negotiated);
         let frames = session
             .streams
@@ -150,11 +155,15 @@ impl Control {
         let reply = with_timer(reply, agreed);
         let reply = Reply { body: session.answer_sdp.clone().into_bytes(), ..reply };
         self.sessions.insert(rs, session);
-        let of_request = self.bodies(rs, &request.message);
+        let veil = self.veil(rs, &people, &left_out);
+        let of_request = self.bodies(rs, &request.message, veil);
         if let Some(Entry::Opened { bodies, .. }) = entries.last_mut() {
             *bodies = Some(of_request.len() as u32);
         }
         entries.extend(of_request);
+        if let Some(session) = self.sessions.get_mut(&rs) {
+            session.people = people;
+        }
         self.note_metadata(rs, &request.message);
         self.begin(Purpose::Start, rs, Some(request.txn), Some(reply), frames, entries);
         if let Some(job) = self.job_of(request.txn) {
@@ -164,8 +173,9 @@ impl Control {
 
     /// An RS without streams.
     pub(super) fn fresh_session(&self, strict: bool) -> Session {
-        let mut salt = [0; 32];
+        let (mut salt, mut alias_key) = ([0; 32], [0; 32]);
         self.entropy.fill(&mut salt);
+        self.entropy.fill(&mut alias_key);
         Session {
             rs: self.fresh_rs_id(),
             since: self.now.wall,
@@ -178,6 +188,8 @@ impl Control {
             origin: ((self.now.wall.0 / 1_000_000_000) as u64, 1),
             answer_sdp: String::new(),
             negotiated: None,
+            people: People::unknown(),
+            alias_key,
             snapshot: Snapshot::default(),
             requesting: None,
             timer: None,
@@ -276,8 +288,37 @@ impl Control {
     }
 }
 
-/// Recognition and negotiation: the decided offer and what was odd, or the refusal.
-fn judge(message: &Message, policy: &Policy) -> Result<(Negotiated, Vec<String>), Refusal> {
+/// An offer that is taken.
+struct Judged {
+    /// Decided line by line.
+    negotiated: Negotiated,
+    /// What was odd.
+    quirks: Vec<String>,
+    /// Who is on it, for the recording policy.
+    people: People,
+}
+
+/// Why an INVITE begins no RS.
+enum Refused {
+    /// It cannot.
+    Unfit(Refusal),
+    /// The recording policy wants nothing of it.
+    Unwanted(String),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused::Unfit(refusal)
+    }
+}
+
+/// Recognition, negotiation and selection: the decided offer, or the refusal.
+fn judge(
+    message: &Message,
+    policy: &Policy,
+    selection: &Selection,
+    peer: Option<&str>,
+) -> Result<Judged, Refused> {
     let body = Control::body(message, policy)?;
     let require: Vec<&str> = message.headers.list("Require").collect();
     let supported: Vec<&str> = message.headers.list("Supported").collect();
@@ -290,20 +331,22 @@ fn judge(message: &Message, policy: &Policy) -> Result<(Negotiated, Vec<String>)
     };
     let mut quirks = match rs_proto::recognise(&request, &body, policy) {
         Recognition::Rs { quirks } => quirks,
-        Recognition::Refuse(refusal) => return Err(refusal),
+        Recognition::Refuse(refusal) => return Err(refusal.into()),
     };
     let offer = body.offer.as_ref().expect("recognition wants an offer");
-    let negotiated = rs_proto::negotiate(offer, None, policy);
+    let mut negotiated = rs_proto::negotiate(offer, None, policy);
     if negotiated.accepted().next().is_none() {
-        return Err(rs_proto::not_acceptable(&negotiated));
+        return Err(rs_proto::not_acceptable(&negotiated).into());
     }
+    let people = select(selection, peer, &body, &mut negotiated).map_err(Refused::Unwanted)?;
     quirks.extend(negotiated.quirks.iter().cloned());
     quirks.extend(refused_lines(&negotiated));
     if !accepts_sdp(message) {
         quirks.push("Accept leaves out application/sdp, which the answer is".to_owned());
     }
     quirks.extend(metadata_quirks(&body));
-    Ok((negotiated, quirks))
+    quirks.retain(|quirk| !people.mentions_hidden(quirk));
+    Ok(Judged { negotiated, quirks, people })
 }
 
 /// Lines that are not recorded, in words.
@@ -368,6 +411,7 @@ fn want(line: &Line, accepted: &Accepted) -> Wanted {
             })
             .collect(),
         active: accepted.active,
+        barred: line.rests,
         remote: accepted.remote_rtp,
         rtcp_to: accepted.remote_rtcp,
         rtcp_mux: accepted.rtcp_mux,

@@ -126,6 +126,7 @@ pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
         rtcp_to: None,
         rtcp_mux: false,
         crypto: None,
+        barred: None,
     };
     let at = |ms: u64| Wall(EPOCH + (ms * MS) as i64);
     let closed = |line| Entry::StreamClosed {

@@ -249,6 +249,7 @@ mod tests {
             rtcp_to: None,
             rtcp_mux: false,
             crypto: None,
+            barred: None,
         }
     }
 

@@ -130,6 +130,10 @@ pub struct StreamOpened {
     pub rtcp_mux: bool,
     /// Suite and sealed master keys: the SRC's, then ours.
     pub crypto: Option<SealedCrypto>,
+    /// The recording policy has it paused (then `active` is false), and whether its SRC sends; `None`:
+    /// it is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barred: Option<bool>,
 }
 
 /// The keys of one m-line.

@@ -36,6 +36,7 @@ fn stream(id: u64, generation: u32) -> StreamOpened {
         rtcp_to: None,
         rtcp_mux: false,
         crypto: None,
+        barred: None,
     }
 }
 

@@ -35,6 +35,7 @@ const EXPIRED: &str = "tests/flows.rs::f51_a_client_that_stops_refreshing_is_kep
 const SNAPSHOT: &str = "tests/flows.rs::a_snapshot_is_asked_for_without_base_and_after_a_restart";
 const TLS: &str = "tests/tls.rs::a_call_over_tls_is_recorded_and_says_how_it_was_protected";
 const PAUSES: &str = "tests/lines.rs::f60_of_many_pauses_under_load_nothing_inside_is_stored_and_nothing_outside_is_lost";
+const TRANSFER: &str = "tests/policy.rs::f60_a_call_that_is_transferred_to_a_private_party_rests_until_that_one_has_left";
 const DEMO: &str = "tests/cli.rs::demo_finds_its_own_loss_and_leaves_a_recording_that_verifies";
 const SHOWN: &str =
     "src/shell/cmd/tests.rs::people_are_the_same_in_show_in_an_export_and_from_the_catalogue";
@@ -57,11 +58,15 @@ pub(super) const ROWS: &[Row] = &[
         "all CSs recorded, start to end",
         &[DEMO, "tests/checker.rs::a_reader_that_shares_no_code_finds_the_same_packets"],
     ),
-    open(
+    met(
         "REQ-003",
         "selected CSs, by policy",
-        &[],
-        "policy: what is recorded by AoR, label, media and codec; who may record",
+        &[
+            "tests/policy.rs::req003_listed_records_the_calls_of_one_extension_and_no_others",
+            "tests/policy.rs::req003_lines_are_chosen_by_label_media_codec_and_peer",
+            "tests/policy.rs::only_peers_record_where_the_policy_says_so_and_a_reload_makes_one",
+            TRANSFER,
+        ],
     ),
     met(
         "REQ-004",
@@ -216,7 +221,14 @@ pub(super) const ROWS: &[Row] = &[
             "src/proto/srtp/context.rs::every_flipped_bit_is_found",
         ],
     ),
-    open("REQ-029", "metadata kept secret in transit", &[TLS], "policy: secure signalling only"),
+    met(
+        "REQ-029",
+        "metadata kept secret in transit",
+        &[
+            TLS,
+            "tests/policy.rs::req029_over_tls_no_address_is_seen_on_the_wire_and_in_clear_no_metadata_is_taken",
+        ],
+    ),
     open(
         "REQ-030",
         "confidential RS",
@@ -236,7 +248,15 @@ pub(super) const ROWS: &[Row] = &[
         "full-time recording",
         &[DEMO, "tests/floor.rs::uc1_a_thousand_calls_are_a_thousand_recordings"],
     ),
-    open("UC-2", "selective recording", &[], "policy: calls that are not to be recorded"),
+    met(
+        "UC-2",
+        "selective recording",
+        &[
+            "tests/policy.rs::uc2_of_three_calls_the_private_one_leaves_nothing_but_a_count",
+            TRANSFER,
+            "src/plane/control/tests_policy.rs::of_two_calls_the_private_one_gets_port_0_and_its_names_are_kept_nowhere",
+        ],
+    ),
     met("UC-3", "start and stop in mid-call, several RSs to a CS", &[STEPS, PARTS]),
     met(
         "UC-4",
