@@ -25,6 +25,7 @@ impl Control {
     /// A re-INVITE or UPDATE of a running RS.
     pub(super) fn changed(&mut self, rs: RsId, request: &IncomingRequest) {
         if self.is_busy(rs) {
+            self.rest_at_once(rs, request);
             // RFC 3311 §5.2, RFC 3261 §14.2: one offer at a time.
             return self.reply(request.txn, Reply::new(500).with("Retry-After", "1"));
         }
@@ -415,7 +416,11 @@ impl Control {
         if plan.by_policy {
             session.negotiated = plan.negotiated;
         }
-        // What the policy forbids rests, whatever becomes of the request that said so.
+        // What the policy forbids rests, whatever becomes of the request that said so, and what was said
+        // is known.
+        if let Some(people) = plan.people {
+            session.people = people;
+        }
         if session.bar_as(&kept) {
             self.ask_streams(rs);
         }

@@ -447,32 +447,34 @@ impl Control {
     }
 
     /// The streams of an RS that is about to refuse a request rest all the same where the policy has
-    /// learnt from it what it forbids: that the journal takes nothing is no reason to record it.
+    /// learnt from it what it forbids: that the journal takes nothing, or that another change is under
+    /// way, is no reason to record it.
     pub(super) fn rest_at_once(&mut self, rs: RsId, request: &IncomingRequest) {
         let Ok(body) = Self::body(&request.message, &Policy::default()) else { return };
         let Some(choice) = self.choose(rs, request, &body, None) else { return };
-        let lines: Vec<u16> = choice.resting.into_keys().collect();
-        self.bar(rs, &lines);
-    }
-
-    /// Pauses streams by policy now, whatever becomes of the request that said why.
-    pub(super) fn bar(&mut self, rs: RsId, lines: &[u16]) {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
-        let mut changed = Vec::new();
-        for stream in &mut session.streams {
-            if lines.contains(&stream.description.line) && stream.barred.is_none() {
-                stream.barred = Some(stream.active || session.holding.held);
-                stream.active = false;
-                changed.push(stream.clone());
+        let mut resting = session.streams.clone();
+        resting.retain(|stream| choice.resting.contains_key(&stream.description.line));
+        for stream in &mut resting {
+            stream.barred.get_or_insert(stream.active || session.holding.held);
+            stream.active = false;
+        }
+        let any = session.bar_as(&resting);
+        // What is under way becomes the state, and must not take it back.
+        for job in self.jobs.values_mut().filter(|job| job.rs == rs) {
+            if let Some(plan) = &mut job.plan {
+                bar_as(&mut plan.streams, &resting);
+                plan.people = plan.people.take().map(|_| choice.people.clone());
             }
         }
-        if changed.is_empty() {
+        session.people = choice.people;
+        if !any {
             return;
         }
         let session = &self.sessions[&rs];
-        let frames = changed
+        let frames = resting
             .iter()
-            .filter_map(|stream| session.open_frame(&self.keys, stream))
+            .filter_map(|stream| session.open_frame(&self.keys, &self.as_asked(rs, stream)))
             .map(|open| Frame::Update { stream: Box::new(open), by: Origin::Srs })
             .collect();
         self.begin(Purpose::Quiet, rs, None, None, frames, Vec::new());
@@ -523,16 +525,20 @@ impl Session {
 
     /// Bars those of its streams that are barred in `streams`. Returns whether any is.
     pub(super) fn bar_as(&mut self, streams: &[StreamOpened]) -> bool {
-        let mut any = false;
-        for own in &mut self.streams {
-            let same = |one: &&StreamOpened| one.description.stream == own.description.stream;
-            let barred = streams.iter().find(same).and_then(|one| one.barred);
-            if barred.is_some() && own.barred.is_none() {
-                (own.barred, own.active, any) = (barred, false, true);
-            }
-        }
-        any
+        bar_as(&mut self.streams, streams)
     }
+}
+
+fn bar_as(own: &mut [StreamOpened], streams: &[StreamOpened]) -> bool {
+    let mut any = false;
+    for own in own {
+        let same = |one: &&StreamOpened| one.description.stream == own.description.stream;
+        let barred = streams.iter().find(same).and_then(|one| one.barred);
+        if barred.is_some() && own.barred.is_none() {
+            (own.barred, own.active, any) = (barred, false, true);
+        }
+    }
+    any
 }
 
 fn carries_metadata(request: &IncomingRequest) -> bool {

@@ -285,7 +285,7 @@ impl Control {
 
     /// A stream as media has been asked for it: a change that came before this, and waits for the
     /// journal, holds, or media would go back to the old keys while the SRC hears of the new ones.
-    fn as_asked(&self, rs: RsId, own: &StreamOpened) -> StreamOpened {
+    pub(super) fn as_asked(&self, rs: RsId, own: &StreamOpened) -> StreamOpened {
         let changes = |job: &&Job| job.rs == rs && matches!(job.purpose, Purpose::Change);
         let mut plans = self.jobs.values().filter(changes).filter_map(|job| job.plan.as_deref());
         let planned = plans.find_map(|plan| {

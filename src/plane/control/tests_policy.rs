@@ -345,6 +345,28 @@ fn what_is_forbidden_rests_also_when_the_request_that_said_so_is_refused() {
 }
 
 #[test]
+fn what_is_forbidden_while_another_change_is_under_way_rests_and_stays_so() {
+    let mut bench = started();
+    let tag = bench.tag();
+    bench.datagram(&with(&request("INVITE", "call-1", 2, &tag, &sdp(2, &["1", "2"])), UPDATE));
+    tell(&mut bench, 3, &document(&[("c1", &["ann", "bob"], "1")]));
+    assert_eq!(bench.codes(), [200, 500]);
+    assert!(asked(&bench, false), "at once");
+    agree(&mut bench);
+    bench.tick(100);
+    agree(&mut bench);
+    assert_eq!(bench.codes(), [200, 500, 200]);
+    bench.datagram(&request("ACK", "call-1", 2, &tag, ""));
+    assert_eq!((stream(&bench, 0).active, stream(&bench, 0).barred), (false, Some(true)));
+    assert!(stream(&bench, 1).active, "of the other line nothing was said");
+    // Nor does an offer undo it that comes before the document is said again.
+    bench.datagram(&with(&request("INVITE", "call-1", 4, &tag, &sdp(3, &["1", "2"])), UPDATE));
+    agree(&mut bench);
+    assert_eq!(stream(&bench, 0).barred, Some(true));
+    assert!(body(bench.last_200()).contains("a=inactive"));
+}
+
+#[test]
 fn what_rests_does_so_behind_a_restart_until_a_complete_document_says_otherwise() {
     let mut before = started();
     tell(&mut before, 2, &document(&[("c1", &["ann", "bob"], "1")]));
