@@ -144,6 +144,7 @@ impl Control {
             answer_sdp: self.keys.seal(&*self.entropy, answer.as_bytes(), &answer_context(rs)),
             timer,
             hold: None,
+            refused: false,
         })
     }
 
@@ -213,6 +214,7 @@ impl Control {
                 answer_sdp,
                 timer: self.refreshed_now(agreed),
                 hold: None,
+                refused: false,
             });
         }
         let reply = self
@@ -451,6 +453,7 @@ impl Control {
             answer_sdp,
             timer: self.timer_entry(session),
             hold: None,
+            refused: true,
         };
         // What media makes of it is not waited for: it is asked until it agrees.
         self.begin(Purpose::Quiet, rs, None, None, frames, Vec::new());

@@ -221,6 +221,7 @@ impl Control {
             answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
             timer: self.timer_entry(session),
             hold: (!policy || held).then_some(Hold { held, told, uid, info }),
+            refused: false,
         })
     }
 
@@ -437,6 +438,7 @@ impl Control {
                 answer_sdp,
                 timer,
                 hold,
+                refused: false,
             });
         }
         if let Some(session) = self.sessions.get_mut(&rs) {

@@ -73,14 +73,17 @@ impl Turns {
         &mut self,
         at: Wall,
         dialog: &DialogState,
-        hold: Option<&Hold>,
+        (hold, refused): (Option<&Hold>, bool),
         streams: &[StreamOpened],
     ) {
         let held = hold.map(|hold| match hold.info {
             Some(cseq) => (Origin::Src, format!("INFO {cseq}")),
             None => (Origin::Srs, format!("operator, uid {}", hold.uid)),
         });
-        self.turn(at, held.or_else(|| request(dialog)), streams);
+        // Nobody asked: what the recording policy wants has changed.
+        let policy = || (Origin::Srs, "policy".to_owned());
+        let asked = held.or_else(|| request(dialog)).unwrap_or_else(policy);
+        self.turn(at, (!refused).then_some(asked), streams);
     }
 
     fn turn(&mut self, at: Wall, asked: Option<(Origin, String)>, streams: &[StreamOpened]) {

@@ -214,11 +214,11 @@ impl Journalled {
                 entry.turns.opened(*at, dialog, streams);
                 entry.open(*at, streams);
             }
-            Entry::Changed { rs, at, dialog, streams, quirks, hold, .. } => {
+            Entry::Changed { rs, at, dialog, streams, quirks, hold, refused, .. } => {
                 if let Some(entry) = self.recordings.get_mut(rs) {
                     entry.dialog = dialog.clone();
                     entry.note(quirks);
-                    entry.turns.changed(*at, dialog, hold.as_ref(), streams);
+                    entry.turns.changed(*at, dialog, (hold.as_ref(), *refused), streams);
                     entry.open(*at, streams);
                     // A request of its SRC: it is there.
                     if entry.end.is_none() {

@@ -372,6 +372,7 @@ mod tests {
             answer_sdp: Sealed(String::new()),
             timer: None,
             hold: None,
+            refused: false,
         });
         entries.push(Entry::Ended {
             rs: RS,

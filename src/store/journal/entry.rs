@@ -240,6 +240,9 @@ pub enum Entry {
         /// What an operator here has decided of it; absent: as before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hold: Option<Hold>,
+        /// It takes back the change before it, whose request got no 2xx after all.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
     },
     /// The session timer of an RS was refreshed by us, or has run out.
     Timer {

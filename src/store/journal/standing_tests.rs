@@ -163,6 +163,7 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
                     answer_sdp: sealed("answer", &mut random),
                     timer: None,
                     hold: None,
+                    refused: false,
                 };
                 entries.push(changed(true));
                 // Refused after all.
