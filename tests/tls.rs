@@ -226,6 +226,10 @@ fn f62_missing_wrong_expired_and_revoked_certificates_are_refused_each_with_its_
         (None, "no client certificate (1 so far"),
         (Some(other.issue("desk", &["desk.example"], 2090)), "of an unknown CA (1 so far"),
         (Some(bench.ca.issue("old", &["desk.example"], 2021)), "has expired (1 so far"),
+        (
+            Some(bench.ca.issue_for("early", &["desk.example"], (2089, 2090))),
+            "is not valid yet (1 so far",
+        ),
         (Some(bench.ca.issue("lost", &["desk.example"], 2090)), "is revoked (1 so far"),
     ];
     for (own, why) in &cases {
@@ -379,6 +383,62 @@ fn f62_a_new_certificate_is_shown_after_reload_and_no_session_drops() {
     assert_eq!(roles(&bench.server), running, "nothing was started again");
     bench.server.signal(Signal::TERM);
     assert_eq!(bench.server.wait().code(), Some(0));
+}
+
+/// Which clients are taken changes by reload: by the list of those revoked, then by the CA. Whoever is
+/// in stays in; what cannot be read changes nothing.
+#[test]
+fn f62_after_a_reload_other_clients_are_taken_and_no_session_drops() {
+    let bench = Bench::start(|ca| {
+        let crl = ca.revoke("nobody");
+        format!("{}client_crl = {}\n", mutual(ca), toml_text(&crl))
+    });
+    let reloads = |count: usize| {
+        bench.reload();
+        until("the reload", Duration::from_secs(3), || {
+            // Keeper says it first.
+            let told = |line: &&String| line.contains("control::role: configuration reloaded");
+            (bench.server.lines().iter().filter(told).count() == count).then_some(())
+        });
+    };
+    let asks = |own: &Files| {
+        bench.peer(Some(own)).and_then(|mut peer| {
+            peer.ask(&Script::new("asks").request("OPTIONS", 1, ("TLS", peer.local), ""))
+        })
+    };
+    let desk = bench.ca.issue("desk", &["desk.example"], 2090);
+    let mut peer = bench.peer(Some(&desk)).expect("taken");
+    let script = invite(&mut peer, "kept");
+    bench.ca.revoke("desk");
+    reloads(1);
+    assert!(asks(&desk).is_err(), "revoked");
+    bench.told("is revoked (1 so far");
+    let second = bench.ca.issue("second", &["second.example"], 2090);
+    assert_eq!(asks(&second).expect("taken").code(), Some(200));
+    // The CA is another one, under the same name; the list is of the old one.
+    let other = Ca::new(&bench.folder, "other");
+    let theirs = other.issue("desk", &["desk.example"], 2090);
+    assert!(asks(&theirs).is_err(), "of a CA that is not known yet");
+    let before = std::fs::read(bench.ca.file()).expect("ours");
+    std::fs::copy(other.file(), bench.ca.file()).expect("ours");
+    reloads(2);
+    // The server's own certificate is still of the old one, which its clients go by.
+    let trusted = bench.folder.join("trusted.pem");
+    std::fs::write(&trusted, &before).expect("ours");
+    let asks = |own: &Files| {
+        Peer::connect(bench.tls, &trusted, Some(own)).and_then(|mut peer| {
+            peer.ask(&Script::new("asks").request("OPTIONS", 1, ("TLS", peer.local), ""))
+        })
+    };
+    assert_eq!(asks(&theirs).expect("taken").code(), Some(200));
+    assert!(asks(&second).is_err(), "of the old CA");
+    std::fs::write(bench.ca.file(), "half a file").expect("ours");
+    bench.reload();
+    bench.told("error: sip.client_ca");
+    assert_eq!(asks(&theirs).expect("still taken").code(), Some(200));
+    let bye = peer.ask(&script.request("BYE", 2, ("TLS", peer.local), "")).expect("still there");
+    assert_eq!(bye.code(), Some(200));
+    assert_eq!(bench.recording("kept")["src"]["identity"], "desk.example");
 }
 
 #[test]

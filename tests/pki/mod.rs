@@ -62,10 +62,15 @@ impl Ca {
 
     /// A certificate of these names, valid until the first day of `year`.
     pub(crate) fn issue(&self, file: &str, names: &[&str], year: i32) -> Files {
+        self.issue_for(file, names, (2020, year))
+    }
+
+    /// The same, valid from the first day of one year until that of another.
+    pub(crate) fn issue_for(&self, file: &str, names: &[&str], years: (i32, i32)) -> Files {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.subject_alt_names = names.iter().map(|name| san(name)).collect();
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(year, 1, 1);
+        params.not_before = date_time_ymd(years.0, 1, 1);
+        params.not_after = date_time_ymd(years.1, 1, 1);
         params.serial_number = Some(serial(file));
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -111,6 +116,25 @@ fn serial(file: &str) -> SerialNumber {
     SerialNumber::from(bytes)
 }
 
+/// What a client trusts, and shows.
+pub(crate) fn client(ca: &Path, own: Option<&Files>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(ca).expect("PEM");
+    roots.add(ca).expect("a CA");
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    match own {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let cert = CertificateDer::from_pem_file(&files.cert).expect("PEM");
+            let key = PrivateKeyDer::from_pem_file(&files.key).expect("PEM");
+            builder.with_client_auth_cert(vec![cert], key).expect("they match")
+        }
+    }
+}
+
 /// A SIP peer on one TLS connection.
 pub(crate) struct Peer {
     stream: StreamOwned<ClientConnection, TcpStream>,
@@ -120,29 +144,15 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Connects to `localhost` at `port`; the handshake is whole when this returns.
-    pub(crate) fn connect(
-        port: u16,
-        ca: &Path,
-        own: Option<&Files>,
-    ) -> Result<Self, std::io::Error> {
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(ca).expect("PEM");
-        roots.add(ca).expect("a CA");
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots);
-        let config = match own {
-            None => builder.with_no_client_auth(),
-            Some(files) => {
-                let cert = CertificateDer::from_pem_file(&files.cert).expect("PEM");
-                let key = PrivateKeyDer::from_pem_file(&files.key).expect("PEM");
-                builder.with_client_auth_cert(vec![cert], key).expect("they match")
-            }
-        };
+    pub(crate) fn connect(port: u16, ca: &Path, own: Option<&Files>) -> std::io::Result<Self> {
+        Peer::over(TcpStream::connect(("127.0.0.1", port))?, ca, own)
+    }
+
+    /// Shakes hands over `stream` with who must be `localhost`.
+    pub(crate) fn over(stream: TcpStream, ca: &Path, own: Option<&Files>) -> std::io::Result<Self> {
         let name = ServerName::try_from("localhost").expect("a name");
-        let tls = ClientConnection::new(Arc::new(config), name).expect("a configuration");
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        let config = Arc::new(client(ca, own));
+        let tls = ClientConnection::new(config, name).expect("a configuration");
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let local = stream.local_addr()?;
