@@ -7,10 +7,13 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::socket;
+
 /// Receive buffer of a UDP listener: a second of 1,000 INVITE/s with 3 KB each.
 const UDP_BUFFER_BYTES: usize = 4 << 20;
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1_024;
+/// Connections that may wait to be accepted: those of an SBC that comes back with 2,000 while control is
+/// being started again, doubled. One that finds no room is tried again by its TCP after a second.
+const BACKLOG: i32 = 4_096;
 
 /// A bound UDP socket that never blocks. The error names transport and address.
 pub fn bind_udp(address: SocketAddr) -> io::Result<OwnedFd> {
@@ -19,7 +22,7 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<OwnedFd> {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+        socket::set_queue_bytes(&socket, UDP_BUFFER_BYTES)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         Ok(socket.into())

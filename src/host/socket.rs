@@ -31,12 +31,7 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // RCVBUFFORCE needs CAP_NET_ADMIN; without it the kernel clamps to net.core.rmem_max.
-    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
-        .is_err()
-    {
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    }
+    set_queue_bytes(&socket, RECEIVE_BUFFER_BYTES)?;
     set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
     set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL)?;
     if address.is_ipv4() {
@@ -46,6 +41,15 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Sets how many bytes wait in a socket. RCVBUFFORCE needs CAP_NET_ADMIN; without it the kernel clamps
+/// to net.core.rmem_max, 208 KiB on most machines.
+pub(super) fn set_queue_bytes(socket: &Socket, bytes: usize) -> io::Result<()> {
+    match rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, bytes) {
+        Ok(()) => Ok(()),
+        Err(_) => socket.set_recv_buffer_size(bytes),
+    }
 }
 
 /// Binds the pair whose RTP port is `port`; `None` where either port is taken.
