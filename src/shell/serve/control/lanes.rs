@@ -59,8 +59,13 @@ pub(super) fn lanes() -> (Lanes, Inbox) {
 impl Lanes {
     /// The entrance of a connection from `source`.
     pub(super) fn of(&self, source: IpAddr) -> Lanes {
-        let known = self.gate().knows(source);
+        let known = self.knows(source);
         Lanes { source: Some((source, known)), ..self.clone() }
+    }
+
+    /// Whether that source has an RS here, or a rule.
+    pub(super) fn knows(&self, source: IpAddr) -> bool {
+        self.gate().knows(source)
     }
 
     /// Takes something of a connection; waits while its queue is full or its source above its rate.

@@ -283,7 +283,7 @@ async fn take(
     let _ = stream.set_nodelay(true);
     let opened: Opened = match doorway {
         None => (Box::new(stream), None),
-        Some(doorway) => match doorway.welcome(stream, peer).await {
+        Some(doorway) => match doorway.welcome(stream, peer, arrivals.knows(peer.ip())).await {
             Some(Shaken { stream, identity }) => (stream, Some(identity)),
             None => return,
         },
