@@ -286,6 +286,8 @@ impl Role {
         }
         let mut beat = tokio::time::interval(BEAT);
         let mut ready = false;
+        // Who had an RS before a restart comes back at once.
+        self.introduce();
         loop {
             // Ready means that a call would be recorded.
             if !ready && self.control.is_settled() {
