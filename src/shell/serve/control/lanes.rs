@@ -1,5 +1,6 @@
-//! The two queues before control: one for sources that have an RS here, one for everybody else, and
-//! the gate that says who goes where (F52). Runs in the sockets' tasks; nothing is understood here.
+//! The two queues before control, and the gate that says who goes where (F52): one is for sources that
+//! have an RS here and for connections whose certificate says who it is, one for everybody else. Runs
+//! in the sockets' tasks; nothing is understood here.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +36,7 @@ pub(super) struct Lanes {
     gate: Arc<Mutex<Gate>>,
     known: Sender<Arrival>,
     others: Sender<Arrival>,
-    /// Of a connection: whose it is, and whether it was known when it opened. Its arrivals stay in
+    /// Of a connection: whose it is, and whether that was known when it opened. Its arrivals stay in
     /// one queue, so that they stay in order.
     source: Option<(IpAddr, bool)>,
 }
@@ -57,9 +58,9 @@ pub(super) fn lanes() -> (Lanes, Inbox) {
 }
 
 impl Lanes {
-    /// The entrance of a connection from `source`.
-    pub(super) fn of(&self, source: IpAddr) -> Lanes {
-        let known = self.knows(source);
+    /// The entrance of a connection from `source`. `certified`: a certificate says who it is.
+    pub(super) fn of(&self, source: IpAddr, certified: bool) -> Lanes {
+        let known = certified || self.knows(source);
         Lanes { source: Some((source, known)), ..self.clone() }
     }
 

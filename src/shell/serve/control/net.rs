@@ -317,7 +317,8 @@ async fn serve(
     (local, peer): (SocketAddr, SocketAddr),
     arrivals: Lanes,
 ) {
-    let arrivals = arrivals.of(peer.ip());
+    let certified = tls.as_ref().is_some_and(Option::is_some);
+    let arrivals = arrivals.of(peer.ip(), certified);
     let (reader, writer) = tokio::io::split(stream);
     let (reading, done) = oneshot::channel();
     let connected = Arrival::Connected { conn, local, peer, writer, reading, tls };
