@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::net::Arrival;
@@ -23,6 +24,9 @@ const KNOWN_MAX: usize = 4_096;
 const OTHERS_MAX: usize = 1_024;
 /// Of so many arrivals one is of the others, however many known ones wait.
 const TURNS: u32 = 16;
+/// Of the others so many are worked off, then the sockets are read on: what waits in the kernel is known
+/// to nobody, and lost once its queue is full, whoever sent it.
+const OTHERS_TURN: u32 = 8;
 /// Retry-After of the 503 to a source above its rate: two of them empty its bucket.
 const RETRY_AFTER_S: u32 = 4;
 
@@ -47,13 +51,20 @@ pub(super) struct Inbox {
     known: Receiver<Arrival>,
     others: Receiver<Arrival>,
     turn: u32,
+    others_turn: u32,
 }
 
 pub(super) fn lanes() -> (Lanes, Inbox) {
     let gate = Arc::new(Mutex::new(Gate::new(SystemClock.mono())));
     let (known, known_out) = mpsc::channel(KNOWN_MAX);
     let (others, others_out) = mpsc::channel(OTHERS_MAX);
-    let inbox = Inbox { gate: Arc::clone(&gate), known: known_out, others: others_out, turn: 0 };
+    let inbox = Inbox {
+        gate: Arc::clone(&gate),
+        known: known_out,
+        others: others_out,
+        turn: 0,
+        others_turn: 0,
+    };
     (Lanes { gate, known, others, source: None }, inbox)
 }
 
@@ -111,22 +122,29 @@ impl Lanes {
 }
 
 impl Inbox {
-    /// The next arrival; of known sources first, as long as the others move on as well.
+    /// The next arrival; of known sources first, as long as the others move on as well. Nothing is lost
+    /// where this is not waited for to its end.
     pub(super) async fn recv(&mut self) -> Option<Arrival> {
+        if self.others_turn >= OTHERS_TURN {
+            self.others_turn = 0;
+            yield_now().await;
+        }
         self.turn = (self.turn + 1) % TURNS;
-        if self.turn == 0 {
+        let (arrival, of_others) = if self.turn == 0 {
             tokio::select! {
                 biased;
-                Some(arrival) = self.others.recv() => Some(arrival),
-                arrival = self.known.recv() => arrival,
+                Some(arrival) = self.others.recv() => (Some(arrival), true),
+                arrival = self.known.recv() => (arrival, false),
             }
         } else {
             tokio::select! {
                 biased;
-                Some(arrival) = self.known.recv() => Some(arrival),
-                arrival = self.others.recv() => arrival,
+                Some(arrival) = self.known.recv() => (Some(arrival), false),
+                arrival = self.others.recv() => (arrival, true),
             }
-        }
+        };
+        self.others_turn += u32::from(of_others);
+        arrival
     }
 
     /// Says who has an RS here, or a rule in the configuration.
