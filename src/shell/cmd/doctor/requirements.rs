@@ -34,6 +34,8 @@ const TIMER: &str = "tests/flows.rs::either_side_refreshes_and_the_timer_outlive
 const EXPIRED: &str = "tests/flows.rs::f51_a_client_that_stops_refreshing_is_kept_while_it_sends";
 const SNAPSHOT: &str = "tests/flows.rs::a_snapshot_is_asked_for_without_base_and_after_a_restart";
 const TLS: &str = "tests/tls.rs::a_call_over_tls_is_recorded_and_says_how_it_was_protected";
+const IDLE: &str =
+    "tests/idle.rs::uc8_two_thousand_idle_connections_are_usable_again_after_control_died";
 const PAUSES: &str = "tests/lines.rs::f60_of_many_pauses_under_load_nothing_inside_is_stored_and_nothing_outside_is_lost";
 const TRANSFER: &str = "tests/policy.rs::f60_a_call_that_is_transferred_to_a_private_party_rests_until_that_one_has_left";
 const DEMO: &str = "tests/cli.rs::demo_finds_its_own_loss_and_leaves_a_recording_that_verifies";
@@ -277,7 +279,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     met("UC-6", "IVR", &[STEPS]),
     open("UC-7", "mobility", &[], "media: an SRC behind address translation"),
-    open("UC-8", "distributed or central", &[STEPS, PARTS], "security: 2,000 idle TLS connections"),
+    met("UC-8", "distributed or central", &[STEPS, PARTS, IDLE]),
     met(
         "UC-9",
         "complex calls",
