@@ -176,8 +176,9 @@ fn tampering(to: u16) -> u16 {
             if client.read_exact(&mut record).is_err() {
                 break;
             }
-            if head[0] == APPLICATION_DATA && record.len() > 500 && !done {
-                record[400] ^= 1;
+            if head[0] == APPLICATION_DATA && record.len() > 200 && !done {
+                let middle = record.len() / 2;
+                record[middle] ^= 1;
                 done = true;
             }
             if server.write_all(&[&head, &record[..]].concat()).is_err() {
