@@ -6,6 +6,9 @@
 #
 #   benches/sip.sh [CALLS_A_SECOND [SECONDS [udp|tcp]]]     default 1000 calls/s, 30 s, udp
 #
+# HOLD_MS=50000: each call lasts so long; prints what control keeps of each (2,000 of them: 200 10). With
+# session timers (1,800 s, we refresh), as all calls here.
+#
 # FLOORTAPE: the binary (target/release/floortape). KEEP=1 keeps the store. PERF=1 writes a profile of
 # control beside it (needs perf).
 set -euo pipefail
@@ -15,7 +18,10 @@ floortape=${FLOORTAPE:-$root/target/release/floortape}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/floortape-sip.XXXXXX")
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 # A call lasts 1 s and its port rests 2 s at least: 3.3 times the rate, and a third more.
-streams=$((rate * 9 / 2)) ports_last=$((10000 + rate * 9 - 1))
+hold_ms=${HOLD_MS:-1000}
+streams=$((rate * (2 * hold_ms + 7000) / 2000)) all=$((rate * seconds + 100))
+[ "$streams" -le "$all" ] || streams=$all
+ports_last=$((10000 + 2 * streams - 1))
 [ "$ports_last" -le 59999 ] || ports_last=59999
 
 "$floortape" serve --set "store.dir=$dir/store" --set "sip.udp=[\"127.0.0.1:$port\"]" \
@@ -121,7 +127,7 @@ $associations      </recording>
 
     ]]>
   </send>
-  <pause milliseconds="1000"/>
+  <pause milliseconds="$hold_ms"/>
   <send retrans="500">
     <![CDATA[
 
@@ -147,8 +153,14 @@ if [ -n "${PERF:-}" ]; then
     perf record -g -F 499 -p "$control" -o "$dir/perf.data" -- sleep "$seconds" >/dev/null 2>&1 &
 fi
 before=$(ticks "$control")
+anonymous() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$control/status"; }
+empty=$(anonymous)
+if [ "$hold_ms" -gt 1000 ]; then
+    # All are up, none has ended, and what 64*T1 keep of their INVITEs is gone where they last long enough.
+    { sleep $((hold_ms / 1000 - 1)); echo "control keeps $(((($(anonymous) - empty) * 10 / calls + 5) / 10)) KiB of each of $calls held dialogs"; } &
+fi
 cd "$dir"
-sipp -sf call.xml -i 127.0.0.1 -t "$mode" -r "$rate" -m "$calls" -l $((rate * 5)) -nostdin \
+sipp -sf call.xml -i 127.0.0.1 -t "$mode" -r "$rate" -m "$calls" -l $((rate * (hold_ms + 4000) / 1000)) -nostdin \
     -trace_rtt -rtt_freq 1000 -trace_stat -stf stat.csv -fd 1 -trace_err -error_file errors \
     -recv_timeout 30000 "127.0.0.1:$port" >screen 2>&1 || echo "sipp ended with $?"
 after=$(ticks "$control")
