@@ -269,6 +269,36 @@ fn f60_an_info_of_the_src_pauses_and_resumes() {
     });
     media.send(20);
     until("the last packets", LIMIT, || (count() == 50).then_some(()));
+    // What an operator has confirmed the SRC does not lift.
+    let id = recording(&store)["id"].as_str().expect("an id").to_owned();
+    src.fields = "X-AC-Action: pause-siprec\r\n";
+    assert!(src.ask("INFO", "", "").starts_with("SIP/2.0 200"));
+    let inactive = |text: &str| text.starts_with("UPDATE ") && text.contains("a=inactive");
+    let offer = src.next(LIMIT, inactive).expect("it is agreed");
+    src.answer_sdp(&offer, &sdp("inactive", 5));
+    until("the operator's pause", LIMIT, || {
+        (operator(&store, &["pause", &id]).0 == 0).then_some(())
+    });
+    let offer = src.next(LIMIT, |text| inactive(text) && text != offer).expect("it is told");
+    src.answer_sdp(&offer, &sdp("inactive", 6));
+    src.fields = "X-AC-Action: resume-siprec\r\n";
+    assert!(src.ask("INFO", "", "").starts_with("SIP/2.0 200"));
+    media.send(30);
+    let resuming = std::thread::spawn({
+        let (store, id) = (store.clone(), id.clone());
+        move || {
+            until("room for a resume", LIMIT, || {
+                let (code, said) = operator(&store, &["resume", &id]);
+                (code != 75).then_some((code, said))
+            })
+        }
+    });
+    let recvonly = |text: &str| text.starts_with("UPDATE ") && text.contains("a=recvonly");
+    let offer = src.next(LIMIT, recvonly).expect("the operator's resume");
+    src.answer_sdp(&offer, &sdp("sendonly", 7));
+    assert_eq!(resuming.join().expect("no panic").0, 0);
+    media.send(10);
+    until("the packets behind it", LIMIT, || (count() == 60).then_some(()));
     // Something else of an SBC is none of our business.
     src.fields = "X-AC-Action: disconnect\r\n";
     assert!(src.ask("INFO", "", "").starts_with("SIP/2.0 200"));
@@ -285,7 +315,9 @@ fn f60_an_info_of_the_src_pauses_and_resumes() {
         .collect();
     let expected = ["start src INVITE 1", "pause src INFO 2", "resume src INFO 4"];
     assert_eq!(told[..3], expected, "{over}");
-    assert_eq!(told[3..], ["stop src BYE from the SRC"], "{over}");
+    assert!(told[3].starts_with("pause src INFO "), "{over}");
+    assert!(told[4].starts_with("resume srs operator, uid "), "{over}");
+    assert_eq!(told[5..], ["stop src BYE from the SRC"], "{over}");
 }
 
 /// REQ-015: the SRS ends a recording; and what can be said of one that is not there.

@@ -658,15 +658,18 @@ impl Control {
 
     /// Whether a job that changes this RS is still under way.
     pub(super) fn is_busy(&self, rs: RsId) -> bool {
+        let offers = self.sessions.get(&rs).is_some_and(|session| session.holding.is_open());
+        offers || self.is_changing(rs)
+    }
+
+    /// The same, but for an offer of ours that has no answer yet.
+    pub(super) fn is_changing(&self, rs: RsId) -> bool {
         let changes = |job: &Job| match job.purpose {
             Purpose::Hold | Purpose::Change | Purpose::Called(_) => true,
             Purpose::Answer => false,
             _ => job.txn.is_some(),
         };
-        let offers = self.sessions.get(&rs).is_some_and(|session| session.holding.is_open());
-        offers
-            || self.parked.holds(rs)
-            || self.jobs.values().any(|job| job.rs == rs && changes(job))
+        self.parked.holds(rs) || self.jobs.values().any(|job| job.rs == rs && changes(job))
     }
 
     fn media_down(&mut self) {

@@ -106,14 +106,15 @@ impl Control {
             return self.outcome(id, Outcome::Failed(why));
         }
         let held = matches!(verb, Verb::Pause { .. });
-        if self.is_busy(rs) {
+        if self.cannot_hold(rs, held) {
             return self.outcome(id, Outcome::Busy);
         }
-        let Some(session) = self.sessions.get_mut(&rs) else { return };
-        if session.holding.held == held {
+        let Some(session) = self.sessions.get(&rs) else { return };
+        // One of the SRC becomes the operator's: the SRC cannot lift it any more.
+        if session.holding.held == held && !(held && session.holding.info.is_some()) {
             return self.outcome(id, Outcome::Done);
         }
-        session.holding = Holding { held, uid, ..Holding::default() };
+        self.decide(rs, Holding { held, uid, ..Holding::default() });
         self.hold(&Asker::Operator(id), rs, held);
     }
 
@@ -126,7 +127,7 @@ impl Control {
         if session.phase != Phase::Live || session.holding.held == held || operators {
             return false;
         }
-        if self.is_busy(rs) {
+        if self.cannot_hold(rs, held) {
             let reply = Reply::new(500).with("Retry-After", "1".to_owned());
             self.reply(request.txn, reply);
             return true;
@@ -137,12 +138,25 @@ impl Control {
             return true;
         }
         self.log(Grave::Info, format!("{rs}: its SRC asks for a {} by INFO", word(held)));
-        if let Some(session) = self.sessions.get_mut(&rs) {
-            let info = request.message.cseq().map(|cseq| cseq.number);
-            session.holding = Holding { held, info, ..Holding::default() };
-        }
+        let info = request.message.cseq().map(|cseq| cseq.number);
+        self.decide(rs, Holding { held, info, ..Holding::default() });
         self.hold(&Asker::Src(request), rs, held);
         true
+    }
+
+    /// Whether something under way stands in the way. An offer of ours without an answer does not stand in
+    /// that of a pause: its answer comes too late then.
+    fn cannot_hold(&self, rs: RsId, held: bool) -> bool {
+        if held { self.is_changing(rs) } else { self.is_busy(rs) }
+    }
+
+    /// What is decided from now on. Whoever waited for a resume hears that there is none.
+    fn decide(&mut self, rs: RsId, holding: Holding) {
+        let Some(session) = self.sessions.get_mut(&rs) else { return };
+        let before = std::mem::replace(&mut session.holding, holding);
+        if let Some(asked) = before.asked {
+            self.outcome(asked, Outcome::Refused("it was paused meanwhile".to_owned()));
+        }
     }
 
     /// An answer for whoever asked.

@@ -135,13 +135,11 @@ fn a_resume_that_the_src_refuses_is_none_and_may_be_asked_for_again() {
     ask(&mut bench, 2, Verb::Resume { rs });
     agree(&mut bench);
     assert_eq!(bench.outcomes.len(), 1, "the SRC has not said anything");
-    ask(&mut bench, 3, Verb::Pause { rs });
-    assert_eq!(bench.outcomes[1..], [(3, Outcome::Busy)]);
     let offer = bench.sent.last().expect("the offer").clone();
     assert!(String::from_utf8_lossy(&offer.body).contains("a=recvonly"));
     answers(&mut bench, &offer, 488, "");
     agree(&mut bench);
-    assert!(matches!(&bench.outcomes[2..], [(2, Outcome::Refused(why))] if why.contains("488")));
+    assert!(matches!(&bench.outcomes[1..], [(2, Outcome::Refused(why))] if why.contains("488")));
     let session = &bench.control.sessions[&rs];
     assert!(session.holding.held && session.streams.iter().all(|stream| !stream.active));
 
@@ -151,14 +149,44 @@ fn a_resume_that_the_src_refuses_is_none_and_may_be_asked_for_again() {
     let sdp = "v=0\r\no=- 1 9 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
                m=audio 49170 RTP/AVP 0\r\na=label:1\r\na=sendonly\r\n";
     answers(&mut bench, &offer, 200, sdp);
-    assert_eq!(bench.outcomes.len(), 3, "media and journal have yet to take it");
+    assert_eq!(bench.outcomes.len(), 2, "media and journal have yet to take it");
     agree(&mut bench);
-    assert_eq!(bench.outcomes[3..], [(4, Outcome::Done)]);
+    assert_eq!(bench.outcomes[2..], [(4, Outcome::Done)]);
     let session = &bench.control.sessions[&rs];
     assert!(!session.holding.held && session.streams.iter().all(|stream| stream.active));
     let resumed =
         |entry: &Entry| matches!(entry, Entry::Direction { active: true, by: Origin::Srs, .. });
     assert!(bench.journal.iter().any(resumed));
+}
+
+#[test]
+fn f60_a_pause_wins_over_a_resume_that_the_src_has_not_granted_yet() {
+    let mut bench = paused();
+    let rs = rs(&bench);
+    let told = bench.sent.last().expect("the offer").clone();
+    answers(&mut bench, &told, 200, "");
+    agree(&mut bench);
+    ask(&mut bench, 2, Verb::Resume { rs });
+    agree(&mut bench);
+    let late = bench.sent.last().expect("the offer").clone();
+    ask(&mut bench, 3, Verb::Pause { rs });
+    assert!(matches!(bench.outcomes[1..], [(2, Outcome::Refused(_))]), "{:?}", bench.outcomes);
+    agree(&mut bench);
+    assert_eq!(bench.outcomes[2..], [(3, Outcome::Done)]);
+    let sdp = "v=0\r\no=- 1 9 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
+               m=audio 49170 RTP/AVP 0\r\na=label:1\r\na=sendonly\r\n";
+    answers(&mut bench, &late, 200, sdp);
+    agree(&mut bench);
+    let rests = |bench: &Bench| {
+        let session = &bench.control.sessions[&rs];
+        session.holding.held && session.streams.iter().all(|stream| !stream.active)
+    };
+    assert!(rests(&bench), "what was granted too late is not taken");
+    let before = offers(&bench, "a=inactive");
+    bench.tick(600);
+    assert!(offers(&bench, "a=inactive") > before, "the SRC is told once more");
+    agree(&mut bench);
+    assert!(rests(&bench));
 }
 
 #[test]

@@ -139,7 +139,8 @@ impl Turns {
         if let (Some(closed), Some(last)) = (stream.closed, steps.last_mut())
             && last.action == Action::Stop
         {
-            last.at = closed;
+            // What was under way at the end of the RS is waited for a little.
+            last.at = closed.min(self.end.as_ref().map_or(closed, |(end, ..)| *end));
         }
         steps
     }

@@ -78,8 +78,10 @@ pub struct SessionSpan {
     pub from: Wall,
     /// Until when; `None`: as long as the recording.
     pub to: Option<Wall>,
-    /// When each of its lines was its own, by label; empty: the SRC named none, and all are.
+    /// When each of its lines was its own, by label; empty: the SRC named none.
     pub lines: BTreeMap<String, Vec<(Wall, Option<Wall>)>>,
+    /// No session of the recording has lines that are named: then all are this one's.
+    pub unnamed: bool,
 }
 
 /// When the session of one of `ids` ran in `rs`, by our clock: from the document that told of it, or
@@ -87,6 +89,7 @@ pub struct SessionSpan {
 /// the document that ended it. Where a line went to another session meanwhile, that is none of this one.
 pub fn session_span(rs: &RsEntry, ids: &[Id]) -> Option<SessionSpan> {
     let sessions = people(rs).sessions();
+    let unnamed = sessions.iter().all(|one| one.lines.is_empty());
     let session = sessions.into_iter().find(|one| ids.contains(&Id::new(&one.session_id)))?;
     let (first, last) = (session.periods.first()?, session.periods.last()?);
     let stated: Option<Wall> = first.stated_from.as_deref().and_then(|text| text.parse().ok());
@@ -99,7 +102,7 @@ pub fn session_span(rs: &RsEntry, ids: &[Id]) -> Option<SessionSpan> {
         let begin = if period.from == first.from { from } else { period.from };
         lines.entry(label).or_default().push((begin, period.to));
     }
-    Some(SessionSpan { from, to: last.to, lines })
+    Some(SessionSpan { from, to: last.to, lines, unnamed })
 }
 
 impl SessionSpan {
@@ -108,7 +111,7 @@ impl SessionSpan {
         let within = |(from, to): &(Wall, Option<Wall>)| at >= *from && to.is_none_or(|to| at < to);
         match label.and_then(|label| self.lines.get(label)) {
             Some(slices) => slices.iter().any(within),
-            None => self.lines.is_empty() && within(&(self.from, self.to)),
+            None => self.unnamed && within(&(self.from, self.to)),
         }
     }
 }

@@ -143,6 +143,16 @@ impl<D: Disk> Journal<D> {
         &self.standings
     }
 
+    /// Learns what stands from the entries alone: a snapshot may say more than the files that it stands
+    /// for, and what is in none is known to no reader. What was durable is missed all the same.
+    pub fn relearn(&mut self) -> Result<(), JournalError> {
+        let replay = read(&self.disk, &self.folders[0].path, &self.history)?;
+        let marks = std::mem::take(&mut self.standings.marks);
+        self.standings = Standings::of(&replay.entries);
+        self.standings.learn(&Entry::Durable { marks: marks.into_values().collect() });
+        Ok(())
+    }
+
     /// Whether there are files that a start would read and a new snapshot would spare it. Asked
     /// behind a sync: only what is durable may stand in one.
     pub fn wants_snapshot(&self) -> bool {

@@ -90,6 +90,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Format::Pcapng => Some(Form::Pcapng),
     };
     let mut tracks = tracks(rs, &part, frame, form)?;
+    if tracks.is_empty()
+        && let Some(session) = &args.session
+    {
+        let why = format!("{}: no recorded line carried the session {session}", args.id);
+        return Err(Failure::new(Exit::NotFound, why));
+    }
     let mut gathered = Gathered::create(&args.out)?;
     let mut failed: Option<io::Error> = None;
     let mut reading = library.read_with(&[rs], &mut |seen| {
@@ -171,7 +177,7 @@ impl Part {
     /// Whether the line had a part in it.
     fn has_line(&self, label: Option<&str>) -> bool {
         let Some(session) = &self.session else { return true };
-        session.lines.is_empty() || label.is_some_and(|label| session.lines.contains_key(label))
+        session.unnamed || label.is_some_and(|label| session.lines.contains_key(label))
     }
 
     /// Whether a record goes along. Events say what the line is; nobody is heard in them.

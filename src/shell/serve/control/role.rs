@@ -121,12 +121,18 @@ fn role(mut start: Start) -> io::Result<()> {
         entropy: Box::new(entropy),
         seed: u64::from_le_bytes(seed),
     });
+    let fresh = start.fresh && !start.successor;
+    let newer = fresh.then(|| newer::first_stream(&HostDisk, &store, journal.standings().alive));
+    let newer = newer.flatten();
+    // A snapshot may know calls whose entries are gone: nobody would ever see or end them.
+    if newer.is_some() {
+        journal.relearn().map_err(io::Error::other)?;
+    }
     control.recover(now, journal.standings());
-    if start.fresh
-        && !start.successor
-        && let Some(next) = newer::first_stream(&HostDisk, &store, journal.standings().alive)
-    {
-        control.begin_streams_at(next);
+    if fresh {
+        control.begin_streams_at(
+            newer::margin(journal.standings().stream_ids.0).max(newer.unwrap_or_default()),
+        );
     }
     let reserve = Reserve::new(HostDisk, &folder);
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
@@ -137,6 +143,11 @@ fn role(mut start: Start) -> io::Result<()> {
         let changes = changes.clone();
         move || journal::run(journal, &first, &received, &done, &changes, reserve)
     })?;
+    // The next start may find nothing odd any more. Token 0 is nobody's.
+    if let Some(next) = newer {
+        let entries = vec![Entry::StreamIds { next }];
+        jobs.send(Job { token: 0, entries }).map_err(|_| io::Error::other("no journal thread"))?;
+    }
     let ms = |from: Mono, to: Mono| to.since(from) as f64 / 1e6;
     let recovered = SystemClock.mono();
     tracing::info!(
