@@ -81,6 +81,11 @@ impl Volume {
     pub fn incarnation_first(&self) -> u64 {
         self.incarnation_next.saturating_sub(INCARNATIONS)
     }
+
+    /// How often it was opened before: no two runs have the same number.
+    pub fn run(&self) -> u64 {
+        self.incarnation_first() / INCARNATIONS
+    }
 }
 
 /// Why a store cannot be opened.

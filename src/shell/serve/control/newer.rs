@@ -14,10 +14,14 @@ const AHEAD_NS: i64 = 2_000_000_000;
 /// Ids that may be in use within that time: 4,000 calls a second of two lines each.
 const MARGIN: u64 = 16_384;
 
-/// Where stream ids begin over new memory, if `free` is the next one that the journal knows of: what it
-/// has lost without being noticed has used none above.
-pub(super) const fn margin(free: StreamId) -> StreamId {
-    StreamId(free.0 + MARGIN)
+/// So many runs in a row are not within that time.
+const RUNS: u64 = 64;
+
+/// Where stream ids begin over new memory in a `run` of the store, if `free` is the next one that the
+/// journal knows of. What it has lost without being noticed is of runs before, which began elsewhere, and
+/// has used none above the margin.
+pub(super) const fn begin(free: StreamId, run: u64) -> StreamId {
+    StreamId(free.0.next_multiple_of(MARGIN) + MARGIN * (run % RUNS))
 }
 
 /// Where stream ids must begin, if the store goes on behind the end of its journal at `alive`: its
@@ -54,6 +58,22 @@ pub(super) fn first_stream<D: Disk + Clone>(
         Err(error) => {
             tracing::error!("alarm: the journal is older than the store, and that fails: {error}");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_that_know_the_same_never_begin_at_the_same_id() {
+        for free in [1, 1_001, MARGIN, 10 * MARGIN + 7] {
+            let of = |run| begin(StreamId(free), run).0;
+            for run in 0..200 {
+                assert!(of(run) >= free, "none that is known to be used");
+                assert!(of(run).abs_diff(of(run + 1)) >= MARGIN, "run {run}");
+            }
         }
     }
 }

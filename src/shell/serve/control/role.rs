@@ -130,9 +130,8 @@ fn role(mut start: Start) -> io::Result<()> {
     }
     control.recover(now, journal.standings());
     if fresh {
-        control.begin_streams_at(
-            newer::margin(journal.standings().stream_ids.0).max(newer.unwrap_or_default()),
-        );
+        let (free, _) = journal.standings().stream_ids;
+        control.begin_streams_at(newer::begin(free, volume.run()).max(newer.unwrap_or_default()));
     }
     let reserve = Reserve::new(HostDisk, &folder);
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
