@@ -404,12 +404,13 @@ pub(super) fn write_again<D: Disk>(
     bytes: &[u8],
 ) -> Result<D::File, JournalError> {
     let mut file = disk.create(path, 0).map_err(at("create", path))?;
-    let mut offset = 0;
     // In pieces: a sync of the journal itself may have to wait for all that is not on the disk yet.
-    for piece in bytes.chunks(PIECE_BYTES) {
-        file.write_at(offset, piece).map_err(at("append to", path))?;
+    for (place, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
+        file.write_at((place * PIECE_BYTES) as u64, piece).map_err(at("append to", path))?;
         file.sync().map_err(at("sync", path))?;
-        offset += piece.len() as u64;
+    }
+    if bytes.is_empty() {
+        file.sync().map_err(at("sync", path))?;
     }
     let found = read_whole(disk, path).map_err(at("read", path))?;
     if found != bytes {

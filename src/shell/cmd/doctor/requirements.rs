@@ -81,8 +81,11 @@ pub(super) const ROWS: &[Row] = &[
     open(
         "REQ-005",
         "no media lost by preparing, no harm to the CS",
-        &["src/plane/control/tests.rs::answer_waits_for_media_and_journal"],
-        "media: a first packet in the instant of the 200; set-up time with and without recording",
+        &[
+            "src/plane/control/tests.rs::answer_waits_for_media_and_journal",
+            "tests/floor.rs::req005_the_first_packet_in_the_instant_of_the_200_is_stored",
+        ],
+        "client: set-up time of a call with and without recording",
     ),
     met(
         "REQ-006",
