@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use server::{CONTROL, Server, binary, command, free_port, fresh_folder, send, until};
-use words::{Media, Src, cseq, sdp, value};
+use words::{Media, Src, cseq, ports, sdp, value};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -348,6 +348,80 @@ fn req015_an_operator_stops_a_recording_with_a_reason() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     assert_eq!(operator(&store, &["stop", &id]).0, 69);
+}
+
+/// An offer of lines 1 and 2.
+fn two_lines(version: u32) -> String {
+    let line = |label| format!("m=audio 5004 RTP/AVP 0\r\na=label:{label}\r\na=sendonly\r\n");
+    format!(
+        "v=0\r\no=SRC 7 {version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n{}{}",
+        line(1),
+        line(2)
+    )
+}
+
+/// REQ-015: the SRS ends one line of a recording by port 0. Nothing of it is stored from then on, whatever
+/// its SRC sends or offers, over the death of control; the other line loses nothing.
+#[test]
+fn req015_an_operator_ends_one_line_by_port_0_and_it_stays_ended() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let store = folder.join("store");
+    let server = Server::start(command(&folder, port), &folder).ready();
+    let mut src = Src::new(port, "Allow: INVITE, UPDATE, BYE\r\n");
+    let answer = src.invite_with("application/sdp", &two_lines(1));
+    let to = ports(&answer);
+    let (mut kept, mut ended) = (Media::new(to[0]), Media::new(to[1]));
+    kept.send(20);
+    ended.send(20);
+    let counts = |found: &Value| -> Vec<Value> {
+        let streams = found["streams"].as_array().expect("a list");
+        streams.iter().map(|stream| stream["sources"][0]["packets"].clone()).collect()
+    };
+    until("the first packets", LIMIT, || (counts(&recording(&store)) == [20, 20]).then_some(()));
+    let id = recording(&store)["id"].as_str().expect("an id").to_owned();
+    let (code, said) = operator(&store, &["stop", &id, "--line", "3"]);
+    assert!(code == 4 && said.contains("its lines are 1, 2"), "{code}: {said}");
+
+    let why = ["stop", &id, "--line", "2", "--reason", "a private word"];
+    assert_eq!(operator(&store, &why), (0, String::new()));
+    ended.send(20);
+    let offer = src.asked("UPDATE", LIMIT).expect("the SRC is told");
+    assert_eq!(ports(&offer), [to[0], 0], "{offer}");
+    src.answer_sdp(&offer, &two_lines(1).replacen("5004", "5006", 1));
+    // Twice is once; and control's death forgets nothing of it.
+    assert_eq!(operator(&store, &why), (0, String::new()));
+    kill_control(&server);
+    until("its successor", LIMIT, || {
+        server.told("started again").then(|| operator(&store, &why)).filter(|o| o.0 == 0)
+    });
+    let answer = src.ask("INVITE", "application/sdp", &two_lines(2));
+    assert_eq!(ports(&answer), [to[0], 0], "{answer}");
+    src.send("ACK", "", "");
+    kept.send(20);
+    ended.send(20);
+    until("the last packets", LIMIT, || (counts(&recording(&store))[0] == 40).then_some(()));
+    assert!(src.ask("BYE", "", "").starts_with("SIP/2.0 200"));
+    let over = until("the end", LIMIT, || {
+        let ended =
+            |found: &Value| found["state"] == "ended" && found["durable_through"] == found["end"];
+        Some(recording(&store)).filter(ended)
+    });
+    assert_eq!(counts(&over), [40, 20], "{over}");
+    assert!(over["streams"].as_array().is_some_and(|all| all.len() == 2), "{over}");
+    let steps = |line: usize| -> Vec<String> {
+        let told = |one: &Value| format!("{} {} {}", one["action"], one["by"], one["cause"]);
+        let all = over["streams"][line]["controls"].as_array().expect("a list");
+        all.iter().map(|one| told(one).replace('"', "")).collect()
+    };
+    let uid = rustix::process::getuid().as_raw();
+    assert_eq!(
+        steps(1),
+        ["start src INVITE 1", &format!("stop srs operator, uid {uid}")],
+        "{over}"
+    );
+    assert_eq!(steps(0), ["start src INVITE 1", "stop src BYE from the SRC"], "{over}");
+    let told = over["quirks"].to_string();
+    assert!(told.contains("a private word") && told.contains("offered again"), "{told}");
 }
 
 /// REQ-001: an RS that the SRS starts, by an INVITE without offer to an SRC of the configuration.

@@ -54,6 +54,8 @@ impl Control {
         let Some(session) = self.sessions.get(&rs) else { return };
         let mut negotiated = rs_proto::negotiate(offer, session.negotiated.as_ref(), &policy);
         let held = session.holding.held;
+        let ended = self.leave_out_ended(rs, &mut negotiated);
+        negotiated.quirks.extend(ended);
         let choice = self.choose(rs, request, &body, Some(&mut negotiated));
         if held {
             negotiated.pause();

@@ -6,6 +6,8 @@
 //!
 //! What was decided and whether the SRC knows stands in the journal; a successor goes on from there.
 
+use std::collections::BTreeSet;
+
 use super::actor::Control;
 use super::effect::{Effect, Grave};
 use super::job::{Job, Purpose};
@@ -43,8 +45,10 @@ pub(super) struct Holding {
     uid: u32,
     /// The SRC asked last, by the INFO with that CSeq.
     info: Option<u32>,
-    /// The offer only tells what the recording policy has decided.
-    policy: bool,
+    /// The offer only tells what was decided here, by the recording policy or of single lines.
+    tells: bool,
+    /// Lines that an operator has ended, by name.
+    pub(super) ended: BTreeSet<String>,
 }
 
 /// Who wants a pause or resume, and waits for it.
@@ -60,8 +64,14 @@ impl Holding {
     pub(super) fn restored(hold: Option<Hold>, now: Mono) -> Self {
         let Some(hold) = hold else { return Holding::default() };
         let due = (!hold.told).then(|| now.plus_ms(RETOLD_MS));
-        let Hold { held, uid, info, .. } = hold;
-        Holding { held, due, uid, info, ..Holding::default() }
+        let Hold { held, uid, info, ended, tells, .. } = hold;
+        Holding { held, due, uid, info, ended, tells, ..Holding::default() }
+    }
+
+    /// A line is ended. An offer that is due anyway says it too.
+    pub(super) fn end_line(&mut self, name: &str) {
+        self.ended.insert(name.to_owned());
+        self.tells |= self.due.is_none();
     }
 
     /// Whether an offer of ours is not settled yet.
@@ -88,7 +98,10 @@ impl Control {
             return self.outcome(id, Outcome::Refused(fault.to_owned()));
         }
         let rs = match &verb {
-            Verb::Pause { rs } | Verb::Resume { rs } | Verb::Stop { rs, .. } => *rs,
+            Verb::Pause { rs }
+            | Verb::Resume { rs }
+            | Verb::StopLine { rs, .. }
+            | Verb::Stop { rs, .. } => *rs,
             Verb::Start { to, address, transport } => {
                 self.log(Grave::Info, format!("user {uid} asks: {}", told(&verb)));
                 return self.call(id, to, *address, *transport);
@@ -101,6 +114,9 @@ impl Control {
         self.log(Grave::Info, format!("user {uid} asks: {}", told(&verb)));
         if let Verb::Stop { reason, .. } = verb {
             return self.stop(id, rs, &reason);
+        }
+        if let Verb::StopLine { line, reason, .. } = verb {
+            return self.end_line((id, uid), rs, &line, &reason);
         }
         if let Some(why) = self.admission.journal_obstacle() {
             return self.outcome(id, Outcome::Failed(why));
@@ -153,7 +169,8 @@ impl Control {
     /// What is decided from now on. Whoever waited for a resume hears that there is none.
     fn decide(&mut self, rs: RsId, holding: Holding) {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
-        let before = std::mem::replace(&mut session.holding, holding);
+        let mut before = std::mem::replace(&mut session.holding, holding);
+        session.holding.ended = std::mem::take(&mut before.ended);
         if let Some(asked) = before.asked {
             self.outcome(asked, Outcome::Refused("it was paused meanwhile".to_owned()));
         }
@@ -220,10 +237,12 @@ impl Control {
     }
 
     /// The state of an RS for the journal. `told`: the SRC knows.
-    fn held_entry(&self, rs: RsId, told: bool) -> Option<Entry> {
+    pub(super) fn held_entry(&self, rs: RsId, told: bool) -> Option<Entry> {
         let session = self.sessions.get(&rs)?;
         let dialog = self.sip.snapshot(session.dialog?)?;
-        let Holding { held, uid, info, policy, .. } = session.holding;
+        let &Holding { held, uid, info, tells, ref ended, .. } = &session.holding;
+        let speaks = !tells || held || !ended.is_empty();
+        let hold = || Hold { held, told, uid, info, ended: ended.clone(), ends: None, tells };
         let answer = session.answer_sdp.as_bytes();
         Some(Entry::Changed {
             rs,
@@ -234,7 +253,7 @@ impl Control {
             quirks: Vec::new(),
             answer_sdp: self.keys.seal(&*self.entropy, answer, &answer_context(rs)),
             timer: self.timer_entry(session),
-            hold: (!policy || held).then_some(Hold { held, told, uid, info }),
+            hold: speaks.then(hold),
             refused: false,
         })
     }
@@ -259,10 +278,11 @@ impl Control {
         }
         session.holding.due = Some(now);
         self.agenda.session(now, rs);
-        let Holding { held, asked, .. } = session.holding;
+        let &Holding { held, asked, tells, .. } = &session.holding;
         let by = session.holding.by();
         if let Some(why) = &refused {
-            self.log(Grave::Error, format!("{rs}: a {} is not confirmed: {why}", word(held)));
+            let what = if tells { "end of a line" } else { word(held) };
+            self.log(Grave::Error, format!("{rs}: a {what} is not confirmed: {why}"));
             self.ask_streams(rs);
             if let Some(id) = asked {
                 self.outcome(id, Outcome::Failed(why.clone()));
@@ -290,7 +310,7 @@ impl Control {
         let now = self.now.mono;
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         if session.holding.due.is_none() {
-            (session.holding.due, session.holding.policy) = (Some(now), true);
+            (session.holding.due, session.holding.tells) = (Some(now), true);
         }
         self.agenda.session(now, rs);
     }
@@ -343,7 +363,7 @@ impl Control {
         session.holding.offering = None;
         match code {
             200..300 if session.holding.held => {
-                session.holding.policy = false;
+                session.holding.tells = false;
                 self.src_knows(rs);
             }
             200..300 => self.resume(rs, message),
@@ -375,7 +395,7 @@ impl Control {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         session.holding.offering = None;
         let held = session.holding.held;
-        if std::mem::take(&mut session.holding.policy) {
+        if std::mem::take(&mut session.holding.tells) {
             // What is decided holds; the SRC hears of it by its next offer.
             return self.log(Grave::Warn, format!("{rs}: lines of it told in vain: {why}"));
         }
@@ -426,7 +446,7 @@ impl Control {
                 (line.barred, line.active) = (true, sends);
             }
         }
-        let by_policy = session.holding.policy;
+        let by_policy = session.holding.tells;
         if !by_policy && !lines.iter().any(|line| line.active) {
             return self.src_refuses(rs, "the SRC sends on no line");
         }
@@ -456,7 +476,7 @@ impl Control {
             });
         }
         if let Some(session) = self.sessions.get_mut(&rs) {
-            session.holding.policy = false;
+            session.holding.tells = false;
         }
         self.begin(Purpose::Change, rs, None, None, frames, entries);
         let changes = |job: &&mut Job| job.rs == rs && matches!(job.purpose, Purpose::Change);
@@ -477,7 +497,7 @@ impl Control {
                 if let Some(session) = self.sessions.get_mut(&rs) {
                     let due = self.now.mono.plus_ms(AGAIN_MS);
                     session.holding.due = Some(due);
-                    session.holding.policy = plan.is_some_and(|plan| plan.by_policy);
+                    session.holding.tells = plan.is_some_and(|plan| plan.by_policy);
                     self.agenda.session(due, rs);
                 }
             }

@@ -12,6 +12,7 @@ mod call;
 mod change;
 mod effect;
 mod end;
+mod ended_lines;
 mod gate;
 mod general;
 mod hold;

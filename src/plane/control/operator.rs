@@ -31,6 +31,15 @@ pub enum Verb {
         /// By which transport.
         transport: Transport,
     },
+    /// End one line of it.
+    StopLine {
+        /// The recording.
+        rs: RsId,
+        /// The line's label, else its place, from `m1` on.
+        line: String,
+        /// Kept with the recording.
+        reason: String,
+    },
     /// End it.
     Stop {
         /// The recording.
@@ -50,7 +59,7 @@ impl Verb {
     pub fn fault(&self) -> Option<&'static str> {
         let unfit = |text: &str| text.contains(char::is_control);
         match self {
-            Verb::Stop { reason, .. }
+            Verb::Stop { reason, .. } | Verb::StopLine { reason, .. }
                 if reason.len() > REASON_BYTES_MAX
                     || reason.contains(['"', '\\'])
                     || unfit(reason) =>
@@ -60,6 +69,7 @@ impl Verb {
                      other control characters",
                 )
             }
+            Verb::StopLine { line, .. } if unfit(line) => Some("a label has no control characters"),
             Verb::Start { to, .. } if unfit(to) => Some("a URI has no control characters"),
             _ => None,
         }
@@ -100,6 +110,7 @@ pub(super) fn told(verb: &Verb) -> String {
         Verb::Pause { rs } => format!("pause {rs}"),
         Verb::Resume { rs } => format!("resume {rs}"),
         Verb::Start { to, .. } => format!("start {to}"),
+        Verb::StopLine { rs, line, reason } => format!("stop line {line} of {rs}: {reason}"),
         Verb::Stop { rs, reason } => format!("stop {rs}: {reason}"),
     }
 }

@@ -126,7 +126,7 @@ impl Control {
             timer: standing.timer.as_ref().map(|timer| self.timer_of(timer, standing.orphan)),
             armed: None,
             refreshing: None,
-            holding: Holding::restored(standing.hold, self.now.mono),
+            holding: Holding::restored(standing.hold.clone(), self.now.mono),
         };
         let mut lost = Vec::new();
         session.streams.retain_mut(|stream| {

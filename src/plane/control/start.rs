@@ -397,7 +397,7 @@ fn want(line: &Line, accepted: &Accepted) -> Wanted {
     let fits = |text: &&str| text.len() <= FORMAT_TEXT_BYTES_MAX;
     Wanted {
         line: line.index,
-        label: line.label.as_deref().map(|label| head(label, LABEL_BYTES_MAX)),
+        label: line.label.as_deref().map(|label| stored_label(label).to_owned()),
         media: head(&line.kind.to_ascii_lowercase(), LABEL_BYTES_MAX),
         transport: head(&line.transport, LABEL_BYTES_MAX),
         formats: formats
@@ -420,6 +420,11 @@ fn want(line: &Line, accepted: &Accepted) -> Wanted {
             .as_ref()
             .map(|chosen| (chosen.tag, chosen.suite, chosen.remote.duplicate())),
     }
+}
+
+/// As much of a label as is kept.
+pub(super) fn stored_label(label: &str) -> &str {
+    &label[..label.floor_char_boundary(LABEL_BYTES_MAX)]
 }
 
 /// The beginning of a text, at most `max` bytes.

@@ -101,8 +101,8 @@ fn a_pause_outlives_control_and_is_told_again_where_the_src_may_not_know() {
         }
         let tag = before.tag();
         let standings = Standings::of(&before.journal);
-        let hold = standings.recordings.values().next().expect("one").hold;
-        assert_eq!(hold, Some(Hold { held: true, told, uid: 7, info: None }));
+        let hold = standings.recordings.values().next().expect("one").hold.clone();
+        assert_eq!(hold, Some(Hold { held: true, told, uid: 7, ..Hold::default() }));
         let mut after = Bench::new(4, 2);
         after.now = before.now;
         after.control.recover(after.clock(), &standings);
@@ -226,4 +226,54 @@ fn words_that_would_break_a_header_or_a_line_of_the_log_are_refused_by_control_i
     ask(&mut bench, 3, Verb::Stop { rs, reason: "legal hold, Zürich: over".to_owned() });
     agree(&mut bench);
     assert_eq!(bench.outcomes[1..], [(3, Outcome::Done)]);
+}
+
+#[test]
+fn a_line_is_ended_by_media_first_then_in_the_journal_and_then_for_the_src() {
+    let mut bench = Bench::started();
+    let rs = rs(&bench);
+    let (line, reason) = ("96".to_owned(), "private".to_owned());
+    let stop = |line: String| Verb::StopLine { rs, line, reason: reason.clone() };
+    ask(&mut bench, 1, stop("9".to_owned()));
+    assert!(matches!(&bench.outcomes[..], [(1, Outcome::Refused(why))] if why.contains("are 96")));
+    bench.outcomes.clear();
+    ask(&mut bench, 2, stop(line.clone()));
+    let closes = |frame: &Frame| matches!(frame, Frame::Close { by: Origin::Srs, .. });
+    assert!(bench.media.iter().any(|asked| closes(&asked.frame)), "at once");
+    bench.journal_syncs();
+    assert!(bench.outcomes.is_empty(), "media has yet to close it");
+    agree(&mut bench);
+    assert_eq!(bench.outcomes, [(2, Outcome::Done)]);
+    let offer = bench.sent.last().expect("an offer").clone();
+    assert!(offer.code().is_none() && String::from_utf8_lossy(&offer.body).contains("m=audio 0 "));
+    // The SRC has heard it, whatever it says; the RS goes on without a line, and is not held.
+    answers(&mut bench, &offer, 488, "");
+    agree(&mut bench);
+    assert!(bench.control.closing.is_empty());
+    let session = &bench.control.sessions[&rs];
+    assert!(session.streams.is_empty() && !session.holding.held);
+    // A successor knows; it tells the SRC once more, which has not agreed, and takes the line no more.
+    let standings = Standings::of(&bench.journal);
+    let tag = bench.tag();
+    let mut after = Bench::new(4, 2);
+    after.now = bench.now;
+    after.control.recover(after.clock(), &standings);
+    after.input(Input::MediaUp);
+    after.media_holds(&[]);
+    agree(&mut after);
+    after.tick(1_100);
+    assert_eq!(offers(&after, "m=audio 0 "), 1);
+    let offer = after.sent.last().expect("an offer").clone();
+    answers(&mut after, &offer, 200, "");
+    agree(&mut after);
+    after.datagram(&invite("call-1", 3, &tag, "sendonly", 3));
+    agree(&mut after);
+    let body = String::from_utf8_lossy(&after.last().body).into_owned();
+    assert!(body.contains("m=audio 0 ") && !body.contains("a=recvonly"), "{body}");
+    assert!(after.control.sessions[&rs].streams.is_empty());
+    // Another line is taken: the place of one that was ended may be used again.
+    let again = invite("call-1", 4, &tag, "sendonly", 4).replace("a=label:96", "a=label:97");
+    after.datagram(&again);
+    agree(&mut after);
+    assert_eq!(after.control.sessions[&rs].streams.len(), 1);
 }

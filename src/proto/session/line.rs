@@ -106,6 +106,9 @@ pub enum WhyRefused {
     /// `[policy]`: by which rule, or because none asks for it.
     #[error("the recording policy leaves it out: {0}")]
     Unwanted(String),
+    /// An operator has ended it.
+    #[error("an operator has ended it")]
+    Ended,
 }
 
 /// Taken or not.

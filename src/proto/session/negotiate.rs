@@ -71,6 +71,13 @@ impl Negotiated {
         }
     }
 
+    /// An operator has ended a line: port 0.
+    pub fn end(&mut self, index: u16) {
+        if let Some(line) = self.lines.get_mut(usize::from(index)) {
+            line.decision = Decision::Refuse(WhyRefused::Ended);
+        }
+    }
+
     /// The policy does not want a line that is being recorded: `inactive` until it does.
     pub fn rest(&mut self, index: u16) {
         if let Some(line) = self.lines.get_mut(usize::from(index)) {
@@ -105,10 +112,10 @@ impl Negotiated {
             self.quirks.push("the re-offer has another o= session (RFC 3264 section 8)".to_owned());
         } else if self.origin.version == current.origin.version {
             self.unchanged = self.is_quiet();
-            // What the policy left out was no less offered.
+            // What we left out was no less offered.
             let left_out = |line: &Line| {
                 let old = current.lines.get(usize::from(line.index)).and_then(Line::refused);
-                matches!(old, Some(WhyRefused::Unwanted(_)))
+                matches!(old, Some(WhyRefused::Unwanted(_) | WhyRefused::Ended))
             };
             let changed = |line: &Line| !line.changes.is_empty() && !left_out(line);
             if !self.vanished.is_empty() || self.lines.iter().any(changed) {

@@ -40,11 +40,14 @@ enum What {
     Pause(Named),
     /// Store it again (exit 4: its SRC does not send)
     Resume(Named),
-    /// End it: BYE with a reason
+    /// End it: BYE with a reason; or one line of it, which stays ended (exit 4: it has no such line)
     Stop {
         #[command(flatten)]
         named: Named,
-        /// Told to the SRC and kept with the recording
+        /// Only this line, by its label as `show` has it; the others go on
+        #[arg(long, value_name = "LABEL")]
+        line: Option<String>,
+        /// Told to the SRC (of a whole recording) and kept with the recording
         #[arg(long, default_value = "stopped by the operator")]
         reason: String,
     },
@@ -70,7 +73,10 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         What::Pause(args) => ask_of(&args, |rs| Verb::Pause { rs }),
         What::Resume(args) => ask_of(&args, |rs| Verb::Resume { rs }),
-        What::Stop { named, reason } => ask_of(&named, |rs| Verb::Stop { rs, reason }),
+        What::Stop { named, line: Some(line), reason } => {
+            ask_of(&named, |rs| Verb::StopLine { rs, line, reason })
+        }
+        What::Stop { named, line: None, reason } => ask_of(&named, |rs| Verb::Stop { rs, reason }),
     }
 }
 
@@ -125,9 +131,7 @@ fn look_again(dir: &Path, verb: &Verb, unheard: Unheard, late: bool) -> Result<(
     let (error, is_repeatable) = match unheard {
         Unheard::Never(error) => (error, true),
         // Asked twice, both of these come to the same.
-        Unheard::Perhaps(error) => {
-            (error, matches!(verb, Verb::Pause { .. } | Verb::Resume { .. }))
-        }
+        Unheard::Perhaps(error) => (error, !matches!(verb, Verb::Start { .. } | Verb::Stop { .. })),
     };
     match error.kind() {
         NotFound | ConnectionRefused | ConnectionReset | BrokenPipe => {}

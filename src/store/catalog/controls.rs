@@ -76,9 +76,11 @@ impl Turns {
         (hold, refused): (Option<&Hold>, bool),
         streams: &[StreamOpened],
     ) {
-        let held = hold.map(|hold| match hold.info {
-            Some(cseq) => (Origin::Src, format!("INFO {cseq}")),
-            None => (Origin::Srs, format!("operator, uid {}", hold.uid)),
+        let held = hold.filter(|hold| !hold.tells || hold.ends.is_some());
+        let held = held.map(|hold| match (hold.ends, hold.info) {
+            (Some(uid), _) => (Origin::Srs, format!("operator, uid {uid}")),
+            (None, Some(cseq)) => (Origin::Src, format!("INFO {cseq}")),
+            (None, None) => (Origin::Srs, format!("operator, uid {}", hold.uid)),
         });
         // Nobody asked: what the recording policy wants has changed.
         let policy = || (Origin::Srs, "policy".to_owned());

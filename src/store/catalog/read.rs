@@ -14,6 +14,7 @@ use crate::base::ids::{SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::store::archive::{Damaged, Seen, Watermark};
 use crate::store::evidence::Hash;
+use crate::store::journal::entry::line_name;
 use crate::store::ledger::{Ledgers, Loss, StreamLedger};
 use crate::store::segment::SegmentName;
 
@@ -252,10 +253,7 @@ fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall
         () => account.state,
     };
     Stream {
-        label: match &description.label {
-            Some(label) => label.clone(),
-            None => format!("m{}", u32::from(description.line) + 1),
-        },
+        label: line_name(description.label.as_deref(), description.line),
         media: description.media.clone(),
         codec: format.map(|format| format.codec.clone()).unwrap_or_default(),
         clock_rate: format.map(|format| format.clock_rate).unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! What the journal holds. Entries are JSON inside checksummed frames; every key is sealed by the
 //! machine key before it gets here ([`Sealed`]).
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,7 @@ pub struct SessionTimer {
 
 /// A pause or resume of a whole RS without an offer of the SRC: by an operator of the SRS (RFC 7866
 /// §7.2), or by an INFO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// It is paused: nothing of it is stored, whatever the SRC offers.
     pub held: bool,
@@ -97,6 +98,20 @@ pub struct Hold {
     /// CSeq of the INFO by which the SRC asked; `None`: an operator did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<u32>,
+    /// Lines that an operator has ended while the RS goes on, by [`line_name`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ended: BTreeSet<String>,
+    /// This entry ends one of them: the user who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<u32>,
+    /// The SRC is only told; false: where it is not held, it is asked to send.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tells: bool,
+}
+
+/// How an m-line is named where people see it: its label, else its place, from `m1` on.
+pub fn line_name(label: Option<&str>, line: u16) -> String {
+    label.map_or_else(|| format!("m{}", u32::from(line) + 1), str::to_owned)
 }
 
 /// A request of the peer that got a 2xx: what a successor needs to say that answer again (RFC 3261

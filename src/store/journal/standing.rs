@@ -205,7 +205,9 @@ impl Standings {
                     standing.answer_sdp = answer_sdp.clone();
                     standing.note_answer(*at, *timer);
                     (standing.timer, standing.orphan) = (*timer, false);
-                    standing.hold = hold.or(standing.hold);
+                    if hold.is_some() {
+                        standing.hold.clone_from(hold);
+                    }
                 }
             }
             Entry::Timer { rs, timer, orphan, .. } => {

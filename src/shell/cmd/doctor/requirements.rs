@@ -156,8 +156,9 @@ pub(super) const ROWS: &[Row] = &[
             "src/plane/control/tests.rs::a_stop_says_bye_with_a_reason",
             "src/plane/control/tests.rs::a_removed_line_is_closed_and_its_slot_returns",
             "tests/flows.rs::req015_an_operator_stops_a_recording_with_a_reason",
+            "tests/flows.rs::req015_an_operator_ends_one_line_by_port_0_and_it_stays_ended",
         ],
-        "signalling: port 0 by the SRS on demand",
+        "client: recording-aware UA that wishes it in mid-call",
     ),
     open(
         "REQ-016",
