@@ -81,6 +81,30 @@ impl Suite {
     }
 }
 
+/// Some of the suites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suites(u16);
+
+impl Suites {
+    /// Whether it is one of them.
+    pub const fn contains(self, suite: Suite) -> bool {
+        self.0 & 1 << suite as u8 != 0
+    }
+}
+
+/// All.
+impl Default for Suites {
+    fn default() -> Self {
+        Suite::ALL.into_iter().collect()
+    }
+}
+
+impl FromIterator<Suite> for Suites {
+    fn from_iter<T: IntoIterator<Item = Suite>>(suites: T) -> Self {
+        Suites(suites.into_iter().fold(0, |bits, suite| bits | 1 << suite as u8))
+    }
+}
+
 impl From<Suite> for String {
     fn from(suite: Suite) -> Self {
         suite.name().to_owned()
@@ -90,7 +114,9 @@ impl From<Suite> for String {
 impl TryFrom<String> for Suite {
     type Error = String;
     fn try_from(name: String) -> Result<Self, String> {
-        Suite::from_name(&name).ok_or_else(|| format!("unknown crypto suite {name}"))
+        let names = || Suite::ALL.map(Suite::name).join(", ");
+        Suite::from_name(&name)
+            .ok_or_else(|| format!("unknown crypto suite {name}, expected one of {}", names()))
     }
 }
 
@@ -107,6 +133,9 @@ mod tests {
         assert_eq!(Suite::AesCm128HmacSha1_32.master_bytes(), 30);
         assert_eq!(Suite::AeadAes128Gcm.master_bytes(), 28);
         assert_eq!(Suite::AeadAes256Gcm.master_bytes(), 44);
+        let one = Suites::from_iter([Suite::AeadAes256Gcm]);
+        assert!(Suite::ALL.into_iter().all(|suite| Suites::default().contains(suite)));
+        assert!(one.contains(Suite::AeadAes256Gcm) && !one.contains(Suite::AeadAes128Gcm));
         assert_eq!(Suite::from_name("aes_cm_128_hmac_sha1_80"), None);
     }
 }

@@ -3,7 +3,7 @@
 use crate::base::limits::POLICY_BYTES_MAX;
 use crate::config::cores;
 use crate::config::machine::Machine;
-use crate::config::model::{Config, PeerMatch, Sip};
+use crate::config::model::{Config, Peer, PeerMatch, Sip};
 use crate::config::policy::{Rest, Sources};
 
 /// A fault at `path`, not yet placed in a text.
@@ -172,6 +172,22 @@ fn policy(config: &Config) -> Vec<Breach> {
         let fix = Some("name a TLS listener in sip.tls".into());
         let why = "nothing listens for TLS, so that nobody could record".into();
         found.push(Breach { path: "policy.secure_signalling", why, fix });
+    }
+    let secure = |peer: &&Peer| peer.secure_signalling == Some(true);
+    if let Some(peer) = config.peers.iter().find(secure).filter(|_| config.sip.tls.is_empty()) {
+        let fix = Some("name a TLS listener in sip.tls".into());
+        let why = format!("nothing listens for TLS, so that {} could not record", peer.name);
+        found.push(Breach { path: "peers", why, fix });
+    }
+    let in_clear = |peer: &&Peer| {
+        let call = peer.call.as_deref().unwrap_or("sips:");
+        let secure = peer.secure_signalling.unwrap_or(policy.secure_signalling);
+        secure && !call.starts_with("sips:") && !call.contains("transport=tls")
+    };
+    if let Some(peer) = config.peers.iter().find(in_clear) {
+        let fix = Some("write \"sips:\" or add \";transport=tls\" to its call".into());
+        let why = format!("{} takes TLS only, and its call is in clear", peer.name);
+        found.push(Breach { path: "peers", why, fix });
     }
     if policy.record == Rest::Listed && !policy.rules.iter().any(|rule| rule.record) {
         let fix = Some("add [[policy.rules]] with record = true".into());

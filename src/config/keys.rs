@@ -38,6 +38,7 @@ pub(super) const KEYS: &[Key] = &[
     key("media.streams_max", "a number of streams from 1 to 32000"),
     key("media.engine", "\"auto\", \"io_uring\" or \"recvmmsg\""),
     key("media.srtp", "\"require\", \"prefer\" or \"allow\""),
+    key("media.suites", "crypto suites, such as [\"AEAD_AES_256_GCM\"]"),
     key("cpu.workers", "a number from 0 (one per core in cpu.rx) to 256"),
     key("cpu.rx", "cores such as \"2-5\" or \"2,4\"; \"\" for no pinning"),
     key("cpu.spool", "cores such as \"6\" or \"6,7\"; \"\" for no pinning"),
@@ -68,6 +69,8 @@ pub(super) const PEER_KEYS: &[Key] = &[
     key("digest_md5", "true or false"),
     key("strict", "true or false"),
     key("srtp", "\"require\", \"prefer\" or \"allow\""),
+    key("suites", "crypto suites, such as [\"AEAD_AES_256_GCM\"]"),
+    key("secure_signalling", "true or false"),
     key("call", "a SIP URI, such as \"sip:src@192.0.2.7:5060;transport=tcp\""),
 ];
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
+use crate::base::suite::Suite;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -104,6 +105,12 @@ pub struct Peer {
     /// Plain RTP for this peer; default as `media.srtp`.
     #[serde(default)]
     pub srtp: Option<SrtpPolicy>,
+    /// Crypto suites taken from it; default as `media.suites`.
+    #[serde(default)]
+    pub suites: Option<Vec<Suite>>,
+    /// Its metadata and new recordings over TLS only; default as `policy.secure_signalling`.
+    #[serde(default)]
+    pub secure_signalling: Option<bool>,
     /// SIP URI by which we call it to begin an RS; default: it calls us.
     #[serde(default)]
     pub call: Option<String>,
@@ -166,6 +173,8 @@ pub struct Media {
     /// Plain RTP lines: refused, taken where no secure line has the label, taken. Default `allow`
     /// on loopback, else `prefer`.
     pub srtp: Option<SrtpPolicy>,
+    /// Crypto suites that are taken.
+    pub suites: Vec<Suite>,
 }
 
 impl Default for Media {
@@ -176,6 +185,7 @@ impl Default for Media {
             streams_max: 64,
             engine: Engine::Auto,
             srtp: None,
+            suites: Suite::ALL.to_vec(),
         }
     }
 }

@@ -153,7 +153,7 @@ impl Control {
         };
         let (dialog, snapshot) = place;
         let (identity, user) = (snapshot.identity.as_deref(), snapshot.user.as_deref());
-        let policy = self.policy(snapshot.peer.ip(), identity, user);
+        let policy = self.policy(snapshot.peer.ip(), identity, user, snapshot.transport);
         let body = match Self::body(message, &policy) {
             Ok(body) => body,
             Err(refusal) => {
@@ -220,7 +220,7 @@ impl Control {
     ) {
         let lines = wanted(&negotiated);
         let (identity, user) = (snapshot.identity.as_deref(), snapshot.user.as_deref());
-        let strict = self.policy(snapshot.peer.ip(), identity, user).strict;
+        let strict = self.policy(snapshot.peer.ip(), identity, user, snapshot.transport).strict;
         let mut session = self.fresh_session(strict);
         let (rs, salt) = (session.rs, session.salt);
         let mut entries = Vec::new();

@@ -429,7 +429,7 @@ impl Control {
             return;
         };
         let (identity, user) = (dialog.identity.as_deref(), dialog.user.as_deref());
-        let policy = self.policy(dialog.peer.ip(), identity, user);
+        let policy = self.policy(dialog.peer.ip(), identity, user, dialog.transport);
         let body = Self::body(message, &policy).ok();
         let Some(answer) = body.and_then(|body| body.offer) else {
             return self.src_refuses(rs, "the SRC's answer has no SDP");

@@ -109,9 +109,7 @@ impl Control {
             rs,
             since: standing.since,
             phase: Phase::Live,
-            strict: self
-                .policy(dialog.peer.ip(), dialog.identity.as_deref(), dialog.user.as_deref())
-                .strict,
+            strict: self.is_strict(dialog),
             dialog: None,
             salt,
             streams: standing.streams.clone(),
@@ -180,6 +178,11 @@ impl Control {
         }
         self.sessions.insert(rs, session);
         self.arm_timer(rs);
+    }
+
+    fn is_strict(&self, dialog: &DialogState) -> bool {
+        let (identity, user) = (dialog.identity.as_deref(), dialog.user.as_deref());
+        self.policy(dialog.peer.ip(), identity, user, transport(dialog)).strict
     }
 
     /// Takes the port pair of a stream back into use. It is known by its address, since the numbers

@@ -279,7 +279,7 @@ impl Control {
         if method == "BYE" || method == "ACK" {
             return None;
         }
-        let (reason, why) = if policy.secure_signalling
+        let (reason, why) = if self.wants_tls(request)
             && request.transport != Transport::Tls
             && (begins || carries_metadata(request))
         {
@@ -296,9 +296,15 @@ impl Control {
     /// Whether the metadata of a request that is taken all the same came by a way that the policy
     /// forbids, so that none of it is kept.
     pub(super) fn came_in_clear(&self, request: &IncomingRequest) -> bool {
-        self.config.policy.secure_signalling
-            && request.transport != Transport::Tls
-            && carries_metadata(request)
+        self.wants_tls(request) && request.transport != Transport::Tls && carries_metadata(request)
+    }
+
+    /// Whether its sender is taken over TLS only.
+    fn wants_tls(&self, request: &IncomingRequest) -> bool {
+        let IncomingRequest { peer, identity, user, .. } = request;
+        let rule = self.rule_of(peer.ip(), identity.as_deref(), user.as_deref());
+        let own = rule.and_then(|rule| rule.secure_signalling);
+        own.unwrap_or(self.config.policy.secure_signalling)
     }
 
     /// What is kept of bodies of an RS.

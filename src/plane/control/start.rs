@@ -42,6 +42,7 @@ impl Control {
         peer: IpAddr,
         identity: Option<&str>,
         user: Option<&str>,
+        transport: Transport,
     ) -> Policy {
         let rule = self.rule_of(peer, identity, user);
         let srtp = rule.and_then(|rule| rule.srtp).unwrap_or(self.config.media.srtp_policy());
@@ -52,14 +53,21 @@ impl Control {
                 Configured::Prefer => SrtpPolicy::Prefer,
                 Configured::Allow => SrtpPolicy::Allow,
             },
+            suites: rule
+                .and_then(|rule| rule.suites.as_ref())
+                .unwrap_or(&self.config.media.suites)
+                .iter()
+                .copied()
+                .collect(),
+            signalling_protected: transport == Transport::Tls,
             ..Policy::default()
         }
     }
 
     /// The rules for who sent a request.
     pub(super) fn policy_of(&self, request: &IncomingRequest) -> Policy {
-        let IncomingRequest { peer, identity, user, .. } = request;
-        self.policy(peer.ip(), identity.as_deref(), user.as_deref())
+        let IncomingRequest { peer, identity, user, transport, .. } = request;
+        self.policy(peer.ip(), identity.as_deref(), user.as_deref(), *transport)
     }
 
     /// The body of a request, sorted.

@@ -291,6 +291,9 @@ fn choose_crypto(media: &Media, policy: &Policy) -> Result<Option<Chosen>, WhyRe
 /// Why a valid crypto line is passed over.
 fn unusable(line: &CryptoLine, policy: &Policy) -> Option<&'static str> {
     let parameters = &line.parameters;
+    if !policy.suites.contains(line.suite) {
+        return Some("its suite is not among those that the configuration takes");
+    }
     if parameters.unauthenticated_srtp {
         return Some("UNAUTHENTICATED_SRTP is refused by policy");
     }

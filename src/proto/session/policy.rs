@@ -1,5 +1,7 @@
 //! What the operator allows, for one peer.
 
+use crate::base::suite::Suites;
+
 /// What to do with plain RTP lines (`media.srtp` of the configuration).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SrtpPolicy {
@@ -19,6 +21,8 @@ pub struct Policy {
     pub strict: bool,
     /// Plain RTP.
     pub srtp: SrtpPolicy,
+    /// Crypto suites that are taken; lines with others are passed over.
+    pub suites: Suites,
     /// Whether this hop of signalling is encrypted (TLS): RFC 4568 §8.3 wants it for keys.
     pub signalling_protected: bool,
     /// Whether the media engine cuts an MKI off; lines that carry one are passed over otherwise.

@@ -11,7 +11,7 @@ use super::target::{ConnId, Hop, Target, Transport};
 use super::timer::{Deadlines, LIFE_MS, T1_MS};
 use crate::base::limits::{SIP_ANSWERS_MAX, SIP_TRANSACTIONS_BYTES_MAX, SIP_TRANSACTIONS_MAX};
 use crate::base::time::Mono;
-use crate::wire::sip::{Headers, Message, StartLine};
+use crate::wire::sip::{Headers, Message, StartLine, with_tag};
 
 /// The connection of a request of before the restart: none that is open.
 const GONE: ConnId = ConnId(u64::MAX);
@@ -173,7 +173,7 @@ impl Endpoint {
 fn repeated(snapshot: &DialogSnapshot, answered: &Answered) -> Message {
     let tagged = |address: &str, tag: &str| match tag {
         "" => address.to_owned(),
-        tag => format!("{address};tag={tag}"),
+        tag => with_tag(address, tag),
     };
     let mut headers = Headers::default();
     for via in &answered.via {

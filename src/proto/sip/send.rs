@@ -11,7 +11,7 @@ use super::target::{Hop, Target, Transport};
 use super::timer::Deadlines;
 use crate::base::limits::SIP_DATAGRAM_REQUEST_BYTES_MAX;
 use crate::base::time::Mono;
-use crate::wire::sip::{Message, NameAddr, print_request};
+use crate::wire::sip::{Message, NameAddr, print_request, with_tag};
 
 /// An INVITE that starts a dialog.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ impl Endpoint {
         let outline = Outline {
             uri: invite.uri.clone(),
             via: self.via(invite.target),
-            from: format!("{};tag={}", invite.from, self.token()),
+            from: with_tag(&invite.from, &self.token()),
             to: invite.to.clone(),
             call_id: self.token() + &self.token(),
             cseq: 1,
@@ -397,7 +397,7 @@ fn outline(snapshot: &DialogSnapshot, via: String) -> Outline {
     let tagged = |address: &str, tag: &str| match tag {
         // A peer of RFC 2543 has no tag, and gets none (RFC 3261 §12.2.1.1).
         "" => address.to_owned(),
-        tag => format!("{address};tag={tag}"),
+        tag => with_tag(address, tag),
     };
     Outline {
         uri,

@@ -36,29 +36,21 @@ fn line(kind: char, value: &str) -> Option<SdpType> {
     parse_sdp_line(&format!("{kind}={value}"), 0).ok().map(|line| line.sdp_type)
 }
 
-/// `m=`; `None` where even the plain rules find no media, port and transport.
+/// `m=`; `None` where even the plain rules find no media, port and transport. Its words stay as they
+/// came, which is how an answer repeats them: the crate makes 1 of 01 and audio of AUDIO.
 pub(super) fn media(value: &str) -> Option<MediaHead> {
-    if let Some(SdpType::Media(head)) = line('m', value) {
-        return Some(MediaHead {
-            kind: head.media.to_string(),
-            port: u16::try_from(head.port).ok()?,
-            transport: head.proto.to_string(),
-            formats: words(&head.formats.to_string()),
-        });
-    }
     let mut fields = value.split_ascii_whitespace();
     let (kind, port, transport) = (fields.next()?, fields.next()?, fields.next()?);
-    let port = port.split('/').next()?.parse().ok()?;
+    let port = match line('m', value) {
+        Some(SdpType::Media(head)) => u16::try_from(head.port).ok()?,
+        _ => port.split('/').next()?.parse().ok()?,
+    };
     Some(MediaHead {
         kind: kind.to_owned(),
         port,
         transport: transport.to_owned(),
         formats: fields.map(str::to_owned).collect(),
     })
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// `o=`; the user may hold blanks, so the plain rules count fields from the right.

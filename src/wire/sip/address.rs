@@ -59,6 +59,13 @@ pub fn without_tag(text: &str) -> String {
     out
 }
 
+/// The value of a From or To with a tag. It stands before all other parameters: a quote that one of them
+/// leaves open, or an empty tag, would hide it.
+pub fn with_tag(value: &str, tag: &str) -> String {
+    let (head, params) = split(value).unwrap_or((value.trim(), ""));
+    format!("{head};tag={tag}{params}")
+}
+
 /// Splits address and parameters. Without brackets a semicolon begins the header's parameters, not
 /// the URI's (RFC 3261 §20).
 fn split(text: &str) -> Option<(&str, &str)> {
@@ -106,6 +113,25 @@ mod tests {
         for (text, display, uri, tag) in table {
             let found = NameAddr::parse(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!((&*found.display, &*found.uri, found.tag()), (display, uri, tag), "{text}");
+        }
+    }
+
+    #[test]
+    fn our_tag_is_read_whatever_stands_behind_the_address() {
+        let values = [
+            "sip:a@b",
+            "<sip:a@b>",
+            "\"A; <B\" <sip:a@b;lr> ;x=1",
+            "<sip:a@b>;x=\"open;y=2",
+            "<sip:a@b>;tag=",
+            "sip:a@b;x",
+        ];
+        for value in values {
+            let told = with_tag(value, "ours");
+            let (before, after) = (NameAddr::parse(value), NameAddr::parse(&told));
+            let (before, after) = (before.expect(value), after.expect(&told));
+            assert_eq!(after.tag(), Some("ours"), "{told}");
+            assert_eq!((after.uri, after.display), (before.uri, before.display), "{told}");
         }
     }
 

@@ -18,7 +18,7 @@ mod stream;
 mod uri;
 mod via;
 
-pub use address::{NameAddr, without_tag};
+pub use address::{NameAddr, with_tag, without_tag};
 pub use cseq::CSeq;
 pub use error::{SipError, SipFault};
 pub use headers::{Header, Headers};

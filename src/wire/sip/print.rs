@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use rsip::headers::untyped;
 use rsip::{Domain, Header, Host, HostWithPort, Method, Scheme, StatusCode};
 
+use super::address::with_tag;
 use super::headers::Headers;
 use super::message::Message;
 use super::reason::reason_phrase;
@@ -64,12 +65,13 @@ fn echoed(echo: Echo<'_>, code: u16) -> Vec<u8> {
     copy(&mut out, headers, "From");
     let tagged = echo.request.to().is_some_and(|to| to.tag().is_some());
     for to in headers.fields("To").take(1) {
-        let mut value = to.raw().to_vec();
-        if let Some(tag) = echo.to_tag.filter(|_| !tagged) {
-            value.extend_from_slice(b";tag=");
-            value.extend_from_slice(tag.as_bytes());
+        match echo.to_tag.filter(|_| !tagged) {
+            Some(tag) => match std::str::from_utf8(to.raw()) {
+                Ok(text) => line(&mut out, "To", with_tag(text, tag).as_bytes()),
+                Err(_) => line(&mut out, "To", &[to.raw(), b";tag=", tag.as_bytes()].concat()),
+            },
+            None => line(&mut out, "To", to.raw()),
         }
-        line(&mut out, "To", &value);
     }
     copy(&mut out, headers, "Call-ID");
     copy(&mut out, headers, "CSeq");
