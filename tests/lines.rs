@@ -265,6 +265,41 @@ fn req024_what_was_done_to_a_line_is_known_with_its_rtp_time() {
 }
 
 /// RFC 3262 §3: we send no provisional response that would have to be reliable.
+/// RFC 7866 §8.1.7.1.1: what is recorded of video begins with an intra picture.
+#[test]
+fn an_intra_picture_is_asked_for_when_video_begins_and_when_it_goes_on() {
+    let bench = Bench::new(8);
+    let video = |way: &str| {
+        line("video", 5_006, "96", "2", &format!("a=rtpmap:96 H264/90000\r\na={way}\r\n"))
+    };
+    let offer = |version, lines: &[String]| sdp(version, "127.0.0.1", lines);
+    let asked = |src: &Src| src.asked("INFO", Duration::from_millis(700));
+    let mut src = Src::new(bench.port, "Allow: INVITE, UPDATE, INFO, BYE\r\n");
+    src.invite_with("application/sdp", &offer(1, &[audio("1")]));
+    assert!(asked(&src).is_none(), "nobody looks at audio");
+    // A line that comes to it; one that rests and goes on, told by UPDATE.
+    again(&mut src, 2, "127.0.0.1", &[audio("1"), video("sendonly")]);
+    let info = asked(&src).expect("an intra picture is wanted");
+    assert!(
+        info.contains("media_control+xml") && info.contains("<picture_fast_update/>"),
+        "{info}"
+    );
+    src.answer(&info, "");
+    assert!(
+        src.ask("UPDATE", "application/sdp", &offer(3, &[audio("1"), video("inactive")]))
+            .contains(" 200 ")
+    );
+    assert!(asked(&src).is_none(), "it rests");
+    assert!(
+        src.ask("UPDATE", "application/sdp", &offer(4, &[audio("1"), video("sendonly")]))
+            .contains(" 200 ")
+    );
+    let info = asked(&src).expect("it goes on");
+    src.answer(&info, "");
+    bye(&mut src);
+    bench.over("1");
+}
+
 #[test]
 fn a_client_that_requires_reliable_provisional_responses_is_recorded() {
     let bench = Bench::new(4);

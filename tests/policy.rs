@@ -347,6 +347,40 @@ fn only_peers_record_where_the_policy_says_so_and_a_reload_makes_one() {
     bench.over(1);
 }
 
+#[test]
+fn what_is_too_weak_for_a_peer_is_refused_and_what_is_not_is_no_quirk() {
+    let (folder, tls) = (fresh_folder(), free_port());
+    let ca = Ca::new(&folder, "ca");
+    let own = ca.issue("srs", &["localhost", "127.0.0.1"], 2090);
+    let bench = Bench::new(&format!(
+        "[sip]\ntls = [\"127.0.0.1:{tls}\"]\ncert = {}\nkey = {}\n[[peers]]\nname = \"desk\"\n\
+         match = \"127.0.0.1\"\nstrict = true\nsrtp = \"require\"\nsecure_signalling = true\n\
+         suites = [\"AEAD_AES_256_GCM\", \"AEAD_AES_128_GCM\"]\n",
+        toml_text(&own.cert),
+        toml_text(&own.key)
+    ));
+    let ca = ca.file();
+    let call = |to: &str, words: &[&str]| -> (Option<i32>, String) {
+        let mut command = Command::new(binary());
+        command.args(["src", "call", "--to", to, "--duration", "0.5"]).args(words);
+        command.args(["--tls-ca", ca.to_str().expect("ASCII")]);
+        let output = command.output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let secure = format!("sips:srs@localhost:{tls}");
+    let (code, said) = call(&format!("sip:srs@127.0.0.1:{};transport=tcp", bench.port), &[]);
+    assert!(code == Some(4) && said.contains("403"), "in clear: {code:?} {said}");
+    let (code, said) = call(&secure, &["--suite", "AES_CM_128_HMAC_SHA1_80"]);
+    assert!(code == Some(4) && said.contains("488"), "a weak suite: {code:?} {said}");
+    let (code, said) = call(&secure, &["--srtp", "none"]);
+    assert!(code == Some(4) && said.contains("488"), "plain RTP: {code:?} {said}");
+    let (code, said) = call(&secure, &["--suite", "AEAD_AES_128_GCM"]);
+    assert_eq!(code, Some(0), "{said}");
+    let over = bench.over(1).remove(0);
+    assert_eq!(over["streams"][0]["suite"], "AEAD_AES_128_GCM", "{over}");
+    assert!(!over["quirks"].to_string().contains("unprotected"), "{over}");
+}
+
 /// Passes bytes between a client and a server, and keeps them.
 fn tap(to: u16) -> (u16, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");

@@ -251,7 +251,7 @@ impl Control {
                 sip::Output::RequestFailed { request, dialog, why } => {
                     self.unanswered(request, dialog, why);
                 }
-                sip::Output::Acked { .. } => {}
+                sip::Output::Acked { dialog, .. } => self.acked(dialog),
             }
         }
     }

@@ -297,11 +297,13 @@ impl Control {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         session.phase = Phase::Live;
         let answer = session.answer_sdp.clone();
+        session.pictures.note(&[], &session.streams);
         let streams = session.streams.len();
         self.dialogs.insert(dialog, rs);
         let headers = [("Content-Type".to_owned(), "application/sdp".to_owned())];
         let sent = self.sip.acknowledge_with(request, &message, &headers, answer.as_bytes());
         self.log(Grave::Info, format!("{rs} recording, {streams} streams; called by us"));
+        self.ask_pictures(rs);
         let verb = self.calling.remove(&request).map(|calling| calling.verb);
         if let Some(verb) = verb {
             // Too late: the SRC ends what gets no ACK, and its BYE comes as any other.

@@ -361,6 +361,10 @@ impl Control {
             self.agreed(rs, agreed);
         }
         self.reply(txn, reply);
+        // An INVITE's ACK is waited for.
+        if self.has_answered_update(rs) {
+            self.ask_pictures(rs);
+        }
     }
 
     /// The plan is the state from now on.
@@ -385,6 +389,7 @@ impl Control {
                 });
             }
         }
+        session.pictures.note(&session.streams, &plan.streams);
         session.streams = plan.streams;
         session.origin = plan.origin;
         session.answer_sdp = plan.answer_sdp;

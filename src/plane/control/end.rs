@@ -207,6 +207,7 @@ impl Control {
             None => self.sip.close(dialog),
             Some(rs) if self.refresh_unanswered(rs, request) => {}
             Some(rs) if self.hold_unanswered(rs, request) => {}
+            Some(rs) if self.picture_answered(rs, request, None) => {}
             Some(rs) if self.snapshot_unanswered(rs, request) => {}
             Some(rs) if why == Failure::Timeout => self.src_is_gone(rs, "no answer"),
             Some(_) => {}
@@ -236,6 +237,7 @@ impl Control {
         let mut is_taken = |rs| {
             self.refresh_answered(rs, request, message)
                 || self.hold_answered(rs, request, message)
+                || self.picture_answered(rs, request, Some(message))
                 || self.snapshot_answered(rs, request, message)
         };
         if rs.is_some_and(&mut is_taken) {

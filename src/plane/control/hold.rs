@@ -501,7 +501,10 @@ impl Control {
                     self.agenda.session(due, rs);
                 }
             }
-            (None, Some(plan)) if live => self.adopt(rs, *plan, &applied),
+            (None, Some(plan)) if live => {
+                self.adopt(rs, *plan, &applied);
+                self.ask_pictures(rs);
+            }
             (None, _) => {}
         }
     }

@@ -21,6 +21,7 @@ mod lines;
 mod marks;
 mod operator;
 mod parked;
+mod pictures;
 mod recover;
 mod requests;
 mod salts;
@@ -43,6 +44,8 @@ mod tests_hold;
 mod tests_marks;
 #[cfg(test)]
 mod tests_parked;
+#[cfg(test)]
+mod tests_pictures;
 #[cfg(test)]
 mod tests_policy;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::effect::Grave;
 use super::hold::Holding;
 use super::job::Purpose;
 use super::marks::Known;
+use super::pictures::Pictures;
 use super::requests::is_sips;
 use super::session::{Phase, Session};
 use super::timers::with_timer;
@@ -121,6 +122,7 @@ impl Control {
             alias_key,
             snapshot: self.snapshot_of(standing),
             requesting: None,
+            pictures: Pictures::default(),
             timer: standing.timer.as_ref().map(|timer| self.timer_of(timer, standing.orphan)),
             armed: None,
             refreshing: None,

@@ -1,6 +1,7 @@
 //! One RS as control holds it, and the frames that tell media about it.
 
 use super::hold::Holding;
+use super::pictures::Pictures;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::secret::MasterKey;
 use crate::base::time::{Mono, Wall};
@@ -61,6 +62,8 @@ pub(super) struct Session {
     pub(super) refreshing: Option<ClientTxnId>,
     /// What an operator has decided of it.
     pub(super) holding: Holding,
+    /// Whether its SRC is to be asked for intra pictures.
+    pub(super) pictures: Pictures,
 }
 
 impl Session {

@@ -8,6 +8,7 @@ use super::general::accepts_sdp;
 use super::hold::Holding;
 use super::job::{Job, Purpose};
 use super::lines::{Locals, Wanted};
+use super::pictures::Pictures;
 use super::recover::state;
 use super::requests::ALLOW;
 use super::selection::{select, unwanted_lines};
@@ -200,6 +201,7 @@ impl Control {
             alias_key,
             snapshot: Snapshot::default(),
             requesting: None,
+            pictures: Pictures::default(),
             timer: None,
             armed: None,
             refreshing: None,
@@ -270,6 +272,7 @@ impl Control {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         session.phase = Phase::Live;
         session.dialog = dialog;
+        session.pictures.note(&[], &session.streams);
         let streams = session.streams.len();
         if let Some(dialog) = dialog {
             self.dialogs.insert(dialog, rs);

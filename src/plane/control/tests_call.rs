@@ -34,6 +34,8 @@ fn bench() -> Bench {
         digest_md5: false,
         strict: None,
         srtp: None,
+        suites: None,
+        secure_signalling: None,
         call: Some(URI.to_owned()),
     }];
     bench

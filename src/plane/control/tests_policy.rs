@@ -452,6 +452,8 @@ fn metadata_in_clear_and_strangers_are_refused_each_with_its_reason() {
         digest_md5: false,
         strict: None,
         srtp: None,
+        suites: None,
+        secure_signalling: None,
         call: None,
     });
     let config = serde_json::to_string(&config).expect("JSON");

@@ -66,6 +66,16 @@ pub fn with_tag(value: &str, tag: &str) -> String {
     format!("{head};tag={tag}{params}")
 }
 
+/// The same for a value that need not be UTF-8.
+pub(super) fn with_tag_raw(value: &[u8], tag: &str) -> Vec<u8> {
+    // As long as the value, byte for byte, and with the same meaning where that is ASCII.
+    let shape: String =
+        value.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect();
+    let params = split(&shape).map_or("", |(_, params)| params);
+    let (head, params) = value.split_at(shape.trim_end().len() - params.len());
+    [head.trim_ascii_end(), b";tag=", tag.as_bytes(), params].concat()
+}
+
 /// Splits address and parameters. Without brackets a semicolon begins the header's parameters, not
 /// the URI's (RFC 3261 §20).
 fn split(text: &str) -> Option<(&str, &str)> {
@@ -128,11 +138,15 @@ mod tests {
         ];
         for value in values {
             let told = with_tag(value, "ours");
+            let raw = with_tag_raw(value.as_bytes(), "ours");
+            assert_eq!(String::from_utf8_lossy(&raw), told);
             let (before, after) = (NameAddr::parse(value), NameAddr::parse(&told));
             let (before, after) = (before.expect(value), after.expect(&told));
             assert_eq!(after.tag(), Some("ours"), "{told}");
             assert_eq!((after.uri, after.display), (before.uri, before.display), "{told}");
         }
+        let raw = with_tag_raw(b"\"\xa8\" <sip:a@b>;x=\"open", "ours");
+        assert_eq!(raw, b"\"\xa8\" <sip:a@b>;tag=ours;x=\"open");
     }
 
     #[test]

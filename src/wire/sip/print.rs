@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use rsip::headers::untyped;
 use rsip::{Domain, Header, Host, HostWithPort, Method, Scheme, StatusCode};
 
-use super::address::with_tag;
+use super::address::with_tag_raw;
 use super::headers::Headers;
 use super::message::Message;
 use super::reason::reason_phrase;
@@ -66,10 +66,7 @@ fn echoed(echo: Echo<'_>, code: u16) -> Vec<u8> {
     let tagged = echo.request.to().is_some_and(|to| to.tag().is_some());
     for to in headers.fields("To").take(1) {
         match echo.to_tag.filter(|_| !tagged) {
-            Some(tag) => match std::str::from_utf8(to.raw()) {
-                Ok(text) => line(&mut out, "To", with_tag(text, tag).as_bytes()),
-                Err(_) => line(&mut out, "To", &[to.raw(), b";tag=", tag.as_bytes()].concat()),
-            },
+            Some(tag) => line(&mut out, "To", &with_tag_raw(to.raw(), tag)),
             None => line(&mut out, "To", to.raw()),
         }
     }
