@@ -92,7 +92,11 @@ fn plain_answer(negotiated: &Negotiated) -> String {
         .map(|n| Some(Local { port: 20_000 + 2 * n as u16, key: None, address: None }))
         .collect();
     let address = "192.0.2.20".parse().expect("an address");
-    emit_answer(negotiated, &locals, &AnswerOrigin { session_id: 1, version: 1, address })
+    emit_answer(
+        negotiated,
+        &locals,
+        &AnswerOrigin { session_id: 1, version: 1, address, connection: address },
+    )
 }
 
 #[test]

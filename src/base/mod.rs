@@ -2,6 +2,7 @@
 //! (traits) through which pure code reaches the outside. Nothing here opens, reads or waits.
 
 pub mod counter;
+pub mod family;
 pub mod faults;
 pub mod ids;
 pub mod limits;

@@ -1,5 +1,8 @@
 //! What types cannot say: ranges of single values, and arithmetic between keys and machine.
 
+use std::net::IpAddr;
+
+use crate::base::family::Family;
 use crate::base::limits::POLICY_BYTES_MAX;
 use crate::config::cores;
 use crate::config::machine::Machine;
@@ -49,13 +52,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         let why = format!("expected at least sip.min_se_s, {least}, or 0; found {wanted}");
         found.push(breach("sip.session_expires_s", why));
     }
-    if config.media.address.is_unspecified() || config.media.address.is_multicast() {
-        let why = format!(
-            "answers carry this address, so it must be one that SRCs can send to; found {}",
-            config.media.address
-        );
-        found.push(breach("media.address", why));
-    }
+    found.extend(addresses(config));
     if !["error", "warn", "info", "debug"].contains(&config.log.level.as_str()) {
         found.push(breach("log.level", format!("unknown level \"{}\"", config.log.level)));
     }
@@ -83,18 +80,75 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         found.push(breach("cpu.workers", why));
     }
     let (streams, pairs) = (config.media.streams_max, config.port_pairs());
-    if pairs < streams {
+    if config.pairs_each() < streams {
+        let count = config.address_count();
+        let on = if count > 1 { format!(" on {count} addresses") } else { String::new() };
+        let wanted = u64::from(streams) * u64::from(count);
+        let fix = match config.pairs_each() {
+            0 => "widen the range".to_owned(),
+            most => format!("widen the range, or lower media.streams_max to {most}"),
+        };
         found.push(Breach {
             path: "media.ports",
             why: format!(
-                "{streams} streams need {streams} even/odd port pairs ({} ports), \
+                "{streams} streams{on} need {wanted} even/odd port pairs ({} ports), \
                  the range {}-{} holds {pairs}",
-                2 * u64::from(streams),
+                2 * wanted,
                 config.media.ports.first,
                 config.media.ports.last
             ),
-            fix: Some(format!("widen the range, or lower media.streams_max to {pairs}")),
+            fix: Some(fix),
         });
+    }
+    found
+}
+
+/// Addresses that nobody could send to, and what stands for them outside.
+fn addresses(config: &Config) -> Vec<Breach> {
+    let mut found = Vec::new();
+    let media = &config.media;
+    let all = &media.address.0;
+    if all.is_empty() {
+        found.push(breach("media.address", "expected at least one address, found none".into()));
+    }
+    for (place, ip) in all.iter().enumerate() {
+        let stands_in = media.advertised_of(Family::of(*ip)).is_some();
+        if all[..place].contains(ip) {
+            found.push(breach("media.address", format!("{ip} stands in it twice")));
+        } else if ip.is_multicast() || ip.is_unspecified() && !stands_in {
+            let why = format!(
+                "answers carry this address, so it must be one that SRCs can send to; found {ip}"
+            );
+            let fix = "name one, or say in media.advertise what SRCs reach this machine by";
+            let fix = ip.is_unspecified().then(|| fix.to_owned());
+            found.push(Breach { path: "media.address", why, fix });
+        }
+    }
+    let advertised = media.advertise.as_ref().map_or(&[][..], |all| &all.0);
+    for (place, ip) in advertised.iter().enumerate() {
+        let family = Family::of(*ip);
+        let why = if ip.is_multicast() || ip.is_unspecified() {
+            format!("answers carry this address, so it must be one; found {ip}")
+        } else if !all.iter().any(|own| Family::of(*own) == family) {
+            format!("{ip} stands for no {family} address: media.address has none")
+        } else if advertised[..place].iter().any(|other| Family::of(*other) == family) {
+            format!("{ip} is a second {family} address, and one stands for all of them")
+        } else {
+            continue;
+        };
+        found.push(breach("media.advertise", why));
+    }
+    let hosts = config.sip.advertise.as_ref().map_or(&[][..], |all| &all.0);
+    for (place, host) in hosts.iter().enumerate() {
+        let unfit = |ip: IpAddr| ip.is_multicast() || ip.is_unspecified();
+        let why = if host.name.parse().is_ok_and(unfit) {
+            format!("answers carry this host, so SRCs must reach it; found {}", host.name)
+        } else if hosts[..place].iter().any(|other| other.family() == host.family()) {
+            format!("{} is a second one of its kind: one stands for all listeners", host.name)
+        } else {
+            continue;
+        };
+        found.push(breach("sip.advertise", why));
     }
     found
 }

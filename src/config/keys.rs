@@ -18,6 +18,10 @@ pub(super) const KEYS: &[Key] = &[
     key("sip.udp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
     key("sip.tcp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
     key("sip.tls", "a list of address:port, such as [\"192.0.2.20:5061\"]; [] for none"),
+    key(
+        "sip.advertise",
+        "the name or address by which SRCs reach us from outside, such as \"203.0.113.5\"",
+    ),
     key("sip.cert", "a PEM file with our certificate first, such as \"/etc/floortape/tls.pem\""),
     key("sip.key", "a PEM file with the key of sip.cert, such as \"/etc/floortape/tls.key\""),
     key("sip.client_ca", "a PEM file with the CA of the peers' certificates"),
@@ -33,8 +37,18 @@ pub(super) const KEYS: &[Key] = &[
     key("policy.sources", "\"any\", or \"peers\" for those of [[peers]] only"),
     key("policy.secure_signalling", "true or false"),
     key("policy.rules", "[[policy.rules]] and its keys below"),
-    key("media.address", "one IP address of this machine that the SRCs can reach"),
-    key("media.ports", "a range such as \"20000-29999\" with 2 ports for each stream"),
+    key(
+        "media.address",
+        "an IP address of this machine that the SRCs can reach, or a list of such addresses",
+    ),
+    key(
+        "media.advertise",
+        "the IP address by which SRCs reach media.address from outside; a list of two for both families",
+    ),
+    key(
+        "media.ports",
+        "a range such as \"20000-29999\" with 2 ports for each stream on each address",
+    ),
     key("media.streams_max", "a number of streams from 1 to 32000"),
     key("media.engine", "\"auto\", \"io_uring\" or \"recvmmsg\""),
     key("media.srtp", "\"require\", \"prefer\" or \"allow\""),

@@ -327,6 +327,7 @@ mod tests {
         let config = Config {
             media: super::super::model::Media {
                 srtp: Some(SrtpPolicy::Allow),
+                advertise: Some(super::super::address::Listed(vec![[127, 0, 0, 1].into()])),
                 ..Default::default()
             },
             store: super::super::model::Store {
@@ -337,6 +338,7 @@ mod tests {
             },
             sip: super::super::model::Sip {
                 cert: Some("c".into()),
+                advertise: Some(super::super::address::Listed(Vec::new())),
                 key: Some("k".into()),
                 client_ca: Some("a".into()),
                 client_crl: Some("r".into()),
@@ -427,6 +429,48 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert!(found[0].why.contains("100 streams need 100"), "{}", found[0].why);
         assert!(found[0].why.contains("holds 50"), "{}", found[0].why);
+    }
+
+    #[test]
+    fn addresses_that_answers_could_not_carry_are_refused_where_they_stand() {
+        let cases = [
+            ("address = \"0.0.0.0\"", "media.address", "found 0.0.0.0"),
+            ("address = [\"192.0.2.1\", \"::\"]", "media.address", "found ::"),
+            ("address = []", "media.address", "at least one"),
+            ("address = [\"::1\", \"::1\"]", "media.address", "twice"),
+            ("advertise = \"2001:db8::1\"", "media.advertise", "no IPv6 address"),
+            ("advertise = [\"192.0.2.1\", \"192.0.2.2\"]", "media.advertise", "second IPv4"),
+            ("advertise = \"0.0.0.0\"", "media.advertise", "found 0.0.0.0"),
+        ];
+        for (line, key, word) in cases {
+            let found = faults(&format!("[media]\n{line}\n"));
+            assert_eq!(found.len(), 1, "{line}: {found:?}");
+            assert_eq!(found[0].key, key, "{line}");
+            assert!(found[0].why.contains(word), "{line}: {}", found[0].why);
+            let place = found[0].place.as_ref().expect("it stands in the text");
+            assert_eq!((place.line, place.column), (2, line.find("= ").expect("=") + 3));
+        }
+        for right in [
+            "address = \"0.0.0.0\"\nadvertise = \"192.0.2.1\"",
+            "address = [\"192.0.2.1\", \"2001:db8::1\"]\nadvertise = [\"2001:db8::9\", \"198.51.100.1\"]",
+        ] {
+            assert_eq!(faults(&format!("[media]\n{right}\n")), [], "{right}");
+        }
+        let twice = faults("[sip]\nadvertise = [\"a.example\", \"b.example\"]\n");
+        assert_eq!(twice[0].key, "sip.advertise");
+        let wrong = faults("[sip]\nadvertise = \"sip:a\"\n");
+        assert!(wrong[0].why.contains("such as"), "{}", wrong[0].why);
+    }
+
+    #[test]
+    fn several_addresses_need_ports_for_all_streams_each() {
+        let text = "[media]\naddress = [\"127.0.0.1\", \"::1\"]\nports = \"20000-20099\"\n\
+                    streams_max = 26\n";
+        let found = faults(text);
+        assert_eq!((found.len(), found[0].key.as_str()), (1, "media.ports"));
+        assert!(found[0].why.contains("26 streams on 2 addresses need 52"), "{}", found[0].why);
+        assert!(found[0].fix.contains("to 25"), "{}", found[0].fix);
+        assert_eq!(faults(&text.replace("26", "25")), []);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The configuration: TOML, unknown keys refused, every key with a default. `model` is its shape
-//! (`policy` that of `[policy]`), `load` reads it, `lists` judges what stands in `[[…]]`, `bounds`
+//! (`policy` that of `[policy]`, `address` that of single values), `load` reads it, `lists` judges what stands in `[[…]]`, `bounds`
 //! checks its arithmetic, `sizes` derives what the machine is asked for; `appliance/floortape.toml` is
 //! the commented default.
 
+pub mod address;
 mod bounds;
 pub mod cores;
 pub mod fault;

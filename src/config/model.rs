@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::address::{Host, Listed};
 use super::policy::Policy;
 use crate::base::suite::Suite;
+use crate::base::family::Family;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub struct Sip {
     pub tcp: Vec<SocketAddr>,
     /// TLS listeners.
     pub tls: Vec<SocketAddr>,
+    /// What peers outside call the listeners by: written instead of their addresses.
+    pub advertise: Option<Listed<Host>>,
     /// Our certificate and the chain above it, PEM.
     pub cert: Option<PathBuf>,
     /// Its private key, PEM.
@@ -69,6 +73,7 @@ impl Default for Sip {
             udp: vec![local],
             tcp: vec![local],
             tls: Vec::new(),
+            advertise: None,
             cert: None,
             key: None,
             client_ca: None,
@@ -162,8 +167,10 @@ impl TryFrom<String> for PeerMatch {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Media {
-    /// Address that media is received on and that answers carry.
-    pub address: IpAddr,
+    /// Addresses that media is received on and that answers carry, where nothing else is said.
+    pub address: Listed<IpAddr>,
+    /// What answers carry instead, at most one of each family.
+    pub advertise: Option<Listed<IpAddr>>,
     /// RTP/RTCP port range, `first-last`.
     pub ports: PortRange,
     /// Streams recorded at once.
@@ -180,7 +187,8 @@ pub struct Media {
 impl Default for Media {
     fn default() -> Self {
         Media {
-            address: IpAddr::from([127, 0, 0, 1]),
+            address: Listed(vec![IpAddr::from([127, 0, 0, 1])]),
+            advertise: None,
             ports: PortRange { first: 20_000, last: 29_999 },
             streams_max: 64,
             engine: Engine::Auto,
@@ -202,11 +210,29 @@ impl Sip {
 impl Media {
     /// The policy in force.
     pub fn srtp_policy(&self) -> SrtpPolicy {
-        self.srtp.unwrap_or(if self.address.is_loopback() {
+        self.srtp.unwrap_or(if self.address.0.iter().all(IpAddr::is_loopback) {
             SrtpPolicy::Allow
         } else {
             SrtpPolicy::Prefer
         })
+    }
+
+    /// What SRCs reach a bound address by.
+    pub fn advertised(&self, bound: IpAddr) -> IpAddr {
+        self.advertised_of(Family::of(bound)).unwrap_or(bound)
+    }
+
+    /// `media.advertise` of that family.
+    pub fn advertised_of(&self, family: Family) -> Option<IpAddr> {
+        let all = self.advertise.as_ref().map_or(&[][..], |all| &all.0);
+        all.iter().copied().find(|ip| Family::of(*ip) == family)
+    }
+
+    /// What we call ourselves in that family where a listener on every address does not say it: the
+    /// first address that is one.
+    pub fn own(&self, family: Family) -> Option<IpAddr> {
+        let bound = self.address.0.iter().copied().filter(|ip| Family::of(*ip) == family);
+        bound.clone().find(|ip| !ip.is_unspecified()).or(self.advertised_of(family))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::base::ids::WorkerId;
 use crate::config::cores;
-use crate::config::model::Config;
+use crate::config::model::{Config, PortRange};
 
 /// Ring bytes of one stream-second: G.711 at 50 packets/s is 172 B of RTP, 32 B of record header
 /// and padding each, plus RTCP and events: 10.4 KB/s (design: ring).
@@ -51,11 +51,36 @@ impl Config {
         (u64::from(self.store.segment_mib) << 20).min(self.ring_bytes() / 2)
     }
 
-    /// Port pairs that keeper tries to reserve: a quarter more than streams, because a port rests
-    /// after its use (F58), and never more than the range holds.
-    pub fn slot_count(&self) -> u32 {
+    /// Port pairs that keeper tries to reserve on each address: a quarter more than streams, because a
+    /// port rests after its use (F58), and never more than its share of the range holds. Any address may
+    /// be the one that all streams come to.
+    pub fn slots_each(&self) -> u32 {
         let wanted = self.media.streams_max.saturating_add(self.media.streams_max.div_ceil(4));
-        wanted.min(self.port_pairs())
+        wanted.min(self.pairs_each())
+    }
+
+    /// Port pairs of all addresses.
+    pub fn slot_count(&self) -> u32 {
+        self.slots_each().saturating_mul(self.address_count())
+    }
+
+    /// Addresses that media is received on.
+    pub fn address_count(&self) -> u32 {
+        self.media.address.0.len().max(1) as u32
+    }
+
+    /// Pairs of `media.ports` that each address has. No port is used on two addresses: the port alone
+    /// names the stream in what a dead worker leaves in its receive buffers.
+    pub fn pairs_each(&self) -> u32 {
+        self.port_pairs() / self.address_count()
+    }
+
+    /// The ports of address number `place`: the range in equal parts, in the order of the addresses.
+    pub fn ports_of(&self, place: usize) -> PortRange {
+        let share = 2 * self.pairs_each();
+        let first = u32::from(self.media.ports.first).next_multiple_of(2) + share * place as u32;
+        let port = |port: u32| port.min(u16::MAX.into()) as u16;
+        PortRange { first: port(first), last: port((first + share).saturating_sub(1)) }
     }
 
     /// Even/odd port pairs in `media.ports` (RFC 3550 §11: RTP takes the even one).
@@ -121,7 +146,7 @@ fn nth_core(list: &str, worker: WorkerId) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::PortRange;
+    use crate::config::address::Listed;
 
     #[test]
     fn ring_follows_the_formula_in_steps_of_two_mib() {
@@ -166,5 +191,22 @@ mod tests {
         assert_eq!(config.slot_count(), 3);
         config.media.ports = PortRange { first: 65_534, last: 65_535 };
         assert_eq!(config.port_pairs(), 1);
+    }
+
+    #[test]
+    fn addresses_share_the_range_and_each_has_pairs_for_all_streams() {
+        let mut config = Config::default();
+        let ip = |text: &str| text.parse().expect("an address");
+        config.media.address = Listed(vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("2001:db8::1")]);
+        config.media.ports = PortRange { first: 20_001, last: 20_100 };
+        config.media.streams_max = 10;
+        assert_eq!((config.port_pairs(), config.pairs_each()), (49, 16));
+        assert_eq!((config.slots_each(), config.slot_count()), (13, 39));
+        assert_eq!(config.descriptors(), 2 * 39 + 8 + DESCRIPTORS_BESIDES);
+        let all: Vec<(u16, u16)> =
+            (0..3).map(|n| config.ports_of(n)).map(|own| (own.first, own.last)).collect();
+        assert_eq!(all, [(20_002, 20_033), (20_034, 20_065), (20_066, 20_097)]);
+        config.media.ports = PortRange { first: 2, last: 65_535 };
+        assert_eq!(config.ports_of(2).last, 65_533);
     }
 }

@@ -12,6 +12,7 @@ use super::marks::Known;
 use super::operator::Outcome;
 use super::parked::Parked;
 use super::recover::Owed;
+use super::requests::outside;
 use super::salts::OldSalt;
 use super::selection::{Unwanted, selection};
 use super::session::{Phase, Session};
@@ -127,6 +128,7 @@ impl Control {
                 message_bytes_max: setup.config.sip.max_message_bytes,
                 streams_for_large: true,
                 retry_after_s: RETRY_AFTER_S,
+                outside: outside(&setup.config.sip),
                 ..EndpointConfig::default()
             }),
             selection: selection(&setup.config),
@@ -306,6 +308,7 @@ impl Control {
             Frame::Reload { config } => match serde_json::from_str::<Config>(&config) {
                 Ok(config) => {
                     self.admission.streams_max = config.media.streams_max as usize;
+                    self.sip.set_outside(outside(&config.sip));
                     self.config = config;
                     self.policy_changed();
                     self.log(Grave::Info, "configuration reloaded".to_owned());

@@ -7,16 +7,18 @@ use std::net::SocketAddr;
 use super::actor::Control;
 use super::effect::Grave;
 use super::job::{Job, Purpose};
-use super::lines::Locals;
+use super::lines::{Fit, Locals};
 use super::operator::Outcome;
 use super::recover::state;
+use super::requests::outside;
 use super::selection::{select, unwanted_lines};
 use super::session::Phase;
 use super::start::{metadata_quirks, refused_lines, text, wanted};
+use crate::base::family::Family;
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{self as rs_proto, FeatureTag, Negotiated, People};
 use crate::proto::sip::{
-    ClientTxnId, DialogId, DialogSnapshot, Failure, Invite, Target, Transport,
+    ClientTxnId, DialogId, DialogSnapshot, Failure, Invite, Outside, Target, Transport,
 };
 use crate::store::event::Origin;
 use crate::store::journal::entry::{Entry, Signalling, SrcFacts};
@@ -73,7 +75,7 @@ impl Control {
         let invite = Invite {
             target,
             uri: to.to_owned(),
-            from: format!("<sip:floortape@{local}>"),
+            from: format!("<sip:floortape@{}>", Outside::of(&outside(&self.config.sip), local)),
             to: format!("<{to}>"),
             headers,
             body: Vec::new(),
@@ -97,8 +99,10 @@ impl Control {
             Transport::Tls => &sip.tls,
         };
         let mut own = *all.iter().find(|own| own.is_ipv4() == peer.is_ipv4())?;
-        if own.ip().is_unspecified() {
-            own.set_ip(self.config.media.address);
+        if own.ip().is_unspecified()
+            && let Some(ip) = self.config.media.own(Family::of(own.ip()))
+        {
+            own.set_ip(ip);
         }
         Some(own)
     }
@@ -187,8 +191,9 @@ impl Control {
                 }
             };
         let lines = wanted(&negotiated);
-        let (used, free) = (self.slots.used(), self.slots.free());
-        if let Some(why) = self.admission.obstacle(used, free, lines.len()) {
+        let near = snapshot.local.ip();
+        let fits: Vec<Fit> = lines.iter().map(|line| self.fit(line, near)).collect();
+        if let Some(why) = self.obstacle(&fits) {
             return self.decline(request, dialog, message, Some(&negotiated), &why);
         }
         let mut quirks = negotiated.quirks.clone();
@@ -224,8 +229,9 @@ impl Control {
         let mut session = self.fresh_session(strict);
         let (rs, salt) = (session.rs, session.salt);
         let mut entries = Vec::new();
-        let locals = self.fill(&mut session, &negotiated, &lines, &mut entries);
-        session.answer_sdp = self.answer_text(&negotiated, &locals, session.origin);
+        let place = (snapshot.local.ip(), negotiated.lines.len());
+        let locals = self.fill(&mut session, &lines, place, &mut entries);
+        session.answer_sdp = self.answer_text(&negotiated, &locals, session.origin, None);
         let left_out = unwanted_lines(&negotiated);
         session.negotiated = Some(negotiated);
         session.dialog = Some(dialog);
@@ -323,7 +329,7 @@ impl Control {
     ) {
         let answer = negotiated.map(|negotiated| {
             let none: Locals = negotiated.lines.iter().map(|_| None).collect();
-            self.answer_text(negotiated, &none, (1, 1))
+            self.answer_text(negotiated, &none, (1, 1), None)
         });
         let sdp = [("Content-Type".to_owned(), "application/sdp".to_owned())];
         let headers: &[(String, String)] = if answer.is_some() { &sdp } else { &[] };

@@ -2,20 +2,24 @@
 //! alone. Until media and journal have said yes the old state stands (RFC 3261 §14).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::actor::Control;
 use super::effect::Grave;
+use super::end::GRACE_MS;
 use super::job::{Job, Plan, Purpose};
-use super::lines::{Locals, Wanted};
+use super::lines::{Fit, Locals, Wanted};
 use super::recover::state;
 use super::selection::{Choice, Veil, left_out, told, unwanted_lines};
 use super::session::Phase;
+use super::settle::Again;
 use super::start::{metadata_quirks, of_refusal, wanted};
 use super::timers::with_timer;
+use crate::base::family::Family;
 use crate::base::ids::{Generation, RsId, Slot};
 use crate::base::time::ClockMap;
 use crate::plane::handoff::frame::Frame;
-use crate::proto::session::{self as rs_proto, Agreed, Body, Negotiated};
+use crate::proto::session::{self as rs_proto, Agreed, Body, Line, Negotiated, WhyRefused};
 use crate::proto::sip::{IncomingRequest, Reply, TxnId};
 use crate::store::event::Origin;
 use crate::store::journal::entry::{DialogState, Entry, SessionTimer, StreamOpened};
@@ -53,6 +57,17 @@ impl Control {
         };
         let Some(session) = self.sessions.get(&rs) else { return };
         let mut negotiated = rs_proto::negotiate(offer, session.negotiated.as_ref(), &policy);
+        // Its stream would end without a word; as it is, it may go on (RFC 3261 §14.2).
+        let loses = |line: &Line| {
+            let no_address = matches!(line.refused(), Some(WhyRefused::NoAddress(_)));
+            no_address && session.streams.iter().any(|own| own.description.line == line.index)
+        };
+        if negotiated.lines.iter().any(loses) {
+            let refusal = rs_proto::not_acceptable(&negotiated);
+            let why = refusal.headers.first().map_or("", |(_, text)| text);
+            self.log(Grave::Warn, format!("{rs}: change refused: {why}"));
+            return self.reply(request.txn, of_refusal(refusal));
+        }
         let held = session.holding.held;
         let ended = self.leave_out_ended(rs, &mut negotiated);
         negotiated.quirks.extend(ended);
@@ -171,19 +186,23 @@ impl Control {
         let wanted = wanted(&negotiated);
         let Some(session) = self.sessions.get(&rs) else { return };
         let old = session.by_line();
-        let fresh = wanted.iter().filter(|line| !continues(old.get(&line.line), line)).count();
-        if fresh > 0 && self.park(request, Some(rs)) {
+        let near = request.local.ip();
+        let fresh = wanted.iter().filter(|line| !continues(old.get(&line.line), line));
+        let fits: Vec<Fit> = fresh.map(|line| self.fit(line, near)).collect();
+        if !fits.is_empty() && self.park(request, Some(rs)) {
             return;
         }
-        if fresh > 0
-            && let Some(why) = self.admission.obstacle(self.slots.used(), self.slots.free(), fresh)
+        if !fits.is_empty()
+            && let Some(why) = self.obstacle(&fits)
         {
             self.log(Grave::Error, format!("{rs}: change refused: {why}"));
             let reply = self.unavailable(&why);
             return self.reply(request.txn, reply);
         }
-        let (mut plan, locals, mut entries) = self.plan(rs, &wanted, &old, negotiated.lines.len());
+        let place = (near, negotiated.lines.len());
+        let (mut plan, locals, mut entries) = self.plan(rs, &wanted, &old, place);
         let mut quirks = negotiated.quirks.clone();
+        quirks.extend(out_of_reach(&negotiated));
         let lines = unwanted_lines(&negotiated);
         let mut veil = Veil::NONE;
         if let Some(choice) = &choice {
@@ -235,13 +254,15 @@ impl Control {
         }
     }
 
-    /// The streams as they are to be.
+    /// The streams as they are to be. A line that is now sent over the other family goes on as a new
+    /// stream, on a port pair that it reaches. `near`: where signalling came in; `lines`: how many the
+    /// offer has.
     pub(super) fn plan(
         &mut self,
         rs: RsId,
         wanted: &[Wanted],
         old: &HashMap<u16, StreamOpened>,
-        lines: usize,
+        (near, lines): (IpAddr, usize),
     ) -> (Plan, Locals, Vec<Entry>) {
         let mut entries = Vec::new();
         let mut locals: Locals = (0..lines).map(|_| None).collect();
@@ -265,7 +286,10 @@ impl Control {
                     (known.description.stream, (slot, known.generation, port))
                 }
                 None => {
-                    let place = self.slots.take().expect("admission counted the free pairs");
+                    let place = self
+                        .slots
+                        .take(self.fit(line, near))
+                        .expect("admission counted the free pairs");
                     plan.opened.push(place.0);
                     (self.stream_id(&mut entries), place)
                 }
@@ -318,10 +342,11 @@ impl Control {
     fn write_answer(&self, rs: RsId, plan: &mut Plan, negotiated: &Negotiated, locals: &Locals) {
         let Some(session) = self.sessions.get(&rs) else { return };
         plan.origin = session.origin;
-        plan.answer_sdp = self.answer_text(negotiated, locals, plan.origin);
+        let before = Some(&*session.answer_sdp);
+        plan.answer_sdp = self.answer_text(negotiated, locals, plan.origin, before);
         if plan.answer_sdp != session.answer_sdp {
             plan.origin.1 += 1;
-            plan.answer_sdp = self.answer_text(negotiated, locals, plan.origin);
+            plan.answer_sdp = self.answer_text(negotiated, locals, plan.origin, before);
         }
     }
 
@@ -390,6 +415,14 @@ impl Control {
             }
         }
         session.pictures.note(&session.streams, &plan.streams);
+        let goes_on = |old: &StreamOpened| {
+            let same = |new: &StreamOpened| {
+                let (old, new) = (&old.description, &new.description);
+                (old.line, &old.media) == (new.line, &new.media)
+            };
+            plan.streams.iter().any(same)
+        };
+        let (moved, removed) = plan.removed.into_iter().partition(goes_on);
         session.streams = plan.streams;
         session.origin = plan.origin;
         session.answer_sdp = plan.answer_sdp;
@@ -410,7 +443,8 @@ impl Control {
         if !entries.is_empty() {
             self.begin(Purpose::Quiet, rs, None, None, Vec::new(), entries);
         }
-        self.close_removed(rs, plan.removed);
+        self.close_removed(rs, removed);
+        self.close_moved(rs, moved);
     }
 
     /// A refused change: new streams are closed, changed ones are told their old state again. The
@@ -467,6 +501,16 @@ impl Control {
         self.refuse_late(rs, txn, refusal, entry);
     }
 
+    /// Where a line was before it moved: what is under way to it is still taken (RFC 3264 §8.3.1).
+    fn close_moved(&mut self, rs: RsId, moved: Vec<StreamOpened>) {
+        let at = self.now.mono.plus_ms(GRACE_MS);
+        for stream in moved {
+            let (slot, generation) = (stream.description.slot, stream.generation);
+            self.closing.push((rs, slot, generation, stream.description.stream));
+            self.again.push((at, Again::Close(slot, generation, Origin::Src)));
+        }
+    }
+
     fn close_removed(&mut self, rs: RsId, removed: Vec<StreamOpened>) {
         let mut frames = Vec::new();
         for stream in removed {
@@ -480,7 +524,23 @@ impl Control {
     }
 }
 
-/// Whether the line goes on with the stream it had: same kind of media.
+/// Whether the line goes on with the stream it had: same kind of media, and it still reaches the port.
 fn continues(known: Option<&StreamOpened>, line: &Wanted) -> bool {
-    known.is_some_and(|known| known.description.media == line.media)
+    known.is_some_and(|known| known.description.media == line.media && !leaves(known, line))
+}
+
+/// Whether the line is sent over another family than its port pair lies in.
+fn leaves(known: &StreamOpened, line: &Wanted) -> bool {
+    let families = line.family.zip(known.address.map(Family::of));
+    families.is_some_and(|(wanted, own)| wanted != own)
+}
+
+/// Lines that we have no address for, in words.
+fn out_of_reach(negotiated: &Negotiated) -> impl Iterator<Item = String> + '_ {
+    negotiated.lines.iter().filter_map(|line| match line.refused()? {
+        why @ WhyRefused::NoAddress(_) => {
+            Some(format!("m-line {} is not recorded: {why}", line.index + 1))
+        }
+        _ => None,
+    })
 }

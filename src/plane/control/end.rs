@@ -14,7 +14,7 @@ use crate::wire::sip::Message;
 
 /// Packets that were under way when the BYE came are still taken for this long (flows.md, 5: at
 /// most a second).
-const GRACE_MS: u64 = 300;
+pub(super) const GRACE_MS: u64 = 300;
 
 impl Control {
     /// BYE in a dialog: journal first, then 200, then the streams close.

@@ -441,6 +441,8 @@ impl Control {
         lines.retain(|line| old.contains_key(&line.line));
         // Nor does it change what the policy wants.
         for line in &mut lines {
+            // What we offered stays where it is.
+            line.family = None;
             // Of a line that we offered as inactive its answer says nothing of its own.
             if let Some(sends) = old[&line.line].barred {
                 (line.barred, line.active) = (true, sends);
@@ -450,7 +452,8 @@ impl Control {
         if !by_policy && !lines.iter().any(|line| line.active) {
             return self.src_refuses(rs, "the SRC sends on no line");
         }
-        let (mut plan, _, mut entries) = self.plan(rs, &lines, &old, negotiated.lines.len());
+        let (mut plan, _, mut entries) =
+            self.plan(rs, &lines, &old, (dialog.local.ip(), negotiated.lines.len()));
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         plan.origin = session.origin;
         plan.answer_sdp = session.answer_sdp.clone();

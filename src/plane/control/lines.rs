@@ -1,11 +1,12 @@
 //! From accepted m-lines to streams: port pair, stream id, our key, the journal's form of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use zeroize::Zeroizing;
 
 use super::actor::Control;
 use super::recover::STREAM_ID_BLOCK;
+use crate::base::family::Family;
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
@@ -30,6 +31,17 @@ pub(super) struct Wanted {
     pub(super) rtcp_mux: bool,
     /// Tag of the crypto line, suite and the SRC's key.
     pub(super) crypto: Option<(u32, Suite, MasterKey)>,
+    /// The family that it is sent over, where that is known.
+    pub(super) family: Option<Family>,
+}
+
+/// Which address a line's port pair should lie on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fit {
+    /// Of this family, or nowhere.
+    pub(super) family: Family,
+    /// This one, if it can be had: signalling came in on it.
+    pub(super) near: IpAddr,
 }
 
 /// Where a stream is received: port pair, its use, its RTP address.
@@ -39,6 +51,33 @@ pub(super) type Place = (Slot, Generation, SocketAddr);
 pub(super) type Locals = Vec<Option<(Place, Option<MasterKey>)>>;
 
 impl Control {
+    /// Where a line should lie whose request came in on `near`. What says nothing of its family is taken
+    /// to be of that of its signalling.
+    pub(super) fn fit(&self, line: &Wanted, near: IpAddr) -> Fit {
+        let near = near.to_canonical();
+        let family = line.family.unwrap_or_else(|| self.slots.family_near(near));
+        Fit { family, near }
+    }
+
+    /// Why lines that should lie there would not be recorded; `None`: they would.
+    pub(super) fn obstacle(&self, fits: &[Fit]) -> Option<String> {
+        let (used, free) = (self.slots.used(), self.slots.free());
+        if let Some(why) = self.admission.obstacle(used, free, fits.len()) {
+            return Some(why);
+        }
+        Family::ALL.into_iter().find_map(|family| {
+            let wanted = fits.iter().filter(|fit| fit.family == family).count();
+            let free = self.slots.free_of(family);
+            let short = wanted > free;
+            short.then(|| format!("{free} {family} port pairs are free, {wanted} are wanted"))
+        })
+    }
+
+    /// The family that we have no address of, if there is one.
+    pub(super) fn lacks(&self) -> Option<Family> {
+        Family::ALL.into_iter().find(|family| !self.slots.has(*family))
+    }
+
     /// A fresh key of ours for `suite`.
     pub(super) fn fresh_key(&self, suite: Suite) -> MasterKey {
         let mut bytes = Zeroizing::new(vec![0; suite.master_bytes()]);
@@ -129,6 +168,7 @@ impl Wanted {
             rtcp_mux: self.rtcp_mux,
             crypto,
             barred: self.barred.then_some(self.active),
+            address: Some(address.ip()),
         }
     }
 }

@@ -37,6 +37,8 @@ mod unrecordable;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_addresses;
+#[cfg(test)]
 mod tests_call;
 #[cfg(test)]
 mod tests_hold;

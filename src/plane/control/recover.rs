@@ -1,7 +1,7 @@
 //! What a restarted control knows: the journal, told again to the SIP endpoint and to media.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::actor::Control;
 use super::effect::Grave;
@@ -129,14 +129,17 @@ impl Control {
             holding: Holding::restored(standing.hold.clone(), self.now.mono),
         };
         let mut lost = Vec::new();
+        // Of a version that had one address, and wrote it nowhere else.
+        let first = || self.config.media.address.0.first().copied();
+        let own = connection_address(&session.answer_sdp).or_else(first);
         session.streams.retain_mut(|stream| {
-            let claimed = self.claim(stream);
+            let claimed = self.claim(stream, own);
             lost.extend((!claimed).then(|| stream.clone()));
             claimed
         });
         let whole = lost.is_empty();
         for mut stream in standing.leaving.iter().cloned() {
-            if self.claim(&mut stream) {
+            if self.claim(&mut stream, own) {
                 let (slot, generation) = (stream.description.slot, stream.generation);
                 self.closing.push((rs, slot, generation, stream.description.stream));
             } else {
@@ -188,11 +191,14 @@ impl Control {
     }
 
     /// Takes the port pair of a stream back into use. It is known by its address, since the numbers
-    /// are another keeper's where the recorder was down. False: it cannot be had.
-    fn claim(&mut self, stream: &mut StreamOpened) -> bool {
-        let address = SocketAddr::new(self.config.media.address, stream.description.port);
-        let Some(slot) = self.slots.at(address) else { return false };
-        stream.description.slot = slot;
+    /// are another keeper's where the recorder was down. `own`: the address where the stream does not say
+    /// it. False: it cannot be had.
+    fn claim(&mut self, stream: &mut StreamOpened, own: Option<IpAddr>) -> bool {
+        let Some(ip) = stream.address.or(own) else { return false };
+        let Some(slot) = self.slots.at(SocketAddr::new(ip, stream.description.port)) else {
+            return false;
+        };
+        (stream.description.slot, stream.address) = (slot, Some(ip));
         self.slots.claim(slot, stream.generation)
     }
 
@@ -303,6 +309,17 @@ fn origin(sdp: &str) -> (u64, u64) {
     (fields.next().unwrap_or(1), fields.next().unwrap_or(1))
 }
 
+/// The address of an `o=` line.
+pub(super) fn origin_address(sdp: &str) -> Option<IpAddr> {
+    sdp.lines().find_map(|line| line.strip_prefix("o="))?.rsplit(' ').next()?.parse().ok()
+}
+
+/// The address of the session's `c=` line.
+fn connection_address(sdp: &str) -> Option<IpAddr> {
+    let mut session = sdp.lines().take_while(|line| !line.starts_with("m="));
+    session.find_map(|line| line.strip_prefix("c="))?.rsplit(' ').next()?.parse().ok()
+}
+
 fn transport(dialog: &DialogState) -> Transport {
     Transport::from_label(&dialog.transport).unwrap_or(Transport::Udp)
 }
@@ -370,5 +387,13 @@ mod tests {
     fn the_origin_of_an_answer_is_found_again() {
         assert_eq!(origin("v=0\r\no=floortape 77 3 IN IP4 127.0.0.1\r\ns=-\r\n"), (77, 3));
         assert_eq!(origin(""), (1, 1));
+        let sdp = "v=0\r\no=floortape 77 3 IN IP6 2001:db8::1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+                   m=audio 20000 RTP/AVP 0\r\nc=IN IP4 192.0.2.2\r\n";
+        assert_eq!(origin_address(sdp), "2001:db8::1".parse().ok());
+        assert_eq!(connection_address(sdp), "192.0.2.1".parse().ok());
+        assert_eq!(
+            (origin_address(""), connection_address("m=\r\nc=IN IP4 192.0.2.2")),
+            (None, None)
+        );
     }
 }

@@ -9,8 +9,10 @@ use super::actor::Control;
 use super::admission::RETRY_AFTER_S;
 use super::effect::Grave;
 use super::selection::Veil;
+use crate::base::family::Family;
 use crate::base::ids::RsId;
-use crate::proto::sip::{DialogSnapshot, IncomingRequest, Reply, Transport, TxnId};
+use crate::config::model::Sip;
+use crate::proto::sip::{DialogSnapshot, IncomingRequest, Outside, Reply, Transport, TxnId};
 use crate::store::journal::entry::Entry;
 use crate::wire::multipart::{self, Part};
 use crate::wire::sdes::blank_keys;
@@ -117,9 +119,12 @@ impl Control {
     /// Our Contact for a dialog.
     fn contact(&self, local: SocketAddr, transport: Transport, sips: bool) -> String {
         let mut address = local;
-        if address.ip().is_unspecified() {
-            address.set_ip(self.config.media.address);
+        if address.ip().is_unspecified()
+            && let Some(own) = self.config.media.own(Family::of(local.ip()))
+        {
+            address.set_ip(own);
         }
+        let address = Outside::of(&outside(&self.config.sip), address);
         let (scheme, transport) = match transport {
             Transport::Tls if sips => ("sips", ""),
             Transport::Udp => ("sip", ""),
@@ -171,6 +176,13 @@ impl Control {
         }
         entries
     }
+}
+
+/// What stands for our addresses outside.
+pub(super) fn outside(sip: &Sip) -> Vec<Outside> {
+    let all = sip.advertise.iter().flat_map(|all| &all.0);
+    all.map(|host| Outside { family: host.family(), host: host.name.clone(), port: host.port })
+        .collect()
 }
 
 /// Whether a URI wants TLS on every hop.

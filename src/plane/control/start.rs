@@ -1,15 +1,15 @@
 //! The INVITE that starts an RS.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::actor::Control;
 use super::effect::Grave;
 use super::general::accepts_sdp;
 use super::hold::Holding;
 use super::job::{Job, Purpose};
-use super::lines::{Locals, Wanted};
 use super::pictures::Pictures;
-use super::recover::state;
+use super::lines::{Fit, Locals, Wanted};
+use super::recover::{origin_address, state};
 use super::requests::ALLOW;
 use super::selection::{select, unwanted_lines};
 use super::session::{Phase, Session};
@@ -61,6 +61,7 @@ impl Control {
                 .copied()
                 .collect(),
             signalling_protected: transport == Transport::Tls,
+            lacks: self.lacks(),
             ..Policy::default()
         }
     }
@@ -111,8 +112,9 @@ impl Control {
             return;
         }
         let wanted = wanted(&judged.negotiated);
-        let obstacle = self.admission.obstacle(self.slots.used(), self.slots.free(), wanted.len());
-        if let Some(why) = obstacle {
+        let near = request.local.ip();
+        let fits: Vec<Fit> = wanted.iter().map(|line| self.fit(line, near)).collect();
+        if let Some(why) = self.obstacle(&fits) {
             self.log(Grave::Error, format!("INVITE from {} refused: {why}", request.peer));
             let reply = self.unavailable(&why);
             return self.reply(request.txn, reply);
@@ -132,8 +134,9 @@ impl Control {
         let mut session = self.fresh_session(self.policy_of(request).strict);
         let (rs, salt) = (session.rs, session.salt);
         let mut entries = Vec::new();
-        let locals = self.fill(&mut session, &negotiated, wanted, &mut entries);
-        session.answer_sdp = self.answer_text(&negotiated, &locals, session.origin);
+        let near = request.local.ip();
+        let locals = self.fill(&mut session, wanted, (near, negotiated.lines.len()), &mut entries);
+        session.answer_sdp = self.answer_text(&negotiated, &locals, session.origin, None);
         let left_out = unwanted_lines(&negotiated);
         session.negotiated = Some(negotiated);
         let frames = session
@@ -210,18 +213,19 @@ impl Control {
     }
 
     /// Gives it streams for the wanted lines, each with a port pair and, where it is secure, a key.
-    /// Admission has counted the pairs.
+    /// Admission has counted the pairs. `near`: where signalling came in; `lines`: how many the offer has.
     pub(super) fn fill(
         &mut self,
         session: &mut Session,
-        negotiated: &Negotiated,
         wanted: &[Wanted],
+        (near, lines): (IpAddr, usize),
         entries: &mut Vec<Entry>,
     ) -> Locals {
         let rs = session.rs;
-        let mut locals: Locals = negotiated.lines.iter().map(|_| None).collect();
+        let mut locals: Locals = (0..lines).map(|_| None).collect();
         for line in wanted {
-            let place = self.slots.take().expect("admission counted the free pairs");
+            let place =
+                self.slots.take(self.fit(line, near)).expect("admission counted the free pairs");
             let stream = self.stream_id(entries);
             let key = line.crypto.as_ref().map(|(_, suite, _)| self.fresh_key(*suite));
             let sealed = line
@@ -242,23 +246,32 @@ impl Control {
         RsId(*uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().as_bytes())
     }
 
-    /// The answer's text with our ports and keys.
+    /// The answer's text with our ports and keys. `before`: the one before it in its dialog, whose `o=`
+    /// address stays.
     pub(super) fn answer_text(
         &self,
         negotiated: &Negotiated,
         locals: &Locals,
         origin: (u64, u64),
+        before: Option<&str>,
     ) -> String {
+        let media = &self.config.media;
         let locals: Vec<Option<Local<'_>>> = locals
             .iter()
             .map(|local| {
                 let ((_, _, address), key) = local.as_ref()?;
-                Some(Local { port: address.port(), key: key.as_ref(), address: None })
+                let own = media.advertised(address.ip());
+                Some(Local { port: address.port(), key: key.as_ref(), address: Some(own) })
             })
             .collect();
         let (session_id, version) = origin;
-        let address = self.config.media.address;
-        rs_proto::emit_answer(negotiated, &locals, &AnswerOrigin { session_id, version, address })
+        // The first line's; where none is recorded, any of ours.
+        let first = locals.iter().flatten().find_map(|local| local.address);
+        let any = media.address.0.first().map(|ip| media.advertised(*ip));
+        let connection = first.or(any).unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let address = before.and_then(origin_address).unwrap_or(connection);
+        let origin = AnswerOrigin { session_id, version, address, connection };
+        rs_proto::emit_answer(negotiated, &locals, &origin)
     }
 
     /// Both have answered, or one has refused.
@@ -430,6 +443,7 @@ fn want(line: &Line, accepted: &Accepted) -> Wanted {
             .crypto
             .as_ref()
             .map(|chosen| (chosen.tag, chosen.suite, chosen.remote.duplicate())),
+        family: accepted.family,
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use super::admission::JOURNAL_WAITS_MAX;
+use super::lines::Fit;
 use super::{Control, Effect, Input, NotDurable, Outcome, Setup};
+use crate::base::family::Family;
 use crate::base::ids::{Generation, Position, Slot};
 use crate::base::ports::Entropy;
 use crate::base::prng::Prng;
@@ -27,6 +29,9 @@ impl Entropy for Seeded {
 
 const PEER: &str = "192.0.2.10:5060";
 const LOCAL: &str = "127.0.0.1:5060";
+/// Where the slots of [`Bench`] lie.
+pub(super) const HOME: Fit =
+    Fit { family: Family::V4, near: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
 
 /// Control between a scripted SRC, a scripted media and a scripted journal.
 pub(super) struct Bench {
@@ -49,6 +54,10 @@ impl Bench {
         let slots = (0..8)
             .map(|n| (Slot(n), SocketAddr::from(([127, 0, 0, 1], 20_000 + 2 * n as u16))))
             .collect();
+        Self::of(config, slots, seed)
+    }
+
+    pub(super) fn of(config: Config, slots: Vec<(Slot, SocketAddr)>, seed: u64) -> Self {
         let control = Control::new(Setup {
             config,
             slots,
@@ -102,8 +111,13 @@ impl Bench {
     }
 
     pub(super) fn datagram(&mut self, text: &str) {
+        self.datagram_at(LOCAL, text);
+    }
+
+    /// A datagram that came in on `local`.
+    pub(super) fn datagram_at(&mut self, local: &str, text: &str) {
         let peer = PEER.parse().expect("an address");
-        let local = LOCAL.parse().expect("an address");
+        let local = local.parse().expect("an address");
         self.input(Input::Sip(sip::Input::Datagram { local, peer, bytes: text.as_bytes() }));
     }
 
@@ -463,7 +477,7 @@ fn a_restarted_control_opens_its_streams_again_and_answers_the_bye() {
     after.datagram(&request("BYE", "call-1", 2, &tag, ""));
     after.journal_syncs();
     assert_eq!(after.codes(), [200, 200], "the INVITE's, whose ACK has not come, and the BYE's");
-    let next = after.control.slots.take().map(|(slot, generation, _)| (slot, generation));
+    let next = after.control.slots.take(HOME).map(|(slot, generation, _)| (slot, generation));
     assert_ne!(next, Some((Slot(0), Generation(1))), "its slot is in use until it is closed");
 }
 

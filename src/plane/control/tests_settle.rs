@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Input;
 use super::slots::Slots;
-use super::tests::{Bench, invite, request};
+use super::tests::{Bench, HOME, invite, request};
 use crate::base::ids::{Generation, Index, Seq, Slot, Ssrc, StreamId};
 use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, KnownSource, Refusal};
@@ -142,9 +142,9 @@ fn f02_a_slot_that_media_holds_for_an_unknown_stream_is_closed_before_anything_i
     bench.journal_syncs();
     let known = |entry: &&Entry| matches!(entry, Entry::StreamClosed { .. });
     assert_eq!(bench.journal.iter().filter(known).count(), 0, "no RS had it");
-    bench.control.slots.take();
-    bench.control.slots.take();
-    let uses: Vec<_> = std::iter::from_fn(|| bench.control.slots.take()).collect();
+    bench.control.slots.take(HOME);
+    bench.control.slots.take(HOME);
+    let uses: Vec<_> = std::iter::from_fn(|| bench.control.slots.take(HOME)).collect();
     let use_of_0 = uses.iter().find(|(slot, ..)| *slot == Slot(0)).map(|place| place.1);
     assert_eq!(use_of_0, Some(Generation(2)), "a later use than any that media knows");
 }

@@ -17,8 +17,10 @@ pub struct AnswerOrigin {
     /// One higher whenever the text differs from the last one sent in this dialog (RFC 3264 §8).
     /// [`emit_answer`] is deterministic: write with the old version, compare, raise if different.
     pub version: u64,
-    /// Ours.
+    /// Ours. Stays for the life of the dialog (RFC 3264 §8).
     pub address: IpAddr,
+    /// `c=` of the session: that of lines which say nothing else.
+    pub connection: IpAddr,
 }
 
 /// What we give for one accepted line.
@@ -28,7 +30,7 @@ pub struct Local<'a> {
     /// Our own SRTP master key of the taken suite's length: an SRS sends SRTCP and so needs one even
     /// on a `recvonly` line (RFC 4568 §5.1.2). Must differ from every key in the offer.
     pub key: Option<&'a MasterKey>,
-    /// Our address, where this line's differs from [`AnswerOrigin::address`].
+    /// Our address, where this line's differs from [`AnswerOrigin::connection`].
     pub address: Option<IpAddr>,
 }
 
@@ -44,7 +46,8 @@ pub fn emit_answer(
     locals: &[Option<Local<'_>>],
     origin: &AnswerOrigin,
 ) -> String {
-    let mut sdp = Writer::new("floortape", origin.session_id, origin.version, origin.address);
+    let AnswerOrigin { session_id, version, address, connection } = *origin;
+    let mut sdp = Writer::at("floortape", session_id, version, address, connection);
     for line in &negotiated.lines {
         let local = locals.get(usize::from(line.index)).and_then(Option::as_ref);
         match (line.accepted(), local) {
@@ -75,7 +78,7 @@ fn accept(
     let numbers: Vec<String> =
         accepted.formats.iter().map(|format| format.payload_type.to_string()).collect();
     sdp.media(&line.kind, local.port, &line.transport, numbers.iter().map(String::as_str));
-    if let Some(address) = local.address.filter(|address| *address != origin.address) {
+    if let Some(address) = local.address.filter(|address| *address != origin.connection) {
         sdp.connection(address);
     }
     accepted.formats.iter().for_each(|format| sdp.format(format));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::base::family::Family;
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::wire::sdes::{CryptoLine, Mki, SessionParameters};
@@ -61,6 +62,8 @@ pub struct Accepted {
     pub direction: Direction,
     /// SRTP; `None`: plain RTP.
     pub crypto: Option<Chosen>,
+    /// The family that it is sent over; `None`: not stated, or hold.
+    pub family: Option<Family>,
     /// Where the SRC sends from, by symmetric RTP; `None`: not stated, or hold.
     pub remote_rtp: Option<SocketAddr>,
     /// Where our RTCP goes; `None`: nowhere.
@@ -103,6 +106,9 @@ pub enum WhyRefused {
     /// `media.srtp = "prefer"`.
     #[error("plain RTP beside a secure line of the same label")]
     PlainBesideSecure,
+    /// We have no address that it could send to.
+    #[error("it sends over {0}, and media.address has no {0} address")]
+    NoAddress(Family),
     /// `[policy]`: by which rule, or because none asks for it.
     #[error("the recording policy leaves it out: {0}")]
     Unwanted(String),
@@ -246,6 +252,9 @@ fn refusal(offer: &Description, media: &Media, policy: &Policy) -> Option<WhyRef
     if profile == Profile::Dtls {
         return Some(WhyRefused::Dtls);
     }
+    if let Some(family) = policy.lacks.filter(|_| offer.family_of(media) == policy.lacks) {
+        return Some(WhyRefused::NoAddress(family));
+    }
     if profile.is_secure() {
         return None;
     }
@@ -324,6 +333,7 @@ fn accept(offer: &Description, media: &Media, crypto: Option<Chosen>) -> Accepte
         active: direction.sends() && !held,
         direction,
         crypto,
+        family: offer.family_of(media),
         remote_rtp,
         remote_rtcp: if rtcp_mux { remote_rtp } else { offer.rtcp_address(media) },
         rtcp_mux,

@@ -21,7 +21,8 @@
 //! assert_eq!(negotiated.accepted().count(), 1);
 //! // One entry per m-line; `None` refuses a line that could not be opened after all.
 //! let locals = [Some(Local { port: 20_000, key: None, address: None })];
-//! let origin = AnswerOrigin { session_id: 7, version: 1, address: "192.0.2.20".parse().unwrap() };
+//! let address = "192.0.2.20".parse().unwrap();
+//! let origin = AnswerOrigin { session_id: 7, version: 1, address, connection: address };
 //! let answer = emit_answer(&negotiated, &locals, &origin);
 //! assert!(answer.ends_with("m=audio 20000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=label:1\r\na=recvonly\r\n"));
 //! ```

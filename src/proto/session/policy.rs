@@ -1,6 +1,7 @@
 //! What the operator allows, for one peer.
 
 use crate::base::suite::Suites;
+use crate::base::family::Family;
 
 /// What to do with plain RTP lines (`media.srtp` of the configuration).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,4 +30,6 @@ pub struct Policy {
     pub mki: bool,
     /// Whether the media engine derives keys anew (`KDR`); such lines are passed over otherwise.
     pub key_derivation_rate: bool,
+    /// The family that we have no address of, if there is one: its lines cannot be received.
+    pub lacks: Option<Family>,
 }

@@ -5,6 +5,7 @@
 use crate::wire::sdp::Description;
 
 use super::body::{Body, METADATA_TYPE, METADATA_TYPE_OLD};
+use super::line::{Line, WhyRefused};
 use super::negotiate::Negotiated;
 use super::policy::Policy;
 
@@ -248,8 +249,12 @@ impl Body {
     }
 }
 
-/// The refusal of an initial INVITE of which no m-line was taken: 488 with the reasons.
+/// The refusal of an initial INVITE of which no m-line was taken, or of a change that would lose one:
+/// 488 with the reasons.
 pub fn not_acceptable(negotiated: &Negotiated) -> Refusal {
+    let no_address = |line: &Line| matches!(line.refused(), Some(WhyRefused::NoAddress(_)));
+    // RFC 3261 §20.43: network address formats, or media types.
+    let code = if negotiated.lines.iter().any(no_address) { 301 } else { 304 };
     let why: Vec<String> = negotiated
         .lines
         .iter()
@@ -259,5 +264,5 @@ pub fn not_acceptable(negotiated: &Negotiated) -> Refusal {
     if why.is_empty() {
         return Refusal::not_acceptable(304, "the offer has no m-line");
     }
-    Refusal::not_acceptable(304, &why.join("; "))
+    Refusal::not_acceptable(code, &why.join("; "))
 }

@@ -1,6 +1,7 @@
 //! Claims about recognition, negotiation and what is written.
 
 use super::*;
+use crate::base::family::Family;
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::wire::sdes::CryptoLine;
@@ -33,6 +34,7 @@ const ORIGIN: AnswerOrigin = AnswerOrigin {
     session_id: 9,
     version: 1,
     address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 20)),
+    connection: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 20)),
 };
 
 fn plain_locals(count: usize) -> Vec<Option<Local<'static>>> {
@@ -285,6 +287,48 @@ fn plain_rtp_follows_the_policy_and_crypto_on_it_is_no_srtp() {
     let (_, accepted) = best_effort.accepted().next().expect("taken");
     assert!(accepted.crypto.is_none());
     assert!(best_effort.quirks.iter().any(|quirk| quirk.contains("plain transport")));
+}
+
+#[test]
+fn a_line_of_a_family_that_we_have_no_address_of_is_refused_in_words() {
+    let offer = sdp(
+        1,
+        "m=audio 5004 RTP/AVP 0\r\na=label:1\r\nm=audio 5006 RTP/AVP 0\r\nc=IN IP6 2001:db8::7\r\n\
+         a=label:2\r\nm=audio 5008 RTP/AVP 0\r\nc=IN IP6 ::\r\na=label:3\r\n",
+    );
+    let families = |negotiated: &Negotiated| -> Vec<Option<Family>> {
+        negotiated.lines.iter().map(|line| line.accepted().and_then(|own| own.family)).collect()
+    };
+    let all = negotiate(&offer, None, &Policy::default());
+    assert_eq!(families(&all), [Some(Family::V4), Some(Family::V6), None]);
+    let only = Policy { lacks: Some(Family::V6), ..Policy::default() };
+    let negotiated = negotiate(&offer, None, &only);
+    let taken: Vec<u16> = negotiated.accepted().map(|(line, _)| line.index).collect();
+    assert_eq!(taken, [0, 2], "one that is held says nothing of its family");
+    let refusal = not_acceptable(&negotiated);
+    assert_eq!(refusal.code, 488);
+    assert!(refusal.headers[0].1.starts_with("301 floortape \"m-line 2: it sends over IPv6"));
+}
+
+/// RFC 3264 §8: `o=` stays when lines move; each line that lies elsewhere says so.
+#[test]
+fn an_answer_names_each_address_once() {
+    let offer = sdp(
+        1,
+        "m=audio 5004 RTP/AVP 0\r\na=label:1\r\nm=audio 5006 RTP/AVP 0\r\nc=IN IP6 2001:db8::7\r\n\
+         a=label:2\r\n",
+    );
+    let negotiated = negotiate(&offer, None, &Policy::default());
+    let ip = |text: &str| text.parse().expect("an address");
+    let local = |port, address: &str| Some(Local { port, key: None, address: Some(ip(address)) });
+    let locals = [local(20_000, "192.0.2.21"), local(20_100, "2001:db8::21")];
+    let origin = AnswerOrigin { connection: ip("192.0.2.21"), ..ORIGIN };
+    let answer = emit_answer(&negotiated, &locals, &origin);
+    assert!(answer.contains("o=floortape 9 1 IN IP4 192.0.2.20\r\n"), "{answer}");
+    let lines: Vec<&str> = answer.lines().filter(|line| line.starts_with("c=")).collect();
+    assert_eq!(lines, ["c=IN IP4 192.0.2.21", "c=IN IP6 2001:db8::21"]);
+    let second = answer.find("m=audio 20100").expect("the line");
+    assert!(answer.find("c=IN IP6").is_some_and(|at| at > second), "{answer}");
 }
 
 fn reoffer(current: &str, next: &str, version: u32) -> Negotiated {

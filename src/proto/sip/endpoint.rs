@@ -11,7 +11,7 @@ use super::guard::{DigestRules, Guard};
 use super::restore::Early;
 use super::server::{Due, ServerTxn};
 use super::tally::{Oddity, Tally};
-use super::target::{ConnId, Hop, Target};
+use super::target::{ConnId, Hop, Outside, Target};
 use super::timer::{LIFE_MS, Owner, Timers};
 use crate::base::limits::{SIP_CONNECTIONS_MAX, SIP_STREAMS_BYTES_MAX};
 use crate::base::prng::Prng;
@@ -100,6 +100,11 @@ impl Endpoint {
     /// takes those of its predecessor.
     pub fn set_digest(&mut self, key: &[u8], rules: DigestRules) {
         self.guard.set_rules(key, rules);
+    }
+
+    /// What stands for our addresses from now on.
+    pub fn set_outside(&mut self, outside: Vec<Outside>) {
+        self.config.outside = outside;
     }
 
     /// Wrong answers to challenges so far.

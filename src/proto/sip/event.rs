@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::target::{ConnId, Target, Transport};
+use super::target::{ConnId, Outside, Target, Transport};
 use crate::base::limits::SIP_STREAM_MESSAGE_BYTES_MAX;
 use crate::wire::sip::Message;
 
@@ -39,6 +39,9 @@ pub struct EndpointConfig {
     pub one_connection: bool,
     /// Retry-After of a 503 for want of room here, seconds.
     pub retry_after_s: u32,
+    /// What stands for our addresses in Via of our requests. Answers come back by `received` and `rport`
+    /// (RFC 3581) where that is not where we are.
+    pub outside: Vec<Outside>,
 }
 
 impl Default for EndpointConfig {
@@ -52,6 +55,7 @@ impl Default for EndpointConfig {
             streams_for_large: false,
             one_connection: false,
             retry_after_s: 5,
+            outside: Vec::new(),
         }
     }
 }

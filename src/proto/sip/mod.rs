@@ -43,5 +43,5 @@ pub use event::{
 pub use guard::{DigestPeer, DigestRules};
 pub use send::Invite;
 pub use tally::{Oddity, Tally};
-pub use target::{ConnId, Target, Transport};
+pub use target::{ConnId, Outside, Target, Transport};
 pub use uac::{CallRef, Uac, UacOutput};

@@ -7,7 +7,7 @@ use super::dialog::DialogSnapshot;
 use super::endpoint::Endpoint;
 use super::event::{ClientTxnId, DialogId, Output};
 use super::tally::Oddity;
-use super::target::{Hop, Target, Transport};
+use super::target::{Hop, Outside, Target, Transport};
 use super::timer::Deadlines;
 use crate::base::limits::SIP_DATAGRAM_REQUEST_BYTES_MAX;
 use crate::base::time::Mono;
@@ -135,7 +135,8 @@ impl Endpoint {
             Transport::Tls => "TLS",
         };
         // RFC 3581: rport brings the answer back through address translation.
-        format!("SIP/2.0/{transport} {};branch=z9hG4bK{};rport", target.local(), self.token())
+        let own = Outside::of(&self.config.outside, target.local());
+        format!("SIP/2.0/{transport} {own};branch=z9hG4bK{};rport", self.token())
     }
 
     fn start(&mut self, now: Mono, plan: Plan<'_>, mut outline: Outline) -> Option<ClientTxnId> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::family::Family;
 use crate::wire::sip::Via;
 
 /// Transport of a hop.
@@ -51,6 +52,34 @@ impl Transport {
         [Transport::Udp, Transport::Tcp, Transport::Tls]
             .into_iter()
             .find(|transport| transport.label().eq_ignore_ascii_case(label))
+    }
+}
+
+/// What peers outside know one of our addresses by (RFC 3261 §18.1.1 sent-by, and Contact).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// Which addresses it stands for; `None`: all that no other one stands for.
+    pub family: Option<Family>,
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    /// `None`: the port of the address.
+    pub port: Option<u16>,
+}
+
+impl Outside {
+    /// What stands for `local`, with its port; itself where nothing does.
+    pub fn of(all: &[Outside], local: SocketAddr) -> String {
+        let family = Family::of(local.ip());
+        let own = all.iter().find(|one| one.family == Some(family));
+        let Some(own) = own.or_else(|| all.iter().find(|one| one.family.is_none())) else {
+            return local.to_string();
+        };
+        let port = own.port.unwrap_or(local.port());
+        if own.host.contains(':') {
+            format!("[{}]:{port}", own.host)
+        } else {
+            format!("{}:{port}", own.host)
+        }
     }
 }
 

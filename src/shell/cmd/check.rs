@@ -89,8 +89,12 @@ fn store(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
 
 /// What the configuration asks for, in one line.
 fn summary(config: &Config) -> String {
+    let on = match config.address_count() {
+        1 => String::new(),
+        count => format!(" on {count} addresses"),
+    };
     format!(
-        "{} streams, {} port pairs, {} worker(s) with a ring of {} MiB, segments of {} MiB",
+        "{} streams, {} port pairs{on}, {} worker(s) with a ring of {} MiB, segments of {} MiB",
         config.media.streams_max,
         config.slot_count(),
         config.worker_count(),
@@ -114,7 +118,7 @@ fn addresses(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     let mut named = listed("sip.udp", &config.sip.udp);
     named.extend(listed("sip.tcp", &config.sip.tcp));
     named.extend(listed("sip.tls", &config.sip.tls));
-    named.push(("media.address", config.media.address));
+    named.extend(config.media.address.0.iter().map(|ip| ("media.address", *ip)));
     let mut foreign = Vec::new();
     for (key, ip) in named {
         if let Err(error) = facts::address_is_ours(ip) {

@@ -127,6 +127,7 @@ pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
         rtcp_mux: false,
         crypto: None,
         barred: None,
+        address: None,
     };
     let at = |ms: u64| Wall(EPOCH + (ms * MS) as i64);
     let closed = |line| Entry::StreamClosed {

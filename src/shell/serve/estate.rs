@@ -5,7 +5,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -191,11 +191,14 @@ const MADE_FOR: [(&str, &str); 9] = [
 ];
 
 /// These keys as JSON of a configuration. No others: whoever reads it may be of a version that does
-/// not know them (F09), and takes them from its own file.
+/// not know them (F09), and takes them from its own file. But what stands for an address that nobody
+/// can send to goes with it: a version that does not know that would write the address itself.
 fn made_for(config: &Config) -> serde_json::Result<String> {
     let all = serde_json::to_value(config)?;
     let mut part = serde_json::Map::new();
-    for (table, key) in MADE_FOR {
+    let stand_in = ("media", "advertise");
+    let stands_in = config.media.address.0.iter().any(IpAddr::is_unspecified);
+    for (table, key) in MADE_FOR.into_iter().chain(stands_in.then_some(stand_in)) {
         let place = part.entry(table).or_insert_with(|| serde_json::json!({}));
         place[key] = all[table][key].clone();
     }
@@ -247,6 +250,7 @@ pub(super) fn open_door(estate: Estate) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::address::Listed;
 
     #[test]
     fn f09_only_what_memory_was_made_for_is_told_and_a_version_without_other_keys_reads_it() {
@@ -264,5 +268,14 @@ mod tests {
         assert_eq!(held.store.dir, config.store.dir);
         assert_eq!(held.ring_bytes(), config.ring_bytes());
         assert_eq!(held.slot_count(), config.slot_count());
+        // As versions before wrote it.
+        assert!(text.contains("\"address\":\"127.0.0.1\""), "{text}");
+        assert!(!text.contains("advertise"), "{text}");
+        config.media.address = Listed(vec![[0, 0, 0, 0].into(), [127, 0, 0, 2].into()]);
+        config.media.advertise = Some(Listed(vec![[192, 0, 2, 1].into()]));
+        let text = made_for(&config).expect("JSON");
+        let held: Config = serde_json::from_str(&text).expect("a configuration");
+        assert_eq!(held.media.address, config.media.address);
+        assert_eq!(held.media.advertise, config.media.advertise);
     }
 }

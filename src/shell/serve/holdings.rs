@@ -3,7 +3,7 @@
 //! nothing with it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::base::ids::WorkerId;
 use crate::base::limits::FRAME_FDS_MAX;
 use crate::base::ports::Region;
-use crate::config::model::{Config, Sip};
+use crate::config::model::{Config, PortRange, Sip};
 use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
@@ -216,15 +216,17 @@ impl Holdings {
         let slots = reserve(config, unclean || refused)?;
         if slots.is_empty() {
             let (first, last) = (media.ports.first, media.ports.last);
-            let why = format!("all ports {first}-{last} on {} are taken", media.address);
+            let why = format!("all ports {first}-{last} on media.address are taken");
             return Err(Failure::new(Exit::TryAgain, why));
         }
-        if slots.len() < media.streams_max as usize {
-            tracing::warn!(
-                "only {} port pairs are free in media.ports for {} streams",
-                slots.len(),
-                media.streams_max
-            );
+        for ip in &media.address.0 {
+            let free = slots.iter().filter(|pair| pair.address.ip() == *ip).count();
+            if free < media.streams_max as usize {
+                tracing::warn!(
+                    "only {free} port pairs are free on {ip} in media.ports for {} streams",
+                    media.streams_max
+                );
+            }
         }
         let memory = (0..config.worker_count())
             .map(|worker| Memory::make(config, WorkerId(worker), slots.len() as u32))
@@ -502,19 +504,31 @@ fn refused_by(error: VolumeError) -> Failure {
 /// has yet to let go of them: where we are `patient`, it is tried again for a while as long as one of
 /// the range's first pairs is taken.
 fn reserve(config: &Config, patient: bool) -> Result<Vec<PortPair>, Failure> {
-    let media = &config.media;
-    let (first, last) = (media.ports.first, media.ports.last);
     let deadline = Instant::now() + DYING_WAIT;
+    let mut slots = Vec::new();
+    for (place, ip) in config.media.address.0.iter().enumerate() {
+        slots.extend(reserve_on(config, *ip, place, patient.then_some(deadline))?);
+    }
+    Ok(slots)
+}
+
+/// The pairs of address number `place`. `patient`: until when it is tried again.
+fn reserve_on(
+    config: &Config,
+    ip: IpAddr,
+    place: usize,
+    patient: Option<Instant>,
+) -> Result<Vec<PortPair>, Failure> {
+    let PortRange { first, last } = config.ports_of(place);
     loop {
-        let wanted = config.slot_count() as usize;
-        let slots = socket::reserve(media.address, first, last, wanted).map_err(|error| {
-            let why = format!("cannot bind ports on media.address {}: {error}", media.address);
-            Failure::new(Exit::Io, why)
+        let wanted = config.slots_each() as usize;
+        let slots = socket::reserve(ip, first, last, wanted).map_err(|error| {
+            Failure::new(Exit::Io, format!("cannot bind ports on media.address {ip}: {error}"))
         })?;
         let at = |pair: &PortPair| pair.address.port();
         let from_first = slots.first().is_some_and(|pair| at(pair) <= first + 1);
         let whole = from_first && slots.windows(2).all(|two| at(&two[1]) - at(&two[0]) == 2);
-        if whole || !patient || Instant::now() >= deadline {
+        if whole || patient.is_none_or(|deadline| Instant::now() >= deadline) {
             return Ok(slots);
         }
         drop(slots);

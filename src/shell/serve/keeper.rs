@@ -3,6 +3,7 @@
 //! nothing from outside.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -623,6 +624,11 @@ fn keep_fixed(new: &mut Config, held: &Config) -> Vec<&'static str> {
     let workers = held.worker_count();
     let (media, store) = (&mut new.media, &mut new.store);
     keep("media.address", &mut media.address, &held.media.address, &mut changed);
+    // A file that stands for other addresses may not say what these are reached by.
+    let nameless = |ip: &IpAddr| ip.is_unspecified() && media.advertised(*ip) == *ip;
+    if media.address.0.iter().any(nameless) {
+        keep("media.advertise", &mut media.advertise, &held.media.advertise, &mut changed);
+    }
     keep("media.ports", &mut media.ports, &held.media.ports, &mut changed);
     keep("media.streams_max", &mut media.streams_max, &held.media.streams_max, &mut changed);
     keep("store.journal_dir", &mut store.journal_dir, &held.store.journal_dir, &mut changed);

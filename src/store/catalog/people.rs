@@ -253,6 +253,7 @@ mod tests {
             rtcp_mux: false,
             crypto: None,
             barred: None,
+            address: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //! machine key before it gets here ([`Sealed`]).
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +149,10 @@ pub struct StreamOpened {
     /// it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barred: Option<bool>,
+    /// The address that our port pair is bound to. `None`: from a version that had one, which the answer
+    /// carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
 }
 
 /// The keys of one m-line.

@@ -37,6 +37,7 @@ fn stream(id: u64, generation: u32) -> StreamOpened {
         rtcp_mux: false,
         crypto: None,
         barred: None,
+        address: None,
     }
 }
 

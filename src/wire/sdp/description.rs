@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::codec::{self, Attribute};
 use super::media::{self, Direction, Media};
 use super::section;
+use crate::base::family::Family;
 
 /// `o=`: who wrote it and which version it is. Kept as text: ids of more than 64 bits are in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,6 +182,15 @@ impl Description {
                 Some(SocketAddr::new(rtcp.address.unwrap_or(ip), rtcp.port))
             }
             _ => Some(SocketAddr::new(ip, media.port.checked_add(1)?)),
+        }
+    }
+
+    /// The family that a line's writer sends from and can be sent to. `None`: it says none, for it is
+    /// held, or names a host.
+    pub fn family_of(&self, media: &Media) -> Option<Family> {
+        match self.connection_of(media)? {
+            Connection::Address(ip) if !ip.is_unspecified() => Some(Family::of(*ip)),
+            _ => None,
         }
     }
 

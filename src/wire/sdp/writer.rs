@@ -21,11 +21,22 @@ pub struct Writer {
 impl Writer {
     /// Begins with the session part.
     pub fn new(username: &str, session_id: u64, version: u64, address: IpAddr) -> Self {
-        let family = family(address);
+        Self::at(username, session_id, version, address, address)
+    }
+
+    /// The same with another address in `c=` than in `o=`.
+    pub fn at(
+        username: &str,
+        session_id: u64,
+        version: u64,
+        origin: IpAddr,
+        connection: IpAddr,
+    ) -> Self {
+        let (of_origin, of_connection) = (family(origin), family(connection));
         Writer {
             text: format!(
-                "v=0\r\no={username} {session_id} {version} IN {family} {address}\r\ns=-\r\n\
-                 c=IN {family} {address}\r\nt=0 0\r\n"
+                "v=0\r\no={username} {session_id} {version} IN {of_origin} {origin}\r\ns=-\r\n\
+                 c=IN {of_connection} {connection}\r\nt=0 0\r\n"
             ),
         }
     }

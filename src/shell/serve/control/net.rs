@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::doorway::{Doorway, Shaken, Wire};
 use super::lanes::{Inbox, Lanes, lanes};
+use crate::base::family::Family;
 use crate::base::limits::SIP_MESSAGE_BYTES_MAX;
 use crate::config::model::Sip;
 
@@ -119,10 +120,11 @@ pub(super) struct Net {
 impl Net {
     /// Takes what is bound into use. Must run inside the runtime.
     ///
-    /// `own`: what a listener on every address calls itself, since messages carry its address.
+    /// `own`: what a listener on every address of a family calls itself, since messages carry its
+    /// address.
     pub(super) fn open(
         bound: Bound,
-        own: IpAddr,
+        own: impl Fn(Family) -> Option<IpAddr>,
         doorway: Doorway,
     ) -> std::io::Result<(Self, Inbox)> {
         let (arrivals, inbox) = lanes();
@@ -137,7 +139,9 @@ impl Net {
         for socket in bound.udp {
             let socket = Arc::new(UdpSocket::from_std(socket)?);
             let mut local = socket.local_addr()?;
-            if local.ip().is_unspecified() {
+            if local.ip().is_unspecified()
+                && let Some(own) = own(Family::of(local.ip()))
+            {
                 local.set_ip(own);
             }
             net.udp.push((local, Arc::clone(&socket)));
@@ -195,15 +199,15 @@ impl Net {
         false
     }
 
-    /// Sends a datagram from the listener at `local`, or from the first of the same family. A full
-    /// socket loses it, as any network may; SIP sends again.
+    /// Sends a datagram from the listener at `local`, or from the nearest to it of the same family. A
+    /// full socket loses it, as any network may; SIP sends again.
     pub(super) fn send(&self, local: SocketAddr, peer: SocketAddr, bytes: &[u8]) {
         let fits = |address: &SocketAddr| address.is_ipv4() == peer.is_ipv4();
-        let socket = self
-            .udp
-            .iter()
-            .find(|(address, _)| fits(address) && address.port() == local.port())
-            .or_else(|| self.udp.iter().find(|(address, _)| fits(address)));
+        let far = |address: &SocketAddr| {
+            (*address != local, address.ip() != local.ip(), address.port() != local.port())
+        };
+        let fitting = self.udp.iter().filter(|(address, _)| fits(address));
+        let socket = fitting.min_by_key(|(address, _)| far(address));
         if let Some((_, socket)) = socket {
             let _ = socket.try_send_to(bytes, peer);
         }

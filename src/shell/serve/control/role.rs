@@ -250,7 +250,7 @@ impl Role {
         };
         let doorway = Doorway::default();
         doorway.load(&config.sip);
-        let (net, arrivals) = Net::open(bound, config.media.address, doorway.clone())?;
+        let (net, arrivals) = Net::open(bound, |family| config.media.own(family), doorway.clone())?;
         let (calls, verbs) = mpsc::unbounded_channel();
         // A store whose folder takes no socket is recorded into all the same.
         if let Err(error) = verbs::listen(&config.store.dir, calls) {
