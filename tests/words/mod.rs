@@ -1,7 +1,7 @@
 //! An SRC of plain words: SIP over UDP written out, RTP numbered. For tests of what a real client would
 //! not send.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -18,8 +18,14 @@ pub(crate) struct Src {
 
 impl Src {
     pub(crate) fn new(server: u16, fields: &'static str) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        socket.connect(("127.0.0.1", server)).expect("loopback");
+        Self::to(("127.0.0.1", server), fields)
+    }
+
+    /// Of the server at another address.
+    pub(crate) fn to(server: (&str, u16), fields: &'static str) -> Self {
+        let from = if server.0.contains(':') { "[::1]:0" } else { "127.0.0.1:0" };
+        let socket = UdpSocket::bind(from).expect("a free port");
+        socket.connect(server).expect("loopback");
         let call_id = format!("flow-{}", socket.local_addr().expect("bound"));
         Src { socket, cseq: 0, to_tag: String::new(), call_id, fields }
     }
@@ -133,6 +139,7 @@ pub(crate) fn cseq(message: &str) -> u32 {
 /// Plain RTP of one source, packets numbered.
 pub(crate) struct Media {
     pub(crate) socket: UdpSocket,
+    pub(crate) host: IpAddr,
     pub(crate) to: u16,
     pub(crate) number: u16,
     pub(crate) payload_type: u8,
@@ -142,8 +149,16 @@ pub(crate) struct Media {
 
 impl Media {
     pub(crate) fn new(to: u16) -> Self {
+        Self::at("127.0.0.1", to)
+    }
+
+    /// To another address of ours.
+    pub(crate) fn at(host: &str, to: u16) -> Self {
+        let host: IpAddr = host.parse().expect("an address");
+        let from = if host.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
         Media {
-            socket: UdpSocket::bind("127.0.0.1:0").expect("a free port"),
+            socket: UdpSocket::bind(from).expect("a free port"),
+            host,
             to,
             number: 0,
             payload_type: 0,
@@ -158,7 +173,7 @@ impl Media {
             let mut packet = vec![0x80, self.payload_type, high, low, 0, a, b, c, 0, 0, 0, 17];
             packet.resize(172, low);
             self.number = self.number.wrapping_add(1);
-            self.socket.send_to(&packet, ("127.0.0.1", self.to)).expect("loopback");
+            self.socket.send_to(&packet, (self.host, self.to)).expect("loopback");
             std::thread::sleep(self.gap);
         }
     }
