@@ -6,8 +6,9 @@ mod server;
 #[expect(dead_code, reason = "shared with tests of flows")]
 mod words;
 
+use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -15,6 +16,8 @@ use serde_json::Value;
 use server::{
     CONTROL, MEDIA, Server, argv0, binary, command, free_port, fresh_folder, send, until,
 };
+use webrtc_srtp::context::Context;
+use webrtc_srtp::protection_profile::ProtectionProfile;
 use words::{Media, Src, ports, value};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -340,4 +343,115 @@ fn a_line_that_moves_to_the_other_family_is_recorded_there() {
     let over = bench.over();
     assert_eq!(counts(&over), expected(&[("line", 63)]));
     assert_eq!(over["streams"].as_array().map(Vec::len), Some(2), "{over}");
+}
+
+/// What an SRC behind address translation says of itself: an address that nobody can send to.
+fn inside(label: &str, more: &str) -> String {
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 10.255.0.7\r\ns=-\r\nc=IN IP4 10.255.0.7\r\nt=0 0\r\n{more}\
+         a=label:{label}\r\na=rtcp-mux\r\na=sendonly\r\n"
+    )
+}
+
+/// The next datagram that comes back, before `limit`.
+fn comes_back(media: &Media, limit: Duration) -> Option<Vec<u8>> {
+    let mut out = vec![0; 2_048];
+    media.socket.set_read_timeout(Some(limit)).expect("a timeout");
+    let length = media.socket.recv(&mut out).ok()?;
+    out.truncate(length);
+    Some(out)
+}
+
+/// Plain RTP by a rule: the first sender is taken and nobody else, and reports come back to it,
+/// whoever dies meanwhile.
+#[test]
+fn uc7_an_src_behind_address_translation_is_recorded_and_nobody_else() {
+    let folder = fresh_folder();
+    let file = folder.join("nat.toml");
+    let port = free_port();
+    let text = format!(
+        "[sip]\nudp = [\"127.0.0.1:{port}\"]\ntcp = []\n[media]\nports = \"29560-29579\"\n\
+         streams_max = 2\n[[peers]]\nname = \"desk\"\nmatch = \"127.0.0.1\"\nnat = true\n[store]\n\
+         dir = {:?}\n",
+        folder.join("store").display().to_string()
+    );
+    std::fs::write(&file, text).expect("a file");
+    let mut command = Command::new(binary());
+    command.arg("serve").arg("-c").arg(&file);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let server = Some(Server::start(command, &folder.join("nothing")).ready());
+    let bench = Bench { folder, port, sets: Vec::new(), server };
+    let mut src = Src::new(bench.port, "");
+    let answer = src.invite_with("application/sdp", &inside("line", "m=audio 6000 RTP/AVP 0\r\n"));
+    let to = ports(&answer)[0];
+    let (mut desk, mut other) = (Media::new(to), Media::new(to));
+    desk.send(20);
+    other.socket = UdpSocket::bind("127.0.0.3:0").expect("a free port");
+    other.number = 1_000;
+    other.send(5);
+    bench.kill(MEDIA);
+    other.send(5);
+    desk.send(20);
+    bench.kill(CONTROL);
+    other.send(5);
+    desk.send(20);
+    // An empty report at first, or one about it: RR (RFC 3550 §6.4.2).
+    let report = until("a report", LIMIT, || {
+        desk.send(1);
+        comes_back(&desk, Duration::from_millis(100))
+    });
+    assert_eq!((report[0] & 0xe0, report[1]), (0x80, 201));
+    assert_eq!(comes_back(&other, Duration::from_millis(10)), None);
+    // Its binding changes: the same client on another port, at once.
+    let mut rebound = Media::new(to);
+    rebound.number = desk.number;
+    rebound.send(10);
+    let all = u64::from(rebound.number);
+    bye(&mut src);
+    let over = bench.over();
+    assert_eq!(counts(&over), expected(&[("line", all)]), "{over}");
+    assert_eq!(over["streams"][0]["sources"].as_array().map(Vec::len), Some(1), "{over}");
+    assert_eq!(over["streams"][0]["drops"]["stranger"], 15, "{over}");
+}
+
+/// SRTP needs no rule: what authenticates is taken from wherever it comes, and reports go there.
+#[test]
+fn uc7_reports_follow_srtp_through_address_translation() {
+    let bench = Bench::new("127.0.0.1", "29580-29599", &["media.streams_max=2".to_owned()]);
+    let mut src = Src::new(bench.port, "");
+    // Octets 0 to 29, as SDES writes them.
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd";
+    let line =
+        format!("m=audio 6000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}\r\n");
+    let answer = src.invite_with("application/sdp", &inside("line", &line));
+    let to = ports(&answer)[0];
+    let bytes: Vec<u8> = (0..30).collect();
+    let profile = ProtectionProfile::Aes128CmHmacSha1_80;
+    let mut context =
+        Context::new(&bytes[..16], &bytes[16..], profile, None, None).expect("its lengths");
+    let mut seq = 0_u16;
+    let mut say = |from: &Media| {
+        let mut packet = vec![0x80, 0];
+        packet.extend(seq.to_be_bytes());
+        packet.extend((u32::from(seq) * 160).to_be_bytes());
+        packet.extend([0, 0, 0, 17]);
+        packet.resize(172, 3);
+        seq += 1;
+        let packet = context.encrypt_rtp(&packet).expect("a packet");
+        from.socket.send_to(&packet, ("127.0.0.1", to)).expect("loopback");
+    };
+    let (first, second, stranger) = (Media::new(to), Media::new(to), Media::new(to));
+    for from in [&first, &second] {
+        let report = until("a report", LIMIT, || {
+            say(from);
+            stranger.socket.send_to(&[0x80; 60], ("127.0.0.1", to)).expect("loopback");
+            comes_back(from, Duration::from_millis(50))
+        });
+        assert_eq!((report[0] & 0xe0, report[1]), (0x80, 201));
+        bench.kill(MEDIA);
+    }
+    assert_eq!(comes_back(&stranger, Duration::from_millis(10)), None);
+    say(&second);
+    bye(&mut src);
+    assert_eq!(counts(&bench.over()), expected(&[("line", seq.into())]));
 }

@@ -85,6 +85,7 @@ pub(super) const PEER_KEYS: &[Key] = &[
     key("srtp", "\"require\", \"prefer\" or \"allow\""),
     key("suites", "crypto suites, such as [\"AEAD_AES_256_GCM\"]"),
     key("secure_signalling", "true or false"),
+    key("nat", "true or false"),
     key("call", "a SIP URI, such as \"sip:src@192.0.2.7:5060;transport=tcp\""),
 ];
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Host, Listed};
 use super::policy::Policy;
-use crate::base::suite::Suite;
 use crate::base::family::Family;
+use crate::base::suite::Suite;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -116,6 +116,10 @@ pub struct Peer {
     /// Its metadata and new recordings over TLS only; default as `policy.secure_signalling`.
     #[serde(default)]
     pub secure_signalling: Option<bool>,
+    /// It is behind address translation: plain RTP of it is taken from the first sender alone, wherever
+    /// that is.
+    #[serde(default)]
+    pub nat: bool,
     /// SIP URI by which we call it to begin an RS; default: it calls us.
     #[serde(default)]
     pub call: Option<String>,

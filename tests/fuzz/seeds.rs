@@ -252,6 +252,7 @@ fn frames(add: &mut Add<'_>) {
         crypto: Some(Crypto { suite: Suite::AeadAes128Gcm, remote: key(), local: key() }),
         strict: false,
         cname: "ours".to_owned(),
+        nat: false,
     };
     let stats = WorkerStats {
         counters: vec![1, 2, 300],

@@ -133,6 +133,7 @@ impl Rig {
             }),
             strict: false,
             cname: String::new(),
+            nat: false,
         };
         let envelope = Envelope { id: 1, fds: 0, frame: Frame::Open(Box::new(stream)) };
         assert!(self.queues.commands.push(envelope).is_ok());

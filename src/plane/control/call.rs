@@ -225,8 +225,7 @@ impl Control {
     ) {
         let lines = wanted(&negotiated);
         let (identity, user) = (snapshot.identity.as_deref(), snapshot.user.as_deref());
-        let strict = self.policy(snapshot.peer.ip(), identity, user, snapshot.transport).strict;
-        let mut session = self.fresh_session(strict);
+        let mut session = self.fresh_session(snapshot.peer.ip(), identity, user);
         let (rs, salt) = (session.rs, session.salt);
         let mut entries = Vec::new();
         let place = (snapshot.local.ip(), negotiated.lines.len());

@@ -106,11 +106,14 @@ impl Control {
         let answer_sdp = self.answer_sdp(rs, &standing.answer_sdp);
         let mut alias_key = [0; 32];
         self.entropy.fill(&mut alias_key);
+        let (peer, identity) = (dialog.peer.ip(), dialog.identity.as_deref());
+        let user = dialog.user.as_deref();
         let mut session = Session {
             rs,
             since: standing.since,
             phase: Phase::Live,
-            strict: self.is_strict(dialog),
+            strict: self.is_strict(peer, identity, user),
+            nat: self.rule_of(peer, identity, user).is_some_and(|rule| rule.nat),
             dialog: None,
             salt,
             streams: standing.streams.clone(),
@@ -183,11 +186,6 @@ impl Control {
         }
         self.sessions.insert(rs, session);
         self.arm_timer(rs);
-    }
-
-    fn is_strict(&self, dialog: &DialogState) -> bool {
-        let (identity, user) = (dialog.identity.as_deref(), dialog.user.as_deref());
-        self.policy(dialog.peer.ip(), identity, user, transport(dialog)).strict
     }
 
     /// Takes the port pair of a stream back into use. It is known by its address, since the numbers

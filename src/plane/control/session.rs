@@ -32,6 +32,8 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     /// Plain RTP is taken from the signalled address only.
     pub(super) strict: bool,
+    /// Plain RTP is taken from the first that sends it alone, wherever it is.
+    pub(super) nat: bool,
     pub(super) dialog: Option<DialogId>,
     /// Salt of its leaf hashes.
     pub(super) salt: [u8; 32],
@@ -89,6 +91,7 @@ impl Session {
             },
             strict: self.strict,
             cname: self.cname(),
+            nat: self.nat,
         })
     }
 }

@@ -7,8 +7,8 @@ use super::effect::Grave;
 use super::general::accepts_sdp;
 use super::hold::Holding;
 use super::job::{Job, Purpose};
-use super::pictures::Pictures;
 use super::lines::{Fit, Locals, Wanted};
+use super::pictures::Pictures;
 use super::recover::{origin_address, state};
 use super::requests::ALLOW;
 use super::selection::{select, unwanted_lines};
@@ -48,7 +48,7 @@ impl Control {
         let rule = self.rule_of(peer, identity, user);
         let srtp = rule.and_then(|rule| rule.srtp).unwrap_or(self.config.media.srtp_policy());
         Policy {
-            strict: rule.and_then(|rule| rule.strict).unwrap_or(self.config.sip.strict),
+            strict: self.is_strict(peer, identity, user),
             srtp: match srtp {
                 Configured::Require => SrtpPolicy::Require,
                 Configured::Prefer => SrtpPolicy::Prefer,
@@ -64,6 +64,17 @@ impl Control {
             lacks: self.lacks(),
             ..Policy::default()
         }
+    }
+
+    /// Whether RFC 7866 is taken at its word for a peer.
+    pub(super) fn is_strict(
+        &self,
+        peer: IpAddr,
+        identity: Option<&str>,
+        user: Option<&str>,
+    ) -> bool {
+        let rule = self.rule_of(peer, identity, user);
+        rule.and_then(|rule| rule.strict).unwrap_or(self.config.sip.strict)
     }
 
     /// The rules for who sent a request.
@@ -131,7 +142,8 @@ impl Control {
     ) {
         let Judged { negotiated, quirks, people } = judged;
         let Some(dialog) = self.sip.prospective(request.txn) else { return };
-        let mut session = self.fresh_session(self.policy_of(request).strict);
+        let IncomingRequest { peer, identity, user, .. } = request;
+        let mut session = self.fresh_session(peer.ip(), identity.as_deref(), user.as_deref());
         let (rs, salt) = (session.rs, session.salt);
         let mut entries = Vec::new();
         let near = request.local.ip();
@@ -183,8 +195,13 @@ impl Control {
         }
     }
 
-    /// An RS without streams.
-    pub(super) fn fresh_session(&self, strict: bool) -> Session {
+    /// An RS without streams, of that peer.
+    pub(super) fn fresh_session(
+        &self,
+        peer: IpAddr,
+        identity: Option<&str>,
+        user: Option<&str>,
+    ) -> Session {
         let (mut salt, mut alias_key) = ([0; 32], [0; 32]);
         self.entropy.fill(&mut salt);
         self.entropy.fill(&mut alias_key);
@@ -192,7 +209,8 @@ impl Control {
             rs: self.fresh_rs_id(),
             since: self.now.wall,
             phase: Phase::Starting,
-            strict,
+            strict: self.is_strict(peer, identity, user),
+            nat: self.rule_of(peer, identity, user).is_some_and(|rule| rule.nat),
             dialog: None,
             salt,
             streams: Vec::new(),

@@ -187,6 +187,7 @@ fn answers_and_contact_carry_what_is_reached_from_outside() {
         matches: PeerMatch::Name("desk.example".to_owned()),
         digest: None,
         digest_md5: false,
+        nat: false,
         strict: None,
         srtp: None,
         call: Some("sip:src@192.0.2.10".to_owned()),

@@ -85,6 +85,8 @@ pub struct OpenStream {
     pub strict: bool,
     /// Our CNAME for this RS (RFC 7022).
     pub cname: String,
+    /// Plain RTP: the first that sends an offered payload type, from wherever, is the only sender.
+    pub nat: bool,
 }
 
 /// A stream that goes on after the whole recorder was down (F06), with what the store knows of it.

@@ -16,7 +16,10 @@
 //! 496  RTP clock rate of the first format, Hz
 //! 512  datagrams by counter, 16 words  640  of them evidenced, 16 words
 //! 768  CNAME: length 8, bytes 128
+//! 904  use of the slot that the next holds for   912  where proven reports come from 24
+//! 936  payload types offered, a bit each, 2 words
 //! ```
+//! What stands at 904 and above is 0, or of another use, in the memory of a version before it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -40,6 +43,8 @@ pub const MUX: u64 = 1 << 35;
 pub const AREA: u64 = 1 << 36;
 /// Flag: the other area holds the keys before (re-key).
 pub const PREVIOUS: u64 = 1 << 37;
+/// Flag: plain RTP from the first sender alone, wherever it is (its SRC is behind address translation).
+pub const NAT: u64 = 1 << 38;
 
 /// Word: see the layout above.
 pub const CONTROL: usize = 0;
@@ -84,6 +89,9 @@ const DROPS: usize = 512;
 const EVIDENCED: usize = 640;
 const CNAME: usize = 768;
 const CNAME_BYTES_MAX: usize = 128;
+const HEARD_USE: usize = 904;
+const HEARD: usize = 912;
+const PAYLOAD_TYPES: usize = 936;
 
 /// Suite and keys of one area.
 pub struct Keys {
@@ -221,14 +229,46 @@ impl<'a, R: Region> SlotView<'a, R> {
         set_address(self.state, self.at + SIGNALLED, to);
     }
 
-    /// The first sender of a plain stream without a signalled address.
+    /// The first sender of a plain stream without a signalled address, or with [`NAT`].
     pub fn latched(&self) -> Option<SocketAddr> {
         address(self.state, self.at + LATCHED)
     }
 
     /// Writes it.
     pub fn set_latched(&self, to: Option<SocketAddr>) {
+        // Never half of one and half of another: a kill in between leaves none.
+        set_address(self.state, self.at + LATCHED, None);
         set_address(self.state, self.at + LATCHED, to);
+    }
+
+    /// Where the SRC sends and takes reports by what came from it, authenticated, in this use of the slot
+    /// (RFC 4961). `None`: nothing came yet, or the worker is writing just now.
+    pub fn heard(&self) -> Option<SocketAddr> {
+        if self.word(HEARD_USE) != u64::from(self.generation().0) {
+            return None;
+        }
+        let heard = address(self.state, self.at + HEARD);
+        (address(self.state, self.at + HEARD) == heard).then_some(heard).flatten()
+    }
+
+    /// Writes it.
+    pub fn set_heard(&self, from: Option<SocketAddr>) {
+        set_address(self.state, self.at + HEARD, None);
+        self.set(HEARD_USE, self.generation().0.into());
+        set_address(self.state, self.at + HEARD, from);
+    }
+
+    /// Whether the SRC offered that payload type.
+    pub fn offers(&self, payload_type: u8) -> bool {
+        let (word, bit) = (usize::from(payload_type / 64 % 2), payload_type % 64);
+        self.word(PAYLOAD_TYPES + word * 8) & 1 << bit != 0
+    }
+
+    /// Writes which it offered.
+    pub fn set_offered(&self, payload_types: impl Iterator<Item = u8>) {
+        let all = payload_types.fold(0_u128, |all, one| all | 1 << (one % 128));
+        self.set(PAYLOAD_TYPES, all as u64);
+        self.set(PAYLOAD_TYPES + 8, (all >> 64) as u64);
     }
 
     /// Where our RTCP goes.

@@ -42,6 +42,8 @@ pub(super) struct Member {
     /// §6.3.7).
     pub(super) spoke: bool,
     edition: Option<Edition>,
+    /// Where the SRC wants them, and where they go.
+    signalled: Option<SocketAddr>,
     to: Option<SocketAddr>,
     mux: bool,
     cname: String,
@@ -68,6 +70,7 @@ impl Member {
             due: now.plus_ms(delay(prng, true)),
             spoke: false,
             edition: None,
+            signalled: None,
             to: None,
             mux: false,
             cname: String::new(),
@@ -91,7 +94,7 @@ impl Member {
             return;
         }
         self.context = keys.and_then(|keys| Context::new(keys.suite, &keys.local).ok());
-        (self.to, self.cname) = (to, cname);
+        (self.signalled, self.cname) = (to, cname);
         self.mux = edition.control & MUX != 0;
         self.edition = Some(edition);
     }
@@ -106,6 +109,9 @@ impl Member {
         prng: &mut Prng,
     ) -> Option<Datagram> {
         self.due = now.plus_ms(delay(prng, false));
+        // Where the SRC was heard, which address translation may have made another one than it knows of.
+        let heard = worker.slot(number).heard();
+        self.to = self.signalled.map(|signalled| heard.unwrap_or(signalled));
         self.to?;
         self.choose_ssrc(worker, number, prng);
         let mut blocks = [ReportBlock::default(); SOURCES_PER_STREAM];

@@ -321,6 +321,25 @@ mod tests {
     }
 
     #[test]
+    fn uc7_reports_and_the_last_words_go_to_where_the_src_was_heard() {
+        let floor = Floor::new();
+        floor.open(7, 1, None, Mono(1));
+        let mut reporter = Reporter::new(0x5eed_0409, 400);
+        let before = floor.run(&mut reporter, 0, 10_000);
+        assert!(!before.is_empty() && before.iter().all(|(_, sent)| sent.to == to(7)));
+        floor.slot(7).set_heard(Some(to(99)));
+        let after = floor.run(&mut reporter, 10_000, 30_000);
+        assert!(!after.is_empty() && after.iter().all(|(_, sent)| sent.to == to(99)));
+        floor.close(7);
+        let last = floor.run(&mut reporter, 30_000, 31_000);
+        assert!(last.len() == 1 && last[0].1.to == to(99));
+        // Of the next use nothing was heard.
+        floor.open(7, 2, None, Mono(2));
+        let next = floor.run(&mut reporter, 31_000, 50_000);
+        assert!(!next.is_empty() && next.iter().all(|(_, sent)| sent.to == to(7)));
+    }
+
+    #[test]
     fn a_slot_that_closes_before_its_first_report_says_nothing() {
         let floor = Floor::new();
         floor.open(0, 1, None, Mono(1));

@@ -13,8 +13,8 @@ use crate::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, Refusal,
 use crate::plane::handoff::layout::AT_DURABLE;
 use crate::plane::handoff::slot::{
     ACTIVE, AREA, CLOCK_RATE, CONTROL, EVIDENCE_AT, KEY_CHANGED, Keys, LAST_ARRIVAL, LOCAL_INDEX,
-    LOCAL_SSRC, MUX, NEXT_ORDINAL, OPEN, OPENED, PREVIOUS, SINCE, SOCKET_DROPS, SOCKET_DROPS_SEEN,
-    SRTCP_HIGHEST, SRTCP_SSRC, STREAM, STRICT,
+    LOCAL_SSRC, MUX, NAT, NEXT_ORDINAL, OPEN, OPENED, PREVIOUS, SINCE, SOCKET_DROPS,
+    SOCKET_DROPS_SEEN, SRTCP_HIGHEST, SRTCP_SSRC, STREAM, STRICT,
 };
 use crate::store::event::{Event, Origin};
 
@@ -32,7 +32,10 @@ fn keys(crypto: Option<&Crypto>) -> Result<Option<Keys>, Refusal> {
 
 fn flags(stream: &OpenStream) -> u64 {
     let set = |on: bool, flag: u64| if on { flag } else { 0 };
-    OPEN | set(stream.active, ACTIVE) | set(stream.strict, STRICT) | set(stream.rtcp_mux, MUX)
+    OPEN | set(stream.active, ACTIVE)
+        | set(stream.strict, STRICT)
+        | set(stream.rtcp_mux, MUX)
+        | set(stream.nat, NAT)
 }
 
 impl<S: Region, G: WritableRegion> Core<S, G> {
@@ -149,11 +152,12 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         slot.set_latched(None);
         slot.set_rtcp_to(stream.rtcp_to);
         slot.set_cname(&stream.cname);
+        slot.set_offered(offered(stream));
         slot.set_applied(now);
         let area = if slot.set_other_keys(keys.as_ref()) { AREA } else { 0 };
         self.sources(number).for_each(|source| source.end());
         if let Some(past) = past {
-            self.begin_known(number, &past.sources);
+            self.begin_known(number, &past.sources, stream.nat);
         }
         self.commit(now.mono);
         let slot = self.slot(number);
@@ -224,11 +228,16 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         } else {
             control |= kept;
         }
+        // Until it is heard from where it has moved to, what it says holds.
+        if slot.signalled() != stream.description.remote || slot.rtcp_to() != stream.rtcp_to {
+            slot.set_heard(None);
+        }
         if slot.signalled() != stream.description.remote {
             slot.set_signalled(stream.description.remote);
             slot.set_latched(None);
         }
         slot.set_rtcp_to(stream.rtcp_to);
+        slot.set_offered(offered(stream));
         slot.set_cname(&stream.cname);
         slot.set(CLOCK_RATE, clock_rate(stream));
         slot.set_applied(now);
@@ -294,6 +303,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
 
 fn clock_rate(stream: &OpenStream) -> u64 {
     stream.description.formats.first().map_or(8_000, |format| format.clock_rate.into())
+}
+
+fn offered(stream: &OpenStream) -> impl Iterator<Item = u8> + '_ {
+    stream.description.formats.iter().map(|format| format.payload_type)
 }
 
 fn answer(slot: Slot, generation: Generation, result: Result<Frame, Refusal>) -> Frame {

@@ -14,9 +14,9 @@ use crate::plane::handoff::datagram::{self, Datagram};
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::AT_INTENTS;
 use crate::plane::handoff::slot::{
-    ACTIVE, CLOCK_RATE, CONTROL, KEY_CHANGED, LAST_ARRIVAL, NEXT_ORDINAL, OPEN, OPENED, SINCE,
-    SOCKET_DROPS, SOCKET_DROPS_SEEN, SRTCP_HIGHEST as SLOT_SRTCP_HIGHEST, SRTCP_SSRC, STRICT,
-    SlotView,
+    ACTIVE, CLOCK_RATE, CONTROL, KEY_CHANGED, LAST_ARRIVAL, MUX, NAT, NEXT_ORDINAL, OPEN, OPENED,
+    SINCE, SOCKET_DROPS, SOCKET_DROPS_SEEN, SRTCP_HIGHEST as SLOT_SRTCP_HIGHEST, SRTCP_SSRC,
+    STRICT, SlotView,
 };
 use crate::plane::handoff::source::{Account, LastSr, SRTCP_HIGHEST, SourceView};
 use crate::proto::srtp::receiver::{self, Epoch};
@@ -125,10 +125,49 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             return Counter::Paused;
         }
         let plain = matches!(self.protection[packet.slot as usize], Protection::Plain);
-        if plain && control & STRICT != 0 && !trusted(slot, packet) {
+        let is_taken = match () {
+            () if !plain => true,
+            () if control & NAT != 0 => self.latches(packet, kind),
+            () => control & STRICT == 0 || trusted(slot, packet),
+        };
+        if !is_taken {
             return Counter::Stranger;
         }
         if kind == Kind::Rtp { self.rtp(packet) } else { self.rtcp(packet) }
+    }
+
+    /// Whether plain RTP of an SRC behind address translation is taken (RFC 4961): from the first that
+    /// sent an offered payload type, and from nobody else. Another port of that address with a known SSRC
+    /// is that one still, whose binding is another now; anybody, once it has been silent for as long as a
+    /// source that loses its place. Reports come from that address too.
+    fn latches(&self, packet: &Packet<'_>, kind: Kind) -> bool {
+        let (slot, from) = (self.slot(packet.slot), packet.datagram.from);
+        let latched = slot.latched();
+        if latched == Some(from) {
+            return true;
+        }
+        let is_near = latched.is_some_and(|latched| latched.ip() == from.ip());
+        if kind != Kind::Rtp {
+            return is_near;
+        }
+        let Ok(header) = Header::parse(packet.datagram.payload) else { return is_near };
+        if is_near && self.find_source(packet, header.ssrc()).is_some() {
+            return true;
+        }
+        // By the accounts: they are whole, whatever a kill has cut.
+        let last = self.sources(packet.slot).map(|source| source.account().last_arrival).max();
+        let silent = packet.arrival.since(Mono(last.unwrap_or(0))) > SOURCE_SILENT_NS;
+        (latched.is_none() || silent) && slot.offers(header.payload_type())
+    }
+
+    /// Notes where reports go from now on: to where authenticated ones come from (RFC 4961), and those of
+    /// the only sender. On one port for both its media says it as well.
+    fn note_way(&self, packet: &Packet<'_>) {
+        let (slot, from) = (self.slot(packet.slot), packet.datagram.from);
+        let proven = self.protection[packet.slot as usize].suite().is_some() || slot.has(NAT);
+        if proven && (packet.rtcp_port || slot.has(MUX)) && slot.heard() != Some(from) {
+            slot.set_heard(Some(from));
+        }
     }
 
     fn rtp(&mut self, packet: &Packet<'_>) -> Counter {
@@ -171,10 +210,12 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         Counter::RtpRecorded
     }
 
-    /// The place of a source. SRTP: by SSRC, whatever authenticates is one source. Plain RTP: by
-    /// SSRC and sender, where any port of the signalled address is the same sender (F31).
+    /// The place of a source. SRTP: by SSRC, whatever authenticates is one source; so is the only sender
+    /// behind address translation. Plain RTP: by SSRC and sender, where any port of the signalled address
+    /// is the same sender (F31).
     pub(super) fn find_source(&self, packet: &Packet<'_>, ssrc: Ssrc) -> Option<usize> {
-        let secure = self.protection[packet.slot as usize].suite().is_some();
+        let secure = self.protection[packet.slot as usize].suite().is_some()
+            || self.slot(packet.slot).has(NAT);
         let from = packet.datagram.from;
         (0..SOURCES_PER_STREAM).find(|place| {
             let source = self.source(packet.slot, *place);
@@ -322,6 +363,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 slot.set_latched(Some(from));
             }
         }
+        if slot.has(NAT) && slot.latched() != Some(from) {
+            slot.set_latched(Some(from));
+        }
+        self.note_way(packet);
         seq::accept(&mut source, index);
         fault!("worker.mid_state");
         let before = source.account();
@@ -395,6 +440,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             self.note_report(packet, ssrc, &info);
         }
         self.writer.accept(position, record_bytes(length));
+        self.note_way(packet);
         Counter::RtcpRecorded
     }
 

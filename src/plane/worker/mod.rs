@@ -30,6 +30,8 @@ mod kill_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod nat_tests;
+#[cfg(test)]
 mod panic_tests;
 #[cfg(test)]
 mod stream_tests;

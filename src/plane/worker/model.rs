@@ -475,6 +475,7 @@ pub(super) fn stream(slot: u32, generation: u32, key: Option<(Suite, u8)>) -> Bo
         }),
         strict: false,
         cname: "cname".to_owned(),
+        nat: false,
     })
 }
 

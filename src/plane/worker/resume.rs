@@ -30,7 +30,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
 
     /// Sets up the sources that the store knows. Everything up to the highest index on disk is
     /// refused as repeated from now on: what of it is missing was lost with the power (F33).
-    pub(super) fn begin_known(&mut self, number: u32, sources: &[KnownSource]) {
+    /// `nat`: whoever was heard last is the only sender, wherever the SRC says that it is.
+    pub(super) fn begin_known(&mut self, number: u32, sources: &[KnownSource], nat: bool) {
         let last_arrival = self.now.mono.0.saturating_sub(SILENT_NS);
         // Where no sender is known, the one that the SRC signalled stands for it.
         let signalled = self.slot(number).signalled();
@@ -41,8 +42,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             source.begin(known.ssrc, known.ordinal, from.unwrap_or(UNKNOWN), 0);
             seq::rebuild(&mut source, known.highest);
             source.set_account(&Account { last_arrival, ..Account::default() });
-            if signalled.is_none() && from.is_some() {
-                self.slot(number).set_latched(from);
+            let latched = if nat { known.from } else { from.filter(|_| signalled.is_none()) };
+            if latched.is_some() && self.slot(number).latched().is_none() {
+                self.slot(number).set_latched(latched);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What the operator allows, for one peer.
 
-use crate::base::suite::Suites;
 use crate::base::family::Family;
+use crate::base::suite::Suites;
 
 /// What to do with plain RTP lines (`media.srtp` of the configuration).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

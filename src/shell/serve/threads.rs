@@ -197,6 +197,7 @@ fn unowned(slot: Slot) -> OpenStream {
         crypto: None,
         strict: false,
         cname: "unowned".to_owned(),
+        nat: false,
     }
 }
 

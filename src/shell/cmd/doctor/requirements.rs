@@ -282,7 +282,14 @@ pub(super) const ROWS: &[Row] = &[
         ],
     ),
     met("UC-6", "IVR", &[STEPS]),
-    open("UC-7", "mobility", &[], "media: an SRC behind address translation"),
+    met(
+        "UC-7",
+        "mobility",
+        &[
+            "tests/addresses.rs::uc7_an_src_behind_address_translation_is_recorded_and_nobody_else",
+            "tests/addresses.rs::uc7_reports_follow_srtp_through_address_translation",
+        ],
+    ),
     met("UC-8", "distributed or central", &[STEPS, PARTS, IDLE]),
     met(
         "UC-9",
