@@ -37,6 +37,7 @@ fn bench() -> Bench {
         srtp: None,
         suites: None,
         secure_signalling: None,
+        nat: false,
         call: Some(URI.to_owned()),
     }];
     bench

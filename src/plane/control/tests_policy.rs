@@ -455,6 +455,7 @@ fn metadata_in_clear_and_strangers_are_refused_each_with_its_reason() {
         srtp: None,
         suites: None,
         secure_signalling: None,
+        nat: false,
         call: None,
     });
     let config = serde_json::to_string(&config).expect("JSON");
