@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
 use crate::base::suite::Suite;
@@ -13,8 +14,22 @@ use crate::store::event::{Origin, StreamDescription};
 use crate::store::log::Mark;
 
 /// AES-256-GCM of a secret under the machine key: base64 of nonce ‖ cipher text ‖ tag.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sealed(pub String);
+///
+/// Copies share it: several stand for each RS that is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed(pub Arc<str>);
+
+impl Serialize for Sealed {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sealed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(|text| Sealed(text.into()))
+    }
+}
 
 /// How the signalling was protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -64,13 +64,13 @@ impl KeyBox {
         let mut bytes = nonce.to_vec();
         bytes.extend_from_slice(&text);
         bytes.extend_from_slice(tag.as_ref());
-        Sealed(STANDARD.encode(bytes))
+        Sealed(STANDARD.encode(bytes).into())
     }
 
     /// Opens what was sealed for `context`.
     pub fn open(&self, sealed: &Sealed, context: &str) -> Result<Zeroizing<Vec<u8>>, KeyBoxError> {
         let mut bytes =
-            Zeroizing::new(STANDARD.decode(&sealed.0).map_err(|_| KeyBoxError::Format)?);
+            Zeroizing::new(STANDARD.decode(&*sealed.0).map_err(|_| KeyBoxError::Format)?);
         if bytes.len() < NONCE_LEN + AES_256_GCM.tag_len() {
             return Err(KeyBoxError::Format);
         }
@@ -145,14 +145,17 @@ mod tests {
     fn a_changed_or_short_text_is_refused() {
         let keys = KeyBox::new(&[7; 32]).expect("32 bytes");
         let sealed = keys.seal(&entropy(), b"secret", "c");
-        let bytes = STANDARD.decode(&sealed.0).expect("ours");
+        let bytes = STANDARD.decode(&*sealed.0).expect("ours");
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
-            assert!(keys.open(&Sealed(STANDARD.encode(&bad)), "c").is_err(), "byte {at}");
+            assert!(keys.open(&Sealed(STANDARD.encode(&bad).into()), "c").is_err(), "byte {at}");
         }
-        assert_eq!(keys.open(&Sealed(STANDARD.encode([0; 27])), "c"), Err(KeyBoxError::Format));
-        assert_eq!(keys.open(&Sealed("?".to_owned()), "c"), Err(KeyBoxError::Format));
+        assert_eq!(
+            keys.open(&Sealed(STANDARD.encode([0; 27]).into()), "c"),
+            Err(KeyBoxError::Format)
+        );
+        assert_eq!(keys.open(&Sealed("?".into()), "c"), Err(KeyBoxError::Format));
         assert!(matches!(KeyBox::new(&[0; 31]), Err(KeyBoxError::KeyLength { bytes: 31 })));
     }
 

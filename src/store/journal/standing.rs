@@ -178,7 +178,8 @@ impl Standings {
                     leaving: Vec::new(),
                     all: ids(streams).collect(),
                     answer_sdp: answer_sdp.clone(),
-                    answers: VecDeque::new(),
+                    // Few RSs ever have a second one under way.
+                    answers: VecDeque::with_capacity(1),
                     bodies: 0,
                     counted: bodies.unwrap_or(0),
                     ended: None,

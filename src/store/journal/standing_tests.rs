@@ -70,7 +70,7 @@ fn dialog(cseq: u32, answered: bool) -> DialogState {
 }
 
 /// What control could have written: every RS opens once, changes, loses streams, ends.
-pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
+pub(in crate::store) fn history(seed: u64, count: usize) -> Vec<Entry> {
     let mut random = Prng::new(seed);
     let mut entries = Vec::new();
     let (mut live, mut next_rs, mut next_stream): (Vec<(RsId, Vec<u64>, u32)>, _, _) =
@@ -79,7 +79,8 @@ pub(super) fn history(seed: u64, count: usize) -> Vec<Entry> {
     while entries.len() < count {
         now += random.below(20) as i64 * SECOND;
         let at = Wall(now);
-        let sealed = |what: &str, random: &mut Prng| Sealed(format!("{what} {}", random.below(99)));
+        let sealed =
+            |what: &str, random: &mut Prng| Sealed(format!("{what} {}", random.below(99)).into());
         let what = random.below(10);
         if live.is_empty() || what == 0 {
             let id = rs(next_rs);
@@ -202,11 +203,11 @@ pub(super) fn short_calls(count: u64, seconds: i64) -> Vec<Entry> {
             src: SrcFacts::default(),
             signalling: Signalling::Udp,
             quirks: Vec::new(),
-            salt: Sealed(format!("salt {call}")),
+            salt: Sealed(format!("salt {call}").into()),
             streams: vec![open],
             own: false,
             answer: String::new(),
-            answer_sdp: Sealed(String::new()),
+            answer_sdp: Sealed("".into()),
             bodies: Some(2),
             timer: None,
         });
