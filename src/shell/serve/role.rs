@@ -37,6 +37,7 @@ fn play(role: Role) -> Result<Exit, Failure> {
     match role {
         Role::Media => media::run(start),
         Role::Control => {
+            process::give_memory_back();
             let cores = cores::parse(&start.config.cpu.control).unwrap_or_default();
             let cores: Vec<_> = cores.into_iter().map(usize::from).collect();
             if let Err(error) = affinity::pin(&cores) {

@@ -174,12 +174,12 @@ impl<D: Disk> Compaction<D> {
         if batch.len() < 2 {
             return Ok(None);
         }
-        self.replace(&batch)
+        self.replace(batch)
     }
 
-    fn replace(&self, batch: &[Closed]) -> Result<Option<Compacted>, JournalError> {
+    fn replace(&self, mut batch: Vec<Closed>) -> Result<Option<Compacted>, JournalError> {
+        let parted = self.part(&mut batch);
         let (last, before) = batch.split_last().expect("two or more");
-        let parted = self.part(batch);
         // Each file begins with one; without it there is nothing that could say `kept`.
         let Some(Entry::Start { version, volume, at: when, .. }) = parted.start else {
             return Ok(None);
@@ -241,19 +241,21 @@ impl<D: Disk> Compaction<D> {
         self.disk.rename(&temporary, path).map_err(at("rename", &temporary))
     }
 
-    fn part(&self, batch: &[Closed]) -> Parted {
+    /// Takes the bytes out of the files.
+    fn part(&self, batch: &mut [Closed]) -> Parted {
         let mut parted = Parted::default();
         for closed in batch {
+            let file = std::mem::take(&mut closed.bytes);
             let mut from = 0;
-            while from < closed.bytes.len() {
-                let Some((entry, size)) = frame::read::<Entry>(&closed.bytes[from..]) else {
-                    match frame::find(&closed.bytes, from + 1) {
+            while from < file.len() {
+                let Some((entry, size)) = frame::read::<Entry>(&file[from..]) else {
+                    match frame::find(&file, from + 1) {
                         Some(next) => from = next,
                         None => break,
                     }
                     continue;
                 };
-                let bytes = &closed.bytes[from..from + size];
+                let bytes = &file[from..from + size];
                 from += size;
                 match entry.rs() {
                     Some(rs) if self.standing.contains(&rs) => parted.kept.extend_from_slice(bytes),

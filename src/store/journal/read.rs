@@ -271,10 +271,14 @@ pub(super) fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::Result<Vec<
 }
 
 pub(super) fn read_file(file: &impl DiskFile) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // A byte more than there are now shows the end; one that is being written grows.
+    let mut bytes = Vec::with_capacity(file.bytes()? as usize + 1);
     loop {
         let at = bytes.len();
-        bytes.resize(at + READ_BYTES, 0);
+        if at == bytes.capacity() {
+            bytes.reserve(READ_BYTES);
+        }
+        bytes.resize(bytes.capacity(), 0);
         let got = file.read_at(at as u64, &mut bytes[at..])?;
         bytes.truncate(at + got);
         if got == 0 {
