@@ -12,9 +12,11 @@ mod people_model;
 mod people_view;
 mod read;
 pub mod schema;
+mod unsettled;
 
 pub use controls::{Action, Step, Turns};
 pub use fold::{Body, Journalled, RsEntry};
 pub use index::{ExtentRow, Extents, Index, IndexError};
 pub use library::{Library, LibraryError};
 pub use people::{SessionSpan, names_session, session_span};
+pub use unsettled::Unsettled;

@@ -20,7 +20,7 @@ mod compaction_tests;
 #[cfg(test)]
 mod file_snapshot_tests;
 #[cfg(test)]
-mod standing_tests;
+pub(super) mod standing_tests;
 
 pub use compaction::{Compacted, Compaction};
 pub use file::Journal;

@@ -7,10 +7,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::host::{spare, sqlite, volume};
-use crate::store::catalog::{Index, IndexError, Journalled, Library, LibraryError};
+use crate::host::{process, spare, sqlite, volume};
+use crate::store::catalog::{Index, IndexError, Library, LibraryError, Unsettled};
 use crate::store::journal::entry::Entry;
 
 /// What makes the index stale.
@@ -23,6 +23,14 @@ pub(super) enum Change {
 
 /// Changes that come together are taken together.
 const SETTLE: Duration = Duration::from_millis(200);
+/// What came without such a pause is taken after this: what has settled is in memory as long as it is in
+/// no index.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// Memory is given back this long after recordings have settled: by then their transactions are over as
+/// well (64·T1).
+const TRIM_AFTER: Duration = Duration::from_secs(40);
+/// Recordings that are unpacked and read in one pass, some 10 KiB each.
+const PASS_MAX: usize = 2_048;
 
 /// Starts the thread; it ends when the last sender is gone. The first refresh is with the first seal.
 pub(super) fn spawn(
@@ -30,7 +38,7 @@ pub(super) fn spawn(
     journal: PathBuf,
 ) -> io::Result<(Sender<Change>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
-    let catalogue = Catalogue { store, journal, known: None, segments: 0 };
+    let catalogue = Catalogue { store, journal, known: None, segments: 0, trim_at: None };
     let thread = std::thread::Builder::new()
         .name("catalogue".into())
         .spawn(move || catalogue.run(&receiver))?;
@@ -42,21 +50,41 @@ struct Catalogue {
     store: PathBuf,
     journal: PathBuf,
     /// Recordings that have not settled; `None`: the journal is to be read.
-    known: Option<Journalled>,
+    known: Option<Unsettled>,
     /// Segments in the index when that was last looked at.
     segments: usize,
+    /// When memory is given back.
+    trim_at: Option<Instant>,
 }
 
 impl Catalogue {
     fn run(mut self, changes: &Receiver<Change>) {
-        while let Ok(first) = changes.recv() {
+        loop {
+            let wait = self.trim_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let first = match changes.recv_timeout(wait.unwrap_or(Duration::MAX)) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if self.trim_at.is_some_and(|at| at <= Instant::now()) {
+                process::trim_memory();
+                self.trim_at = None;
+            }
+            let Some(first) = first else { continue };
             let mut stale = self.note(first);
+            let until = Instant::now() + SETTLE_MAX;
             loop {
                 match changes.recv_timeout(SETTLE) {
                     Ok(change) => stale |= self.note(change),
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return self.refresh(),
                 }
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+            if let Some(known) = &mut self.known {
+                known.pack();
             }
             if stale {
                 self.refresh();
@@ -113,11 +141,27 @@ impl Catalogue {
         let library = Library::open(spare::places(store, journal), store, journal, None)?;
         let known = match &mut self.known {
             Some(known) => known,
-            none => none.insert(library.durable_journal()?),
+            none => {
+                let mut journalled = library.durable_journal()?;
+                journalled.forget(|id| index.is_settled(id))?;
+                // It was read whole.
+                self.trim_at = Some(Instant::now());
+                none.insert(Unsettled::of(journalled))
+            }
         };
-        library.refresh(&mut index, known)?;
+        let ended = known.ended();
+        // Segments are taken though nothing has ended.
+        let passes = ended.chunks(PASS_MAX).chain(ended.is_empty().then_some(&[][..]));
+        for ids in passes {
+            library.refresh(&mut index, &known.journalled(ids))?;
+            for id in ids {
+                if index.is_settled(*id)? {
+                    known.forget(*id);
+                    self.trim_at.get_or_insert_with(|| Instant::now() + TRIM_AFTER);
+                }
+            }
+        }
         self.segments = index.segments()?.len();
-        known.forget(|id| index.is_settled(id))?;
         Ok(())
     }
 }

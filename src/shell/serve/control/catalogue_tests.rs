@@ -109,7 +109,8 @@ impl Bench {
         let spool = spool(&store, &ring, &state, &clock);
         let (journal, _) =
             Journal::open(HostDisk, &folder, &history::folder(&store)).expect("empty");
-        let catalogue = Catalogue { store, journal: folder, known: None, segments: 0 };
+        let catalogue =
+            Catalogue { store, journal: folder, known: None, segments: 0, trim_at: None };
         let opened = vec![start, opened, body];
         Bench { root, clock, ring, state, spool, journal, catalogue, opened }
     }
@@ -257,7 +258,8 @@ impl Bench {
         let (store, folder) = (self.catalogue.store.clone(), self.catalogue.journal.clone());
         let opened = Journal::open(HostDisk, &folder, &history::folder(&store));
         (self.journal, _) = opened.expect("readable");
-        self.catalogue = Catalogue { store, journal: folder, known: None, segments: 0 };
+        self.catalogue =
+            Catalogue { store, journal: folder, known: None, segments: 0, trim_at: None };
     }
 
     /// Takes up its streams again, after the cut.
@@ -369,7 +371,7 @@ fn nothing_settles_by_an_entry_that_is_not_durable() {
     bench.journal.sync().expect("writable");
     bench.catalogue.note(Change::Entry(Box::new(ended)));
     bench.comes_to_rest();
-    assert!(bench.catalogue.known.as_ref().expect("read").recordings.is_empty());
+    assert!(bench.catalogue.known.as_ref().expect("read").is_empty());
 }
 
 /// `rebuild` beside a running server empties the index; so does a version that knows it not.
