@@ -143,6 +143,12 @@ impl<D: Disk> Journal<D> {
         &self.standings
     }
 
+    /// Leaves out what nobody asks for any more; a snapshot does so too, but there is one for each file
+    /// only.
+    pub fn forget(&mut self) {
+        self.standings.forget();
+    }
+
     /// Learns what stands from the entries alone: a snapshot may say more than the files that it stands
     /// for, and what is in none is known to no reader. What was durable is missed all the same.
     pub fn relearn(&mut self) -> Result<(), JournalError> {

@@ -44,6 +44,8 @@ pub(super) enum Said {
 const RETRY: Duration = Duration::from_secs(1);
 /// From a start, or from one snapshot, to the next.
 const SNAPSHOT_AFTER: Duration = Duration::from_secs(1);
+/// What nobody asks for any more is forgotten this often, while there are entries.
+const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// Jobs taken into one sync. 1,000 INVITE/s × 10 ms of fdatasync = 10; room for a slow disk.
 const GROUP_MAX: usize = 512;
 
@@ -97,6 +99,7 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
     // The room for ends is in use, or cannot be had: nothing new is taken until it is there again.
     let mut tight = false;
     let mut snapshot_at = Instant::now() + SNAPSHOT_AFTER;
+    let mut forget_at = Instant::now() + FORGET_AFTER;
     let mut beside = Beside::Nothing;
     // What became durable only later, or has yet to: the journal keeps the same bytes, within a bound.
     let mut owed = Vec::new();
@@ -171,6 +174,10 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
             if said.send(Said::Done { token: job.token, error }).is_err() {
                 return beside.wait();
             }
+        }
+        if !journal.has_failed() && Instant::now() >= forget_at {
+            forget_at = Instant::now() + FORGET_AFTER;
+            journal.forget();
         }
         // Never in the way of a start's first answers.
         if Instant::now() >= snapshot_at {
