@@ -261,7 +261,7 @@ impl Control {
             bodies: None,
             timer: None,
         });
-        self.sessions.insert(rs, session);
+        self.sessions.insert(rs, Box::new(session));
         let veil = self.veil(rs, &people, &left_out);
         let of_answer = self.bodies(rs, message, veil);
         if let Some(Entry::Opened { bodies, .. }) = entries.last_mut() {

@@ -85,7 +85,7 @@ impl Control {
         generation: Generation,
         through: Option<Position>,
     ) {
-        let taken = |session: &mut Session| {
+        let taken = |session: &mut Box<Session>| {
             let place = session.streams.iter().position(|stream| {
                 stream.description.slot == slot && stream.generation == generation
             })?;

@@ -13,7 +13,7 @@ use super::effect::{Effect, Grave};
 use super::job::{Job, Purpose};
 use super::operator::{Asked, Outcome, Verb, told};
 use super::recover::state;
-use super::session::{Phase, Session};
+use super::session::Phase;
 use super::start::wanted;
 use crate::base::ids::{RsId, Slot};
 use crate::base::time::Mono;
@@ -383,8 +383,8 @@ impl Control {
     /// No answer came to a request of ours. True: it was such an offer. Whether the SRC is there is for
     /// its timer to find out: media may come all the same.
     pub(super) fn hold_unanswered(&mut self, rs: RsId, request: ClientTxnId) -> bool {
-        let open = |session: &Session| session.holding.offering == Some(request);
-        if !self.sessions.get(&rs).is_some_and(open) {
+        let session = self.sessions.get(&rs);
+        if session.is_none_or(|session| session.holding.offering != Some(request)) {
             return false;
         }
         self.src_refuses(rs, "the SRC does not answer");

@@ -184,7 +184,7 @@ impl Control {
                 self.agenda.session(due, rs);
             }
         }
-        self.sessions.insert(rs, session);
+        self.sessions.insert(rs, Box::new(session));
         self.arm_timer(rs);
     }
 

@@ -497,7 +497,7 @@ impl Control {
         if !self.selection.is_selective() {
             return;
         }
-        let unknown = |session: &&mut Session| session.people.is_partial();
+        let unknown = |session: &&mut Box<Session>| session.people.is_partial();
         let mut at = self.now.mono;
         let mut asked = Vec::new();
         for session in self.sessions.values_mut().filter(unknown) {

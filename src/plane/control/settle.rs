@@ -139,6 +139,7 @@ impl Control {
         let wanted: Vec<(RsId, Phase, StreamId)> = self
             .sessions
             .values()
+            .map(|session| &**session)
             .filter(live)
             .flat_map(|session| {
                 let ids = session.streams.iter().map(|stream| stream.description.stream);

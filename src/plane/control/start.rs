@@ -178,7 +178,7 @@ impl Control {
             .with("Content-Type", "application/sdp");
         let reply = with_timer(reply, agreed);
         let reply = Reply { body: session.answer_sdp.clone().into_bytes(), ..reply };
-        self.sessions.insert(rs, session);
+        self.sessions.insert(rs, Box::new(session));
         let veil = self.veil(rs, &people, &left_out);
         let of_request = self.bodies(rs, &request.message, veil);
         if let Some(Entry::Opened { bodies, .. }) = entries.last_mut() {
@@ -240,6 +240,7 @@ impl Control {
         entries: &mut Vec<Entry>,
     ) -> Locals {
         let rs = session.rs;
+        session.streams.reserve_exact(wanted.len());
         let mut locals: Locals = (0..lines).map(|_| None).collect();
         for line in wanted {
             let place =

@@ -44,14 +44,14 @@ pub struct Endpoint {
     pub(super) conns: HashMap<ConnId, Connection>,
     /// Bytes in all framers.
     waiting: usize,
-    pub(super) servers: HashMap<TxnId, ServerTxn>,
+    pub(super) servers: HashMap<TxnId, Box<ServerTxn>>,
     /// Bytes that they keep.
     pub(super) kept: usize,
     pub(super) server_keys: HashMap<String, TxnId>,
     pub(super) merges: HashMap<String, TxnId>,
     pub(super) clients: BTreeMap<ClientTxnId, ClientTxn>,
     pub(super) client_keys: HashMap<String, ClientTxnId>,
-    pub(super) dialogs: BTreeMap<DialogId, Dialog>,
+    pub(super) dialogs: BTreeMap<DialogId, Box<Dialog>>,
     /// By Call-ID first, so that the dialogs of one are neighbours.
     pub(super) dialog_keys: BTreeMap<(String, String, String), DialogId>,
     /// Answers given before a restart, by request: our tag and the rest.
@@ -171,7 +171,7 @@ impl Endpoint {
     pub fn peers(&self) -> HashSet<IpAddr> {
         let proved =
             |dialog: &&Dialog| dialog.unacked.is_none_or(|(_, txn)| self.resumed.contains(&txn));
-        let dialogs = self.dialogs.values().filter(proved);
+        let dialogs = self.dialogs.values().map(|dialog| &**dialog).filter(proved);
         dialogs.map(|dialog| dialog.snapshot.peer.ip().to_canonical()).collect()
     }
 
@@ -200,7 +200,7 @@ impl Endpoint {
         }
         let id = DialogId(self.next_id());
         self.dialog_keys.insert(snapshot.key(), id);
-        self.dialogs.insert(id, Dialog::new(snapshot, conn));
+        self.dialogs.insert(id, Box::new(Dialog::new(snapshot, conn)));
         id
     }
 

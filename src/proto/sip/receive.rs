@@ -239,12 +239,13 @@ impl Endpoint {
         let txn = TxnId(self.next_id());
         let tag = self.token();
         let identity = self.identity(&hop).map(str::to_owned);
-        let request = Message { body: Vec::new(), ..message.clone() };
+        let (start, headers) = (message.start.clone(), message.headers.clone());
+        let request = Message { start, headers, body: Vec::new() };
         self.server_keys.insert(key.clone(), txn);
         self.merges.insert(merge.clone(), txn);
         self.servers.insert(
             txn,
-            ServerTxn {
+            Box::new(ServerTxn {
                 key,
                 merge,
                 request,
@@ -261,7 +262,7 @@ impl Endpoint {
                 deadlines: Deadlines::default(),
                 armed: None,
                 counted: 0,
-            },
+            }),
         );
         self.weigh(txn);
         if let Some(open) = dialog.and_then(|dialog| self.dialogs.get_mut(&dialog)) {

@@ -128,7 +128,7 @@ impl Endpoint {
             armed: None,
             counted: 0,
         };
-        self.servers.insert(txn, server);
+        self.servers.insert(txn, Box::new(server));
         self.resumed.insert(txn);
         if let Some(dialog) = self.dialogs.get_mut(&id) {
             dialog.unacked = Some((number, txn));

@@ -85,7 +85,9 @@ impl Writer {
     }
 
     /// The description.
-    pub fn finish(self) -> String {
+    pub fn finish(mut self) -> String {
+        // It is kept as long as its dialog.
+        self.text.shrink_to_fit();
         self.text
     }
 
