@@ -16,7 +16,7 @@ use super::session::Phase;
 use super::start::{metadata_quirks, refused_lines, text, wanted};
 use crate::base::family::Family;
 use crate::plane::handoff::frame::Frame;
-use crate::proto::session::{self as rs_proto, FeatureTag, Negotiated, People};
+use crate::proto::session::{self as rs_proto, Body, FeatureTag, Negotiated, People};
 use crate::proto::sip::{
     ClientTxnId, DialogId, DialogSnapshot, Failure, Invite, Outside, Target, Transport,
 };
@@ -204,7 +204,14 @@ impl Control {
         quirks.extend(refused_lines(&negotiated));
         quirks.extend(metadata_quirks(&body));
         quirks.retain(|quirk| !people.mentions_hidden(quirk));
-        self.open_called(request, dialog, &snapshot, message, (negotiated, people), quirks);
+        self.open_called(
+            request,
+            dialog,
+            &snapshot,
+            (message, &body),
+            (negotiated, people),
+            quirks,
+        );
     }
 
     /// The name of who was called.
@@ -219,7 +226,7 @@ impl Control {
         request: ClientTxnId,
         dialog: DialogId,
         snapshot: &DialogSnapshot,
-        message: &Message,
+        (message, body): (&Message, &Body),
         (negotiated, people): (Negotiated, People),
         quirks: Vec<String>,
     ) {
@@ -263,7 +270,7 @@ impl Control {
         });
         self.sessions.insert(rs, Box::new(session));
         let veil = self.veil(rs, &people, &left_out);
-        let of_answer = self.bodies(rs, message, veil);
+        let of_answer = self.bodies_of(rs, message, &body.parts, veil);
         if let Some(Entry::Opened { bodies, .. }) = entries.last_mut() {
             *bodies = Some(of_answer.len() as u32);
         }
@@ -271,7 +278,7 @@ impl Control {
         if let Some(session) = self.sessions.get_mut(&rs) {
             session.people = people;
         }
-        self.note_metadata(rs, message);
+        self.note_metadata(rs, body);
         if let Some(calling) = self.calling.get_mut(&request) {
             calling.answered = Some((message.clone(), dialog));
         }

@@ -94,8 +94,8 @@ impl Control {
             None => self.people_of(rs),
         };
         let veil = people.as_ref().map_or(Veil::NONE, |people| self.veil(rs, people, &[]));
-        let mut entries = self.bodies(rs, &request.message, veil);
-        self.note_metadata(rs, &request.message);
+        let mut entries = self.bodies_of(rs, &request.message, &body.parts, veil);
+        self.note_metadata(rs, body);
         let reply = self.with_capabilities(Reply::new(200), request);
         let mut reply = with_timer(reply, agreed);
         let Some(session) = self.sessions.get_mut(&rs) else { return };
@@ -212,9 +212,9 @@ impl Control {
             veil = self.veil(rs, &choice.people, &lines);
         }
         // Before what stands for the answer: a cut may leave the front of it.
-        entries.extend(self.bodies(rs, &request.message, veil));
+        entries.extend(self.bodies_of(rs, &request.message, &body.parts, veil));
         plan.people = choice.map(|choice| choice.people);
-        self.note_metadata(rs, &request.message);
+        self.note_metadata(rs, body);
         let frames = self.frames(rs, &plan, &old);
         self.write_answer(rs, &mut plan, &negotiated, &locals);
         quirks.extend(metadata_quirks(body));

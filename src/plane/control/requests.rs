@@ -157,6 +157,17 @@ impl Control {
             let content_type = message.headers.get("Content-Type").unwrap_or("");
             vec![Part::new(content_type, None, message.body.clone())]
         });
+        self.bodies_of(rs, message, &parts, veil)
+    }
+
+    /// The same of one that has been taken apart.
+    pub(super) fn bodies_of(
+        &mut self,
+        rs: RsId,
+        message: &Message,
+        parts: &[Part],
+        veil: Veil<'_>,
+    ) -> Vec<Entry> {
         let cseq = message.cseq().map_or(0, |cseq| cseq.number);
         let (at, method) = (self.now.wall, message.method().unwrap_or("").to_owned());
         let Some(session) = self.sessions.get_mut(&rs) else { return Vec::new() };
@@ -171,7 +182,7 @@ impl Control {
                 cseq,
                 content_type: part.content_type.clone(),
                 disposition: part.disposition.clone().unwrap_or_default(),
-                bytes: STANDARD.encode(blank_keys(&veil.kept(&part))),
+                bytes: STANDARD.encode(blank_keys(&veil.kept(part))),
             });
         }
         entries

@@ -101,9 +101,8 @@ pub(super) fn selection(config: &Config) -> Selection {
 
 /// The document of a body, if it has one that can be read.
 pub(super) fn document(body: &Body) -> Option<Document> {
-    let part = body.metadata()?;
-    match metadata::parse(&part.body, charset(part).as_deref()) {
-        Ok(Root::Recording(document)) => Some(*document),
+    match body.root()? {
+        Ok(Root::Recording(document)) => Some((**document).clone()),
         _ => None,
     }
 }

@@ -7,11 +7,10 @@ use super::actor::Control;
 use super::effect::Grave;
 use super::session::Phase;
 use crate::base::ids::RsId;
-use crate::proto::session::{METADATA_TYPE, People, Policy, Snapshot};
+use crate::proto::session::{Body, METADATA_TYPE, People, Snapshot};
 use crate::proto::sip::ClientTxnId;
 use crate::store::journal::standing::Standing;
 use crate::wire::metadata::{self, Root};
-use crate::wire::multipart;
 use crate::wire::sip::Message;
 
 /// The first RS of before a restart is asked after this; the SRCs of the others have 20 ms each, so
@@ -21,18 +20,16 @@ const EACH_MS: u64 = 20;
 
 impl Control {
     /// Takes the metadata of a request that is being taken, if it has any.
-    pub(super) fn note_metadata(&mut self, rs: RsId, message: &Message) {
-        let Ok(body) = Self::body(message, &Policy::default()) else { return };
-        let Some(part) = body.metadata() else { return };
-        let charset = multipart::parameter(part.header("Content-Type").unwrap_or(""), "charset");
+    pub(super) fn note_metadata(&mut self, rs: RsId, body: &Body) {
+        let Some(root) = body.root() else { return };
         let selective = self.selection.is_selective();
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         if !selective {
             // Whoever makes the policy selective later does not know it.
             session.people = People::unknown();
         }
-        match metadata::parse(&part.body, charset.as_deref()) {
-            Ok(Root::Recording(document)) => session.snapshot.take(&document),
+        match root {
+            Ok(Root::Recording(document)) => session.snapshot.take(document),
             Ok(Root::SnapshotRequest { .. }) => {}
             Err(_) => session.snapshot.unreadable(),
         }

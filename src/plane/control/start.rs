@@ -27,8 +27,7 @@ use crate::store::event::{Format, Origin};
 use crate::store::journal::entry::{Entry, Signalling, SrcFacts};
 use crate::store::journal::keybox::{answer_context, salt_context};
 use crate::store::metadata::{attribute, sdp_lines};
-use crate::wire::metadata::{self, DataMode, Root};
-use crate::wire::multipart;
+use crate::wire::metadata::{DataMode, Root};
 use crate::wire::sdes::blank_keys;
 use crate::wire::sip::Message;
 
@@ -140,7 +139,7 @@ impl Control {
         wanted: &[Wanted],
         agreed: Option<Agreed>,
     ) {
-        let Judged { negotiated, quirks, people } = judged;
+        let Judged { negotiated, quirks, people, body } = judged;
         let Some(dialog) = self.sip.prospective(request.txn) else { return };
         let IncomingRequest { peer, identity, user, .. } = request;
         let mut session = self.fresh_session(peer.ip(), identity.as_deref(), user.as_deref());
@@ -180,7 +179,7 @@ impl Control {
         let reply = Reply { body: session.answer_sdp.clone().into_bytes(), ..reply };
         self.sessions.insert(rs, Box::new(session));
         let veil = self.veil(rs, &people, &left_out);
-        let of_request = self.bodies(rs, &request.message, veil);
+        let of_request = self.bodies_of(rs, &request.message, &body.parts, veil);
         if let Some(Entry::Opened { bodies, .. }) = entries.last_mut() {
             *bodies = Some(of_request.len() as u32);
         }
@@ -188,7 +187,7 @@ impl Control {
         if let Some(session) = self.sessions.get_mut(&rs) {
             session.people = people;
         }
-        self.note_metadata(rs, &request.message);
+        self.note_metadata(rs, &body);
         self.begin(Purpose::Start, rs, Some(request.txn), Some(reply), frames, entries);
         if let Some(job) = self.job_of(request.txn) {
             job.agreed = Some(agreed);
@@ -339,6 +338,8 @@ struct Judged {
     quirks: Vec<String>,
     /// Who is on it, for the recording policy.
     people: People,
+    /// The bodies that it came in.
+    body: Body,
 }
 
 /// Why an INVITE begins no RS.
@@ -389,7 +390,7 @@ fn judge(
     }
     quirks.extend(metadata_quirks(&body));
     quirks.retain(|quirk| !people.mentions_hidden(quirk));
-    Ok(Judged { negotiated, quirks, people })
+    Ok(Judged { negotiated, quirks, people, body })
 }
 
 /// Lines that are not recorded, in words.
@@ -403,22 +404,20 @@ pub(super) fn refused_lines(negotiated: &Negotiated) -> impl Iterator<Item = Str
 /// What is odd about the metadata, and where it contradicts the SDP (F57). Never a reason to refuse.
 /// A partial document can only be held against those before it, which the catalogue does.
 pub(super) fn metadata_quirks(body: &Body) -> Vec<String> {
-    let Some(part) = body.metadata() else { return Vec::new() };
-    let content_type = part.header("Content-Type").unwrap_or("");
-    let charset = multipart::parameter(content_type, "charset");
-    match metadata::parse(&part.body, charset.as_deref()) {
-        Err(fault) => vec![format!("metadata unreadable: {fault}")],
-        Ok(Root::SnapshotRequest { .. }) => {
+    match body.root() {
+        None => Vec::new(),
+        Some(Err(fault)) => vec![format!("metadata unreadable: {fault}")],
+        Some(Ok(Root::SnapshotRequest { .. })) => {
             vec!["an SRC asks for a snapshot, which only an SRS may".to_owned()]
         }
-        Ok(Root::Recording(document)) => {
+        Some(Ok(Root::Recording(document))) => {
             let mut quirks = match (document.datamode, &body.offer) {
                 (DataMode::Complete, Some(offer)) => {
-                    attribute(&document, &sdp_lines(offer)).contradictions
+                    attribute(document, &sdp_lines(offer)).contradictions
                 }
                 _ => Vec::new(),
             };
-            quirks.extend(document.quirks);
+            quirks.extend_from_slice(&document.quirks);
             quirks
         }
     }

@@ -1,7 +1,9 @@
 //! The body of a request, sorted: which part is the offer, which the metadata, and which parts
 //! nobody here understands.
 
-use crate::wire::metadata;
+use std::cell::OnceCell;
+
+use crate::wire::metadata::{self, MetadataError, Root};
 use crate::wire::multipart::{self, Handling, Part};
 use crate::wire::sdp::Description;
 
@@ -23,8 +25,10 @@ pub struct Body {
     pub offer: Option<Description>,
     /// Which part holds the offer.
     pub offer_part: Option<usize>,
-    /// Which part holds the metadata; its bytes are not looked into here.
+    /// Which part holds the metadata.
     pub metadata_part: Option<usize>,
+    /// What that says; read when somebody asks, and once.
+    document: OnceCell<Result<Root, MetadataError>>,
     /// Parts that must be understood and are not.
     pub not_understood: Vec<String>,
     /// What was odd.
@@ -60,6 +64,16 @@ impl Body {
     /// The metadata part.
     pub fn metadata(&self) -> Option<&Part> {
         self.metadata_part.and_then(|at| self.parts.get(at))
+    }
+
+    /// What the metadata part says, if there is one.
+    pub fn root(&self) -> Option<&Result<Root, MetadataError>> {
+        let part = self.metadata()?;
+        Some(self.document.get_or_init(|| {
+            let content_type = part.header("Content-Type").unwrap_or("");
+            let charset = multipart::parameter(content_type, "charset");
+            metadata::parse(&part.body, charset.as_deref())
+        }))
     }
 
     fn sort(&mut self, at: usize, part: &Part, policy: &Policy) -> Result<(), Refusal> {
