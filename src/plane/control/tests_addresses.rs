@@ -190,6 +190,8 @@ fn answers_and_contact_carry_what_is_reached_from_outside() {
         nat: false,
         strict: None,
         srtp: None,
+        suites: None,
+        secure_signalling: None,
         call: Some("sip:src@192.0.2.10".to_owned()),
     });
     let mut bench = up(config);

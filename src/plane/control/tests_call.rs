@@ -32,7 +32,6 @@ fn bench() -> Bench {
         matches: PeerMatch::Address([192, 0, 2, 10].into()),
         digest: None,
         digest_md5: false,
-        nat: false,
         strict: None,
         srtp: None,
         suites: None,

@@ -450,7 +450,6 @@ fn metadata_in_clear_and_strangers_are_refused_each_with_its_reason() {
         matches: PeerMatch::Address([192, 0, 2, 10].into()),
         digest: None,
         digest_md5: false,
-        nat: false,
         strict: None,
         srtp: None,
         suites: None,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::params::{Params, find_outside, split_outside};
+use super::params::{Params, find_outside, is_token, split_outside};
 use super::uri::split_port;
 
 /// One Via value.
@@ -30,6 +30,10 @@ impl Via {
         }
         let rest = parts.next()?.trim_start();
         let (transport, rest) = rest.split_once([' ', '\t'])?;
+        // A parameter in it would be cut off where we fill in ours.
+        if !is_token(transport.as_bytes()) {
+            return None;
+        }
         let (place, params) = rest.split_at(find_outside(rest, b';', false).unwrap_or(rest.len()));
         let (host, port) = split_port(place)?;
         Some(Via {
@@ -100,7 +104,14 @@ mod tests {
             .expect("valid");
         assert_eq!((&*via.transport, &*via.host, via.port), ("UDP", "[2001:db8::9]", Some(5_070)));
         assert_eq!(via.branch(), Some("z9hG4bK87asdks7"));
-        for text in ["", "SIP/2.0", "SIP/2.0/UDP", "SIP/x/UDP h", "SIP/2.0/UDP ;branch=x"] {
+        for text in [
+            "",
+            "SIP/2.0",
+            "SIP/2.0/UDP",
+            "SIP/x/UDP h",
+            "SIP/2.0/UDP ;branch=x",
+            "SIP/2.0/UDP;received=1 h",
+        ] {
             assert_eq!(Via::parse(text), None, "{text}");
         }
     }
