@@ -170,6 +170,13 @@ pub fn give_memory_back() {
     }
 }
 
+/// Lets the other threads of this process, and everybody else, go first. Without effect where the kernel
+/// refuses it.
+pub fn give_way() {
+    // setpriority(2): of the calling thread, on Linux.
+    let _ = rustix::process::setpriority_process(None, 10);
+}
+
 /// Gives back what is free between what is in use: pieces of many that came and went together. Each arena
 /// is locked while it is looked through, some milliseconds for 100 MiB.
 pub fn trim_memory() {

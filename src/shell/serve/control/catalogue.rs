@@ -25,7 +25,7 @@ pub(super) enum Change {
 const SETTLE: Duration = Duration::from_millis(200);
 /// What came without such a pause is taken after this: what has settled is in memory as long as it is in
 /// no index.
-const SETTLE_MAX: Duration = Duration::from_secs(5);
+const SETTLE_MAX: Duration = Duration::from_secs(30);
 /// Memory is given back this long after recordings have settled: by then their transactions are over as
 /// well (64·T1).
 const TRIM_AFTER: Duration = Duration::from_secs(40);
@@ -39,9 +39,11 @@ pub(super) fn spawn(
 ) -> io::Result<(Sender<Change>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let catalogue = Catalogue { store, journal, known: None, segments: 0, trim_at: None };
-    let thread = std::thread::Builder::new()
-        .name("catalogue".into())
-        .spawn(move || catalogue.run(&receiver))?;
+    let thread = std::thread::Builder::new().name("catalogue".into()).spawn(move || {
+        // Under load it works beside those who answer, and nobody waits for it.
+        process::give_way();
+        catalogue.run(&receiver);
+    })?;
     Ok((sender, thread))
 }
 
