@@ -6,7 +6,7 @@
 #
 #   benches/sip.sh [CALLS_A_SECOND [SECONDS [udp|tcp]]]     default 1000 calls/s, 30 s, udp
 #
-# HOLD_MS=50000: each call lasts so long; prints what control keeps of each (2,000 of them: 200 10). With
+# HOLD_MS=60000: each call lasts so long; prints what control keeps of each (2,000 of them: 200 10). With
 # session timers (1,800 s, we refresh), as all calls here.
 #
 # FLOORTAPE: the binary (target/release/floortape). KEEP=1 keeps the store. PERF=1 writes a profile of
