@@ -74,7 +74,9 @@ impl Model {
     }
 
     fn present_session_recording(&self) -> Vec<SessionRecording> {
-        let open = self.sessions.iter().filter_map(|row| Some((row, row.recorded.open()?)));
+        // One that was named again after its end is not there for that.
+        let there = self.sessions.iter().filter(|row| row.spans.is_open());
+        let open = there.filter_map(|row| Some((row, row.recorded.open()?)));
         open.map(|(row, span)| SessionRecording {
             session: row.id.clone(),
             associate_time: span.from.stated.clone(),

@@ -26,8 +26,6 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// What came without such a pause is taken after this: what has settled is in memory as long as it is in
 /// no index.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
-/// Meanwhile what has come is packed this often.
-const PACK_EACH: Duration = Duration::from_secs(5);
 /// Memory is given back this long after recordings have settled: by then their transactions are over as
 /// well (64·T1).
 const TRIM_AFTER: Duration = Duration::from_secs(40);
@@ -77,34 +75,22 @@ impl Catalogue {
             let Some(first) = first else { continue };
             let mut stale = self.note(first);
             let until = Instant::now() + SETTLE_MAX;
-            let mut pack_at = Instant::now() + PACK_EACH;
             loop {
                 match changes.recv_timeout(SETTLE) {
                     Ok(change) => stale |= self.note(change),
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return self.refresh(),
                 }
-                let now = Instant::now();
-                if now >= until {
+                if Instant::now() >= until {
                     break;
                 }
-                if now >= pack_at {
-                    self.pack();
-                    pack_at = now + PACK_EACH;
-                    // What was taken apart leaves holes.
-                    self.trim_at = Some(now + TRIM_AFTER);
-                }
             }
-            self.pack();
+            if let Some(known) = &mut self.known {
+                known.pack();
+            }
             if stale {
                 self.refresh();
             }
-        }
-    }
-
-    fn pack(&mut self) {
-        if let Some(known) = &mut self.known {
-            known.pack();
         }
     }
 
