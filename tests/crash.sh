@@ -15,8 +15,6 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 ports=${PORTS:-10000-31999}
-# On a disk, not in memory: what a kill leaves unsynced is part of what is judged.
-export TMPDIR=${TMPDIR:-/tmp}
 failed=0 passed=0 long=
 if [ "${1:-}" = --long ] || [ "${1:-}" = --report ]; then
     mode=$1 long=${2:?a folder for the results}

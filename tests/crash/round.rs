@@ -14,7 +14,7 @@ use super::judge::{self, Found};
 use super::load::Load;
 use super::options::{Options, Scenario};
 use super::prng::Prng;
-use super::process::{binary, fresh_folder, try_send};
+use super::process::{binary, fresh_folder_in, try_send};
 use super::recorder::{PATIENCE, Recorder, Role, monotonic_ns};
 use super::sipp::Sipp;
 
@@ -61,7 +61,8 @@ impl Round {
 
 /// Plays round number `number`, with `kills` kills. An error is a round that could not be judged.
 pub(crate) fn play(options: &Options, number: u64, kills: u64) -> Result<Round, String> {
-    let folder = fresh_folder();
+    // On a disk: what is not synced when a kill comes, and how long a segment takes, is what this is about.
+    let folder = fresh_folder_in(&std::env::temp_dir());
     let played = play_in(&folder, options, number, kills);
     if options.keep || std::env::var_os("KEEP").is_some() {
         eprintln!("kept: {}", folder.display());

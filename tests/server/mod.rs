@@ -16,6 +16,21 @@ pub(crate) fn command(folder: &Path, port: u16) -> Command {
     command_of(&binary(), folder, port)
 }
 
+/// An empty folder, in memory where there is room: how long a busy disk takes to sync is not what most
+/// tests are about, and a journal that is not synced within 500 ms makes a 503 of any INVITE. With
+/// TMPDIR set it is there.
+pub(crate) fn fresh_folder() -> PathBuf {
+    /// What the stores of tests that run beside each other need at most.
+    const ROOM: u64 = 2 << 30;
+    let memory = || {
+        let path = PathBuf::from("/dev/shm");
+        let room = rustix::fs::statvfs(&path).ok()?;
+        (room.f_bavail * room.f_frsize >= ROOM).then_some(path)
+    };
+    let base = if std::env::var_os("TMPDIR").is_some() { None } else { memory() };
+    fresh_folder_in(&base.unwrap_or_else(std::env::temp_dir))
+}
+
 /// Asks `found` again and again until it has an answer; panics after `limit`.
 pub(crate) fn until<T>(what: &str, limit: Duration, mut found: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;

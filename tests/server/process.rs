@@ -17,21 +17,10 @@ pub(crate) fn binary() -> PathBuf {
     std::env::var_os("FLOORTAPE").map_or_else(built, PathBuf::from)
 }
 
-/// An empty folder, in memory where there is room: how long a busy disk takes to sync is not what most
-/// tests are about, and a journal that is not synced within 500 ms makes a 503 of any INVITE. With
-/// TMPDIR set it is there.
-pub(crate) fn fresh_folder() -> PathBuf {
-    /// What the stores of tests that run beside each other need at most.
-    const ROOM: u64 = 2 << 30;
+/// An empty folder in `base`.
+pub(crate) fn fresh_folder_in(base: &Path) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let memory = || {
-        let path = PathBuf::from("/dev/shm");
-        let room = rustix::fs::statvfs(&path).ok()?;
-        (room.f_bavail * room.f_frsize >= ROOM).then_some(path)
-    };
-    let base = if std::env::var_os("TMPDIR").is_some() { None } else { memory() };
-    let base = base.unwrap_or_else(std::env::temp_dir);
     let path = base.join(format!("floortape-serve-{}-{number}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).expect("a temp folder");
