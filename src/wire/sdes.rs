@@ -9,6 +9,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroize;
 
+use crate::base::mki::{MKI_BYTES_MAX, Mki};
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 
@@ -24,17 +25,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 const KEYS_MAX: usize = 16;
 /// RFC 3711 §9.2: 2^48 SRTP packets.
 const LIFETIME_MAX: u64 = 1 << 48;
-
-/// A master key identifier (RFC 4568 §6.1): value as octets, big-endian, of the stated length.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mki(Vec<u8>);
-
-impl Mki {
-    /// The octets as they stand in each packet, 1 to 128.
-    pub fn octets(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 /// One `inline:` key.
 pub struct InlineKey {
@@ -126,7 +116,7 @@ pub enum SdesError {
     #[error("expected a lifetime of 1 to 2^48 packets")]
     Lifetime,
     /// The MKI.
-    #[error("expected an MKI value that fits its length of 1 to 128 octets")]
+    #[error("expected an MKI value below 2^256 that fits its length of 1 to 128 octets")]
     Mki,
     /// Several keys.
     #[error("expected an MKI of one length with each of several keys")]
@@ -199,7 +189,7 @@ fn parse_keys(key_params: &str, suite: Suite) -> Result<Vec<InlineKey>, SdesErro
         let info = param.strip_prefix("inline:").ok_or(SdesError::Method)?;
         keys.push(parse_key(info, suite)?);
     }
-    let length = |key: &InlineKey| key.mki.as_ref().map(|mki| mki.0.len());
+    let length = |key: &InlineKey| key.mki.map(|mki| mki.length());
     // RFC 4568 §6.1: with more than one key each has an MKI, all of one length.
     if keys.len() > 1 && keys.iter().any(|key| key.mki.is_none() || length(key) != length(&keys[0]))
     {
@@ -263,7 +253,7 @@ fn parse_mki(value: &str, length: &str) -> Result<Mki, SdesError> {
     let length: usize =
         Some(length).filter(|l| positive(l)).and_then(|l| l.parse().ok()).ok_or(SdesError::Mki)?;
     // 128 octets are at most 309 decimal digits.
-    if !(1..=128).contains(&length) || !positive(value) || value.len() > 309 {
+    if !(1..=MKI_BYTES_MAX).contains(&length) || !positive(value) || value.len() > 309 {
         return Err(SdesError::Mki);
     }
     // The value may exceed 64 bits: multiply octet by octet.
@@ -279,7 +269,7 @@ fn parse_mki(value: &str, length: &str) -> Result<Mki, SdesError> {
             return Err(SdesError::Mki);
         }
     }
-    Ok(Mki(octets))
+    Mki::new(&octets).ok_or(SdesError::Mki)
 }
 
 impl SessionParameters {
@@ -432,7 +422,7 @@ mod tests {
 
     #[test]
     fn mki_is_a_positive_value_that_fits_one_to_128_octets() {
-        let mki = |text: &str| key(text).map(|line| line.keys[0].mki.clone().map(|mki| mki.0));
+        let mki = |text: &str| key(text).map(|line| line.keys[0].mki.map(|mki| mki.octets()));
         assert_eq!(mki("|2^20|1:4").expect("fits"), Some(vec![0, 0, 0, 1]));
         assert_eq!(mki("|66051:3").expect("lifetime may be missing"), Some(vec![1, 2, 3]));
         let wide = mki("|340282366920938463463374607431768211455:16").expect("2^128-1 fits");

@@ -8,11 +8,13 @@ use std::path::Path;
 use floortape::base::ids::{
     Generation, Index, Position, RsId, Seq, Slot, SourceId, Ssrc, StreamId, WorkerId,
 };
+use floortape::base::keyring::Keyring;
+use floortape::base::mki::Mki;
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::Suite;
 use floortape::base::time::{ClockMap, Mono, Wall};
 use floortape::plane::handoff::frame::{
-    Crypto, Envelope, Frame, Notice, OpenStream, Refusal, WireKey, WorkerStats,
+    Crypto, Envelope, Frame, Notice, OpenStream, Refusal, WireKey, WireKeyring, WorkerStats,
 };
 use floortape::proto::srtp::Context;
 use floortape::store::event::{Event, Format, Origin, StreamDescription};
@@ -240,7 +242,9 @@ fn peer() -> SocketAddr {
 fn frames(add: &mut Add<'_>) {
     let (slot, generation) = (Slot(2), Generation(1));
     let master = MasterKey::new(&MASTER[..28]).expect("a suite's length");
-    let key = || WireKey::new(&master);
+    let keys = [MASTER[..28].to_vec(), MASTER[2..30].to_vec()].concat();
+    let mkis = [[0, 1], [0, 2]].map(|octets| Mki::new(&octets).expect("fits"));
+    let remote = WireKeyring::new(&Keyring::from_parts(&keys, &mkis, 7).expect("two keys"));
     let open = OpenStream {
         slot,
         generation,
@@ -249,7 +253,7 @@ fn frames(add: &mut Add<'_>) {
         active: true,
         rtcp_to: Some(peer()),
         rtcp_mux: true,
-        crypto: Some(Crypto { suite: Suite::AeadAes128Gcm, remote: key(), local: key() }),
+        crypto: Some(Crypto { suite: Suite::AeadAes128Gcm, remote, local: WireKey::new(&master) }),
         strict: false,
         cname: "ours".to_owned(),
         nat: false,

@@ -290,10 +290,10 @@ def sipp_answer(path):
     return None
 
 
-def call(bench, name, address, port, suite, key):
+def call(bench, name, address, port, suite, key, mki=None):
     """INVITE of one line with this key; (Src, Line, answered line) or None."""
     src = Src((SERVER, bench.sip), address)
-    line = Line("1", port, suite, base64.b64encode(key).decode() if key else None)
+    line = Line("1", port, suite, base64.b64encode(key).decode() if key else None, mki)
     answer = src.invite([line], PARTIES)
     media = answer.media()
     accepted = answer.status == 200 and len(media) == 1 and media[0]["port"] != 0
@@ -340,22 +340,25 @@ def ffmpeg(bench, name, suite, address, port):
     end(bench, name, src, octets, suite)
 
 
-def gstreamer(bench, name, suite, cipher, address, port):
+def gstreamer(bench, name, suite, cipher, address, port, mki=None):
+    """Sends by libsrtp; each packet with `mki`, if given."""
     octets = audio.source(550, SECONDS)
     wav = bench.folder / f"{name}.wav"
     audio.write_wav(wav, octets)
     key = os.urandom(sum(srtcp.SIZES[suite]))
-    up = call(bench, name, address, port, suite, key)
+    up = call(bench, name, address, port, suite, key, mki)
     if not up:
         return
     src, line, media = up
+    auth = "null" if cipher.endswith("gcm") else "hmac-sha1-80"
     # Takes our reports, as an SRC would; the capture judges them.
     with socket.socket(type=socket.SOCK_DGRAM) as sink:
         sink.bind((address, port + 1))
         done = run(["gst-launch-1.0", "-q", "filesrc", f"location={wav}", "!", "wavparse", "!",
                     "audioconvert", "!", "mulawenc", "!", "rtppcmupay", "min-ptime=20000000",
                     "max-ptime=20000000", "!", "srtpenc", f"key={key.hex()}", f"rtp-cipher={cipher}",
-                    "rtp-auth=null", f"rtcp-cipher={cipher}", "rtcp-auth=null", "!", "udpsink",
+                    f"rtp-auth={auth}", f"rtcp-cipher={cipher}", f"rtcp-auth={auth}",
+                    *([f"mki={mki.hex()}"] if mki else []), "!", "udpsink",
                     f"host={SERVER}", f"port={media['port']}", f"bind-address={address}",
                     f"bind-port={port}"], 60)
     check(name, "GStreamer sent it", done.returncode == 0, done.stdout[-300:])
@@ -552,6 +555,10 @@ def main():
         "ffmpeg-32": lambda n: ffmpeg(bench, n, "AES_CM_128_HMAC_SHA1_32", "127.0.0.14", 41300),
         "gst-gcm-128": lambda n: gstreamer(bench, n, "AEAD_AES_128_GCM", "aes-128-gcm", "127.0.0.15", 41400),
         "gst-gcm-256": lambda n: gstreamer(bench, n, "AEAD_AES_256_GCM", "aes-256-gcm", "127.0.0.16", 41500),
+        "gst-mki-80": lambda n: gstreamer(bench, n, "AES_CM_128_HMAC_SHA1_80", "aes-128-icm", "127.0.0.20",
+                                          41800, bytes([0, 0, 3, 1])),
+        "gst-mki-gcm": lambda n: gstreamer(bench, n, "AEAD_AES_256_GCM", "aes-256-gcm", "127.0.0.21",
+                                           41900, bytes([200])),
         "tamper": lambda n: tamper(bench, n, "127.0.0.17", 41600),
         "hold": lambda n: hold(bench, n, "127.0.0.18", 41700),
         "openssl": lambda n: openssl(bench, n),

@@ -64,14 +64,15 @@ def metadata(lines, parties):
 class Line:
     """One offered m-line."""
 
-    def __init__(self, label, port, suite=None, key=None):
+    def __init__(self, label, port, suite=None, key=None, mki=None):
         self.label, self.port, self.suite, self.key = label, port, suite, key
+        self.mki = f"|{int.from_bytes(mki, 'big')}:{len(mki)}" if mki else ""
 
     def sdp(self, direction):
         profile = "RTP/SAVP" if self.suite else "RTP/AVP"
         out = [f"m=audio {self.port} {profile} 0", "a=rtpmap:0 PCMU/8000", "a=ptime:20"]
         if self.suite:
-            out.append(f"a=crypto:1 {self.suite} inline:{self.key}")
+            out.append(f"a=crypto:1 {self.suite} inline:{self.key}{self.mki}")
         return out + [f"a=label:{self.label}", f"a={direction}"]
 
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use floortape::base::ids::{Generation, Index, RsId, Seq, Slot, Ssrc, StreamId, WorkerId};
+use floortape::base::keyring::Keyring;
 use floortape::base::ports::Region;
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::Suite;
@@ -13,7 +14,7 @@ use floortape::host::clock::SystemClock;
 use floortape::host::engine::Engine;
 use floortape::host::mapped::{self, Mapped};
 use floortape::host::socket;
-use floortape::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, WireKey};
+use floortape::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, WireKey, WireKeyring};
 use floortape::plane::handoff::layout::{self, AT_INCARNATION, AT_TAIL, Geometry};
 use floortape::plane::handoff::queues::Queues;
 use floortape::plane::worker::{Setup, Worker};
@@ -128,7 +129,7 @@ impl Rig {
             rtcp_mux: false,
             crypto: fill.map(|fill| Crypto {
                 suite: SUITE,
-                remote: WireKey::new(&master(fill)),
+                remote: WireKeyring::new(&Keyring::one(master(fill))),
                 local: WireKey::new(&master(0xee)),
             }),
             strict: false,

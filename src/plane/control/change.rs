@@ -271,12 +271,12 @@ impl Control {
             let known = old.get(&line.line).filter(|known| continues(Some(known), line));
             // Our port stays, and so our key stays with its suite (RFC 4568 §7.1.4).
             let kept = known.and_then(|known| {
-                let suite = line.crypto.as_ref()?.1;
+                let suite = line.crypto.as_ref()?.suite;
                 self.local_key(rs, known).filter(|_| known.description.suite == Some(suite))
             });
             let key = match (kept, &line.crypto) {
                 (Some(key), _) => Some(key),
-                (None, Some((_, suite, _))) => Some(self.fresh_key(*suite)),
+                (None, Some(crypto)) => Some(self.fresh_key(crypto.suite)),
                 (None, None) => None,
             };
             let (stream, place) = match known {

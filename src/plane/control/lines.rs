@@ -8,6 +8,7 @@ use super::actor::Control;
 use super::recover::STREAM_ID_BLOCK;
 use crate::base::family::Family;
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
+use crate::base::keyring::Keyring;
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::store::event::{Format, StreamDescription};
@@ -29,10 +30,18 @@ pub(super) struct Wanted {
     pub(super) remote: Option<SocketAddr>,
     pub(super) rtcp_to: Option<SocketAddr>,
     pub(super) rtcp_mux: bool,
-    /// Tag of the crypto line, suite and the SRC's key.
-    pub(super) crypto: Option<(u32, Suite, MasterKey)>,
+    /// SRTP, by the crypto line that was taken; `None`: plain RTP.
+    pub(super) crypto: Option<WantedCrypto>,
     /// The family that it is sent over, where that is known.
     pub(super) family: Option<Family>,
+}
+
+/// What of a crypto line is kept.
+pub(super) struct WantedCrypto {
+    pub(super) tag: u32,
+    pub(super) suite: Suite,
+    /// What the SRC encrypts with.
+    pub(super) remote: Keyring,
 }
 
 /// Which address a line's port pair should lie on.
@@ -101,17 +110,17 @@ impl Control {
     pub(super) fn seal_crypto(
         &self,
         (rs, stream): (RsId, StreamId),
-        crypto: &(u32, Suite, MasterKey),
+        crypto: &WantedCrypto,
         local: &MasterKey,
     ) -> SealedCrypto {
-        let (tag, suite, remote) = crypto;
-        let seal =
-            |key: &MasterKey, context: &str| self.keys.seal(&*self.entropy, key.expose(), context);
+        let seal = |keys: &[u8], context: &str| self.keys.seal(&*self.entropy, keys, context);
         SealedCrypto {
-            suite: *suite,
-            tag: *tag,
-            remote: seal(remote, &remote_key_context(rs, stream)),
-            local: seal(local, &local_key_context(rs, stream)),
+            suite: crypto.suite,
+            tag: crypto.tag,
+            remote: seal(&crypto.remote.expose(), &remote_key_context(rs, stream)),
+            local: seal(local.expose(), &local_key_context(rs, stream)),
+            mkis: crypto.remote.mkis(),
+            derivation_rate: crypto.remote.derivation_rate(),
         }
     }
 
@@ -126,12 +135,14 @@ impl Control {
     pub(super) fn same_crypto(&self, rs: RsId, stream: &StreamOpened, wanted: &Wanted) -> bool {
         match (&stream.crypto, &wanted.crypto) {
             (None, None) => true,
-            (Some(sealed), Some((tag, suite, key))) => {
+            (Some(sealed), Some(wanted)) => {
                 let context = remote_key_context(rs, stream.description.stream);
-                let known = self.keys.open(&sealed.remote, &context);
-                sealed.suite == *suite
-                    && sealed.tag == *tag
-                    && known.is_ok_and(|known| known[..] == *key.expose())
+                let keys = self.keys.open(&sealed.remote, &context).ok();
+                let known = keys.and_then(|keys| {
+                    Keyring::from_parts(&keys, &sealed.mkis, sealed.derivation_rate)
+                });
+                (sealed.suite, sealed.tag) == (wanted.suite, wanted.tag)
+                    && known.is_some_and(|known| known.same(&wanted.remote))
             }
             _ => false,
         }
@@ -156,7 +167,7 @@ impl Wanted {
                 label: self.label.clone(),
                 media: self.media.clone(),
                 formats: self.formats.clone(),
-                suite: self.crypto.as_ref().map(|(_, suite, _)| *suite),
+                suite: self.crypto.as_ref().map(|crypto| crypto.suite),
                 transport: self.transport.clone(),
                 slot,
                 port: address.port(),

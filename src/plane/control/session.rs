@@ -3,9 +3,10 @@
 use super::hold::Holding;
 use super::pictures::Pictures;
 use crate::base::ids::{RsId, StreamId};
+use crate::base::keyring::Keyring;
 use crate::base::secret::MasterKey;
 use crate::base::time::{Mono, Wall};
-use crate::plane::handoff::frame::{Crypto, OpenStream, WireKey};
+use crate::plane::handoff::frame::{Crypto, OpenStream, WireKey, WireKeyring};
 use crate::proto::session::{Negotiated, People, Snapshot, Timer};
 use crate::proto::sip::{ClientTxnId, DialogId};
 use crate::store::journal::entry::{SealedCrypto, StreamOpened};
@@ -101,7 +102,11 @@ fn unseal(keys: &KeyBox, rs: RsId, stream: StreamId, crypto: &SealedCrypto) -> O
     let local = keys.open(&crypto.local, &local_key_context(rs, stream)).ok()?;
     Some(Crypto {
         suite: crypto.suite,
-        remote: WireKey::new(&MasterKey::new(&remote)?),
+        remote: WireKeyring::new(&Keyring::from_parts(
+            &remote,
+            &crypto.mkis,
+            crypto.derivation_rate,
+        )?),
         local: WireKey::new(&MasterKey::new(&local)?),
     })
 }

@@ -7,7 +7,7 @@ use super::effect::Grave;
 use super::general::accepts_sdp;
 use super::hold::Holding;
 use super::job::{Job, Purpose};
-use super::lines::{Fit, Locals, Wanted};
+use super::lines::{Fit, Locals, Wanted, WantedCrypto};
 use super::pictures::Pictures;
 use super::recover::{origin_address, state};
 use super::requests::ALLOW;
@@ -245,7 +245,7 @@ impl Control {
             let place =
                 self.slots.take(self.fit(line, near)).expect("admission counted the free pairs");
             let stream = self.stream_id(entries);
-            let key = line.crypto.as_ref().map(|(_, suite, _)| self.fresh_key(*suite));
+            let key = line.crypto.as_ref().map(|crypto| self.fresh_key(crypto.suite));
             let sealed = line
                 .crypto
                 .as_ref()
@@ -457,10 +457,11 @@ fn want(line: &Line, accepted: &Accepted) -> Wanted {
         remote: accepted.remote_rtp,
         rtcp_to: accepted.remote_rtcp,
         rtcp_mux: accepted.rtcp_mux,
-        crypto: accepted
-            .crypto
-            .as_ref()
-            .map(|chosen| (chosen.tag, chosen.suite, chosen.remote.duplicate())),
+        crypto: accepted.crypto.as_ref().map(|chosen| WantedCrypto {
+            tag: chosen.tag,
+            suite: chosen.suite,
+            remote: chosen.remote.duplicate(),
+        }),
         family: accepted.family,
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! offset  size  field
-//!      0     2  version (1)
+//!      0     2  version (2)
 //!      2     2  number of descriptors that travel with it
 //!      4     4  zero
 //!      8     8  request id; an answer repeats it, a notice has 0
@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::base::ids::{Generation, Index, Position, RsId, Slot, Ssrc, StreamId, WorkerId};
+use crate::base::keyring::Keyring;
+use crate::base::mki::Mki;
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::base::time::{ClockMap, Mono, Wall};
@@ -25,7 +27,7 @@ use crate::plane::handoff::layout::Geometry;
 use crate::store::event::{Origin, StreamDescription};
 
 /// Version of the head and of every body.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of the head.
 pub const HEAD_BYTES: usize = 16;
 
@@ -51,13 +53,34 @@ impl Drop for WireKey {
     }
 }
 
+/// The same for all keys of an SRC.
+#[derive(Serialize, Deserialize)]
+pub struct WireKeyring {
+    keys: WireKey,
+    mkis: Vec<Mki>,
+    derivation_rate: u8,
+}
+
+impl WireKeyring {
+    /// Takes a copy.
+    pub fn new(keyring: &Keyring) -> Self {
+        let (mkis, derivation_rate) = (keyring.mkis(), keyring.derivation_rate());
+        WireKeyring { keys: WireKey(keyring.expose().to_vec()), mkis, derivation_rate }
+    }
+
+    /// The keys; `None` where this is no keyring.
+    pub fn keyring(&self) -> Option<Keyring> {
+        Keyring::from_parts(&self.keys.0, &self.mkis, self.derivation_rate)
+    }
+}
+
 /// Keys and suite of one stream.
 #[derive(Serialize, Deserialize)]
 pub struct Crypto {
     /// The suite.
     pub suite: Suite,
     /// What the SRC encrypts with.
-    pub remote: WireKey,
+    pub remote: WireKeyring,
     /// What our SRTCP is protected with.
     pub local: WireKey,
 }

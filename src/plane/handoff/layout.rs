@@ -18,7 +18,7 @@ use crate::base::ports::Region;
 /// "FTSTATE1", little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FTSTATE1");
 /// Version of everything in this file.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Word: [`MAGIC`].
 pub const AT_MAGIC: usize = 0;
@@ -91,7 +91,7 @@ pub const AT_MESSAGES: usize = BUFFER_COUNT as usize * BUFFER_BYTES;
 /// Bytes of one `struct mmsghdr` on 64-bit Linux.
 pub const MESSAGE_BYTES: usize = 64;
 /// Bytes of one slot.
-pub const SLOT_BYTES: usize = 1024;
+pub const SLOT_BYTES: usize = 1600;
 /// Bytes of one source.
 pub const SOURCE_BYTES: usize = 512;
 

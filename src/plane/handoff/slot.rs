@@ -6,26 +6,32 @@
 //!   0  control: generation (low 32 bits), flags (above), written last
 //!   8  stream             16  applied, monotonic        24  applied, wall
 //!  32  RS id (16)         48  opened, monotonic         56  direction since, monotonic
-//!  64  two key areas of 128: suite 8, remote 56 (length 8, bytes 48), local 56, zero 8
-//! 320  signalled address 24       344  latched address 24      368  RTCP destination 24
-//! 392  next ordinal       400  evidence written up to, monotonic
-//! 408  drops of the RTP socket seen    416  of the RTCP socket    424  since open    432  evidenced
-//! 440  last authenticated arrival      448  key changed, monotonic
-//! 456  our SSRC           464  our SRTCP index, next to use is above it
-//! 472  SRTCP: SSRC of the window below 480  highest plus 1 488  window of 64
-//! 496  RTP clock rate of the first format, Hz
-//! 512  datagrams by counter, 16 words  640  of them evidenced, 16 words
-//! 768  CNAME: length 8, bytes 128
-//! 904  use of the slot that the next holds for   912  where proven reports come from 24
-//! 936  payload types offered, a bit each, 2 words
+//!  64  signalled address 24        88  latched address 24      112  RTCP destination 24
+//! 136  next ordinal       144  evidence written up to, monotonic
+//! 152  drops of the RTP socket seen    160  of the RTCP socket    168  since open    176  evidenced
+//! 184  last authenticated arrival      192  key changed, monotonic
+//! 200  our SSRC           208  our SRTCP index, next to use is above it
+//! 216  SRTCP: SSRC of the window below 224  highest plus 1 232  window of 64
+//! 240  RTP clock rate of the first format, Hz
+//! 256  datagrams by counter, 16 words  384  of them evidenced, 16 words
+//! 512  CNAME: length 8, bytes 128
+//! 648  use of the slot that the next holds for   656  where proven reports come from 24
+//! 680  payload types offered, a bit each, 2 words
+//! 704  two key areas of 448
+//!      0  suite, derivation rate, keys of the SRC, octets of a key, octets of an MKI: 8 bits each from
+//!         the lowest on; written last, 0: plain RTP
+//!      8  our key 48    64  the SRC's keys, four times: key 48, lowest octets of its MKI 32, zero 16
 //! ```
-//! What stands at 904 and above is 0, or of another use, in the memory of a version before it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::layout::Geometry;
+use zeroize::Zeroizing;
+
+use super::layout::{Geometry, SLOT_BYTES};
 use crate::base::counter::Counter;
 use crate::base::ids::{Generation, RsId, StreamId};
+use crate::base::keyring::{KEYRING_MAX, Keyring};
+use crate::base::mki::{MKI_VALUE_BYTES, Mki};
 use crate::base::ports::Region;
 use crate::base::secret::{MASTER_BYTES_MAX, MasterKey};
 use crate::base::suite::Suite;
@@ -55,50 +61,59 @@ pub const OPENED: usize = 48;
 /// Word: since when the direction is what it is.
 pub const SINCE: usize = 56;
 /// Word: ordinal of the next new source.
-pub const NEXT_ORDINAL: usize = 392;
+pub const NEXT_ORDINAL: usize = 136;
 /// Word: evidence about drops is written up to this instant.
-pub const EVIDENCE_AT: usize = 400;
+pub const EVIDENCE_AT: usize = 144;
 /// Word: drop counter of the RTP socket, as last seen; the RTCP socket's follows.
-pub const SOCKET_DROPS_SEEN: usize = 408;
+pub const SOCKET_DROPS_SEEN: usize = 152;
 /// Word: drops of both sockets since the stream opened.
-pub const SOCKET_DROPS: usize = 424;
+pub const SOCKET_DROPS: usize = 168;
 /// Word: how many of them are written as evidence.
-pub const SOCKET_DROPS_EVIDENCED: usize = 432;
+pub const SOCKET_DROPS_EVIDENCED: usize = 176;
 /// Word: arrival of the last packet that was recorded.
-pub const LAST_ARRIVAL: usize = 440;
+pub const LAST_ARRIVAL: usize = 184;
 /// Word: when the SRC's key changed.
-pub const KEY_CHANGED: usize = 448;
+pub const KEY_CHANGED: usize = 192;
 /// Word: SSRC of our reports. Written by the reporter.
-pub const LOCAL_SSRC: usize = 456;
+pub const LOCAL_SSRC: usize = 200;
 /// Word: index of our last SRTCP packet, reserved ahead. Written by the reporter.
-pub const LOCAL_INDEX: usize = 464;
+pub const LOCAL_INDEX: usize = 208;
 /// Word: SSRC whose SRTCP window follows (highest, then 64 bits).
-pub const SRTCP_SSRC: usize = 472;
+pub const SRTCP_SSRC: usize = 216;
 /// Word: that SSRC's highest SRTCP index plus 1; its window follows.
-pub const SRTCP_HIGHEST: usize = 480;
+pub const SRTCP_HIGHEST: usize = 224;
 /// Word: RTP clock rate of the first format, Hz; for jitter.
-pub const CLOCK_RATE: usize = 496;
+pub const CLOCK_RATE: usize = 240;
 const APPLIED: usize = 16;
 const RS: usize = 32;
-const KEYS: usize = 64;
-const KEYS_BYTES: usize = 128;
-const SIGNALLED: usize = 320;
-const LATCHED: usize = 344;
-const RTCP_TO: usize = 368;
-const DROPS: usize = 512;
-const EVIDENCED: usize = 640;
-const CNAME: usize = 768;
+const SIGNALLED: usize = 64;
+const LATCHED: usize = 88;
+const RTCP_TO: usize = 112;
+const DROPS: usize = 256;
+const EVIDENCED: usize = 384;
+const CNAME: usize = 512;
 const CNAME_BYTES_MAX: usize = 128;
-const HEARD_USE: usize = 904;
-const HEARD: usize = 912;
-const PAYLOAD_TYPES: usize = 936;
+const HEARD_USE: usize = 648;
+const HEARD: usize = 656;
+const PAYLOAD_TYPES: usize = 680;
+const KEYS: usize = 704;
+const KEYS_BYTES: usize = 448;
+/// In a key area: our key, and the first of the SRC's.
+const LOCAL_KEY: usize = 8;
+const REMOTE_KEYS: usize = 64;
+const REMOTE_KEY_BYTES: usize = 96;
+/// In one of the SRC's keys: its MKI.
+const MKI: usize = 48;
+const _: () = assert!(REMOTE_KEYS + KEYRING_MAX * REMOTE_KEY_BYTES <= KEYS_BYTES);
+const _: () = assert!(KEYS + 2 * KEYS_BYTES <= SLOT_BYTES);
+const _: () = assert!(MASTER_BYTES_MAX <= MKI && MKI + MKI_VALUE_BYTES <= REMOTE_KEY_BYTES);
 
 /// Suite and keys of one area.
 pub struct Keys {
     /// The suite.
     pub suite: Suite,
     /// What the SRC encrypts with.
-    pub remote: MasterKey,
+    pub remote: Keyring,
     /// What our SRTCP is protected with.
     pub local: MasterKey,
 }
@@ -180,11 +195,23 @@ impl<'a, R: Region> SlotView<'a, R> {
         if previous && control & PREVIOUS == 0 {
             return None;
         }
-        let area = KEYS + usize::from((control & AREA != 0) != previous) * KEYS_BYTES;
+        let area = self.at + KEYS + usize::from((control & AREA != 0) != previous) * KEYS_BYTES;
+        let [suite, rate, count, key_bytes, mki_bytes, ..] = self.state.load(area).to_le_bytes();
+        let key = |at: usize| {
+            let mut key = Zeroizing::new([0; MASTER_BYTES_MAX]);
+            self.state.copy_out(at, &mut *key);
+            MasterKey::new(key.get(..usize::from(key_bytes))?)
+        };
+        let remote = |place: usize| {
+            let (at, mut value) = (area + REMOTE_KEYS + place * REMOTE_KEY_BYTES, [0; _]);
+            self.state.copy_out(at + MKI, &mut value);
+            Some((key(at)?, Mki::from_value(mki_bytes.into(), value)))
+        };
+        let count = usize::from(count).min(KEYRING_MAX);
         Some(Keys {
-            suite: Suite::from_code(self.word(area) as u8)?,
-            remote: self.key(area + 8)?,
-            local: self.key(area + 64)?,
+            suite: Suite::from_code(suite)?,
+            remote: Keyring::new((0..count).map(remote).collect::<Option<_>>()?, rate)?,
+            local: key(area + LOCAL_KEY)?,
         })
     }
 
@@ -192,31 +219,29 @@ impl<'a, R: Region> SlotView<'a, R> {
     /// puts them in force with the control word.
     pub fn set_other_keys(&self, keys: Option<&Keys>) -> bool {
         let other = !self.has(AREA);
-        let area = KEYS + usize::from(other) * KEYS_BYTES;
-        self.set(area, 0);
-        if let Some(keys) = keys {
-            self.set_key(area + 8, &keys.remote);
-            self.set_key(area + 64, &keys.local);
-            self.set(area, keys.suite as u64);
+        let area = self.at + KEYS + usize::from(other) * KEYS_BYTES;
+        self.state.store(area, 0);
+        let Some(keys) = keys else { return other };
+        self.state.copy_in(area + LOCAL_KEY, keys.local.expose());
+        let mut mki_bytes = 0;
+        for (place, (key, mki)) in keys.remote.keys().iter().enumerate() {
+            let at = area + REMOTE_KEYS + place * REMOTE_KEY_BYTES;
+            self.state.copy_in(at, key.expose());
+            if let Some(mki) = mki {
+                self.state.copy_in(at + MKI, mki.value());
+                mki_bytes = mki.length() as u8;
+            }
         }
+        let (count, key_bytes) = (keys.remote.keys().len() as u8, keys.remote.key_bytes() as u8);
+        let rate = keys.remote.derivation_rate();
+        let head = [keys.suite as u8, rate, count, key_bytes, mki_bytes, 0, 0, 0];
+        self.state.store(area, u64::from_le_bytes(head));
         other
     }
 
     /// Wipes both key areas.
     pub fn wipe_keys(&self) {
         self.state.copy_in(self.at + KEYS, &[0; 2 * KEYS_BYTES]);
-    }
-
-    fn key(&self, offset: usize) -> Option<MasterKey> {
-        let length = self.word(offset) as usize;
-        let mut bytes = zeroize::Zeroizing::new([0; MASTER_BYTES_MAX]);
-        self.state.copy_out(self.at + offset + 8, &mut *bytes);
-        MasterKey::new(bytes.get(..length)?)
-    }
-
-    fn set_key(&self, offset: usize, key: &MasterKey) {
-        self.state.copy_in(self.at + offset + 8, key.expose());
-        self.set(offset, key.expose().len() as u64);
     }
 
     /// Where the SRC said it sends from.

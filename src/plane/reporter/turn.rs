@@ -123,6 +123,7 @@ mod tests {
 
     use super::*;
     use crate::base::ids::{Index, Ssrc};
+    use crate::base::keyring::Keyring;
     use crate::base::secret::MasterKey;
     use crate::base::suite::Suite;
     use crate::base::time::{ClockMap, Wall};
@@ -185,8 +186,11 @@ mod tests {
             view.set(LOCAL_INDEX, 0);
             view.set_rtcp_to(Some(to(slot)));
             view.set_cname("floor@tape");
-            let keys =
-                suite.map(|suite| Keys { suite, remote: key(suite, 1), local: key(suite, 2) });
+            let keys = suite.map(|suite| Keys {
+                suite,
+                remote: Keyring::one(key(suite, 1)),
+                local: key(suite, 2),
+            });
             view.set_applied(ClockMap { mono: at, wall: Wall(0) });
             let area = if view.set_other_keys(keys.as_ref()) { AREA } else { 0 };
             view.set(CONTROL, generation | OPEN | MUX | area);

@@ -25,9 +25,15 @@ fn keys(crypto: Option<&Crypto>) -> Result<Option<Keys>, Refusal> {
     let Some(crypto) = crypto else { return Ok(None) };
     let fits =
         |key: &crate::base::secret::MasterKey| key.expose().len() == crypto.suite.master_bytes();
-    let key =
-        |wire: &crate::plane::handoff::frame::WireKey| wire.key().filter(fits).ok_or(Refusal::Keys);
-    Ok(Some(Keys { suite: crypto.suite, remote: key(&crypto.remote)?, local: key(&crypto.local)? }))
+    let remote = crypto.remote.keyring().ok_or(Refusal::Keys)?;
+    if remote.key_bytes() != crypto.suite.master_bytes() {
+        return Err(Refusal::Keys);
+    }
+    Ok(Some(Keys {
+        suite: crypto.suite,
+        remote,
+        local: crypto.local.key().filter(fits).ok_or(Refusal::Keys)?,
+    }))
 }
 
 fn flags(stream: &OpenStream) -> u64 {

@@ -24,7 +24,7 @@ impl Protection {
     pub(super) fn load<R: Region>(slot: SlotView<'_, R>) -> Self {
         let context = |previous: bool| {
             let keys = slot.keys(previous)?;
-            Context::new(keys.suite, &keys.remote).ok()
+            Context::of(keys.suite, &keys.remote).ok()
         };
         match context(false) {
             Some(current) => Protection::Secure { current, previous: context(true) },

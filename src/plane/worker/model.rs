@@ -8,13 +8,14 @@ use std::rc::Rc;
 
 use super::turn::{Setup, StartError, Worker};
 use crate::base::ids::{Generation, RsId, Slot, StreamId, WorkerId};
+use crate::base::keyring::Keyring;
 use crate::base::limits::{BUFFER_BYTES, BUFFER_COUNT, TURN_PACKETS_MAX};
 use crate::base::ports::{Clock, Datagrams, Region, WritableRegion};
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::plane::handoff::datagram::{self, Datagram};
-use crate::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, WireKey};
+use crate::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, WireKey, WireKeyring};
 use crate::plane::handoff::layout::{
     self, AT_DURABLE, AT_INCARNATION, AT_SEALED, AT_TAIL, Geometry,
 };
@@ -470,7 +471,7 @@ pub(super) fn stream(slot: u32, generation: u32, key: Option<(Suite, u8)>) -> Bo
         rtcp_mux: false,
         crypto: key.map(|(suite, fill)| Crypto {
             suite,
-            remote: WireKey::new(&master(suite, fill)),
+            remote: WireKeyring::new(&Keyring::one(master(suite, fill))),
             local: WireKey::new(&master(suite, 0xee)),
         }),
         strict: false,

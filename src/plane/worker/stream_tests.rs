@@ -3,11 +3,15 @@
 use super::model::{Machine, REMOTE, RTP_PORTS, TestWorker, master, rtp, stream};
 use crate::base::counter::{Cause, Counter};
 use crate::base::ids::{Generation, Index, Seq, Slot, Ssrc, StreamId};
+use crate::base::keyring::Keyring;
 use crate::base::limits::TURN_PACKETS_MAX;
+use crate::base::mki::Mki;
 use crate::base::ports::Region;
 use crate::base::suite::Suite;
 use crate::base::time::Wall;
-use crate::plane::handoff::frame::{Frame, KnownSource, Notice, Refusal, ResumeStream};
+use crate::plane::handoff::frame::{
+    Frame, KnownSource, Notice, Refusal, ResumeStream, WireKeyring,
+};
 use crate::plane::handoff::layout::{AT_COUNTERS, AT_HELD};
 use crate::proto::srtp::Context;
 use crate::store::event::{Event, Origin};
@@ -349,6 +353,53 @@ fn f34_f35_forgeries_are_counted_and_a_new_key_takes_over() {
     let flag = FLAG_AUTHENTICATED;
     assert_eq!(kept, [(65_600, flag), (65_601, flag), (65, flag), (66, flag)]);
     assert_eq!(counted(&machine, Counter::AuthFailed), 3, "the old key has ended");
+}
+
+#[test]
+fn f35_an_mki_is_cut_off_by_a_successor_too_and_another_one_takes_over() {
+    let mut machine = Machine::new(0);
+    let mut worker = machine.start();
+    let marked = |octets: &[u8]| {
+        let mut stream = stream(0, 1, Some((SUITE, 1)));
+        let key = (master(SUITE, 1), Mki::new(octets));
+        let keyring = Keyring::new(vec![key], 0).expect("a key");
+        stream.crypto.as_mut().expect("SRTP").remote = WireKeyring::new(&keyring);
+        stream
+    };
+    ask(&mut machine, &mut worker, Frame::Open(marked(&[0, 0, 1])));
+    let protect = |index: u64, mki: &[u8]| {
+        let context = Context::new(SUITE, &master(SUITE, 1)).expect("length");
+        let mut out = [0; 256];
+        let packet = rtp(5, Index(index).seq().0);
+        let length = context.protect_rtp(&packet, Index(index), &mut out).expect("room");
+        [&out[..length], mki].concat()
+    };
+    machine.send(REMOTE, RTP_PORTS[0], protect(65_500, &[0, 0, 1]));
+    worker.turn().expect("model");
+    drop(worker);
+    let mut worker = machine.start();
+    machine.send(REMOTE, RTP_PORTS[0], protect(65_600, &[0, 0, 1]));
+    worker.turn().expect("model");
+    let answer = ask(&mut machine, &mut worker, Frame::Open(marked(&[0, 0, 1])));
+    assert!(matches!(answer, Frame::Opened { .. }), "asked again");
+    let update = Frame::Update { stream: marked(&[2]), by: Origin::Src };
+    ask(&mut machine, &mut worker, update);
+    // One under the old MKI is on its way still; the key and its roll-over counter go on.
+    machine.send(REMOTE, RTP_PORTS[0], protect(65_601, &[0, 0, 1]));
+    machine.send(REMOTE, RTP_PORTS[0], protect(65_602, &[2]));
+    machine.send(REMOTE, RTP_PORTS[0], protect(65_603, &[3]));
+    worker.turn().expect("model");
+    let records = machine.records(0);
+    let kept: Vec<(u64, usize)> = records
+        .iter()
+        .filter(|record| record.meta.kind == RecordKind::Rtp)
+        .map(|record| (record.meta.index.0, record.payload.len()))
+        .collect();
+    let bytes = rtp(5, 1).len();
+    assert_eq!(kept, [(65_500, bytes), (65_600, bytes), (65_601, bytes), (65_602, bytes)]);
+    assert_eq!(counted(&machine, Counter::AuthFailed), 1, "an MKI that nobody named");
+    let changed = |event: &Event| matches!(event, Event::Changed { key_changed: true, .. });
+    assert_eq!(events(&machine).iter().filter(|event| changed(event)).count(), 1);
 }
 
 #[test]

@@ -100,5 +100,5 @@ fn differences(old: &Line, before: &Accepted, new: &Line, now: &Accepted) -> Vec
 }
 
 pub(super) fn same_key(before: &Chosen, now: &Chosen) -> bool {
-    before.remote.same(&now.remote) && before.mki == now.mki
+    before.remote.same(&now.remote)
 }

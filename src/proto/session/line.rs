@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::base::family::Family;
-use crate::base::secret::MasterKey;
+use crate::base::keyring::{KEYRING_MAX, Keyring};
 use crate::base::suite::Suite;
-use crate::wire::sdes::{CryptoLine, Mki, SessionParameters};
+use crate::wire::sdes::{CryptoLine, SessionParameters};
 use crate::wire::sdp::{Description, Direction, Format, Media, Profile};
 
 use super::change::LineChange;
@@ -19,11 +19,7 @@ pub struct Chosen {
     /// Its suite.
     pub suite: Suite,
     /// What the peer encrypts with.
-    pub remote: MasterKey,
-    /// The peer's MKI, to be cut off each of its packets.
-    pub mki: Option<Mki>,
-    /// Packets the key may protect, where stated.
-    pub lifetime: Option<u64>,
+    pub remote: Keyring,
     /// Session parameters of the peer.
     pub parameters: SessionParameters,
 }
@@ -35,15 +31,13 @@ impl std::fmt::Debug for Chosen {
 }
 
 impl Chosen {
-    /// Takes over a line with one key; `None` where it has several (their MKIs would all be needed).
+    /// Takes over a line; `None` where it has more keys than a line may have in use.
     pub(super) fn of(line: &CryptoLine) -> Option<Self> {
-        let [key] = line.keys.as_slice() else { return None };
+        let keys = line.keys.iter().map(|key| (key.key.duplicate(), key.mki)).collect();
         Some(Chosen {
             tag: line.tag,
             suite: line.suite,
-            remote: key.key.duplicate(),
-            mki: key.mki.clone(),
-            lifetime: key.lifetime,
+            remote: Keyring::new(keys, line.parameters.key_derivation_rate.unwrap_or(0))?,
             parameters: line.parameters.clone(),
         })
     }
@@ -309,14 +303,7 @@ fn unusable(line: &CryptoLine, policy: &Policy) -> Option<&'static str> {
     if parameters.unencrypted_srtp || parameters.unencrypted_srtcp {
         return Some("unencrypted SRTP or SRTCP is refused by policy");
     }
-    if parameters.key_derivation_rate.is_some() && !policy.key_derivation_rate {
-        return Some("KDR is not supported");
-    }
-    match line.keys.as_slice() {
-        [key] if key.mki.is_none() || policy.mki => None,
-        [_] => Some("MKI is not supported"),
-        _ => Some("several keys in one line are not supported"),
-    }
+    (line.keys.len() > KEYRING_MAX).then_some("it has more than four keys")
 }
 
 fn accept(offer: &Description, media: &Media, crypto: Option<Chosen>) -> Accepted {

@@ -26,10 +26,6 @@ pub struct Policy {
     pub suites: Suites,
     /// Whether this hop of signalling is encrypted (TLS): RFC 4568 §8.3 wants it for keys.
     pub signalling_protected: bool,
-    /// Whether the media engine cuts an MKI off; lines that carry one are passed over otherwise.
-    pub mki: bool,
-    /// Whether the media engine derives keys anew (`KDR`); such lines are passed over otherwise.
-    pub key_derivation_rate: bool,
     /// The family that we have no address of, if there is one: its lines cannot be received.
     pub lacks: Option<Family>,
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::family::Family;
+use crate::base::keyring::Keyring;
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::wire::sdes::CryptoLine;
@@ -217,17 +218,19 @@ fn first_acceptable_crypto_line_is_taken_and_answered_with_our_key() {
     let bare = crypto(2, Suite::AesCm128HmacSha1_80, 1);
     let unauthenticated = bare.replace("\r\n", " UNAUTHENTICATED_SRTP\r\n");
     let unencrypted = bare.replace(":2 ", ":3 ").replace("\r\n", " UNENCRYPTED_SRTCP\r\n");
-    let mki = bare.replace(":2 ", ":4 ").replace("\r\n", "|1:4\r\n");
+    let inline = bare.split_once("inline:").expect("a key").1.trim();
+    let five = (1..=5).map(|mki| format!("inline:{inline}|{mki}:1")).collect::<Vec<_>>();
+    let many = format!("a=crypto:4 {} {}\r\n", Suite::AesCm128HmacSha1_80.name(), five.join(";"));
     let good = crypto(5, Suite::AeadAes256Gcm, 2);
     let later = crypto(6, Suite::AesCm128HmacSha1_80, 3);
     let offer = format!(
-        "m=audio 5004 RTP/SAVP 0\r\na=sendonly\r\na=label:1\r\n{unknown}{unauthenticated}{unencrypted}{mki}{good}{later}"
+        "m=audio 5004 RTP/SAVP 0\r\na=sendonly\r\na=label:1\r\n{unknown}{unauthenticated}{unencrypted}{many}{good}{later}"
     );
     let negotiated = decide(&offer);
     let (_, accepted) = negotiated.accepted().next().expect("taken");
     let chosen = accepted.crypto.as_ref().expect("srtp");
     assert_eq!((chosen.tag, chosen.suite), (5, Suite::AeadAes256Gcm));
-    assert!(chosen.remote.same(&key(2, Suite::AeadAes256Gcm)));
+    assert!(chosen.remote.same(&Keyring::one(key(2, Suite::AeadAes256Gcm))));
     let ours = key(9, Suite::AeadAes256Gcm);
     let locals = [Some(Local { port: 20_000, key: Some(&ours), address: None })];
     let answer = emit_answer(&negotiated, &locals, &ORIGIN);
@@ -240,12 +243,21 @@ fn first_acceptable_crypto_line_is_taken_and_answered_with_our_key() {
     assert!(
         emit_answer(&negotiated, &plain_locals(1), &ORIGIN).contains("m=audio 0 RTP/SAVP 0\r\n")
     );
-    // An engine that cuts MKIs takes the line before.
-    let policy = Policy { mki: true, ..Policy::default() };
-    let negotiated = negotiate(&sdp(1, &offer), None, &policy);
+    // MKIs and the derivation rate are the SRC's own affair: our key has none.
+    let inline = good.rsplit(' ').next().expect("a key").trim();
+    let mki = format!("{}|2^20|1:4;{inline}|2:4 KDR=3 WSH=128\r\n", good.trim());
+    let negotiated = decide(&offer.replace(&good, &mki));
     let (_, accepted) = negotiated.accepted().next().expect("taken");
     let chosen = accepted.crypto.as_ref().expect("srtp");
-    assert_eq!(chosen.mki.as_ref().map(|mki| mki.octets()), Some(&[0, 0, 0, 1][..]));
+    let mkis: Vec<_> = chosen.remote.mkis().iter().map(|mki| mki.octets()).collect();
+    assert_eq!(
+        (mkis, chosen.remote.derivation_rate()),
+        (vec![vec![0, 0, 0, 1], vec![0, 0, 0, 2]], 3)
+    );
+    let answer = emit_answer(&negotiated, &locals, &ORIGIN);
+    let back = Description::parse(answer.as_bytes()).expect("our own");
+    let [Ok(line)] = back.media[0].crypto.as_slice() else { panic!("one crypto line") };
+    assert_eq!((line.tag, line.keys[0].mki), (5, None));
     assert!(!format!("{negotiated:?}").contains("inline"));
 }
 

@@ -1,17 +1,18 @@
-//! One master key: protects and unprotects SRTP and SRTCP packets.
+//! Protects and unprotects SRTP and SRTCP packets.
 //!
 //! ```text
-//! AES-CM  SRTP   header ‖ {payload}          ‖ tag (10 or 4)       tag covers all before it ‖ ROC
-//!         SRTCP  8 octets ‖ {rest} ‖ E+index ‖ tag (10)            tag covers all before it
-//! GCM     SRTP   header ‖ {payload ‖ tag}                          AAD: header
-//!         SRTCP  8 octets ‖ {rest ‖ tag} ‖ E+index                 AAD: 8 octets ‖ E+index
+//! AES-CM  SRTP   header ‖ {payload} ‖ MKI ‖ tag (10 or 4)          tag covers what is before MKI ‖ ROC
+//!         SRTCP  8 octets ‖ {rest} ‖ E+index ‖ MKI ‖ tag (10)      tag covers what is before MKI
+//! GCM     SRTP   header ‖ {payload ‖ tag} ‖ MKI                    AAD: header
+//!         SRTCP  8 octets ‖ {rest ‖ tag} ‖ E+index ‖ MKI           AAD: 8 octets ‖ E+index
 //! ```
+//! The MKI is there where the peer's SDP says so, and says which of its keys it is. It is not
+//! authenticated: a packet without one of its own is held to have none and judged by its tag.
 
-use super::cm::Cm;
-use super::derive::Prf;
 use super::fail::{Fail, KeyError};
-use super::gcm::Gcm;
+use super::keys::{Cipher, Key};
 use crate::base::ids::{Index, Ssrc};
+use crate::base::keyring::Keyring;
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
 use crate::wire::rtp::Header;
@@ -25,38 +26,28 @@ const RTCP_INDEX_BYTES: usize = 4;
 /// The E bit: this SRTCP packet is encrypted.
 const E_BIT: u32 = 1 << 31;
 
-/// One master key's session keys for SRTP and SRTCP. Nothing in it changes, so workers may share
-/// it; no `Debug`, wiped on drop.
+/// Session keys for SRTP and SRTCP under one master key, or under several that MKIs tell apart. No
+/// `Debug`, wiped on drop.
 pub struct Context {
     suite: Suite,
-    keys: Keys,
-}
-
-/// The session keys by family. Boxed: a context is made once and moved about.
-enum Keys {
-    Cm { rtp: Box<Cm>, rtcp: Box<Cm> },
-    Gcm { rtp: Box<Gcm>, rtcp: Box<Gcm> },
+    first: Key,
+    /// Further keys; their MKIs have the length of the first one's.
+    others: Box<[Key]>,
 }
 
 impl Context {
     /// Derives the session keys (RFC 3711 §4.3). Fails where `master` is not key ‖ salt of exactly
     /// the suite's length.
     pub fn new(suite: Suite, master: &MasterKey) -> Result<Self, KeyError> {
-        let (wanted, found) = (suite.master_bytes(), master.expose().len());
-        if wanted != found {
-            return Err(KeyError { suite, wanted, found });
-        }
-        let (key, salt) = master.expose().split_at(suite.key_bytes());
-        let prf = Prf::new(key, salt);
-        let keys = if suite.is_aead() {
-            Keys::Gcm {
-                rtp: Box::new(Gcm::rtp(&prf, key.len())),
-                rtcp: Box::new(Gcm::rtcp(&prf, key.len())),
-            }
-        } else {
-            Keys::Cm { rtp: Box::new(Cm::rtp(&prf)), rtcp: Box::new(Cm::rtcp(&prf)) }
-        };
-        Ok(Context { suite, keys })
+        Ok(Context { suite, first: Key::new(suite, master, None, 0)?, others: Box::default() })
+    }
+
+    /// The same for all that an SRC may encrypt with. Protects nothing: what we send is under one key.
+    pub fn of(suite: Suite, keyring: &Keyring) -> Result<Self, KeyError> {
+        let rate = keyring.derivation_rate();
+        let mut keys = keyring.keys().iter().map(|(key, mki)| Key::new(suite, key, *mki, rate));
+        let first = keys.next().expect("a keyring has a key")?;
+        Ok(Context { suite, first, others: keys.collect::<Result<_, _>>()? })
     }
 
     /// The suite.
@@ -81,7 +72,8 @@ impl Context {
         let header = Header::parse(packet).map_err(|_| Fail::Malformed)?;
         let header_bytes = header.header_bytes();
         let tag_bytes = self.suite.rtp_tag_bytes();
-        let Some(clear_bytes) = packet.len().checked_sub(tag_bytes) else {
+        let (key, mki_bytes) = self.key_of(packet, header_bytes, tag_bytes);
+        let Some(clear_bytes) = packet.len().checked_sub(tag_bytes + mki_bytes) else {
             return Err(Fail::Malformed);
         };
         if clear_bytes < header_bytes {
@@ -89,17 +81,18 @@ impl Context {
         }
         let out = room(out, clear_bytes)?;
         let (ssrc, index) = (header.ssrc(), Index::new(index.roc(), header.seq()));
-        match &self.keys {
-            Keys::Cm { rtp, .. } => {
-                let (message, tag) = packet.split_at(clear_bytes);
+        key.with_rtp(index.0, |cipher| match cipher {
+            Cipher::Cm(rtp) => {
+                let (message, tag) = (&packet[..clear_bytes], &packet[clear_bytes + mki_bytes..]);
                 rtp.verify(message, &index.roc().to_be_bytes(), tag)?;
                 rtp.crypt(ssrc, index.0, &message[header_bytes..], &mut out[header_bytes..]);
+                Ok(())
             }
-            Keys::Gcm { rtp, .. } => {
-                let (aad, input) = packet.split_at(header_bytes);
-                rtp.open(ssrc, index.0, aad, input, &mut out[header_bytes..])?;
+            Cipher::Gcm(rtp) => {
+                let (aad, input) = packet[..clear_bytes + tag_bytes].split_at(header_bytes);
+                rtp.open(ssrc, index.0, aad, input, &mut out[header_bytes..])
             }
-        }
+        })?;
         out[..header_bytes].copy_from_slice(&packet[..header_bytes]);
         Ok(clear_bytes)
     }
@@ -111,33 +104,52 @@ impl Context {
     ///
     /// RFC 3711 §3.4, RFC 7714 §9.
     pub fn unprotect_rtcp(&self, packet: &[u8], out: &mut [u8]) -> Result<(usize, u32), Fail> {
-        let overhead = RTCP_INDEX_BYTES + self.suite.rtcp_tag_bytes();
+        let tag_bytes = self.suite.rtcp_tag_bytes();
+        let overhead = RTCP_INDEX_BYTES + tag_bytes;
         if packet.len() < RTCP_CLEAR_BYTES + overhead || packet[0] >> 6 != 2 {
             return Err(Fail::Malformed);
         }
-        let clear_bytes = packet.len() - overhead;
+        let least = RTCP_CLEAR_BYTES + RTCP_INDEX_BYTES;
+        let (key, mki_bytes) = self.key_of(packet, least, tag_bytes);
+        let clear_bytes = packet.len() - overhead - mki_bytes;
+        let index_at = clear_bytes + if self.suite.is_aead() { tag_bytes } else { 0 };
+        let index = encrypted_index(&packet[index_at..])?;
         let out = room(out, clear_bytes)?;
         let ssrc = rtcp_ssrc(packet);
-        let (head, body) = packet.split_at(RTCP_CLEAR_BYTES);
-        let index = match &self.keys {
-            Keys::Cm { rtcp, .. } => {
-                let (message, tag) = packet.split_at(clear_bytes + RTCP_INDEX_BYTES);
-                let index = encrypted_index(&message[clear_bytes..])?;
-                rtcp.verify(message, &[], tag)?;
+        let head = &packet[..RTCP_CLEAR_BYTES];
+        key.with_rtcp(index, |cipher| match cipher {
+            Cipher::Cm(rtcp) => {
+                let (message, rest) = packet.split_at(clear_bytes + RTCP_INDEX_BYTES);
+                rtcp.verify(message, &[], &rest[mki_bytes..])?;
                 let cipher_text = &message[RTCP_CLEAR_BYTES..clear_bytes];
                 rtcp.crypt(ssrc, index.into(), cipher_text, &mut out[RTCP_CLEAR_BYTES..]);
-                index
+                Ok(())
             }
-            Keys::Gcm { rtcp, .. } => {
-                let (input, trailer) = body.split_at(body.len() - RTCP_INDEX_BYTES);
-                let index = encrypted_index(trailer)?;
+            Cipher::Gcm(rtcp) => {
                 let aad = rtcp_aad(head, index | E_BIT);
-                rtcp.open(ssrc, index.into(), &aad, input, &mut out[RTCP_CLEAR_BYTES..])?;
-                index
+                let input = &packet[RTCP_CLEAR_BYTES..index_at];
+                rtcp.open(ssrc, index.into(), &aad, input, &mut out[RTCP_CLEAR_BYTES..])
             }
-        };
+        })?;
         out[..RTCP_CLEAR_BYTES].copy_from_slice(head);
         Ok((clear_bytes, index))
+    }
+
+    /// The key that `packet` is under and the octets of its MKI, none of them among the first `least`.
+    /// An MKI stands before an HMAC tag of `tag_bytes`, and at the end where the tag is part of what is
+    /// encrypted (RFC 7714 §8, §9).
+    #[inline]
+    fn key_of(&self, packet: &[u8], least: usize, tag_bytes: usize) -> (&Key, usize) {
+        let Some(mki) = &self.first.mki else { return (&self.first, 0) };
+        let (bytes, behind) = (mki.length(), if self.suite.is_aead() { 0 } else { tag_bytes });
+        if packet.len() < least + tag_bytes + bytes {
+            return (&self.first, 0);
+        }
+        let end = packet.len() - behind;
+        let found = &packet[end - bytes..end];
+        let mut keys = std::iter::once(&self.first).chain(&self.others);
+        let named = keys.find(|key| key.mki.is_some_and(|mki| mki.is(found)));
+        named.map_or((&self.first, 0), |key| (key, bytes))
     }
 
     /// Encrypts and authenticates the RTP packet `packet` to `out`. Returns the octets written:
@@ -151,21 +163,21 @@ impl Context {
         let total = clear_bytes + self.suite.rtp_tag_bytes();
         let out = room(out, total)?;
         let (ssrc, index) = (header.ssrc(), Index::new(index.roc(), header.seq()));
-        match &self.keys {
-            Keys::Cm { rtp, .. } => {
+        self.first.with_rtp(index.0, |cipher| match cipher {
+            Cipher::Cm(rtp) => {
                 out[..header_bytes].copy_from_slice(&packet[..header_bytes]);
                 let (message, tag) = out.split_at_mut(clear_bytes);
                 rtp.crypt(ssrc, index.0, &packet[header_bytes..], &mut message[header_bytes..]);
                 let mac = rtp.tag(message, &index.roc().to_be_bytes());
                 tag.copy_from_slice(&mac[..tag.len()]);
             }
-            Keys::Gcm { rtp, .. } => {
+            Cipher::Gcm(rtp) => {
                 out[..clear_bytes].copy_from_slice(packet);
                 let (message, tag) = out.split_at_mut(clear_bytes);
                 let (aad, payload) = message.split_at_mut(header_bytes);
                 tag.copy_from_slice(&rtp.seal(ssrc, index.0, aad, payload));
             }
-        }
+        });
         Ok(total)
     }
 
@@ -185,8 +197,8 @@ impl Context {
         let ssrc = rtcp_ssrc(packet);
         let trailer = index | E_BIT;
         out[..clear_bytes].copy_from_slice(packet);
-        match &self.keys {
-            Keys::Cm { rtcp, .. } => {
+        self.first.with_rtcp(index, |cipher| match cipher {
+            Cipher::Cm(rtcp) => {
                 let (input, cipher_text) =
                     (&packet[RTCP_CLEAR_BYTES..], &mut out[RTCP_CLEAR_BYTES..clear_bytes]);
                 rtcp.crypt(ssrc, index.into(), input, cipher_text);
@@ -195,14 +207,14 @@ impl Context {
                 let mac = rtcp.tag(message, &[]);
                 tag.copy_from_slice(&mac[..tag.len()]);
             }
-            Keys::Gcm { rtcp, .. } => {
+            Cipher::Gcm(rtcp) => {
                 let (message, rest) = out.split_at_mut(clear_bytes);
                 let (tag, index_out) = rest.split_at_mut(self.suite.rtcp_tag_bytes());
                 let (head, body) = message.split_at_mut(RTCP_CLEAR_BYTES);
                 tag.copy_from_slice(&rtcp.seal(ssrc, index.into(), &rtcp_aad(head, trailer), body));
                 index_out.copy_from_slice(&trailer.to_be_bytes());
             }
-        }
+        });
         Ok(total)
     }
 }
@@ -237,6 +249,7 @@ fn rtcp_aad(head: &[u8], trailer: u32) -> [u8; RTCP_CLEAR_BYTES + RTCP_INDEX_BYT
 mod tests {
     use super::*;
     use crate::base::ids::Seq;
+    use crate::base::mki::Mki;
     use crate::base::prng::Prng;
 
     fn unhex(text: &str) -> Vec<u8> {
@@ -253,6 +266,14 @@ mod tests {
     fn any(suite: Suite) -> Context {
         let bytes: Vec<u8> = (1..=suite.master_bytes() as u8).collect();
         context(suite, &bytes)
+    }
+
+    /// The same where packets carry `mki`.
+    fn marked(suite: Suite, mki: Mki) -> Context {
+        let bytes: Vec<u8> = (1..=suite.master_bytes() as u8).collect();
+        let key = MasterKey::new(&bytes).expect("fits");
+        let keyring = Keyring::new(vec![(key, Some(mki))], 0).expect("a key");
+        Context::of(suite, &keyring).expect("a key of this suite")
     }
 
     fn cm(suite: Suite) -> Context {
@@ -320,6 +341,114 @@ mod tests {
         );
     }
 
+    /// What a sender with an MKI makes of a protected packet.
+    fn with_mki(wire: &[u8], mki: &Mki, behind: usize) -> Vec<u8> {
+        let (before, after) = wire.split_at(wire.len() - behind);
+        [before, &mki.octets(), after].concat()
+    }
+
+    #[test]
+    fn an_mki_is_cut_off_and_what_has_none_or_another_is_judged_by_its_tag() {
+        for suite in Suite::ALL {
+            for length in [1, 4, 31, 32, 33, 128] {
+                let mut octets = vec![0; length];
+                octets[length - 1] = 7;
+                let mki = Mki::new(&octets).expect("fits");
+                let context = marked(suite, mki);
+                let (index, mut wire, mut out) = (Index::new(3, Seq(0x1234)), [0; 100], [0; 300]);
+                let behind = |tag_bytes| if suite.is_aead() { 0 } else { tag_bytes };
+
+                let bytes = context.protect_rtp(&unhex(RTP), index, &mut wire).expect("room");
+                let mut marked = with_mki(&wire[..bytes], &mki, behind(suite.rtp_tag_bytes()));
+                for packet in [&marked[..], &wire[..bytes]] {
+                    let found = context.unprotect_rtp(packet, index, &mut out);
+                    assert_eq!(found, Ok(28), "{suite:?}, {length}");
+                    assert_eq!(out[..28], unhex(RTP));
+                }
+                let at = bytes - behind(suite.rtp_tag_bytes());
+                marked[at] ^= 1;
+                let found = context.unprotect_rtp(&marked, index, &mut out);
+                assert_eq!(found, Err(Fail::Auth), "{suite:?}, {length}");
+
+                let bytes = context.protect_rtcp(&unhex(RTCP), 9, &mut wire).expect("room");
+                let mut marked = with_mki(&wire[..bytes], &mki, behind(suite.rtcp_tag_bytes()));
+                for packet in [&marked[..], &wire[..bytes]] {
+                    let found = context.unprotect_rtcp(packet, &mut out);
+                    assert_eq!(found, Ok((24, 9)), "{suite:?}, {length}");
+                    assert_eq!(out[..24], unhex(RTCP));
+                }
+                let at = bytes - behind(suite.rtcp_tag_bytes());
+                marked[at] ^= 1;
+                let found = context.unprotect_rtcp(&marked, &mut out);
+                assert!(found.is_err(), "{suite:?}, {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn session_keys_change_with_the_derivation_rate() {
+        // Computed by other means: AES of OpenSSL over the blocks of RFC 3711 §4.3.1, 2^4 packets.
+        let suite = Suite::AesCm128HmacSha1_80;
+        let key = unhex("e1f97a0d3e018be0d64fa32c06de41390ec675ad498afeebb6960b3aabe6");
+        let key = MasterKey::new(&key).expect("fits");
+        let keyring = Keyring::new(vec![(key, None)], 4).expect("a key");
+        let context = Context::of(suite, &keyring).expect("its suite");
+        rtp_both_ways(&context, 0, "f8dbaefd05a8667604d15c5f9bb8a04edcb19f96313556d85906");
+        let mut out = [0; 100];
+        let length = context.protect_rtcp(&unhex(RTCP), 0x21, &mut out).expect("room");
+        let wanted = "2b685d13bee328e6527ecf23fe64366080000021cc9f5cb667092598ee6b";
+        assert_eq!(out[8..length], unhex(wanted));
+        // Late ones are of the keys before.
+        for suite in Suite::ALL {
+            for rate in [1, 24] {
+                let bytes: Vec<u8> = (1..=suite.master_bytes() as u8).collect();
+                let keyring = Keyring::from_parts(&bytes, &[], rate).expect("a key");
+                let context = Context::of(suite, &keyring).expect("its suite");
+                let clear = &mut unhex(RTP);
+                let mut wire = |index: Index| {
+                    clear[2..4].copy_from_slice(&index.seq().0.to_be_bytes());
+                    let mut wire = [0; 100];
+                    let length = context.protect_rtp(clear, index, &mut wire).expect("room");
+                    wire[..length].to_vec()
+                };
+                let edge = 3 << 24;
+                let indexes = [edge - 2, edge - 1, edge, edge + 1, edge + 2, 7];
+                let packets: Vec<_> = indexes.map(|at| (at, wire(Index(at)))).into();
+                for (at, packet) in packets.iter().chain(packets.iter().rev()) {
+                    let found = context.unprotect_rtp(packet, Index(*at), &mut out);
+                    assert_eq!(found, Ok(28), "{suite:?}, rate {rate}, {at}");
+                    let other = Index(*at + (1 << 25));
+                    assert_eq!(context.unprotect_rtp(packet, other, &mut out), Err(Fail::Auth));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_keys_the_mki_says_which() {
+        for suite in Suite::ALL {
+            let bytes = |fill: u8| vec![fill; suite.master_bytes()];
+            let mki = |value: u8| Mki::new(&[0, value]).expect("fits");
+            let all = [1, 2, 3].map(|fill| (context(suite, &bytes(fill)), mki(fill)));
+            let mkis = all.each_ref().map(|(_, mki)| *mki);
+            let octets = [bytes(1), bytes(2), bytes(3)].concat();
+            let keyring = Keyring::from_parts(&octets, &mkis, 0).expect("three keys");
+            let ours = Context::of(suite, &keyring).expect("its suite");
+            let behind = |tag_bytes| if suite.is_aead() { 0 } else { tag_bytes };
+            let (index, mut wire, mut out) = (Index::new(3, Seq(0x1234)), [0; 100], [0; 100]);
+            for (place, (one, mki)) in all.iter().enumerate() {
+                let bytes = one.protect_rtp(&unhex(RTP), index, &mut wire).expect("room");
+                let rtp = |mki| with_mki(&wire[..bytes], mki, behind(suite.rtp_tag_bytes()));
+                assert_eq!(ours.unprotect_rtp(&rtp(mki), index, &mut out), Ok(28), "{suite:?}");
+                let another = rtp(&mkis[(place + 1) % 3]);
+                assert_eq!(ours.unprotect_rtp(&another, index, &mut out), Err(Fail::Auth));
+                let bytes = one.protect_rtcp(&unhex(RTCP), 5, &mut wire).expect("room");
+                let rtcp = with_mki(&wire[..bytes], mki, behind(suite.rtcp_tag_bytes()));
+                assert_eq!(ours.unprotect_rtcp(&rtcp, &mut out), Ok((24, 5)), "{suite:?}");
+            }
+        }
+    }
+
     #[test]
     fn an_authentic_srtcp_packet_with_e_zero_is_refused_as_unencrypted() {
         let context = cm(Suite::AesCm128HmacSha1_80);
@@ -366,6 +495,8 @@ mod tests {
     fn short_and_random_packets_are_refused_without_panic() {
         let mut prng = Prng::new(0x5eed_0006);
         for suite in Suite::ALL {
+            let mki = Mki::new(&[0]).expect("an octet");
+            let marked = marked(suite, mki);
             let context = any(suite);
             let mut out = [0; 64];
             for round in 0..20_000 {
@@ -377,16 +508,22 @@ mod tests {
                 let packet = &packet[..round % 65];
                 assert!(context.unprotect_rtp(packet, Index(9), &mut out).is_err());
                 assert!(context.unprotect_rtcp(packet, &mut out).is_err());
+                assert!(marked.unprotect_rtp(packet, Index(9), &mut out).is_err());
+                assert!(marked.unprotect_rtcp(packet, &mut out).is_err());
             }
             let mut short = [0; 41];
             short[0] = 0x80;
             for length in 0..12 + suite.rtp_tag_bytes() {
-                let found = context.unprotect_rtp(&short[..length], Index(9), &mut out);
-                assert_eq!(found, Err(Fail::Malformed), "{suite:?}, SRTP of {length}");
+                for context in [&context, &marked] {
+                    let found = context.unprotect_rtp(&short[..length], Index(9), &mut out);
+                    assert_eq!(found, Err(Fail::Malformed), "{suite:?}, SRTP of {length}");
+                }
             }
             for length in 0..12 + suite.rtcp_tag_bytes() {
-                let found = context.unprotect_rtcp(&short[..length], &mut out);
-                assert_eq!(found, Err(Fail::Malformed), "{suite:?}, SRTCP of {length}");
+                for context in [&context, &marked] {
+                    let found = context.unprotect_rtcp(&short[..length], &mut out);
+                    assert_eq!(found, Err(Fail::Malformed), "{suite:?}, SRTCP of {length}");
+                }
             }
         }
     }

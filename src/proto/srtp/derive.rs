@@ -1,4 +1,4 @@
-//! Key derivation (RFC 3711 §4.3, RFC 7714 §11) with a key derivation rate of 0.
+//! Key derivation (RFC 3711 §4.3, RFC 7714 §11).
 
 use aes::cipher::generic_array::GenericArray;
 use aes::cipher::{BlockEncrypt, KeyInit};
@@ -28,23 +28,33 @@ pub(super) enum Label {
 pub(super) struct Prf<'a> {
     master_key: &'a [u8],
     master_salt: &'a [u8],
+    /// Packet index divided by the key derivation rate, 48 bits; 0 where there is no rate.
+    r: u64,
 }
 
 impl<'a> Prf<'a> {
     /// `master_key`: 16 or 32 octets. `master_salt`: 12 or 14 octets.
     pub(super) fn new(master_key: &'a [u8], master_salt: &'a [u8]) -> Self {
         assert!(matches!(master_key.len(), 16 | 32) && matches!(master_salt.len(), 12 | 14));
-        Prf { master_key, master_salt }
+        Prf { master_key, master_salt, r: 0 }
+    }
+
+    /// The same for the packets of another `r`.
+    pub(super) fn at(self, r: u64) -> Self {
+        Prf { r, ..self }
     }
 
     /// The first `N` octets of the key stream of `label`.
     pub(super) fn derive<const N: usize>(&self, label: Label) -> Zeroizing<[u8; N]> {
-        // RFC 3711 §4.3.1: x = (label ‖ r) ⊕ salt, input block x · 2^16. r (six octets) is 0, so the
-        // label meets octet 7. A 96-bit salt is padded with 16 zero bits on the right (erratum 4938
+        // RFC 3711 §4.3.1: x = (label ‖ r) ⊕ salt, input block x · 2^16. r has six octets, so the label
+        // meets octet 7; an SRTCP index is widened (erratum 3712). A 96-bit salt is padded with 16 zero bits on the right (erratum 4938
         // of RFC 7714): its octets keep their places.
         let mut block = [0_u8; 16];
         block[..self.master_salt.len()].copy_from_slice(self.master_salt);
         block[7] ^= label as u8;
+        for (octet, r) in block[8..14].iter_mut().zip(&self.r.to_be_bytes()[2..]) {
+            *octet ^= r;
+        }
         let mut key = Zeroizing::new([0; N]);
         for (counter, chunk) in (0_u16..).zip(key.chunks_mut(16)) {
             block[14..].copy_from_slice(&counter.to_be_bytes());

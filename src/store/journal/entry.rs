@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
+use crate::base::mki::Mki;
 use crate::base::suite::Suite;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::store::event::{Origin, StreamDescription};
@@ -177,10 +178,16 @@ pub struct SealedCrypto {
     pub suite: Suite,
     /// Tag of the crypto line that was taken.
     pub tag: u32,
-    /// Key ‖ salt of the SRC: what it encrypts with.
+    /// Key ‖ salt of the SRC: what it encrypts with; one behind the other where it has several.
     pub remote: Sealed,
     /// Key ‖ salt of ours: what our SRTCP is protected with.
     pub local: Sealed,
+    /// MKIs of the SRC's keys, in their order; none where it has one key without an MKI.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mkis: Vec<Mki>,
+    /// Its session keys change each 2^n packets; 0: never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub derivation_rate: u8,
 }
 
 /// The SRC, as far as known.
@@ -371,4 +378,9 @@ impl Entry {
             | Entry::Ended { rs, .. } => Some(*rs),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }

@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 
 use floortape::base::ids::Index;
+use floortape::base::keyring::Keyring;
+use floortape::base::mki::Mki;
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::Suite;
 use floortape::proto::srtp::Context;
@@ -116,11 +118,40 @@ fn contexts() -> &'static [Context] {
     })
 }
 
+/// Those of SRCs with two keys and MKIs, and session keys that change.
+fn marked() -> &'static [Context] {
+    static CONTEXTS: OnceLock<Vec<Context>> = OnceLock::new();
+    CONTEXTS.get_or_init(|| {
+        let context = |suite: Suite| {
+            let bytes = suite.master_bytes();
+            let keys = [&MASTER[..bytes], &vec![7; bytes]].concat();
+            let mkis = [[0, 1], [0, 2]].map(|octets| Mki::new(&octets).expect("fits"));
+            let keyring = Keyring::from_parts(&keys, &mkis, 24).expect("two keys");
+            Context::of(suite, &keyring).expect("its length")
+        };
+        Suite::ALL.into_iter().map(context).collect()
+    })
+}
+
 /// What unprotects is what protecting gives; what was protected unprotects, and not with a bit
 /// flipped.
 pub fn srtp(data: &[u8]) {
     let index = Index(0);
     let (mut first, mut second) = (vec![0; data.len() + 64], vec![0; data.len() + 64]);
+    for (plain, context) in contexts().iter().zip(marked()) {
+        // Their session keys change far behind; the second key's MKI is none that fits.
+        for (octets, is_own) in [([0, 1], true), ([0, 2], false)] {
+            let Ok(total) = plain.protect_rtp(data, index, &mut first) else { continue };
+            let behind = if plain.suite().is_aead() { 0 } else { plain.suite().rtp_tag_bytes() };
+            let (before, after) = first[..total].split_at(total - behind);
+            let packet = [before, &octets, after].concat();
+            let clear = context.unprotect_rtp(&packet, index, &mut second);
+            assert_eq!(clear.map(|clear| &second[..clear]).ok(), is_own.then_some(data));
+        }
+        let clear = context.unprotect_rtp(data, index, &mut second).unwrap_or(0);
+        let report = context.unprotect_rtcp(data, &mut second).map_or(0, |(clear, _)| clear);
+        assert!(clear.max(report) <= data.len());
+    }
     for context in contexts() {
         if let Ok(clear) = context.unprotect_rtp(data, index, &mut first) {
             let total = context.protect_rtp(&first[..clear], index, &mut second);

@@ -239,7 +239,7 @@ pub(super) const ROWS: &[Row] = &[
         "REQ-030",
         "confidential RS",
         &["src/proto/session/tests.rs::plain_rtp_follows_the_policy_and_crypto_on_it_is_no_srtp"],
-        "security: DTLS-SRTP, a policy that refuses the rest",
+        "security: DTLS-SRTP",
     ),
     met(
         "REQ-031",

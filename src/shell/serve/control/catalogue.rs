@@ -26,8 +26,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// What came without such a pause is taken after this: what has settled is in memory as long as it is in
 /// no index.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
-/// Memory is given back this long after recordings have settled: by then their transactions are over as
-/// well (64·T1).
+/// Memory is given back this long after something was heard of recordings: by then their transactions are
+/// over as well (64·T1).
 const TRIM_AFTER: Duration = Duration::from_secs(40);
 /// Recordings that are unpacked and read in one pass, some 10 KiB each.
 const PASS_MAX: usize = 2_048;
@@ -104,6 +104,9 @@ impl Catalogue {
                 if let Some(known) = &mut self.known {
                     known.fold(&entry);
                 }
+                if entry.rs().is_some() {
+                    self.trim_at.get_or_insert_with(|| Instant::now() + TRIM_AFTER);
+                }
                 false
             }
         }
@@ -159,7 +162,6 @@ impl Catalogue {
             for id in ids {
                 if index.is_settled(*id)? {
                     known.forget(*id);
-                    self.trim_at.get_or_insert_with(|| Instant::now() + TRIM_AFTER);
                 }
             }
         }
