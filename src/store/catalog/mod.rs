@@ -12,6 +12,7 @@ mod people_model;
 mod people_view;
 mod read;
 pub mod schema;
+mod slab;
 mod unsettled;
 
 pub use controls::{Action, Step, Turns};

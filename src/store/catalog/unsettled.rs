@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::fold::{Body, Journalled, RsEntry};
+use super::slab::{Chain, Piece, Slab};
 use crate::base::ids::RsId;
 use crate::store::journal::entry::Entry;
 
@@ -15,7 +16,8 @@ const LOOSE_MAX: usize = 64;
 /// What the journal says of recordings that have not settled.
 #[derive(Debug, Default)]
 pub struct Unsettled {
-    recordings: BTreeMap<RsId, Box<Packed>>,
+    recordings: BTreeMap<RsId, Packed>,
+    slab: Slab,
     /// Those that entries came of since they were packed last, without the bodies that are packed.
     loose: Journalled,
 }
@@ -24,37 +26,47 @@ pub struct Unsettled {
 struct Packed {
     ended: bool,
     /// An [`RsEntry`] without bodies, by postcard.
-    entry: Box<[u8]>,
-    /// Its bodies with their numbers, one behind the other: more come, none is looked at before its end.
-    bodies: Vec<u8>,
+    entry: Option<Piece>,
+    /// Each some bodies with their numbers, one behind the other: more come, none is looked at before its
+    /// end.
+    bodies: Chain,
 }
 
 impl Packed {
-    fn add(&mut self, mut entry: RsEntry) {
+    fn add(&mut self, slab: &mut Slab, mut entry: RsEntry) {
         let bodies = std::mem::take(&mut entry.bodies);
         self.ended = entry.end.is_some();
-        self.entry = pack(&entry).into();
-        for body in &bodies {
-            let body = pack(&body);
-            self.bodies.reserve_exact(body.len());
-            self.bodies.extend_from_slice(&body);
+        if let Some(before) = self.entry.replace(slab.put(&pack(&entry))) {
+            slab.remove(before);
+        }
+        if !bodies.is_empty() {
+            let bodies: Vec<u8> = bodies.iter().flat_map(|body| pack(&body)).collect();
+            slab.push(&mut self.bodies, &bodies);
         }
     }
 
-    fn entry(&self) -> RsEntry {
-        postcard::from_bytes(&self.entry).expect("packed here")
+    fn entry(&self, slab: &Slab) -> Option<RsEntry> {
+        let entry = slab.get(self.entry.as_ref()?);
+        Some(postcard::from_bytes(entry).expect("packed here"))
     }
 
-    fn whole(&self) -> RsEntry {
-        let mut entry = self.entry();
-        let mut rest = &*self.bodies;
-        while !rest.is_empty() {
-            let ((number, body), behind): ((u32, Body), _) =
-                postcard::take_from_bytes(rest).expect("packed here");
-            entry.bodies.insert(number, body);
-            rest = behind;
+    fn whole(&self, slab: &Slab) -> Option<RsEntry> {
+        let mut entry = self.entry(slab)?;
+        for mut rest in slab.strings(&self.bodies) {
+            while !rest.is_empty() {
+                let ((number, body), behind): ((u32, Body), _) =
+                    postcard::take_from_bytes(rest).expect("packed here");
+                // The last one that came of a number is first.
+                entry.bodies.entry(number).or_insert(body);
+                rest = behind;
+            }
         }
-        entry
+        Some(entry)
+    }
+
+    fn renew(&mut self, slab: &mut Slab) {
+        self.entry.iter_mut().for_each(|piece| slab.renew(piece));
+        slab.renew_chain(&mut self.bodies);
     }
 }
 
@@ -67,7 +79,7 @@ impl Unsettled {
     pub fn of(known: Journalled) -> Self {
         let mut unsettled = Unsettled::default();
         for (id, entry) in known.recordings {
-            unsettled.recordings.entry(id).or_default().add(entry);
+            unsettled.recordings.entry(id).or_default().add(&mut unsettled.slab, entry);
         }
         unsettled
     }
@@ -79,9 +91,10 @@ impl Unsettled {
             self.pack();
         }
         if !self.loose.recordings.contains_key(&id)
-            && let Some(packed) = self.recordings.get(&id)
+            && let Some(entry) =
+                self.recordings.get(&id).and_then(|packed| packed.entry(&self.slab))
         {
-            self.loose.recordings.insert(id, packed.entry());
+            self.loose.recordings.insert(id, entry);
         }
         self.loose.fold(entry);
     }
@@ -89,7 +102,14 @@ impl Unsettled {
     /// Packs what is not packed.
     pub fn pack(&mut self) {
         for (id, entry) in std::mem::take(&mut self.loose).recordings {
-            self.recordings.entry(id).or_default().add(entry);
+            self.recordings.entry(id).or_default().add(&mut self.slab, entry);
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        if self.slab.is_sparse() {
+            self.recordings.values_mut().for_each(|packed| packed.renew(&mut self.slab));
         }
     }
 
@@ -113,14 +133,17 @@ impl Unsettled {
     /// What the journal says of some of them.
     pub fn journalled(&mut self, ids: &[RsId]) -> Journalled {
         self.pack();
-        let known = ids.iter().filter_map(|id| Some((*id, self.recordings.get(id)?.whole())));
+        let known =
+            ids.iter().filter_map(|id| Some((*id, self.recordings.get(id)?.whole(&self.slab)?)));
         Journalled { recordings: known.collect(), ..Journalled::default() }
     }
 
     /// Leaves one out: it has settled.
     pub fn forget(&mut self, id: RsId) {
         self.loose.recordings.remove(&id);
-        self.recordings.remove(&id);
+        let Some(Packed { entry, bodies, .. }) = self.recordings.remove(&id) else { return };
+        entry.into_iter().for_each(|piece| self.slab.remove(piece));
+        self.slab.remove_chain(bodies);
     }
 }
 
