@@ -69,6 +69,8 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("tokio_rustls::", &["src/shell/"]),
     ("rustls::", &["src/shell/"]),
     ("webpki::", &["src/shell/tls/"]),
+    ("hyper::", &["src/shell/serve/control/http"]),
+    ("prometheus_client::", &["src/shell/serve/control/metrics"]),
     ("roxmltree::", &["src/wire/metadata/"]),
     ("quick_xml::", &["src/wire/metadata/"]),
 ];

@@ -53,6 +53,16 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         found.push(breach("sip.session_expires_s", why));
     }
     found.extend(addresses(config));
+    let exposed = config.http.listen.iter().find(|at| !at.ip().to_canonical().is_loopback());
+    if let (Some(at), None) = (exposed, &config.http.token) {
+        let why =
+            format!("{at} can be reached from outside, and no http.token is wanted of anybody");
+        found.push(Breach {
+            path: "http.listen",
+            why,
+            fix: Some("name a file in http.token, or listen on 127.0.0.1".to_owned()),
+        });
+    }
     if !["error", "warn", "info", "debug"].contains(&config.log.level.as_str()) {
         found.push(breach("log.level", format!("unknown level \"{}\"", config.log.level)));
     }

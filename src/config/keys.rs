@@ -68,6 +68,8 @@ pub(super) const KEYS: &[Key] = &[
     key("store.volume", "the id in STORE/volume.json, such as \"0199…\""),
     key("store.require_mount", "true or false"),
     key("store.unrecordable", "\"end\" or \"keep\""),
+    key("http.listen", "a list of address:port, such as [\"127.0.0.1:9460\"]; [] for none"),
+    key("http.token", "a file with one line, mode 0600, such as \"/etc/floortape/metrics.token\""),
     key("log.level", "\"error\", \"warn\", \"info\" or \"debug\""),
 ];
 

@@ -26,6 +26,8 @@ pub struct Config {
     pub cpu: Cpu,
     /// Storage.
     pub store: Store,
+    /// Figures over HTTP.
+    pub http: Http,
     /// Logging.
     pub log: Log,
 }
@@ -371,6 +373,16 @@ impl Default for Store {
             unrecordable: Unrecordable::End,
         }
     }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered; empty: nowhere.
+    pub listen: Vec<SocketAddr>,
+    /// File with the token that `/metrics` wants to hear.
+    pub token: Option<PathBuf>,
 }
 
 /// `[log]`

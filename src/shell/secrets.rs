@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use crate::config::Breach;
 use crate::config::model::{Config, PeerMatch};
 use crate::host::keyfile::read_secret;
@@ -20,6 +22,20 @@ pub fn read(path: &Path) -> Result<Secret, String> {
     let text = std::str::from_utf8(&bytes).ok().filter(|_| bytes.len() <= SECRET_BYTES);
     let secret = text.and_then(Secret::parse);
     secret.ok_or_else(|| format!("{}: expected one line user:password", path.display()))
+}
+
+/// Reads the token that a monitoring system must show: one line. The error is in words, without it.
+pub fn token(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let bytes = read_secret(path, SECRET_BYTES).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => error.to_string(),
+        _ => format!("{}: {error}", path.display()),
+    })?;
+    let token = bytes.trim_ascii();
+    let is_word = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
+    if !is_word || bytes.len() > SECRET_BYTES {
+        return Err(format!("{}: expected one line of printable characters", path.display()));
+    }
+    Ok(Zeroizing::new(token.to_vec()))
 }
 
 /// The rules that `config` means, and what is wrong with its files.
@@ -59,10 +75,12 @@ pub fn rules(config: &Config) -> (DigestRules, Vec<String>) {
 /// What is wrong with the files, for the configuration's faults.
 pub fn faults(config: &Config) -> Vec<Breach> {
     let (_, wrong) = rules(config);
-    let breach = |why| Breach {
-        path: "peers",
-        why,
-        fix: Some("write one line user:password into it, mode 0600".to_owned()),
+    let breach = |path, fix: &str| {
+        let fix = fix.to_owned();
+        move |why| Breach { path, why, fix: Some(fix.clone()) }
     };
-    wrong.into_iter().map(breach).collect()
+    let peers = breach("peers", "write one line user:password into it, mode 0600");
+    let http = breach("http.token", "write one line into it, mode 0600");
+    let token = config.http.token.as_deref().and_then(|path| token(path).err());
+    wrong.into_iter().map(peers).chain(token.map(http)).collect()
 }

@@ -94,9 +94,9 @@ pub struct Control {
     /// When it is told again what a drain waits for.
     drain_told: Option<Mono>,
     /// Requests in a dialog that were not from the one who made it (F61).
-    intruders: u64,
+    pub(super) intruders: u64,
     /// Wrong answers to challenges, as far as they are told (F56).
-    guesses: u64,
+    pub(super) guesses: u64,
     /// What was refused at the edge when that was last told.
     pub(super) told: sip::Tally,
     /// Which lines are recorded.

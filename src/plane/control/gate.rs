@@ -99,6 +99,8 @@ pub struct Gate {
     /// Of all that the table has no room for.
     others: Source,
     known: HashSet<IpAddr>,
+    /// Refused, dropped or held back since the start, as far as it was reported.
+    held: u64,
     /// When the table was last rid of sources whose bucket is full again.
     swept: Mono,
 }
@@ -107,7 +109,7 @@ impl Gate {
     /// A gate that knows nobody.
     pub fn new(now: Mono) -> Self {
         let others = Source::new(now, SIP_STRANGER_RATE);
-        Gate { sources: HashMap::new(), others, known: HashSet::new(), swept: now }
+        Gate { sources: HashMap::new(), others, known: HashSet::new(), held: 0, swept: now }
     }
 
     /// Says who has an RS here, or a rule in the configuration.
@@ -159,11 +161,17 @@ impl Gate {
         if total == 0 {
             return None;
         }
+        self.held += total;
         held.sort_unstable_by(|one, other| other.cmp(one));
         let named = held.iter().take(NAMED).map(|(held, ip)| format!("{held} from {ip}"));
         let named = named.chain((others > 0).then(|| format!("{others} from new sources")));
         let named: Vec<String> = named.collect();
         Some(format!("{total} SIP messages over the rate: {}", named.join(", ")))
+    }
+
+    /// Messages over their source's rate since the start, as far as they were reported.
+    pub fn held(&self) -> u64 {
+        self.held
     }
 
     fn source(&mut self, now: Mono, source: IpAddr, rate: u32) -> &mut Source {

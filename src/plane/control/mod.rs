@@ -13,6 +13,7 @@ mod change;
 mod effect;
 mod end;
 mod ended_lines;
+mod figures;
 mod gate;
 mod general;
 mod hold;
@@ -63,5 +64,6 @@ mod tests_unrecordable;
 
 pub use actor::{Control, Setup};
 pub use effect::{Effect, Grave, Input, NotDurable};
+pub use figures::Figures;
 pub use gate::{Gate, Pass};
 pub use operator::{Asked, Outcome, Verb};

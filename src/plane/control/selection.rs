@@ -61,17 +61,22 @@ pub(super) struct Veil<'v> {
 
 /// What is counted instead of being logged, by reason.
 #[derive(Default)]
-pub(super) struct Unwanted(BTreeMap<String, u64>);
+pub(super) struct Unwanted {
+    fresh: BTreeMap<String, u64>,
+    /// Since the start.
+    pub(super) total: u64,
+}
 
 impl Unwanted {
     /// One more for that reason.
     pub(super) fn count(&mut self, why: String) {
-        *self.0.entry(why).or_default() += 1;
+        *self.fresh.entry(why).or_default() += 1;
+        self.total += 1;
     }
 
     /// What came since this was last asked, in words; `None`: nothing.
     pub(super) fn take(&mut self) -> Option<String> {
-        let counts = std::mem::take(&mut self.0);
+        let counts = std::mem::take(&mut self.fresh);
         let total: u64 = counts.values().sum();
         let each: Vec<String> =
             counts.iter().map(|(why, count)| format!("{count} by {why}")).collect();

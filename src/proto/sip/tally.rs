@@ -19,6 +19,20 @@ pub enum Oddity {
     Evicted,
 }
 
+impl Oddity {
+    /// Short label of what is not answered; `None` for [`Oddity::Refused`], whose code says it.
+    pub const fn label(self) -> Option<&'static str> {
+        match self {
+            Oddity::Refused(_) => None,
+            Oddity::Unreadable => Some("unreadable"),
+            Oddity::StrayResponse => Some("stray_response"),
+            Oddity::FramingLost => Some("framing_lost"),
+            Oddity::SlowStream => Some("slow_stream"),
+            Oddity::Evicted => Some("evicted"),
+        }
+    }
+}
+
 /// Counts since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(BTreeMap<Oddity, u64>);

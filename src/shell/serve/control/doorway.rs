@@ -221,6 +221,13 @@ impl Doorway {
         state.term_told = level;
     }
 
+    /// Handshakes that went well, and those in vain by reason, since the start.
+    pub(super) fn figures(&self) -> (u64, Vec<(Refusal, u64)>) {
+        let state = self.state();
+        let refused = state.refused.iter().map(|(why, (count, _))| (*why, *count));
+        (state.shaken, refused.collect())
+    }
+
     /// Shakes hands with a client that has just been accepted; `None`: it was refused, and counted.
     /// `known`: its source has an RS here, or a rule.
     pub(super) async fn welcome(

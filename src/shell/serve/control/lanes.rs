@@ -152,6 +152,11 @@ impl Inbox {
         self.gate.lock().expect("a panic ends control").know(known);
     }
 
+    /// Messages over their source's rate since the start, as far as they were reported.
+    pub(super) fn held(&self) -> u64 {
+        self.gate.lock().expect("a panic ends control").held()
+    }
+
     /// What was held back since the last report, in words.
     pub(super) fn report(&self) -> Option<String> {
         self.gate.lock().expect("a panic ends control").report()

@@ -3,8 +3,10 @@
 
 mod catalogue;
 mod doorway;
+mod http;
 mod journal;
 mod lanes;
+mod metrics;
 mod net;
 mod newer;
 mod role;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc as channel;
 use std::time::Duration;
 
@@ -26,8 +27,10 @@ use crate::proto::sip::{self, TlsPeer};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::doorway::Doorway;
+use crate::shell::serve::control::http::{self, Service};
 use crate::shell::serve::control::journal::{self, Job, Reserve, Said};
 use crate::shell::serve::control::lanes::Inbox;
+use crate::shell::serve::control::metrics::Snapshot;
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::control::newer;
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
@@ -200,6 +203,10 @@ struct Role {
     verbs: mpsc::UnboundedReceiver<Call>,
     called: HashMap<u64, channel::Sender<Outcome>>,
     calls: u64,
+    /// What is told over HTTP, what of it is counted here, and who tells it.
+    told: http::Shared,
+    figures: Snapshot,
+    service: Option<Service>,
     /// What the store says of streams that go on, from the thread that looks.
     past: (mpsc::UnboundedSender<Past>, mpsc::UnboundedReceiver<Past>),
     /// Keeper wants the end, and the actor has no RS left.
@@ -258,6 +265,8 @@ impl Role {
         }
         let folders = [Some(&config.store.dir), config.store.spare_dir.as_ref()];
         let room = Room::watch(folders.into_iter().flatten().cloned().collect())?;
+        let told = http::Shared::default();
+        let service = Service::start(&config.http, &told)?;
         Ok(Role {
             control,
             config,
@@ -280,6 +289,9 @@ impl Role {
             verbs,
             called: HashMap::new(),
             calls: 0,
+            told,
+            figures: Snapshot::default(),
+            service,
             past: mpsc::unbounded_channel(),
             stopping: false,
             drained: false,
@@ -324,12 +336,16 @@ impl Role {
             };
             match wake {
                 Wake::Keeper(Err(_)) => self.go_on_alone().await?,
-                Wake::Beat => self.say(Frame::Beat).await,
+                Wake::Beat => {
+                    self.say(Frame::Beat).await;
+                    self.tell_figures();
+                }
                 Wake::Keeper(Ok(received)) => self.keeper_says(received).await?,
                 Wake::Media(Ok(received)) => {
                     if let Frame::Stats(stats) = &received.frame {
                         let tails = stats.iter().map(|worker| worker.tail.0).sum();
                         self.load.note(SystemClock.mono(), tails);
+                        self.figures.workers.clone_from(stats);
                     }
                     let envelope = Envelope { id: received.id, fds: 0, frame: received.frame };
                     self.tell(Input::Media(envelope)).await?;
@@ -343,6 +359,7 @@ impl Role {
                     }
                     self.media = None;
                     self.waiting.clear();
+                    self.figures.workers.clear();
                     self.tell(Input::MediaDown).await?;
                 }
                 Wake::Journal(said) => self.tell(heard(said)).await?,
@@ -403,14 +420,19 @@ impl Role {
             Ok(free) => free,
             Err(error) => return Some(format!("its free space cannot be read: {error}")),
         };
-        let streams = self.control.streams_used() as u64;
-        let load = self.config.load_bytes_per_s(streams, self.load.bytes_per_s());
-        let minutes = Config::minutes_left(free, load);
+        let (load, minutes) = self.present_load(free);
         if (minutes < WARN_MINUTES) != self.warned {
             self.warned = !self.warned;
             tracing::warn!("disk: room for {minutes} minutes of the present load");
         }
         room_shortfall(&self.config, free, load)
+    }
+
+    /// Bytes a second that are written at present, and the minutes of it that fit.
+    fn present_load(&self, free: u64) -> (u64, u64) {
+        let streams = self.control.streams_used() as u64;
+        let load = self.config.load_bytes_per_s(streams, self.load.bytes_per_s());
+        (load, Config::minutes_left(free, load))
     }
 
     /// F03: keeper is gone. Running RSs go on, new ones are refused, because nobody would start media
@@ -459,6 +481,9 @@ impl Role {
             Frame::Reload { config } => {
                 if let Ok(config) = serde_json::from_str::<Config>(&config) {
                     self.config = config;
+                    // The token may be another one though the file has its name.
+                    self.service = None;
+                    self.service = Service::start(&self.config.http, &self.told)?;
                     self.doorway.load(&self.config.sip);
                     self.load_passwords().await?;
                 }
@@ -475,6 +500,28 @@ impl Role {
             self.known_at = now;
             self.arrivals.know(self.control.known());
         }
+    }
+
+    /// What a monitoring system sees for the next second.
+    fn tell_figures(&mut self) {
+        if self.service.is_none() {
+            return;
+        }
+        let (shaken, tls_refused) = self.doorway.figures();
+        let snapshot = Snapshot {
+            at: SystemClock.mono(),
+            control: self.control.figures(),
+            over_rate: self.arrivals.held(),
+            shaken,
+            tls_refused,
+            disk_left_s: self
+                .room
+                .free()
+                .ok()
+                .map(|free| self.present_load(free).1.saturating_mul(60)),
+            ..self.figures.clone()
+        };
+        *self.told.lock().expect("nobody panics with it") = Arc::new(snapshot);
     }
 
     /// Tells the operator what was refused, dropped or held back at the edge.
@@ -540,6 +587,10 @@ impl Role {
                 // Without its thread nothing can be promised any more: the next control begins
                 // with what is durable.
                 let gone = |_| io::Error::other("the journal's thread has ended");
+                for entry in &entries {
+                    self.figures.accepted += u64::from(matches!(entry, Entry::Opened { .. }));
+                    self.figures.ended += u64::from(matches!(entry, Entry::Ended { .. }));
+                }
                 self.jobs.send(Job { token, entries }).map_err(gone)?;
             }
             Effect::LookBack(sought) => self.look_back(sought)?,
