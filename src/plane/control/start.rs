@@ -61,7 +61,6 @@ impl Control {
                 .collect(),
             signalling_protected: transport == Transport::Tls,
             lacks: self.lacks(),
-            ..Policy::default()
         }
     }
 

@@ -266,7 +266,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 });
                 return Ok(opened);
             }
-            Protection::Secure { current, previous } => (current, previous.as_ref()),
+            Protection::Secure { current, previous } => (current, previous.as_deref()),
         };
         opened.flags |= FLAG_AUTHENTICATED;
         let mut attempt = |context: &Context, index: Index| {
@@ -463,7 +463,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             }
             Protection::Secure { current, previous } => {
                 let mut fail = Fail::Auth;
-                for context in [Some(current), previous.as_ref()].into_iter().flatten() {
+                for context in [Some(current), previous.as_deref()].into_iter().flatten() {
                     match writer.lend(position, bytes, |out| {
                         context.unprotect_rtcp(payload, &mut out[HEADER_BYTES..])
                     }) {

@@ -15,7 +15,7 @@ pub(super) enum Protection {
         /// The key in force.
         current: Context,
         /// The key before.
-        previous: Option<Context>,
+        previous: Option<Box<Context>>,
     },
 }
 
@@ -27,7 +27,7 @@ impl Protection {
             Context::of(keys.suite, &keys.remote).ok()
         };
         match context(false) {
-            Some(current) => Protection::Secure { current, previous: context(true) },
+            Some(current) => Protection::Secure { current, previous: context(true).map(Box::new) },
             None => Protection::Plain,
         }
     }
