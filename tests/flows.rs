@@ -153,6 +153,43 @@ fn operator(store: &Path, words: &[&str]) -> (i32, String) {
     (output.status.code().expect("not killed"), said)
 }
 
+/// The client that comes with the server does as it is asked, and what it did not send is no gap.
+#[test]
+fn our_own_client_rests_goes_on_and_ends_a_line_as_the_operator_wants() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let store = folder.join("store");
+    let _server = Server::start(command(&folder, port), &folder).ready();
+    let mut call = Command::new(binary())
+        .args(["src", "call", "--to", &format!("sip:srs@127.0.0.1:{port}")])
+        .args(["--streams", "2", "--duration", "4", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let source = |place: usize| recording(&store)["streams"][place]["sources"][0].clone();
+    until("media", LIMIT, || source(1)["packets"].as_u64().filter(|count| *count >= 25));
+    let id = recording(&store)["id"].as_str().expect("an id").to_owned();
+    assert_eq!(operator(&store, &["pause", &id]), (0, String::new()));
+    std::thread::sleep(Duration::from_millis(1_000));
+    assert_eq!(operator(&store, &["resume", &id]), (0, String::new()));
+    assert_eq!(operator(&store, &["stop", &id, "--line", "2"]), (0, String::new()));
+    assert!(call.wait().expect("ours").success());
+    let over = until("the end", LIMIT, || {
+        let over = recording(&store);
+        (over["state"] == "ended" && over["durable_through"] == over["end"]).then_some(over)
+    });
+    for stream in over["streams"].as_array().expect("two") {
+        assert_ne!(stream["verdict"], "gaps", "{stream}");
+        let lost = stream["sources"][0]["lost"].as_object().expect("causes");
+        assert!(lost.keys().all(|cause| cause == "paused"), "{stream}");
+    }
+    let [first, second] = [0, 1].map(|place| {
+        let source = &over["streams"][place]["sources"][0];
+        source["packets"].as_u64().expect("a count")
+    });
+    // Four seconds less one of pause; the other line less than that.
+    assert!((120..=165).contains(&first) && second < first, "{first}, {second}");
+}
+
 /// REQ-011, use case 5: nothing that comes while the SRS has paused it reaches ring or disk, from an SRC
 /// that goes on sending, over the death of control and against the SRC's own offer.
 #[test]

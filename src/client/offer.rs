@@ -65,16 +65,57 @@ const CRYPTO_TAG: u32 = 1;
 
 /// The offer: a sendonly line with a label for each stream (RFC 7866 §7.1.1).
 pub fn offer(call: &Call, address: IpAddr) -> String {
+    describe(call, address, |_| Turn::Sends)
+}
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Media is sent.
+    Sends,
+    /// None is sent for now.
+    Rests,
+    /// None will be sent any more.
+    Over,
+}
+
+/// The answer to an offer of the SRS, which may have lines rest, go on or end (RFC 7866 §7.2), and what
+/// becomes of each of ours.
+pub fn answer(
+    call: &Call,
+    address: IpAddr,
+    offer: &[u8],
+) -> Result<(String, Vec<Turn>), AnswerError> {
+    let sdp = Description::parse(offer)?;
+    let (expected, found) = (call.streams.len(), sdp.media.len());
+    if expected != found {
+        return Err(AnswerError::Lines { expected, found });
+    }
+    let turns: Vec<Turn> = sdp
+        .media
+        .iter()
+        .map(|media| match sdp.direction_of(media) {
+            _ if media.port == 0 => Turn::Over,
+            Direction::RecvOnly | Direction::SendRecv => Turn::Sends,
+            Direction::SendOnly | Direction::Inactive => Turn::Rests,
+        })
+        .collect();
+    Ok((describe(call, address, |place| turns[place]), turns))
+}
+
+fn describe(call: &Call, address: IpAddr, turn: impl Fn(usize) -> Turn) -> String {
     // Any number does that others will not use; the session's own id is random already.
     let id = call.session.0.first_chunk().map_or(1, |head| u64::from_be_bytes(*head) >> 2);
     let mut sdp = Writer::new("floortape", id, call.version, address);
-    for stream in &call.streams {
+    for (place, stream) in call.streams.iter().enumerate() {
+        let turn = turn(place);
         let payload_type = stream.law.payload_type().to_string();
         let transport = match stream.protection {
             Protection::Plain => "RTP/AVP",
             Protection::Sdes { .. } => "RTP/SAVP",
         };
-        sdp.media("audio", stream.port, transport, std::iter::once(payload_type.as_str()));
+        let port = if turn == Turn::Over { 0 } else { stream.port };
+        sdp.media("audio", port, transport, std::iter::once(payload_type.as_str()));
         sdp.attribute(&format!("rtpmap:{payload_type} {}/8000", stream.law.name()));
         sdp.attribute("ptime:20");
         if let Protection::Sdes { suite, key } = &stream.protection {
@@ -82,7 +123,11 @@ pub fn offer(call: &Call, address: IpAddr) -> String {
             sdp.attribute(&format!("crypto:{}", *crypto));
         }
         sdp.attribute(&format!("label:{}", stream.label));
-        sdp.attribute(Direction::SendOnly.name());
+        let direction = match turn {
+            Turn::Sends => Direction::SendOnly,
+            Turn::Rests | Turn::Over => Direction::Inactive,
+        };
+        sdp.attribute(direction.name());
     }
     sdp.finish()
 }
@@ -192,6 +237,35 @@ mod tests {
         assert_eq!(crypto.suite, Suite::AesCm128HmacSha1_80);
         assert!(sdp.quirks.is_empty(), "{:?}", sdp.quirks);
         assert_eq!(parts[1].header("content-disposition"), Some("recording-session"));
+    }
+
+    #[test]
+    fn an_offer_of_the_srs_has_lines_rest_go_on_and_end() {
+        let call = call();
+        let offer = |first: &str, port: u16, second: &str| {
+            format!(
+                "v=0\r\no=- 1 2 IN IP4 127.0.0.9\r\ns=-\r\nc=IN IP4 127.0.0.9\r\nt=0 0\r\n\
+                 m=audio 6000 RTP/SAVP 0\r\na={first}\r\nm=audio {port} RTP/AVP 8\r\na={second}\r\n"
+            )
+        };
+        for (first, port, second, wanted) in [
+            ("inactive", 6_002, "recvonly", [Turn::Rests, Turn::Sends]),
+            ("recvonly", 0, "recvonly", [Turn::Sends, Turn::Over]),
+        ] {
+            let offer = offer(first, port, second);
+            let (text, turns) = super::answer(&call, local(), offer.as_bytes()).expect("two lines");
+            assert_eq!(turns, wanted);
+            let sdp = Description::parse(text.as_bytes()).expect("our own");
+            for ((media, turn), stream) in sdp.media.iter().zip(wanted).zip(&call.streams) {
+                assert_eq!(media.port, if turn == Turn::Over { 0 } else { stream.port });
+                let sends = sdp.direction_of(media) == Direction::SendOnly;
+                assert_eq!(sends, turn == Turn::Sends);
+                assert_eq!(media.label.as_deref(), Some(&*stream.label));
+            }
+        }
+        let short = offer("inactive", 6_002, "inactive").replace("m=audio 6002", "a=audio 6002");
+        let fault = super::answer(&call, local(), short.as_bytes()).err();
+        assert!(matches!(fault, Some(AnswerError::Lines { expected: 2, found: 1 })), "{fault:?}");
     }
 
     #[test]

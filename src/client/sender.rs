@@ -72,6 +72,10 @@ pub struct Sender {
     cname: String,
     packets: u64,
     left_out: u64,
+    /// Periods without a packet: the SRS wants none.
+    rested: u64,
+    /// The next packet begins a talk spurt.
+    begins: bool,
     first: Option<Mono>,
 }
 
@@ -90,6 +94,8 @@ impl Sender {
             cname,
             packets: 0,
             left_out: 0,
+            rested: 0,
+            begins: true,
             first: None,
         }
     }
@@ -121,6 +127,17 @@ impl Sender {
         self.left_out
     }
 
+    /// Periods that have passed, with a packet or without.
+    pub fn periods(&self) -> u64 {
+        self.packets + self.rested
+    }
+
+    /// Lets a period pass without a packet: time goes on, sequence numbers do not.
+    pub fn rest(&mut self) {
+        self.rested += 1;
+        self.begins = true;
+    }
+
     /// Whether the media source has ended.
     pub fn is_done(&self) -> bool {
         self.media.packets().is_some_and(|packets| self.packets >= packets)
@@ -133,10 +150,11 @@ impl Sender {
         let mut packet = [0_u8; HEADER_BYTES + PAYLOAD_BYTES];
         packet[0] = 0x80;
         // RFC 3551 §4.1: the marker begins a talk spurt.
-        packet[1] = self.law.payload_type() | if number == 0 { 0x80 } else { 0 };
+        packet[1] =
+            self.law.payload_type() | if std::mem::take(&mut self.begins) { 0x80 } else { 0 };
         let seq = self.origin.seq.0.wrapping_add(number as u16);
         packet[2..4].copy_from_slice(&seq.to_be_bytes());
-        packet[4..8].copy_from_slice(&self.media_at(number).to_be_bytes());
+        packet[4..8].copy_from_slice(&self.media_at(number + self.rested).to_be_bytes());
         packet[8..12].copy_from_slice(&self.origin.ssrc.0.to_be_bytes());
         let payload = packet.last_chunk_mut().expect("the packet ends with its payload");
         self.media.fill(number, payload);
@@ -186,8 +204,8 @@ impl Sender {
         }
     }
 
-    fn media_at(&self, number: u64) -> u32 {
-        self.origin.media.wrapping_add((number as u32).wrapping_mul(PAYLOAD_BYTES as u32))
+    fn media_at(&self, period: u64) -> u32 {
+        self.origin.media.wrapping_add((period as u32).wrapping_mul(PAYLOAD_BYTES as u32))
     }
 }
 
@@ -248,6 +266,23 @@ mod tests {
             }
         }
         assert_eq!(opened, 60);
+    }
+
+    #[test]
+    fn a_rest_costs_time_and_no_sequence_number() {
+        let mut sender = sender();
+        let mut packet = || sender.packet(Mono(0)).expect("plain").expect("sent");
+        let before = packet();
+        assert_eq!(packet()[1] & 0x80, 0);
+        (0..3).for_each(|_| sender.rest());
+        let after = sender.packet(Mono(0)).expect("plain").expect("sent");
+        let word = |packet: &[u8], at: usize| {
+            u32::from_be_bytes(packet[at..at + 4].try_into().expect("4"))
+        };
+        assert_eq!(word(&after, 0) as u16, (word(&before, 0) as u16).wrapping_add(2));
+        assert_eq!(word(&after, 4), word(&before, 4).wrapping_add(5 * 160));
+        assert_eq!(after[1] & 0x80, 0x80, "a talk spurt begins");
+        assert_eq!((sender.packets(), sender.periods()), (3, 6));
     }
 
     #[test]

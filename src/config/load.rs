@@ -336,6 +336,7 @@ mod tests {
                 volume: Some("v".into()),
                 ..Default::default()
             },
+            http: super::super::model::Http { token: Some("t".into()), ..Default::default() },
             sip: super::super::model::Sip {
                 cert: Some("c".into()),
                 advertise: Some(super::super::address::Listed(Vec::new())),

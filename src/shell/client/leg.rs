@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::base::ids::Ssrc;
@@ -74,7 +75,11 @@ pub struct Leg {
     peer: Option<Ssrc>,
     /// `None` where nobody brings new keys.
     fresh: Option<Fresh>,
+    rests: Rests,
 }
+
+/// Whether nothing is to be sent for now, as the SRS wants it.
+pub type Rests = Arc<AtomicBool>;
 
 /// The place where a re-INVITE leaves the next keys of a stream that is being sent.
 pub type Fresh = Arc<Mutex<Option<Protector>>>;
@@ -104,12 +109,18 @@ impl Leg {
             heard: None,
             peer: None,
             fresh: None,
+            rests: Rests::default(),
         })
     }
 
     /// Where new keys go from here on.
     pub fn fresh(&mut self) -> Fresh {
         Arc::clone(self.fresh.get_or_insert_default())
+    }
+
+    /// Where it is said whether it rests.
+    pub fn rests(&self) -> Rests {
+        Arc::clone(&self.rests)
     }
 
     /// From the next packet on under the new keys, where there are some (RFC 4568 §7.1.4).
@@ -133,7 +144,12 @@ impl Leg {
         batch: Option<&mut Sendmmsg>,
     ) -> Result<bool, ProtectError> {
         self.rekey();
-        let packet = self.sender.packet(clock.mono)?;
+        let packet = if self.rests.load(Ordering::Relaxed) {
+            self.sender.rest();
+            None
+        } else {
+            self.sender.packet(clock.mono)?
+        };
         let is_full = match (packet, batch) {
             (Some(packet), Some(batch)) => batch.push(place, packet, self.rtp_to),
             (Some(packet), None) => {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::leg::{Fresh, Leg, Sockets};
+use super::leg::{Fresh, Leg, Rests, Sockets};
 use super::pace::{Lateness, Pace};
 use super::signalling::{ConnectError, Signalling, Target, TargetError, TlsFiles};
 use crate::base::ports::{Clock, Entropy};
 use crate::base::suite::Suite;
 use crate::base::time::{Mono, Wall};
 use crate::client::g711::Law;
-use crate::client::offer::{Accepted, AnswerError, accept, invite_body};
+use crate::client::offer::{Accepted, AnswerError, Turn, accept, answer, invite_body};
 use crate::client::rota::PERIOD_NS;
 use crate::client::sender::Origin;
 use crate::client::{Call, Drops, Media, ProtectError, Sender};
@@ -178,6 +178,8 @@ struct Dialog {
     call_id: String,
     /// Where its streams take new keys from, once they are being sent.
     fresh: Vec<Fresh>,
+    /// Where its streams are told to rest.
+    rests: Vec<Rests>,
     /// When it gets new keys; `None`: never, or the answer is still to come.
     rekey_due: Option<Mono>,
 }
@@ -302,6 +304,7 @@ impl Load<'_> {
                 lines,
                 call_id,
                 fresh: Vec::new(),
+                rests: Vec::new(),
                 rekey_due: None,
             });
         }
@@ -359,22 +362,26 @@ impl Load<'_> {
         if sips { "sips" } else { "sip" }
     }
 
+    fn contact(&self) -> String {
+        let (scheme, local) = (self.scheme(), self.signalling.local);
+        let transport = match (scheme, self.plan.target.transport.label()) {
+            ("sips", _) => String::new(),
+            (_, label) => format!(";transport={label}"),
+        };
+        format!("<{scheme}:src@{local}{transport}>;+sip.src")
+    }
+
     /// Headers and body of an INVITE or re-INVITE.
     fn offer(&self, place: usize) -> (Vec<(String, String)>, Vec<u8>) {
         let dialog = &self.dialogs[place];
         let local = self.signalling.local;
         let at = in_milliseconds(self.clock.map().wall);
         let (content_type, body) = invite_body(&dialog.call, local.ip(), &at);
-        let transport = match (self.scheme(), self.plan.target.transport.label()) {
-            ("sips", _) => String::new(),
-            (_, label) => format!(";transport={label}"),
-        };
-        let scheme = self.scheme();
         // RFC 7866 §6.1.1: +sip.src in Contact, siprec in Require. No `timer` in Supported: a call
         // of ours is short, and the SRS need not refresh it.
         let half = dialog.call.group.hex();
         let headers = [
-            ("Contact", format!("<{scheme}:src@{local}{transport}>;+sip.src")),
+            ("Contact", self.contact()),
             ("Require", "siprec".to_owned()),
             (
                 "Accept",
@@ -440,6 +447,7 @@ impl Load<'_> {
                 if self.plan.rekey_ms > 0 {
                     dialog.fresh.push(leg.fresh());
                 }
+                dialog.rests.push(leg.rests());
                 legs.push(leg);
             }
         }
@@ -553,9 +561,10 @@ impl Load<'_> {
                 }
                 Ok(())
             }
-            UacOutput::Offer { txn, .. } => {
-                // Not taken, which leaves the session as it is (RFC 3261 §14.2).
-                self.uac.respond(self.clock.mono(), txn, Reply::new(488));
+            UacOutput::Offer { call, txn, message } => {
+                // What is not taken leaves the session as it is (RFC 3261 §14.2).
+                let reply = self.answer(call, &message).unwrap_or_else(|| Reply::new(488));
+                self.uac.respond(self.clock.mono(), txn, reply);
                 Ok(())
             }
             UacOutput::Response { call, message, .. } => self.rekeyed(call, &message),
@@ -569,6 +578,20 @@ impl Load<'_> {
             }
             UacOutput::Progress { .. } | UacOutput::Told { .. } => Ok(()),
         }
+    }
+
+    /// The answer to an offer of the SRS, by which our streams rest, go on or end.
+    fn answer(&mut self, call: CallRef, message: &Message) -> Option<Reply> {
+        let place = *self.by_call.get(&call)?;
+        let address = self.signalling.local.ip();
+        let dialog = &mut self.dialogs[place];
+        dialog.call.version += 1;
+        let (sdp, turns) = answer(&dialog.call, address, &message.body).ok()?;
+        for (turn, rests) in turns.into_iter().zip(&dialog.rests) {
+            rests.store(turn != Turn::Sends, Ordering::Relaxed);
+        }
+        let reply = Reply { body: sdp.into_bytes(), ..Reply::new(200) };
+        Some(reply.with("Contact", self.contact()).with("Content-Type", "application/sdp"))
     }
 
     /// As RFC 3261 §21.5.4 wants: not before Retry-After.

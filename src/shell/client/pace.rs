@@ -128,7 +128,7 @@ impl Share {
     }
 
     fn wants(&self, leg: &Leg) -> bool {
-        leg.sender.packets() < self.packets && !leg.sender.is_done()
+        leg.sender.periods() < self.packets && !leg.sender.is_done()
     }
 
     /// Sends what is due, at most one packet of each leg: then the stop flag is looked at again.

@@ -143,11 +143,11 @@ pub struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// No gap, and the SRC's own SR counts agree.
+    /// No gap but in pauses, and the SRC's own SR counts agree.
     Complete,
-    /// No gap, but no SR to prove head and tail.
+    /// No gap but in pauses, and no SR to prove head and tail.
     Continuous,
-    /// Packets are missing.
+    /// Packets are missing that nobody wanted to be.
     Gaps,
     /// No packet at all.
     Empty,

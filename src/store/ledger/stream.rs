@@ -289,7 +289,12 @@ impl StreamLedger {
             })
             .collect();
         let unproven_s = self.unproven_s(through);
-        let gaps = sources.iter().any(|source| !source.gaps.is_empty());
+        // What came in a pause is missing on purpose.
+        let meant = |source: &Source| {
+            let paused = source.lost.keys().all(|cause| *cause == Cause::Paused);
+            paused && source.lost_range.is_empty() && source.unexplained == 0
+        };
+        let gaps = sources.iter().any(|source| !source.gaps.is_empty() && !meant(source));
         let agree =
             sources.iter().all(|source| self.reports.get(&source.ssrc).is_some_and(Reports::agree));
         let verdict = match () {

@@ -207,6 +207,31 @@ fn silence_is_proven_by_counts_that_stand_still_or_excused_by_a_pause() {
     assert_eq!((account.pauses, account.state), (vec![pause], StreamState::Closed));
 }
 
+#[test]
+fn what_came_in_a_pause_is_no_gap_and_what_is_missing_beside_it_is() {
+    let paused = |lost: std::ops::Range<u64>| {
+        let mut ledger = ten_seconds(lost);
+        ledger.event(Wall(5 * S - 1), wall, Event::Pause { by: Origin::Src });
+        ledger.event(Wall(7 * S), wall, Event::Resume { by: Origin::Src });
+        let event = Event::Dropped {
+            cause: Cause::Paused,
+            count: 100,
+            from: Mono(5 * S as u64 - 1),
+            to: Mono(7 * S as u64),
+            ssrc: None,
+            range: None,
+        };
+        ledger.event(Wall(7 * S), wall, event);
+        close(&mut ledger, Wall(10 * S), &[("paused", 100)], 0);
+        ledger.account(&host(0), None, None)
+    };
+    let account = paused(250..350);
+    assert_eq!(account.sources[0].lost, [(Cause::Paused, 100)].into());
+    assert_eq!(account.verdict, Verdict::Continuous);
+    let account = paused(250..360);
+    assert_eq!(account.verdict, Verdict::Gaps, "{:?}", account.sources[0].lost);
+}
+
 proptest! {
     /// Random loss, reorder and repetition: packets, duplicates and missing agree with a set, and
     /// every missing index has exactly one place.
