@@ -121,6 +121,9 @@ pub enum SdesError {
     /// Several keys.
     #[error("expected an MKI of one length with each of several keys")]
     KeysWithoutMki,
+    /// Two keys that nothing tells apart.
+    #[error("expected an MKI of its own with each of several keys, found one twice")]
+    DuplicateMki,
     /// More keys than anyone sends.
     #[error("expected at most {KEYS_MAX} keys")]
     TooManyKeys,
@@ -194,6 +197,13 @@ fn parse_keys(key_params: &str, suite: Suite) -> Result<Vec<InlineKey>, SdesErro
     if keys.len() > 1 && keys.iter().any(|key| key.mki.is_none() || length(key) != length(&keys[0]))
     {
         return Err(SdesError::KeysWithoutMki);
+    }
+    // Packets of the second one would be judged by the first.
+    let again = |(place, key): (usize, &InlineKey)| {
+        key.mki.is_some() && keys[..place].iter().any(|other| other.mki == key.mki)
+    };
+    if keys.iter().enumerate().any(again) {
+        return Err(SdesError::DuplicateMki);
     }
     Ok(keys)
 }
@@ -441,6 +451,8 @@ mod tests {
         assert_eq!(two("1:4", "2:4").expect("two keys").keys.len(), 2);
         assert_eq!(two("1:4", "2:2").err(), Some(SdesError::KeysWithoutMki));
         assert_eq!(two("2^20", "2:4").err(), Some(SdesError::KeysWithoutMki));
+        // The second one's packets would fail under the first.
+        assert_eq!(two("7:4", "7:4").err(), Some(SdesError::DuplicateMki));
         let many = vec![format!("inline:{KEY}|1:4"); KEYS_MAX + 1].join(";");
         assert_eq!(line(&many).err(), Some(SdesError::TooManyKeys));
     }
