@@ -113,6 +113,18 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
     found
 }
 
+/// An address that is no sender's and no receiver's of its own: IPv4 in the clothes of IPv6, which could
+/// be had by two names, or everybody.
+fn odd(ip: IpAddr) -> Option<String> {
+    match ip {
+        IpAddr::V6(six) => {
+            let four = six.to_ipv4_mapped()?;
+            Some(format!("{ip} is the IPv4 address {four}: write it as such"))
+        }
+        IpAddr::V4(four) => four.is_broadcast().then(|| format!("{ip} is the broadcast address")),
+    }
+}
+
 /// Addresses that nobody could send to, and what stands for them outside.
 fn addresses(config: &Config) -> Vec<Breach> {
     let mut found = Vec::new();
@@ -125,6 +137,8 @@ fn addresses(config: &Config) -> Vec<Breach> {
         let stands_in = media.advertised_of(Family::of(*ip)).is_some();
         if all[..place].contains(ip) {
             found.push(breach("media.address", format!("{ip} stands in it twice")));
+        } else if let Some(why) = odd(*ip) {
+            found.push(breach("media.address", why));
         } else if ip.is_multicast() || ip.is_unspecified() && !stands_in {
             let why = format!(
                 "answers carry this address, so it must be one that SRCs can send to; found {ip}"
@@ -137,7 +151,9 @@ fn addresses(config: &Config) -> Vec<Breach> {
     let advertised = media.advertise.as_ref().map_or(&[][..], |all| &all.0);
     for (place, ip) in advertised.iter().enumerate() {
         let family = Family::of(*ip);
-        let why = if ip.is_multicast() || ip.is_unspecified() {
+        let why = if let Some(why) = odd(*ip) {
+            why
+        } else if ip.is_multicast() || ip.is_unspecified() {
             format!("answers carry this address, so it must be one; found {ip}")
         } else if !all.iter().any(|own| Family::of(*own) == family) {
             format!("{ip} stands for no {family} address: media.address has none")
@@ -151,7 +167,9 @@ fn addresses(config: &Config) -> Vec<Breach> {
     let hosts = config.sip.advertise.as_ref().map_or(&[][..], |all| &all.0);
     for (place, host) in hosts.iter().enumerate() {
         let unfit = |ip: IpAddr| ip.is_multicast() || ip.is_unspecified();
-        let why = if host.name.parse().is_ok_and(unfit) {
+        let why = if let Some(why) = host.name.parse().ok().and_then(odd) {
+            why
+        } else if host.name.parse().is_ok_and(unfit) {
             format!("answers carry this host, so SRCs must reach it; found {}", host.name)
         } else if hosts[..place].iter().any(|other| other.family() == host.family()) {
             format!("{} is a second one of its kind: one stands for all listeners", host.name)

@@ -442,6 +442,13 @@ mod tests {
             ("advertise = \"2001:db8::1\"", "media.advertise", "no IPv6 address"),
             ("advertise = [\"192.0.2.1\", \"192.0.2.2\"]", "media.advertise", "second IPv4"),
             ("advertise = \"0.0.0.0\"", "media.advertise", "found 0.0.0.0"),
+            (
+                "address = [\"192.0.2.1\", \"::ffff:192.0.2.1\"]",
+                "media.address",
+                "write it as such",
+            ),
+            ("advertise = \"::ffff:192.0.2.1\"", "media.advertise", "write it as such"),
+            ("address = \"255.255.255.255\"", "media.address", "broadcast"),
         ];
         for (line, key, word) in cases {
             let found = faults(&format!("[media]\n{line}\n"));
