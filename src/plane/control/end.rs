@@ -19,6 +19,7 @@ pub(super) const GRACE_MS: u64 = 300;
 impl Control {
     /// BYE in a dialog: journal first, then 200, then the streams close.
     pub(super) fn bye(&mut self, rs: RsId, request: &IncomingRequest) {
+        self.resume_is_off(rs);
         let people = self.choose_last(rs, request);
         let veil = people.as_ref().map_or(Veil::NONE, |people| self.veil(rs, people, &[]));
         let mut entries = match self.came_in_clear(request) {
@@ -169,8 +170,10 @@ impl Control {
             Phase::Live => {}
         }
         session.phase = Phase::Ending(self.now.mono);
+        let dialog = session.dialog.take();
         self.agenda.session(self.now.mono, rs);
-        let Some(dialog) = session.dialog.take() else { return };
+        self.resume_is_off(rs);
+        let Some(dialog) = dialog else { return };
         self.dialogs.remove(&dialog);
         let reason = why.to_owned();
         let entry = Entry::Ended {

@@ -37,6 +37,8 @@ pub(super) struct Holding {
     pub(super) held: bool,
     /// The offer that tells the SRC is under way.
     offering: Option<ClientTxnId>,
+    /// An offer that was under way when something else was decided: its answer comes too late.
+    stale: Option<ClientTxnId>,
     /// When it is sent (again).
     due: Option<Mono>,
     /// Who asked for a resume, and waits for the SRC's answer.
@@ -171,8 +173,17 @@ impl Control {
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         let mut before = std::mem::replace(&mut session.holding, holding);
         session.holding.ended = std::mem::take(&mut before.ended);
+        session.holding.stale = before.offering.or(before.stale);
         if let Some(asked) = before.asked {
             self.outcome(asked, Outcome::Refused("it was paused meanwhile".to_owned()));
+        }
+    }
+
+    /// The RS ends: whoever waits for a resume of it hears so.
+    pub(super) fn resume_is_off(&mut self, rs: RsId) {
+        let asked = self.sessions.get_mut(&rs).and_then(|session| session.holding.asked.take());
+        if let Some(asked) = asked {
+            self.outcome(asked, Outcome::Refused("the recording has ended meanwhile".to_owned()));
         }
     }
 
@@ -383,8 +394,11 @@ impl Control {
     /// No answer came to a request of ours. True: it was such an offer. Whether the SRC is there is for
     /// its timer to find out: media may come all the same.
     pub(super) fn hold_unanswered(&mut self, rs: RsId, request: ClientTxnId) -> bool {
-        let session = self.sessions.get(&rs);
-        if session.is_none_or(|session| session.holding.offering != Some(request)) {
+        let Some(session) = self.sessions.get_mut(&rs) else { return false };
+        if session.holding.stale.take_if(|stale| *stale == request).is_some() {
+            return true;
+        }
+        if session.holding.offering != Some(request) {
             return false;
         }
         self.src_refuses(rs, "the SRC does not answer");

@@ -277,3 +277,46 @@ fn a_line_is_ended_by_media_first_then_in_the_journal_and_then_for_the_src() {
     agree(&mut after);
     assert_eq!(after.control.sessions[&rs].streams.len(), 1);
 }
+
+/// An answer that comes too late is none, and neither is silence: whether the SRC is there is for its timer.
+#[test]
+fn an_offer_that_a_pause_has_overtaken_ends_nothing_when_it_times_out() {
+    let mut bench = paused();
+    let rs = rs(&bench);
+    let told = bench.sent.last().expect("the offer").clone();
+    answers(&mut bench, &told, 200, "");
+    agree(&mut bench);
+    ask(&mut bench, 2, Verb::Resume { rs });
+    agree(&mut bench);
+    ask(&mut bench, 3, Verb::Pause { rs });
+    agree(&mut bench);
+    for _ in 0..40 {
+        bench.tick(1_000);
+        agree(&mut bench);
+    }
+    assert!(!bench.sent.iter().any(|message| message.method() == Some("BYE")));
+    assert!(bench.control.sessions[&rs].holding.held && bench.control.live() == 1);
+}
+
+#[test]
+fn who_waits_for_a_resume_hears_of_the_end_whoever_ends_it() {
+    for by_src in [true, false] {
+        let mut bench = paused();
+        let rs = rs(&bench);
+        let told = bench.sent.last().expect("the offer").clone();
+        answers(&mut bench, &told, 200, "");
+        agree(&mut bench);
+        ask(&mut bench, 2, Verb::Resume { rs });
+        agree(&mut bench);
+        if by_src {
+            let tag = bench.tag();
+            bench.datagram(&request("BYE", "call-1", 2, &tag, ""));
+        } else {
+            ask(&mut bench, 3, Verb::Stop { rs, reason: "over".to_owned() });
+        }
+        let told = |(id, outcome): &(u64, Outcome)| {
+            *id == 2 && matches!(outcome, Outcome::Refused(why) if why.contains("ended"))
+        };
+        assert!(bench.outcomes.iter().any(told), "{:?}", bench.outcomes);
+    }
+}
