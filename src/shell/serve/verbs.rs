@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc as channel;
+use std::sync::mpsc::{self as channel, RecvTimeoutError};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -74,12 +74,22 @@ fn serve_one(socket: &SeqPacket, peer: Peer, to: &UnboundedSender<Call>) -> io::
     let (asked, _) = socket.recv(&mut bytes)?;
     let verb = serde_json::from_slice(&asked)?;
     let (reply, outcome) = channel::channel();
-    let gone = || Outcome::Failed("control is ending".to_owned());
+    // Where control ends, the other end of either channel is gone.
     let outcome = match to.send(Call { uid: peer.uid, verb, reply }) {
-        Ok(()) => outcome.recv_timeout(OUTCOME_WAIT).unwrap_or_else(|_| gone()),
-        Err(_) => gone(),
+        Ok(()) => outcome.recv_timeout(OUTCOME_WAIT),
+        Err(_) => Err(RecvTimeoutError::Disconnected),
     };
-    say(socket, &outcome)
+    say(socket, &outcome.unwrap_or_else(no_outcome))
+}
+
+fn no_outcome(why: RecvTimeoutError) -> Outcome {
+    Outcome::Failed(match why {
+        RecvTimeoutError::Timeout => {
+            let wait_s = OUTCOME_WAIT.as_secs();
+            format!("it is not decided after {wait_s} s: `floortape show` says what came of it")
+        }
+        RecvTimeoutError::Disconnected => "control is ending".to_owned(),
+    })
 }
 
 fn say(socket: &SeqPacket, outcome: &Outcome) -> io::Result<()> {
@@ -105,4 +115,19 @@ pub fn ask(store: &Path, verb: &Verb) -> Result<Outcome, Unheard> {
         return Err(Unheard::Perhaps(io::ErrorKind::ConnectionReset.into()));
     }
     serde_json::from_slice(&outcome).map_err(|error| Unheard::Perhaps(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_does_not_come_is_no_end_of_control() {
+        let Outcome::Failed(late) = no_outcome(RecvTimeoutError::Timeout) else { panic!("failed") };
+        assert!(late.contains("35 s") && !late.contains("ending"), "{late}");
+        let Outcome::Failed(gone) = no_outcome(RecvTimeoutError::Disconnected) else {
+            panic!("failed")
+        };
+        assert!(gone.contains("ending"), "{gone}");
+    }
 }
