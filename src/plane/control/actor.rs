@@ -205,7 +205,7 @@ impl Control {
         let again = self.again.iter().map(|(at, _)| *at).min();
         let timers = self.timers.first().map(|(at, _)| *at);
         let (parked, agenda) = (self.parked.next_timeout(), self.agenda.next_timeout());
-        let all = [self.sip.next_timeout(), agenda, again, timers, parked];
+        let all = [self.sip.next_timeout(), agenda, again, timers, parked, self.next_ring()];
         all.into_iter().chain([self.drain_told]).flatten().min()
     }
 
@@ -607,6 +607,7 @@ impl Control {
         self.expire_jobs();
         self.run_sessions();
         self.expire_parked();
+        self.cancel_calls();
         self.ask_again();
         self.run_timers();
         self.forget_salts(None);

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use super::actor::Control;
-use super::effect::Grave;
+use super::effect::{Effect, Grave};
 use super::job::{Job, Purpose};
 use super::lines::{Fit, Locals};
 use super::operator::Outcome;
@@ -15,10 +15,13 @@ use super::selection::{select, unwanted_lines};
 use super::session::Phase;
 use super::start::{metadata_quirks, refused_lines, text, wanted};
 use crate::base::family::Family;
+use crate::base::ids::RsId;
+use crate::base::time::Mono;
 use crate::plane::handoff::frame::Frame;
 use crate::proto::session::{self as rs_proto, Body, FeatureTag, Negotiated, People};
 use crate::proto::sip::{
-    ClientTxnId, DialogId, DialogSnapshot, Failure, Invite, Outside, Target, Transport,
+    ClientTxnId, DialogId, DialogSnapshot, Failure, IncomingRequest, Invite, Outside, Reply,
+    Target, Transport,
 };
 use crate::store::event::Origin;
 use crate::store::journal::entry::{Entry, Signalling, SrcFacts};
@@ -28,15 +31,24 @@ use crate::wire::sip::{Message, StartLine};
 
 /// Calls of ours without an answer, at once.
 const CALLS_MAX: usize = 64;
+/// How long an SRC may ring: as long as it may be silent (64·T1), and no longer than operators wait.
+const RING_MS: u64 = 32_000;
+/// Characters of our reason in a BYE.
+const REASON_CHARS_MAX: usize = 200;
+const UNANSWERED: &str = "the SRC does not answer";
 
 /// A call of ours.
 pub(super) struct Calling {
-    /// The operator who waits for it.
-    verb: u64,
+    /// The operator who waits for it; `None`: nobody does any more, and it is being cancelled.
+    verb: Option<u64>,
+    /// When it is cancelled.
+    until: Mono,
     /// The URI called.
     to: String,
     /// Its 2xx, once it came, and what it is in.
     answered: Option<(Message, DialogId)>,
+    /// The SRC has said BYE before our ACK.
+    hung_up: bool,
 }
 
 impl Control {
@@ -83,7 +95,13 @@ impl Control {
         match self.sip.invite(self.now.mono, &invite) {
             Some(request) => {
                 self.log(Grave::Info, format!("calling {to} at {peer}"));
-                let calling = Calling { verb: id, to: to.to_owned(), answered: None };
+                let calling = Calling {
+                    verb: Some(id),
+                    until: self.now.mono.plus_ms(RING_MS),
+                    to: to.to_owned(),
+                    answered: None,
+                    hung_up: false,
+                };
                 self.calling.insert(request, calling);
             }
             None => self.outcome(id, Outcome::Failed(format!("{to} cannot be written"))),
@@ -134,7 +152,7 @@ impl Control {
         let known = self.calling.contains_key(&request);
         if known {
             let why = match why {
-                Failure::Timeout => "the SRC does not answer",
+                Failure::Timeout => UNANSWERED,
                 _ => "the SRC cannot be reached",
             };
             self.not_called(request, Outcome::Refused(why.to_owned()));
@@ -143,10 +161,52 @@ impl Control {
     }
 
     fn not_called(&mut self, request: ClientTxnId, outcome: Outcome) {
-        if let Some(Calling { verb, to, .. }) = self.calling.remove(&request) {
+        if let Some(Calling { verb: Some(verb), to, .. }) = self.calling.remove(&request) {
             self.log(Grave::Warn, format!("{to} is not recorded: {outcome:?}"));
             self.outcome(verb, outcome);
         }
+    }
+
+    /// When a call is given up.
+    pub(super) fn next_ring(&self) -> Option<Mono> {
+        let waits = |call: &&Calling| call.verb.is_some() && call.answered.is_none();
+        self.calling.values().filter(waits).map(|call| call.until).min()
+    }
+
+    /// Gives up calls that only ring: the operator is told that nothing came of it, so nothing may come
+    /// of it later. An answer that crosses the CANCEL is hung up on (RFC 3261 §9.1, §15).
+    pub(super) fn cancel_calls(&mut self) {
+        let now = self.now.mono;
+        let due = |call: &Calling| call.answered.is_none() && call.until <= now;
+        for (request, call) in self.calling.iter_mut().filter(|(_, call)| due(call)) {
+            let Some(verb) = call.verb.take() else { continue };
+            let outcome = Outcome::Refused(UNANSWERED.to_owned());
+            let text = format!("{} is not recorded: {outcome:?}", call.to);
+            self.effects.push_back(Effect::Log { grave: Grave::Warn, text });
+            self.effects.push_back(Effect::Outcome { id: verb, outcome });
+            self.sip.cancel(now, *request);
+        }
+    }
+
+    /// A request in a dialog that waits for our ACK. A BYE ends it: what is begun is undone, and the ACK
+    /// leaves, before it is answered. Anything else comes too early (RFC 3311 §5.2). False: no such dialog.
+    pub(super) fn called_asks(&mut self, request: &IncomingRequest) -> bool {
+        let of = |call: &&mut Calling| {
+            call.answered.as_ref().is_some_and(|(_, dialog)| Some(*dialog) == request.dialog)
+        };
+        let Some(calling) = self.calling.values_mut().find(of) else { return false };
+        if request.message.method() != Some("BYE") {
+            let reply = Reply::new(500).with("Retry-After", "1".to_owned());
+            self.reply(request.txn, reply);
+            return true;
+        }
+        calling.hung_up = true;
+        let waits = |rs: &RsId| self.sessions[rs].dialog == request.dialog;
+        if let Some(rs) = self.sessions.keys().copied().find(waits) {
+            self.refuse_start(rs, "the SRC hung up");
+        }
+        self.reply(request.txn, Reply::new(200));
+        true
     }
 
     /// The SRC has answered: what it offers is judged as any offer is.
@@ -156,12 +216,15 @@ impl Control {
             return self.not_called(request, Outcome::Failed("it made no dialog".to_owned()));
         };
         let (dialog, snapshot) = place;
+        if self.calling.get(&request).is_some_and(|calling| calling.verb.is_none()) {
+            return self.decline(request, dialog, message, None, UNANSWERED);
+        }
         let (identity, user) = (snapshot.identity.as_deref(), snapshot.user.as_deref());
         let policy = self.policy(snapshot.peer.ip(), identity, user, snapshot.transport);
         let body = match Self::body(message, &policy) {
             Ok(body) => body,
             Err(refusal) => {
-                let why = format!("its body cannot be read: {}", refusal.reason);
+                let why = format!("its body cannot be read: {}", refusal.why());
                 return self.decline(request, dialog, message, None, &why);
             }
         };
@@ -178,7 +241,7 @@ impl Control {
         let lines = wanted(&negotiated);
         if lines.is_empty() {
             let why = rs_proto::not_acceptable(&negotiated);
-            let why = format!("no line of its offer can be recorded: {}", why.reason);
+            let why = format!("no line of its offer can be recorded: {}", why.why());
             return self.decline(request, dialog, message, Some(&negotiated), &why);
         }
         let people =
@@ -290,20 +353,22 @@ impl Control {
         let Job { rs, refused, .. } = job;
         let Some(calling) = self.calling.get(&request) else { return };
         let Some((message, dialog)) = calling.answered.clone() else { return };
+        let hung_up = calling.hung_up;
         let live = self.sessions.get(&rs).is_some_and(|session| session.phase == Phase::Starting);
         if let Some(why) = refused.or((!live).then(|| "the recorder is being stopped".to_owned())) {
             let negotiated =
                 self.sessions.get_mut(&rs).and_then(|session| session.negotiated.take());
+            let by = if hung_up { Origin::Src } else { Origin::Srs };
             let entry = Entry::Ended {
                 rs,
                 at: self.now.wall,
-                by: Origin::Srs,
+                by,
                 reason: format!("not started: {why}"),
                 remote_cseq: 0,
-                bye: true,
+                bye: !hung_up,
             };
             self.begin(Purpose::Quiet, rs, None, None, Vec::new(), vec![entry]);
-            self.close_streams(rs, Origin::Srs);
+            self.close_streams(rs, by);
             return self.decline(request, dialog, &message, negotiated.as_ref(), &why);
         }
         let Some(session) = self.sessions.get_mut(&rs) else { return };
@@ -316,7 +381,7 @@ impl Control {
         let sent = self.sip.acknowledge_with(request, &message, &headers, answer.as_bytes());
         self.log(Grave::Info, format!("{rs} recording, {streams} streams; called by us"));
         self.ask_pictures(rs);
-        let verb = self.calling.remove(&request).map(|calling| calling.verb);
+        let verb = self.calling.remove(&request).and_then(|calling| calling.verb);
         if let Some(verb) = verb {
             // Too late: the SRC ends what gets no ACK, and its BYE comes as any other.
             let late = || Outcome::Failed("the SRC's answer had expired".to_owned());
@@ -341,9 +406,17 @@ impl Control {
         let headers: &[(String, String)] = if answer.is_some() { &sdp } else { &[] };
         let body = answer.unwrap_or_default();
         self.sip.acknowledge_with(request, message, headers, body.as_bytes());
-        self.say_bye(dialog, why);
+        if self.calling.get(&request).is_none_or(|calling| !calling.hung_up) {
+            self.say_bye(dialog, &quotable(why));
+        }
         self.not_called(request, Outcome::Refused(why.to_owned()));
     }
+}
+
+/// What fits into the quoted text of a Reason (RFC 3326 §2), and into one datagram with it.
+fn quotable(why: &str) -> String {
+    let clean = |c: char| if c.is_control() || c == '"' || c == '\\' { '\'' } else { c };
+    why.chars().take(REASON_CHARS_MAX).map(clean).collect()
 }
 
 /// Who was called, as far as its answer says.

@@ -40,7 +40,11 @@ impl Control {
         match (&*method, rs) {
             // A dialog whose RS we have ended is over, whatever the SRC still sends in it.
             ("OPTIONS", _) => self.options(request),
-            (_, None) if request.dialog.is_some() => self.reply(request.txn, Reply::new(481)),
+            (_, None) if request.dialog.is_some() => {
+                if !self.called_asks(request) {
+                    self.reply(request.txn, Reply::new(481));
+                }
+            }
             ("INVITE", None) => self.initial_invite(request),
             ("INVITE" | "UPDATE", Some(rs)) => self.changed(rs, request),
             ("BYE", Some(rs)) => self.bye(rs, request),

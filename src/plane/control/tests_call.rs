@@ -219,3 +219,65 @@ fn a_recorder_that_ends_takes_no_answer_to_a_call_of_before() {
         matches!(&bench.outcomes[..], [(1, Outcome::Refused(why))] if why.contains("draining"))
     );
 }
+
+/// RFC 3261 §9.1, §15: the operator has heard that nothing came of it.
+#[test]
+fn an_src_that_only_rings_is_given_up_and_an_answer_that_crosses_the_cancel_is_hung_up_on() {
+    for code in [200, 487] {
+        let mut bench = calling();
+        answers(&mut bench, 180, SRC, "");
+        bench.tick(31_000);
+        assert!(bench.outcomes.is_empty() && sent(&bench, "CANCEL").is_none());
+        bench.tick(1_001);
+        assert!(sent(&bench, "CANCEL").is_some());
+        let gone = |why: &str| why.contains("not answer");
+        assert!(matches!(&bench.outcomes[..], [(1, Outcome::Refused(why))] if gone(why)));
+        answers(&mut bench, code, SRC, if code == 200 { OFFER } else { "" });
+        assert!(sent(&bench, "ACK").is_some());
+        assert_eq!(sent(&bench, "BYE").is_some(), code == 200);
+        assert_eq!((bench.control.live(), bench.outcomes.len()), (0, 1));
+        assert!(bench.control.calling.is_empty());
+        bench.settles();
+        bench.nothing_is_left();
+    }
+}
+
+#[test]
+fn an_src_that_hangs_up_before_our_ack_leaves_nothing_running() {
+    let mut bench = calling();
+    answers(&mut bench, 200, SRC, OFFER);
+    let invite = sent(&bench, "INVITE").expect("ours").clone();
+    let call = invite.call_id().expect("a Call-ID").to_owned();
+    let tag = invite.headers.get("From").and_then(|from| from.split(";tag=").nth(1));
+    let tag = tag.expect("a tag").to_owned();
+    let of = |text: String| {
+        let from = text.lines().find(|line| line.starts_with("From:")).expect("one").to_owned();
+        text.replace(&from, &format!("From: <{URI}>;tag=src"))
+    };
+    // Its offer has no answer yet (RFC 3311 §5.2).
+    bench.datagram(&of(request("UPDATE", &call, 1, &tag, "")));
+    assert_eq!(bench.last().code(), Some(500));
+    assert!(bench.last().headers.get("Retry-After").is_some());
+    bench.datagram(&of(request("BYE", &call, 2, &tag, "")));
+    assert_eq!(bench.last().code(), Some(200));
+    assert!(body(sent(&bench, "ACK").expect("an ACK")).contains("m=audio 0 "));
+    assert!(sent(&bench, "BYE").is_none(), "it is over already");
+    assert!(matches!(&bench.outcomes[..], [(1, Outcome::Refused(why))] if why.contains("hung up")));
+    bench.settles();
+    let over = |entry: &Entry| matches!(entry, Entry::Ended { by: Origin::Src, .. });
+    assert!(bench.journal.iter().any(over));
+    bench.nothing_is_left();
+}
+
+#[test]
+fn why_nothing_of_an_offer_is_recorded_is_told_to_the_operator() {
+    let mut bench = calling();
+    answers(&mut bench, 200, SRC, &OFFER.replace("RTP/AVP", "UDP/TLS/RTP/SAVP"));
+    let why = "DTLS";
+    assert!(matches!(&bench.outcomes[..], [(1, Outcome::Refused(text))] if text.contains(why)));
+    let reason = sent(&bench, "BYE").and_then(|bye| bye.headers.get("Reason"));
+    assert!(reason.is_some_and(|reason| reason.contains(why) && reason.matches('"').count() == 2));
+    let mut bench = calling();
+    answers(&mut bench, 200, SRC, "no SDP");
+    assert!(matches!(&bench.outcomes[..], [(1, Outcome::Refused(text))] if text.contains("sdp")));
+}

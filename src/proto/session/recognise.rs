@@ -90,6 +90,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Why, in words: the text of its Warning, else its reason.
+    pub fn why(&self) -> &str {
+        let warning = self.headers.iter().find(|(name, _)| *name == "Warning");
+        let text = warning.and_then(|(_, value)| value.split_once('"')?.1.strip_suffix('"'));
+        text.unwrap_or(self.reason)
+    }
+
     fn new(code: u16, reason: &'static str, header: Option<(&'static str, String)>) -> Self {
         Refusal { code, reason, headers: header.into_iter().collect() }
     }
