@@ -51,7 +51,7 @@ struct Opened {
     position: u64,
     length: usize,
     index: Index,
-    /// The source's window begins anew with it.
+    /// Its sender began a new context with a new key: a new source of the same SSRC begins with it.
     restart: bool,
     /// The roll-over counter was found again.
     resync: bool,
@@ -188,19 +188,19 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             Err(counter) => return counter,
         };
         fault!("worker.after_decrypt");
-        let ordinal = match known {
+        // A context that begins anew is another source: its indexes lie anywhere beside those of before,
+        // and what is between them was never sent.
+        let goes_on = known.filter(|_| !opened.restart);
+        let ordinal = match goes_on {
             Some(place) => self.source(packet.slot, place).identity().map_or(0, |(_, own)| own),
             None => self.slot(packet.slot).word(NEXT_ORDINAL) as u16,
         };
         let meta = self.meta(packet, RecordKind::Rtp, ordinal, opened.index, opened.flags);
         self.seal(packet.buffer, position, opened.length, &meta);
-        if opened.restart {
-            seq::reset(&mut self.source(packet.slot, place));
-        }
         self.settle(packet, place, ssrc, ordinal, opened.index, opened.length, header.timestamp());
         fault!("worker.after_state");
         self.writer.accept(opened.position, record_bytes(opened.length));
-        if known.is_none() {
+        if goes_on.is_none() {
             self.announce(packet.slot, place);
         }
         if opened.resync {

@@ -298,8 +298,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let highest = place.and_then(|place| self.source(packet.slot, place).highest());
         let index = hint.map(|hint| hint.index).or_else(|| seq::estimate(highest, header.seq()));
         let own = place.and_then(|place| self.source(packet.slot, place).identity());
-        // Its place may have gone to another source since; the intent knows whose it is.
-        let ordinal = own.map(|(_, ordinal)| ordinal).or(hint.map(|hint| hint.source.ordinal()));
+        // Its place may have gone to another source since, also of its SSRC; the intent knows whose it is.
+        let ordinal = hint.map(|hint| hint.source.ordinal()).or(own.map(|(_, ordinal)| ordinal));
         let (Some(index), Some(ordinal)) = (index, ordinal) else { return Counter::Late };
         let bytes = record_bytes(payload.len());
         let Core { protection, writer, .. } = self;

@@ -345,13 +345,16 @@ fn f34_f35_forgeries_are_counted_and_a_new_key_takes_over() {
     machine.send(REMOTE, RTP_PORTS[0], protect(1, 65_700));
     worker.turn().expect("model");
     let records = machine.records(0);
-    let kept: Vec<(u64, u8)> = records
+    let kept: Vec<(u64, u16)> = records
         .iter()
         .filter(|record| record.meta.kind == RecordKind::Rtp)
-        .map(|record| (record.meta.index.0, record.meta.flags))
+        .inspect(|record| assert_eq!(record.meta.flags, FLAG_AUTHENTICATED))
+        .map(|record| (record.meta.index.0, record.meta.source.ordinal()))
         .collect();
-    let flag = FLAG_AUTHENTICATED;
-    assert_eq!(kept, [(65_600, flag), (65_601, flag), (65, flag), (66, flag)]);
+    // Another source: nothing is missing between 66 and 65,600.
+    assert_eq!(kept, [(65_600, 1), (65_601, 1), (65, 2), (66, 2)]);
+    let told = |event: &Event| matches!(event, Event::Source { ordinal: 2, ssrc: Ssrc(5), .. });
+    assert_eq!(events(&machine).iter().filter(|event| told(event)).count(), 1);
     assert_eq!(counted(&machine, Counter::AuthFailed), 3, "the old key has ended");
 }
 
