@@ -246,6 +246,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
     ) -> Result<Opened, Counter> {
         let payload = packet.datagram.payload;
         let bytes = record_bytes(payload.len());
+        // Nothing was recorded since the key came: no number can be a repeated one under it.
+        let unused = self.slot(packet.slot).word(KEY_CHANGED) == 0;
         let Core { state, geometry, protection, writer, search_tries: tries, .. } = self;
         let window = known.map(|place| SourceView::new(state, geometry, packet.slot, place));
         let highest = window.and_then(|window| window.highest());
@@ -277,7 +279,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let mut refused = None;
         let epoch = if previous.is_some() { Epoch::Fresh } else { Epoch::Running };
         for index in receiver::candidates(highest, header.seq(), epoch) {
-            opened.restart = previous.is_some() && receiver::restarts(highest, index);
+            let anew =
+                receiver::restarts(highest, index) || unused && verdict(index) != Verdict::New;
+            opened.restart = previous.is_some() && anew;
             match verdict(index) {
                 Verdict::Replayed if !opened.restart => refused = Some(Counter::Replayed),
                 Verdict::Late if !opened.restart => refused = Some(Counter::Late),

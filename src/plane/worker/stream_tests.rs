@@ -358,6 +358,39 @@ fn f34_f35_forgeries_are_counted_and_a_new_key_takes_over() {
     assert_eq!(counted(&machine, Counter::AuthFailed), 3, "the old key has ended");
 }
 
+/// The SRC begins a new context at numbers that its old one had: they are no replays under the new key.
+#[test]
+fn f35_a_new_key_may_begin_at_numbers_that_were_seen() {
+    let mut machine = Machine::new(0);
+    let mut worker = machine.start();
+    ask(&mut machine, &mut worker, Frame::Open(stream(0, 1, Some((SUITE, 1)))));
+    let protect = |fill: u8, seq: u16| {
+        let context = Context::new(SUITE, &master(SUITE, fill)).expect("length");
+        let mut out = [0; 256];
+        let index = Index::new(0, Seq(seq));
+        let length = context.protect_rtp(&rtp(5, seq), index, &mut out).expect("room");
+        out[..length].to_vec()
+    };
+    for seq in [100, 101, 102] {
+        machine.send(REMOTE, RTP_PORTS[0], protect(1, seq));
+    }
+    worker.turn().expect("model");
+    let update = Frame::Update { stream: stream(0, 1, Some((SUITE, 3))), by: Origin::Src };
+    ask(&mut machine, &mut worker, update);
+    // One of before is repeated, then the new ones come, and one of them twice.
+    for (key, seq) in [(1, 102), (3, 101), (3, 102), (3, 102), (3, 103)] {
+        machine.send(REMOTE, RTP_PORTS[0], protect(key, seq));
+    }
+    worker.turn().expect("model");
+    let records = machine.records(0);
+    let kept: Vec<(u64, u16)> = records
+        .iter()
+        .filter(|record| record.meta.kind == RecordKind::Rtp)
+        .map(|record| (record.meta.index.0, record.meta.source.ordinal()))
+        .collect();
+    assert_eq!(kept, [(100, 1), (101, 1), (102, 1), (101, 2), (102, 2), (103, 2)]);
+}
+
 #[test]
 fn f35_an_mki_is_cut_off_by_a_successor_too_and_another_one_takes_over() {
     let mut machine = Machine::new(0);
