@@ -57,10 +57,20 @@ impl Control {
         };
         let Some(session) = self.sessions.get(&rs) else { return };
         let mut negotiated = rs_proto::negotiate(offer, session.negotiated.as_ref(), &policy);
-        // Its stream would end without a word; as it is, it may go on (RFC 3261 §14.2).
+        // Its stream would end without a word; as it is, it may go on (RFC 3261 §14.2). What is removed or
+        // becomes something else ends all the same.
         let loses = |line: &Line| {
-            let no_address = matches!(line.refused(), Some(WhyRefused::NoAddress(_)));
-            no_address && session.streams.iter().any(|own| own.description.line == line.index)
+            let slip = matches!(
+                line.refused(),
+                Some(
+                    WhyRefused::NoAddress(_)
+                        | WhyRefused::NoAcceptableCrypto(_)
+                        | WhyRefused::NoCrypto
+                        | WhyRefused::Dtls
+                        | WhyRefused::Plain
+                )
+            );
+            slip && session.streams.iter().any(|own| own.description.line == line.index)
         };
         if negotiated.lines.iter().any(loses) {
             let refusal = rs_proto::not_acceptable(&negotiated);

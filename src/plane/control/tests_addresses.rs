@@ -1,5 +1,5 @@
 //! Claims about several addresses: which one a line gets, what answers carry, what becomes of a line
-//! that moves to another family.
+//! that moves to another family, or to keys that cannot be taken.
 
 use std::net::SocketAddr;
 
@@ -174,6 +174,39 @@ fn a_line_that_moves_to_where_we_have_no_address_is_refused_and_goes_on_as_it_wa
         _ => None,
     });
     assert!(quirks.is_some_and(|quirks| quirks.contains("m-line 2 is not recorded: it sends")));
+}
+
+#[test]
+fn a_line_whose_new_keys_cannot_be_taken_goes_on_as_it_was() {
+    let mut bench = up(config(&[FOUR]));
+    let offer = |version: u32, transport: &str, attribute: &str| {
+        format!(
+            "v=0\r\no=src 1 {version} IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
+             m=audio 4000 {transport} 0\r\n{attribute}a=sendonly\r\na=label:one\r\n"
+        )
+    };
+    let key = "inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj";
+    let crypto = format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 {key}\r\n");
+    bench.datagram(&request("INVITE", "a", 1, "", &offer(1, "RTP/SAVP", &crypto)));
+    agree(&mut bench);
+    let tag = bench.tag();
+    bench.datagram(&request("ACK", "a", 1, &tag, ""));
+    let unknown = "a=crypto:1 F8_128_HMAC_SHA1_80 inline:AAAA\r\n";
+    for (number, transport, attribute) in [
+        (2, "RTP/SAVP", unknown),
+        (3, "RTP/SAVP", ""),
+        (4, "UDP/TLS/RTP/SAVP", "a=fingerprint:sha-256 AB\r\n"),
+    ] {
+        bench.datagram(&request("INVITE", "a", number, &tag, &offer(number, transport, attribute)));
+        assert_eq!(bench.codes().last(), Some(&488), "{transport} {attribute}");
+        assert_eq!((bench.control.live(), bench.control.slots.used()), (1, 1));
+        bench.datagram(&request("ACK", "a", number, &tag, ""));
+    }
+    // What is taken away ends.
+    let gone = offer(5, "RTP/SAVP", &crypto).replace("m=audio 4000", "m=audio 0");
+    bench.datagram(&request("INVITE", "a", 5, &tag, &gone));
+    agree(&mut bench);
+    assert_eq!(bench.codes().last(), Some(&200));
 }
 
 #[test]
