@@ -11,7 +11,7 @@
 //! 152  drops of the RTP socket seen    160  of the RTCP socket    168  since open    176  evidenced
 //! 184  last authenticated arrival      192  key changed, monotonic
 //! 200  our SSRC           208  our SRTCP index, next to use is above it
-//! 216  SRTCP: SSRC of the window below 224  highest plus 1 232  window of 64
+//! 216  SRTCP: SSRC of the window below 224  highest plus 1, with its key area 232  window of 64
 //! 240  RTP clock rate of the first format, Hz
 //! 256  datagrams by counter, 16 words  384  of them evidenced, 16 words
 //! 512  CNAME: length 8, bytes 128

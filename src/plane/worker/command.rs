@@ -16,6 +16,7 @@ use crate::plane::handoff::slot::{
     LOCAL_SSRC, MUX, NAT, NEXT_ORDINAL, OPEN, OPENED, PREVIOUS, SINCE, SOCKET_DROPS,
     SOCKET_DROPS_SEEN, SRTCP_HIGHEST, SRTCP_SSRC, STREAM, STRICT,
 };
+use crate::plane::handoff::source::{self, SRTCP_AREA};
 use crate::store::event::{Event, Origin};
 
 /// F14: above half of the ring no new stream is taken.
@@ -191,6 +192,19 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             && slot.rtcp_to() == stream.rtcp_to)
     }
 
+    /// Says that the windows of SRTCP indexes are of the key in that area.
+    fn keep_srtcp_windows(&self, number: u32, area: bool) {
+        let kept = |word: u64| match word & !SRTCP_AREA {
+            0 => 0,
+            next => next | if area { SRTCP_AREA } else { 0 },
+        };
+        for source in self.sources(number) {
+            source.set(source::SRTCP_HIGHEST, kept(source.word(source::SRTCP_HIGHEST)));
+        }
+        let slot = self.slot(number);
+        slot.set(SRTCP_HIGHEST, kept(slot.word(SRTCP_HIGHEST)));
+    }
+
     fn update_stream(&mut self, stream: &OpenStream, by: Origin) -> Result<Frame, Refusal> {
         let number = self.local_slot(stream.slot).ok_or(Refusal::NoSlot)?;
         let slot = self.slot(number);
@@ -225,7 +239,15 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let mut control = u64::from(stream.generation.0) | flags(stream);
         let kept = slot.word(CONTROL) & (AREA | PREVIOUS);
         if remote_changed || local_changed {
-            control |= if slot.set_other_keys(keys.as_ref()) { AREA } else { 0 };
+            let area = slot.set_other_keys(keys.as_ref());
+            control |= if area { AREA } else { 0 };
+            // Under the same master keys the indexes of reports go on.
+            if let (Some(before), Some(after)) = (&before, &keys)
+                && before.remote.expose() == after.remote.expose()
+            {
+                self.keep_srtcp_windows(number, area);
+            }
+            let slot = self.slot(number);
             if remote_changed {
                 slot.set(KEY_CHANGED, 0);
                 // Packets under the old key are still on their way (F35).

@@ -14,11 +14,11 @@ use crate::plane::handoff::datagram::{self, Datagram};
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::AT_INTENTS;
 use crate::plane::handoff::slot::{
-    ACTIVE, CLOCK_RATE, CONTROL, KEY_CHANGED, LAST_ARRIVAL, MUX, NAT, NEXT_ORDINAL, OPEN, OPENED,
-    SINCE, SOCKET_DROPS, SOCKET_DROPS_SEEN, SRTCP_HIGHEST as SLOT_SRTCP_HIGHEST, SRTCP_SSRC,
-    STRICT, SlotView,
+    ACTIVE, AREA, CLOCK_RATE, CONTROL, KEY_CHANGED, LAST_ARRIVAL, MUX, NAT, NEXT_ORDINAL, OPEN,
+    OPENED, SINCE, SOCKET_DROPS, SOCKET_DROPS_SEEN, SRTCP_HIGHEST as SLOT_SRTCP_HIGHEST,
+    SRTCP_SSRC, STRICT, SlotView,
 };
-use crate::plane::handoff::source::{Account, LastSr, SRTCP_HIGHEST, SourceView};
+use crate::plane::handoff::source::{Account, LastSr, SRTCP_AREA, SRTCP_HIGHEST, SourceView};
 use crate::proto::srtp::receiver::{self, Epoch};
 use crate::proto::srtp::{Context, Fail};
 use crate::store::event::Event;
@@ -420,22 +420,22 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let Some(position) = self.writer.place(record_bytes(packet.datagram.payload.len())) else {
             return Counter::RingFull;
         };
-        let (length, index) = match self.open_rtcp(packet, position) {
+        let (length, proven) = match self.open_rtcp(packet, position) {
             Ok(opened) => opened,
             Err(counter) => return counter,
         };
         let sender = packet.datagram.payload[4..8].try_into().map(u32::from_be_bytes);
         let sender = Ssrc(sender.expect("classified as RTCP, so eight octets are there"));
-        if let Some(index) = index {
-            match self.srtcp_window(packet.slot, sender).check(u64::from(index)) {
+        if let Some(proven) = proven {
+            match self.srtcp_window(packet.slot, sender).check(proven) {
                 Verdict::New => {}
                 Verdict::Replayed => return Counter::Replayed,
                 Verdict::Late => return Counter::Late,
             }
         }
-        self.seal_rtcp(packet, position, length, index);
-        if let Some(index) = index {
-            self.srtcp_window(packet.slot, sender).accept(u64::from(index), sender);
+        self.seal_rtcp(packet, position, length, proven);
+        if let Some(proven) = proven {
+            self.srtcp_window(packet.slot, sender).accept(proven, sender);
         }
         let report = self.writer.lend(position, record_bytes(length), |out| {
             sender_report(&out[HEADER_BYTES..HEADER_BYTES + length])
@@ -448,14 +448,15 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         Counter::RtcpRecorded
     }
 
-    /// Steps 1 and 2 for RTCP: length of the plain text, and the SRTCP index.
+    /// Steps 1 and 2 for RTCP: length of the plain text, and the SRTCP index with its key.
     pub(super) fn open_rtcp(
         &mut self,
         packet: &Packet<'_>,
         position: u64,
-    ) -> Result<(usize, Option<u32>), Counter> {
+    ) -> Result<(usize, Option<Proven>), Counter> {
         let payload = packet.datagram.payload;
         let bytes = record_bytes(payload.len());
+        let area = self.slot(packet.slot).has(AREA);
         let Core { protection, writer, .. } = self;
         match &protection[packet.slot as usize] {
             Protection::Plain => {
@@ -467,11 +468,16 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             }
             Protection::Secure { current, previous } => {
                 let mut fail = Fail::Auth;
-                for context in [Some(current), previous.as_deref()].into_iter().flatten() {
+                let contexts = [(Some(current), true), (previous.as_deref(), false)];
+                for (context, current) in contexts {
+                    let Some(context) = context else { continue };
                     match writer.lend(position, bytes, |out| {
                         context.unprotect_rtcp(payload, &mut out[HEADER_BYTES..])
                     }) {
-                        Ok((length, index)) => return Ok((length, Some(index))),
+                        Ok((length, index)) => {
+                            let proven = Proven { index, area: area == current, current };
+                            return Ok((length, Some(proven)));
+                        }
                         Err(found) => fail = found,
                     }
                 }
@@ -489,11 +495,11 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         packet: &Packet<'_>,
         position: u64,
         length: usize,
-        index: Option<u32>,
+        proven: Option<Proven>,
     ) {
-        let flags = if index.is_some() { FLAG_AUTHENTICATED } else { 0 }
+        let flags = if proven.is_some() { FLAG_AUTHENTICATED } else { 0 }
             | if packet.rtcp_port { FLAG_RTCP_PORT } else { 0 };
-        let index = Index(index.unwrap_or(0).into());
+        let index = Index(proven.map_or(0, |proven| proven.index).into());
         let meta = self.meta(packet, RecordKind::Rtcp, 0, index, flags);
         self.seal(packet.buffer, position, length, &meta);
     }
@@ -587,15 +593,35 @@ pub(super) fn sender_report(compound: &[u8]) -> Option<(Ssrc, SenderInfo)> {
     })
 }
 
+/// An authenticated SRTCP packet.
+#[derive(Clone, Copy)]
+pub(super) struct Proven {
+    index: u32,
+    /// Which key area its key is in.
+    area: bool,
+    /// Whether that is the one in force.
+    current: bool,
+}
+
 /// The replay window of SRTCP indexes: 64 bits, index i has bit i mod 64. With the SSRC's source
 /// where there is one, else with the slot, which remembers one SSRC.
+///
+/// It is of one key (the highest bit of the word of the highest index says of which area): an SRC that
+/// begins a new context with a new key counts from 0 again. What is still under the key before is taken
+/// until something comes under the new one.
 enum SrtcpWindow<'a, R> {
     Source(SourceView<'a, R>),
     Slot(SlotView<'a, R>, Ssrc),
 }
 
 impl<R: Region> SrtcpWindow<'_, R> {
-    fn words(&self) -> (u64, u64) {
+    /// Highest index plus 1, bits, key area. With 0 for the first it is of no key yet.
+    fn words(&self) -> (u64, u64, bool) {
+        let (next, bits) = self.raw();
+        (next & !SRTCP_AREA, bits, next & SRTCP_AREA != 0)
+    }
+
+    fn raw(&self) -> (u64, u64) {
         match self {
             SrtcpWindow::Source(source) => {
                 (source.word(SRTCP_HIGHEST), source.word(SRTCP_HIGHEST + 8))
@@ -607,9 +633,12 @@ impl<R: Region> SrtcpWindow<'_, R> {
         }
     }
 
-    fn check(&self, index: u64) -> Verdict {
-        let (next, bits) = self.words();
-        if index >= next {
+    fn check(&self, proven: Proven) -> Verdict {
+        let (next, bits, area) = self.words();
+        let index = u64::from(proven.index);
+        if next != 0 && area != proven.area {
+            if proven.current { Verdict::New } else { Verdict::Late }
+        } else if index >= next {
             Verdict::New
         } else if index + 64 < next {
             Verdict::Late
@@ -621,13 +650,17 @@ impl<R: Region> SrtcpWindow<'_, R> {
     }
 
     /// Bits first, highest last, so that a repetition after a kill gives the same window.
-    fn accept(&self, index: u64, ssrc: Ssrc) {
-        let (next, mut bits) = self.words();
+    fn accept(&self, proven: Proven, ssrc: Ssrc) {
+        let (mut next, mut bits, area) = self.words();
+        let index = u64::from(proven.index);
+        if area != proven.area {
+            (next, bits) = (0, 0);
+        }
         for skipped in next.max(index.saturating_sub(64))..index {
             bits &= !(1 << (skipped % 64));
         }
         bits |= 1 << (index % 64);
-        let next = next.max(index + 1);
+        let next = next.max(index + 1) | if proven.area { SRTCP_AREA } else { 0 };
         match self {
             SrtcpWindow::Source(source) => {
                 source.set(SRTCP_HIGHEST + 8, bits);

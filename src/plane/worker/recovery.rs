@@ -285,8 +285,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         };
         if kind_of(payload) == Kind::Rtcp {
             return match self.open_rtcp(&packet, position) {
-                Ok((length, index)) => {
-                    self.seal_rtcp(&packet, position, length, index);
+                Ok((length, proven)) => {
+                    self.seal_rtcp(&packet, position, length, proven);
                     self.writer.accept(position, record_bytes(length));
                     Counter::RtcpRecorded
                 }

@@ -392,6 +392,48 @@ fn f35_a_new_key_may_begin_at_numbers_that_were_seen() {
 }
 
 #[test]
+fn f35_reports_count_anew_under_a_new_key_and_go_on_under_the_same() {
+    let mut machine = Machine::new(0);
+    let mut worker = machine.start();
+    let keyed = |fill: u8, octet: u8| {
+        let mut stream = stream(0, 1, Some((SUITE, fill)));
+        let key = (master(SUITE, fill), Mki::new(&[octet]));
+        let keyring = Keyring::new(vec![key], 0).expect("a key");
+        stream.crypto.as_mut().expect("SRTP").remote = WireKeyring::new(&keyring);
+        stream
+    };
+    let report = [0x80, 200, 0, 6, 0, 0, 0, 5].into_iter().chain([0; 20]).collect::<Vec<u8>>();
+    let protect = |fill: u8, octet: u8, index: u32| {
+        let context = Context::new(SUITE, &master(SUITE, fill)).expect("length");
+        let mut out = [0; 256];
+        let length = context.protect_rtcp(&report, index, &mut out).expect("room");
+        [&out[..length], &[octet]].concat()
+    };
+    ask(&mut machine, &mut worker, Frame::Open(keyed(1, 1)));
+    // How many are recorded, replayed and late, each as if it were the next.
+    let sent = |worker: &mut TestWorker, machine: &Machine, packets: &[(u8, u8, u32)]| {
+        for (fill, octet, index) in packets {
+            machine.send(REMOTE, RTP_PORTS[0] + 1, protect(*fill, *octet, *index));
+        }
+        worker.turn().expect("model");
+        [Counter::RtcpRecorded, Counter::Replayed, Counter::Late].map(|one| counted(machine, one))
+    };
+    let found = sent(&mut worker, &machine, &[(1, 1, 500), (1, 1, 500), (1, 1, 501)]);
+    assert_eq!(found, [2, 1, 0]);
+    ask(&mut machine, &mut worker, Frame::Update { stream: keyed(3, 2), by: Origin::Src });
+    // One under the key before is on its way; under the new one they begin anew, and it is over.
+    let found = sent(&mut worker, &machine, &[(1, 1, 502), (3, 2, 0), (3, 2, 0), (1, 1, 503)]);
+    assert_eq!(found, [4, 2, 1]);
+    drop(worker);
+    let mut worker = machine.start();
+    assert_eq!(sent(&mut worker, &machine, &[(3, 2, 0), (3, 2, 1)]), [5, 3, 1]);
+    // Another MKI for the same key: nothing of before is taken twice, and what is under way is late.
+    ask(&mut machine, &mut worker, Frame::Update { stream: keyed(3, 4), by: Origin::Src });
+    let found = sent(&mut worker, &machine, &[(3, 4, 1), (3, 2, 0), (3, 4, 2)]);
+    assert_eq!(found, [6, 4, 2]);
+}
+
+#[test]
 fn f35_an_mki_is_cut_off_by_a_successor_too_and_another_one_takes_over() {
     let mut machine = Machine::new(0);
     let mut worker = machine.start();
