@@ -13,6 +13,10 @@ use smallvec::SmallVec;
 /// has waited for a fifth of a millisecond.
 pub const BATCH: usize = 32;
 
+/// What may wait for a slower interface: some 5,000 packets of speech, 50 ms of 2,000 streams. The
+/// default of most systems, 208 KiB, is less than one burst of them.
+const SEND_BUFFER_BYTES: usize = 4 << 20;
+
 /// A datagram that waits for its batch.
 struct Waiting {
     /// What the caller knows it by.
@@ -31,6 +35,8 @@ impl Sendmmsg {
     /// Binds a port of the system's choice.
     pub fn bind(address: IpAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind((address, 0))?;
+        // Best effort: the system clamps it to net.core.wmem_max, where it has less.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES);
         Ok(Sendmmsg { socket, waiting: Vec::with_capacity(BATCH) })
     }
 
@@ -106,6 +112,16 @@ mod tests {
                 assert_eq!(datagram[..length], [round, number]);
             }
         }
+    }
+
+    #[test]
+    fn its_queue_is_as_long_as_the_system_allows() {
+        let size = |socket: &UdpSocket| {
+            rustix::net::sockopt::socket_send_buffer_size(socket).expect("a socket")
+        };
+        let (plain, _) = receiver();
+        let batch = Sendmmsg::bind(HOME).expect("a free port");
+        assert!(size(&batch.socket) > size(&plain), "doubled by the system at the least");
     }
 
     /// Longer than a datagram can be (RFC 768: 16 bits of length): refused, those beside it are not.
