@@ -19,7 +19,8 @@
 #   floor        all of it to one port: multishot recv, no control data, 5 ms wait, discarded
 #   ours         `floortape serve` as it comes, called by `floortape src call` (SIP, SDES keys), kept as
 #                `ls` counts it; "worker" is its worker thread alone, with the softirq work
-#   ours-100     the same with 100 streams at 50 packets/s: fewer packets a wake-up, so dearer each
+#   ours-100     the same packets a second in 100 streams, 1,000 each: by SIP of benches/path/call.py,
+#                since `src call` keeps to 50, and 100 streams of 50 would tell what a wake-up costs
 #   dumpcap      plain RTP to another machine's address, as on a mirror port, to one file, no streams
 #   tcpdump      the same
 #   rtpengine    10.5, user space, SRTP by its ng protocol to a pcap a call, media not forwarded
@@ -125,7 +126,7 @@ tree() {
 }
 sum() { awk '{ sum += $1 } END { printf "%.0f", sum }'; }
 
-# Two looks, SECONDS apart, in the middle of the traffic: sets spent, spent_worker and came.
+# Two looks, SECONDS apart, in the middle of the traffic: sets spent, two parts of it, and came.
 measure() {
     local before after
     # All flows run, and what setting them up cost is over.
@@ -140,7 +141,7 @@ measure() {
     sleep "$seconds"
     look after
     spent=$((after_all - before_all + after_napi - before_napi))
-    spent_worker=$((after_worker - before_worker + after_napi - before_napi))
+    spent_worker=$((after_worker - before_worker)) spent_napi=$((after_napi - before_napi))
     came=$((after_came - before_came))
 }
 look() {
@@ -156,7 +157,7 @@ look() {
 start() {
     local word=$1
     shift
-    on_receiver "$@" >"$dir/out" 2>"$dir/err" </dev/null &
+    on_receiver "$@" >"$dir/out" 2>"$dir/err" </dev/null 9>&- &
     subject_pid=$!
     for _ in $(seq 600); do
         grep -q "$word" "$dir/out" "$dir/err" && return
@@ -169,60 +170,82 @@ start() {
 }
 # A word of JSON in a file.
 field() { sed -n "s/.*\"$2\":\([0-9]*\).*/\1/p" "$1" | tail -1; }
-# Sends: FLOWS, PORTS, srtp or plain, and to whom.
+# Sends $streams flows, or $few faster ones: PORTS, srtp or plain, and to whom.
 generate() {
-    on_sender "$path" send "${4:-$here}" "$2" "$1" 50 $((seconds + 5)) "$3" >"$dir/sent" &
+    local flows=${few:-$streams}
+    on_sender "$path" send "${3:-$here}" "$1" "$flows" $((streams * 50 / flows)) $((seconds + 5)) "$2" >"$dir/sent" &
     generator=$!
     measure
     wait "$generator"
     sent=$(field "$dir/sent" sent) late=$(field "$dir/sent" late) unsent=$(field "$dir/sent" unsent)
 }
+# Ends it by a signal, when the last packets have come out of the kernel's buffers.
 finish() {
+    sleep 1
     kill "-$1" "$subject_pid" 2>/dev/null || true
     wait "$subject_pid" || true
 }
 
 floor() {
     start ready "$path" floor "$here" 40000
-    generate "$streams" 40000 srtp
+    generate 40000 srtp
     wait "$subject_pid"
     kept=$(field "$dir/out" kept)
 }
-ours() {
-    local count=${1:-$streams}
+serve() {
     start ^ready "$floortape" serve --set "store.dir=$dir/store" --set "sip.tcp=[\"$here:5060\"]" \
         --set "sip.udp=[\"$here:5060\"]" --set "media.address=$here" --set media.ports=10000-31999 \
         --set "media.streams_max=$streams"
-    on_sender "$floortape" src call --to "sip:load@$here:5060;transport=tcp" --streams "$count" \
-        --duration $((seconds + 5)) --numbered --one-port --json >"$dir/sent" 2>"$dir/src.err" &
-    generator=$!
-    measure
-    wait "$generator" || { tail -3 "$dir/src.err" >&2; return 1; }
+}
+kept_by_us() {
     finish TERM
-    grep -o '^{"sent.*"streams"' "$dir/sent" >"$dir/totals"
-    sent=$(field "$dir/totals" sent) late=$(field "$dir/totals" late)
-    unsent=$(python3 -c 'import json, sys
-print(sum(stream["unsent"] for stream in json.loads(sys.stdin.readlines()[-1])["streams"]))' <"$dir/sent")
     kept=$("$floortape" ls --json --store "$dir/store" | python3 -c 'import json, sys
 print(sum(source["packets"] for line in sys.stdin for stream in json.loads(line)["streams"]
           for source in stream["sources"]))')
 }
-ours-100() { ours 100; }
+ours() {
+    serve
+    on_sender "$floortape" src call --to "sip:load@$here:5060;transport=tcp" --streams "$streams" \
+        --duration $((seconds + 5)) --numbered --one-port --json >"$dir/sent" 2>"$dir/src.err" &
+    generator=$!
+    measure
+    wait "$generator" || { tail -n 3 "$dir/src.err" >&2; return 1; }
+    grep -o '^{"sent.*"streams"' "$dir/sent" >"$dir/totals"
+    sent=$(field "$dir/totals" sent) late=$(field "$dir/totals" late)
+    unsent=$(python3 -c 'import json, sys
+print(sum(stream["unsent"] for stream in json.loads(sys.stdin.readlines()[-1])["streams"]))' <"$dir/sent")
+    kept_by_us
+}
+ours-100() {
+    local few=100 caller
+    serve
+    # Ends its calls when its input ends.
+    mkfifo "$dir/hold"
+    on_sender python3 "$root/benches/path/call.py" "$here" 5060 "$few" <"$dir/hold" >"$dir/ports" &
+    caller=$!
+    exec 9>"$dir/hold"
+    for _ in $(seq 100); do [ "$(wc -l <"$dir/ports")" = "$few" ] && break || sleep 0.1; done
+    generate "@$dir/ports" srtp
+    exec 9>&-
+    wait "$caller"
+    rm "$dir/hold"
+    kept_by_us
+}
 dumpcap() {
     start 'File: ' dumpcap -i "$near" -f 'udp portrange 10000-31999' -B 32 -w "$dir/packets"
-    generate "$streams" 10000+2 plain "$elsewhere"
+    generate 10000+2 plain "$elsewhere"
     finish TERM
     kept=$(sed -n 's/^Packets received.*: \([0-9]*\)\/.*/\1/p' "$dir/err")
 }
 tcpdump() {
     start 'listening on' tcpdump -i "$near" -n -B 32768 -w "$dir/packets" udp portrange 10000-31999
-    generate "$streams" 10000+2 plain "$elsewhere"
+    generate 10000+2 plain "$elsewhere"
     finish TERM
     kept=$(sed -n 's/^\([0-9]*\) packets captured/\1/p' "$dir/err")
 }
 tokio() {
     start ready "$path" record "$here" 10000 "$streams" "$dir"
-    generate "$streams" 10000+2 srtp
+    generate 10000+2 srtp
     wait "$subject_pid"
     kept=$(field "$dir/out" kept)
 }
@@ -232,7 +255,7 @@ rtpengine() {
         --listen-ng=127.0.0.1:22222 --port-min=10000 --port-max=31999 \
         --recording-method=pcap --recording-dir="$dir/pcap"
     inside python3 "$root/benches/path/rtpengine.py" calls 127.0.0.1:22222 "$streams" >"$dir/ports"
-    generate "$streams" "@$dir/ports" srtp
+    generate "@$dir/ports" srtp
     inside python3 "$root/benches/path/rtpengine.py" end 127.0.0.1:22222 "$streams"
     finish TERM
     kept=$(python3 "$root/benches/path/rtpengine.py" count "$dir/pcap/pcaps")
@@ -241,7 +264,7 @@ rtpengine() {
 for run in $(seq "$runs"); do
     for subject in $subjects; do
         "$subject"
-        echo "$subject $run $spent $spent_worker $came $sent $late $unsent $kept" >>"$dir/results"
+        echo "$subject $run $spent $spent_worker $spent_napi $came $sent $late $unsent $kept" >>"$dir/results"
         echo "run $run, $subject: $((spent / (came + 1))) ns/packet, $came packets in the middle; sent $sent, late $late, unsent $unsent, kept $kept" >&2
         rm -rf "$dir/store" "$dir/pcap" "$dir/packets" "$dir"/*.rec
     done

@@ -14,9 +14,9 @@ use floortape::wire::rtp::Fields;
 
 use crate::{FILL, HEADER_BYTES, PAYLOAD_BYTES, SUITE};
 
-/// As the built-in client: a tick each 5 ms for each 1,000 flows.
+/// As the built-in client: a tick each 5 ms for each 1,000 flows of 50 packets/s.
 const TICK: Duration = Duration::from_millis(5);
-const FLOWS_PER_TICK: usize = 1_000;
+const RATE_PER_TICK: u64 = 50_000;
 /// A packet that leaves so long after its time is late: a period of G.711, as the client counts.
 const LATE: Duration = Duration::from_millis(20);
 
@@ -50,7 +50,7 @@ pub(crate) fn run(flows: Vec<SocketAddr>, per_second: usize, seconds: usize, is_
     // Intended times: the flows take turns, evenly.
     let rate = (flows.len() * per_second) as u64;
     let due = |number: u64| Duration::from_nanos(number * 1_000_000_000 / rate);
-    let tick = TICK / flows.len().div_ceil(FLOWS_PER_TICK) as u32;
+    let tick = TICK / rate.div_ceil(RATE_PER_TICK) as u32;
     let begin = Instant::now();
     let (mut counts, mut next, mut ticks) = (Counts::default(), 0, 0);
     while next < all {

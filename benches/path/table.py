@@ -1,5 +1,5 @@
-"""The table of benches/path.sh. Lines of its argument: subject, run, ns of all threads, ns of the worker
-(both with the softirq work), packets that came meanwhile; packets sent in all, late, unsent, kept.
+"""The table of benches/path.sh. Lines of its argument: subject, run, ns of all threads and the softirq
+work, of the worker's thread, of the softirq work; packets that came meanwhile; packets sent in all, late, unsent, kept.
 Exit 1 where a run is invalid, or where the floor or ours lost a packet."""
 
 import sys
@@ -16,10 +16,10 @@ GOALS = [
     ("ours", "ours-100", 1.25),
 ]
 
-cost, totals, faults = {}, {}, []
+cost, softirq, totals, faults = {}, {}, {}, []
 for line in open(sys.argv[1]):
     name, run, *numbers = line.split()
-    spent, worker, came, sent, late, unsent, kept = map(int, numbers)
+    spent, worker, napi, came, sent, late, unsent, kept = map(int, numbers)
     offered = sent + unsent
     if (late + unsent) * 100 > offered:
         faults.append(f"run {run} of {name} is INVALID: of {offered} packets {late} late, {unsent} unsent")
@@ -28,8 +28,9 @@ for line in open(sys.argv[1]):
     # What was lost is not divided by; more than all is no packet of ours.
     paid = came * min(kept / sent, 1) or 1
     cost.setdefault(name, {})[run] = spent / paid
+    softirq.setdefault(name, []).append(napi / paid)
     if name == "ours":
-        cost.setdefault("worker", {})[run] = worker / paid
+        cost.setdefault("worker", {})[run] = (worker + napi) / paid
     total = totals.setdefault(name, [0, 0, 0])
     for place, number in enumerate((sent, kept, late + unsent)):
         total[place] += number
@@ -40,10 +41,11 @@ def spread(values, form):
     return f"{median(values):{form}} ({min(values):{form}}..{max(values):{form}})"
 
 
-print(f"{'subject':10} {'ns/packet':>24} {'sent':>11} {'kept':>11} {'late':>8}")
+print(f"{'subject':10} {'ns/packet':>24} {'softirq':>8} {'sent':>11} {'kept':>11} {'late':>8}")
 for name, runs in cost.items():
     sent, kept, late = totals.get(name, ("", "", ""))
-    print(f"{name:10} {spread(runs.values(), '.0f'):>24} {sent:>11} {kept:>11} {late:>8}")
+    part = f"{median(softirq[name]):.0f}" if name in softirq else ""
+    print(f"{name:10} {spread(runs.values(), '.0f'):>24} {part:>8} {sent:>11} {kept:>11} {late:>8}")
 print(f"\n{'ratio':18} {'median (min..max)':>22}  goal")
 for one, other, goal in GOALS:
     if one in cost and other in cost:
