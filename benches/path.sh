@@ -49,9 +49,10 @@ for pair in dumpcap:wireshark-common tcpdump:tcpdump rtpengine:rtpengine-daemon 
     command -v "${pair%:*}" >/dev/null || case " $subjects ethtool " in *" ${pair%:*} "*) missing+=" ${pair#*:}" ;; esac
 done
 if [ -n "$missing" ]; then
-    # Without the services that the packages would start.
-    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+    export DEBIAN_FRONTEND=noninteractive
     { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } >&2
+    # The package may start it as a service, which has no part in this.
+    case $missing in *rtpengine*) systemctl disable --now rtpengine-daemon >/dev/null 2>&1 || true ;; esac
 fi
 path=$(cd "$root" && cargo build --release --locked --bin floortape --bench path --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\/path-[0-9a-f]*\)".*/\1/p' | tail -1)
@@ -103,6 +104,7 @@ napi=$(grep -l "^napi/$near-" /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3)
 [ -n "$napi" ] || { echo "no NAPI thread" >&2; exit 1; }
 # All of it alike before whatever else this machine does: the scheduler's delays are not what is asked.
 # Each in a session of its own, since sessions share a core before processes do (sched(7), autogroup).
+# Always in the background, since a shell becomes it.
 first() {
     exec nice -n -15 setsid sh -c 'echo -15 2>/dev/null >/proc/self/autogroup; exec "$@"' sh "$@"
 }
@@ -130,7 +132,7 @@ sum() { awk '{ sum += $1 } END { printf "%.0f", sum }'; }
 measure() {
     local before after
     # All flows run, and what setting them up cost is over.
-    local idle=$(($(packets_in) + 5000)) tries=0
+    local idle=$(($(packets_in) + 5 * streams)) tries=0
     until [ "$(packets_in)" -gt "$idle" ]; do
         sleep 0.1
         tries=$((tries + 1))
@@ -186,80 +188,7 @@ finish() {
     wait "$subject_pid" || true
 }
 
-floor() {
-    start ready "$path" floor "$here" 40000
-    generate 40000 srtp
-    wait "$subject_pid"
-    kept=$(field "$dir/out" kept)
-}
-serve() {
-    start ^ready "$floortape" serve --set "store.dir=$dir/store" --set "sip.tcp=[\"$here:5060\"]" \
-        --set "sip.udp=[\"$here:5060\"]" --set "media.address=$here" --set media.ports=10000-31999 \
-        --set "media.streams_max=$streams"
-}
-kept_by_us() {
-    finish TERM
-    kept=$("$floortape" ls --json --store "$dir/store" | python3 -c 'import json, sys
-print(sum(source["packets"] for line in sys.stdin for stream in json.loads(line)["streams"]
-          for source in stream["sources"]))')
-}
-ours() {
-    serve
-    on_sender "$floortape" src call --to "sip:load@$here:5060;transport=tcp" --streams "$streams" \
-        --duration $((seconds + 5)) --numbered --one-port --json >"$dir/sent" 2>"$dir/src.err" &
-    generator=$!
-    measure
-    wait "$generator" || { tail -n 3 "$dir/src.err" >&2; return 1; }
-    grep -o '^{"sent.*"streams"' "$dir/sent" >"$dir/totals"
-    sent=$(field "$dir/totals" sent) late=$(field "$dir/totals" late)
-    unsent=$(python3 -c 'import json, sys
-print(sum(stream["unsent"] for stream in json.loads(sys.stdin.readlines()[-1])["streams"]))' <"$dir/sent")
-    kept_by_us
-}
-ours-100() {
-    local few=100 caller
-    serve
-    # Ends its calls when its input ends.
-    mkfifo "$dir/hold"
-    on_sender python3 "$root/benches/path/call.py" "$here" 5060 "$few" <"$dir/hold" >"$dir/ports" &
-    caller=$!
-    exec 9>"$dir/hold"
-    for _ in $(seq 100); do [ "$(wc -l <"$dir/ports")" = "$few" ] && break || sleep 0.1; done
-    generate "@$dir/ports" srtp
-    exec 9>&-
-    wait "$caller"
-    rm "$dir/hold"
-    kept_by_us
-}
-dumpcap() {
-    start 'File: ' dumpcap -i "$near" -f 'udp portrange 10000-31999' -B 32 -w "$dir/packets"
-    generate 10000+2 plain "$elsewhere"
-    finish TERM
-    kept=$(sed -n 's/^Packets received.*: \([0-9]*\)\/.*/\1/p' "$dir/err")
-}
-tcpdump() {
-    start 'listening on' tcpdump -i "$near" -n -B 32768 -w "$dir/packets" udp portrange 10000-31999
-    generate 10000+2 plain "$elsewhere"
-    finish TERM
-    kept=$(sed -n 's/^\([0-9]*\) packets captured/\1/p' "$dir/err")
-}
-tokio() {
-    start ready "$path" record "$here" 10000 "$streams" "$dir"
-    generate 10000+2 srtp
-    wait "$subject_pid"
-    kept=$(field "$dir/out" kept)
-}
-rtpengine() {
-    mkdir -p "$dir/pcap"
-    start "Startup complete" rtpengine --foreground --log-stderr --log-level=6 --table=-1 --interface="$here" \
-        --listen-ng=127.0.0.1:22222 --port-min=10000 --port-max=31999 \
-        --recording-method=pcap --recording-dir="$dir/pcap"
-    inside python3 "$root/benches/path/rtpengine.py" calls 127.0.0.1:22222 "$streams" >"$dir/ports"
-    generate "@$dir/ports" srtp
-    inside python3 "$root/benches/path/rtpengine.py" end 127.0.0.1:22222 "$streams"
-    finish TERM
-    kept=$(python3 "$root/benches/path/rtpengine.py" count "$dir/pcap/pcaps")
-}
+. "$root/benches/path/subjects.sh"
 
 for run in $(seq "$runs"); do
     for subject in $subjects; do
