@@ -30,6 +30,9 @@
 # goals never fail it, and what a peer loses is only said.
 #
 # FLOORTAPE: the binary (target/release/floortape). SUBJECTS: only these. KEEP=1 keeps the results.
+# COALESCE_US=50: the receiving end rests so long after each poll, as a network card that coalesces its
+# interrupts. Without it a subject that leaves its core idle pays for a poll a packet or so, and one
+# that is busy for fewer: the column "softirq" says how much of the cost that is.
 # CORES="0 1": of the generator and the recorder (the first and the last). TMPDIR: where all write.
 set -euo pipefail
 subjects="floor ours ours-100"
@@ -99,7 +102,8 @@ ip -n "$receiver" link set "$near" up
 tc -n "$sender" qdisc add dev "$far" root pfifo limit 20000
 # /sys shows the devices of the namespace that it was mounted in, and `ip netns exec` mounts it.
 inside() { ip netns exec "$receiver" "$@"; }
-inside sh -c "echo 1 >/sys/class/net/$near/threaded"
+inside sh -c "cd /sys/class/net/$near; echo 1 >threaded
+    [ ${COALESCE_US:-0} = 0 ] || { echo ${COALESCE_US:-0}000 >gro_flush_timeout; echo 1 >napi_defer_hard_irqs; }"
 napi=$(grep -l "^napi/$near-" /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3)
 [ -n "$napi" ] || { echo "no NAPI thread" >&2; exit 1; }
 # All of it alike before whatever else this machine does: the scheduler's delays are not what is asked.
