@@ -171,8 +171,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         }
         slot.set(CONTROL, slot.word(CONTROL) & !PREVIOUS);
         slot.set_other_keys(None);
-        if let Protection::Secure { previous, .. } = &mut self.protection[number as usize] {
-            *previous = None;
+        if let Protection::Secure { previous, anew, .. } = &mut self.protection[number as usize] {
+            (*previous, *anew) = (None, false);
         }
     }
 }

@@ -260,7 +260,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             resync: false,
             flags: if packet.rtcp_port { FLAG_RTCP_PORT } else { 0 },
         };
-        let (current, previous) = match &protection[packet.slot as usize] {
+        let (current, previous, anew) = match &protection[packet.slot as usize] {
             Protection::Plain => {
                 opened.index = plain_index(window, highest, header, verdict)?;
                 writer.lend(position, bytes, |out| {
@@ -268,7 +268,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 });
                 return Ok(opened);
             }
-            Protection::Secure { current, previous } => (current, previous.as_deref()),
+            Protection::Secure { current, previous, anew } => (current, previous.as_deref(), *anew),
         };
         opened.flags |= FLAG_AUTHENTICATED;
         let mut attempt = |context: &Context, index: Index| {
@@ -277,11 +277,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             })
         };
         let mut refused = None;
-        let epoch = if previous.is_some() { Epoch::Fresh } else { Epoch::Running };
+        let epoch = if anew { Epoch::Fresh } else { Epoch::Running };
         for index in receiver::candidates(highest, header.seq(), epoch) {
-            let anew =
-                receiver::restarts(highest, index) || unused && verdict(index) != Verdict::New;
-            opened.restart = previous.is_some() && anew;
+            opened.restart = anew
+                && (receiver::restarts(highest, index) || unused && verdict(index) != Verdict::New);
             match verdict(index) {
                 Verdict::Replayed if !opened.restart => refused = Some(Counter::Replayed),
                 Verdict::Late if !opened.restart => refused = Some(Counter::Late),
@@ -466,7 +465,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 });
                 Ok((payload.len(), None))
             }
-            Protection::Secure { current, previous } => {
+            Protection::Secure { current, previous, .. } => {
                 let mut fail = Fail::Auth;
                 let contexts = [(Some(current), true), (previous.as_deref(), false)];
                 for (context, current) in contexts {

@@ -3,7 +3,7 @@
 
 use crate::base::ports::Region;
 use crate::base::suite::Suite;
-use crate::plane::handoff::slot::SlotView;
+use crate::plane::handoff::slot::{Keys, SlotView};
 use crate::proto::srtp::Context;
 
 /// How a slot's packets are protected.
@@ -16,18 +16,25 @@ pub(super) enum Protection {
         current: Context,
         /// The key before.
         previous: Option<Box<Context>>,
+        /// Whether that was another one: under the same key, with another MKI, nothing begins anew.
+        anew: bool,
     },
 }
 
 impl Protection {
     /// Derives what the slot's shared state says.
     pub(super) fn load<R: Region>(slot: SlotView<'_, R>) -> Self {
-        let context = |previous: bool| {
-            let keys = slot.keys(previous)?;
-            Context::of(keys.suite, &keys.remote).ok()
-        };
-        match context(false) {
-            Some(current) => Protection::Secure { current, previous: context(true).map(Box::new) },
+        let context = |keys: &Keys| Context::of(keys.suite, &keys.remote).ok();
+        let (current, previous) = (slot.keys(false), slot.keys(true));
+        let anew = current
+            .as_ref()
+            .zip(previous.as_ref())
+            .is_some_and(|(current, previous)| current.remote.expose() != previous.remote.expose());
+        match current.as_ref().and_then(context) {
+            Some(current) => {
+                let previous = previous.as_ref().and_then(context).map(Box::new);
+                Protection::Secure { current, previous, anew }
+            }
             None => Protection::Plain,
         }
     }

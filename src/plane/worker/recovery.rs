@@ -310,7 +310,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 });
                 (Some(payload.len()), 0)
             }
-            Protection::Secure { current, previous } => {
+            Protection::Secure { current, previous, .. } => {
                 let mut contexts = [Some(current), previous.as_deref()].into_iter().flatten();
                 let length = contexts.find_map(|context| {
                     writer.lend(position, bytes, |out| {

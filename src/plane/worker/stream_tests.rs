@@ -466,6 +466,9 @@ fn f35_an_mki_is_cut_off_by_a_successor_too_and_another_one_takes_over() {
     machine.send(REMOTE, RTP_PORTS[0], protect(65_601, &[0, 0, 1]));
     machine.send(REMOTE, RTP_PORTS[0], protect(65_602, &[2]));
     machine.send(REMOTE, RTP_PORTS[0], protect(65_603, &[3]));
+    // An MKI is not authenticated: what was recorded is no new packet under the other one.
+    machine.send(REMOTE, RTP_PORTS[0], protect(65_600, &[2]));
+    machine.send(REMOTE, RTP_PORTS[0], protect(65_500, &[2]));
     worker.turn().expect("model");
     let records = machine.records(0);
     let kept: Vec<(u64, usize)> = records
@@ -476,6 +479,7 @@ fn f35_an_mki_is_cut_off_by_a_successor_too_and_another_one_takes_over() {
     let bytes = rtp(5, 1).len();
     assert_eq!(kept, [(65_500, bytes), (65_600, bytes), (65_601, bytes), (65_602, bytes)]);
     assert_eq!(counted(&machine, Counter::AuthFailed), 1, "an MKI that nobody named");
+    assert_eq!(counted(&machine, Counter::Replayed), 2);
     let changed = |event: &Event| matches!(event, Event::Changed { key_changed: true, .. });
     assert_eq!(events(&machine).iter().filter(|event| changed(event)).count(), 1);
 }
