@@ -21,6 +21,7 @@ sys.dont_write_bytecode = True
 import audio
 import capture
 import srtcp
+from kamailio import Kamailio
 from siprec import Answer, Line, Src
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -481,6 +482,54 @@ def hold(bench, name, address, port):
               sorted(path.name for path in target.iterdir()))
 
 
+def kamailio(bench, name, address, port):
+    """Through Kamailio: UDP to it, mutual TLS from it to the SRS, every request by the route set."""
+    cert, key = bench.certificate("proxy.example", "ca.example")
+    ports = free_port(), free_port()
+    proxy = Kamailio(bench.folder / "kamailio", SERVER, ports, (SERVER, bench.tls), cert, key, bench.ca)
+    try:
+        octets = audio.source(280, 4)
+        src = Src((SERVER, ports[0]), address)
+        line = Line("1", port)
+        answer = src.invite([line], PARTIES)
+        media = answer.media()
+        if not check(name, "INVITE accepted", answer.status == 200 and media, answer.reason):
+            return
+        check(name, "the route set names the proxy on both sides", len(src.route) == 2, src.route)
+        bench.lines.append((name, address, line, media[0]))
+        packets = list(audio.rtp_packets(octets, 0x6B616D61, 700, 0))
+        with socket.socket(type=socket.SOCK_DGRAM) as rtp, socket.socket(type=socket.SOCK_DGRAM) as sink:
+            rtp.bind((address, port))
+            sink.bind((address, port + 1))
+            for place, packet in enumerate(packets):
+                if place == 100:
+                    again = src.request("INVITE", ["Content-Type: application/sdp"],
+                                        src.offer([line], "sendonly"))
+                    src.ack(None)
+                    check(name, "re-INVITE accepted", again.status == 200, again.reason)
+                rtp.sendto(packet, (SERVER, media[0]["port"]))
+                time.sleep(0.02)
+        time.sleep(0.3)
+        answer = src.bye()
+        check(name, "BYE answered 200", answer.status == 200, answer.reason)
+        recording = bench.recording(src.call_id)
+        judge(bench, name, recording, "1", octets, {"signalling": "mtls", "media": "rtp"})
+        if recording:
+            check(name, "it is known by the proxy's certificate",
+                  recording["src"]["identity"] == "proxy.example", recording["src"])
+
+        src = Src((SERVER, ports[0]), address)
+        answer = src.invite([Line("1", port + 2)], PARTIES)
+        check(name, "a second call is accepted", answer.status == 200, answer.reason)
+        own = [r for r in bench.recordings() if r["call_id"] == src.call_id]
+        if check(name, "it is live", [r["state"] for r in own] == ["live"], own):
+            code, _, err = bench.verb("rs", "stop", own[0]["id"])
+            check(name, "rs stop", code == 0, err)
+            check(name, "our BYE comes back by the route set", src.asked("BYE", 5), "no BYE")
+    finally:
+        proxy.stop()
+
+
 def refusals(bench, name, address):
     """What is no SIPREC, or has nothing to record, is told so."""
     src = Src((SERVER, bench.sip), address)
@@ -562,6 +611,7 @@ def main():
         "tamper": lambda n: tamper(bench, n, "127.0.0.17", 41600),
         "hold": lambda n: hold(bench, n, "127.0.0.18", 41700),
         "openssl": lambda n: openssl(bench, n),
+        "kamailio": lambda n: kamailio(bench, n, "127.0.0.22", 42000),
         "refusals": lambda n: refusals(bench, n, "127.0.0.19"),
     }
 

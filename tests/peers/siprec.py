@@ -93,6 +93,11 @@ class Answer:
                 return value
         return ""
 
+    def all(self, name):
+        """The values of a list, in order."""
+        found = [value for key, value in self.headers if key.lower() == name.lower()]
+        return [one.strip() for value in found for one in value.split(",")]
+
     def media(self):
         """[{port, profile, label, direction, suite, key, rtcp, lines}] of its SDP, by position."""
         found, current = [], None
@@ -132,6 +137,7 @@ class Src:
         self.tag = uuid.uuid4().hex[:10]
         self.user, self.cseq, self.to_tag, self.version = user, 0, "", 0
         self.target = f"sip:srs@{server[0]}:{server[1]};transport={transport}"
+        self.route = []  # Record-Route of the answer that made the dialog, nearest first
         self.buffer = ""
 
     # -- requests -----------------------------------------------------------------------------
@@ -204,6 +210,8 @@ class Src:
                 continue
             tag = re.search(r";\s*tag=([^;\s]+)", answer.get("To"))
             if tag and answer.status < 300:
+                if not self.to_tag:
+                    self.route = answer.all("Record-Route")[::-1]
                 self.to_tag = tag.group(1)
                 contact = re.search(r"<([^>]*)>", answer.get("Contact"))
                 if contact:
@@ -230,6 +238,7 @@ class Src:
             f"CSeq: {cseq} {method}",
             f"Contact: <sip:{self.user}@{self.host}:{self.port};transport={self.transport}>;+sip.src",
             "User-Agent: peers/1",
+            *[f"Route: {hop}" for hop in self.route],
             *headers,
             f"Content-Length: {len(body.encode())}",
         ]
@@ -255,6 +264,25 @@ class Src:
         if not whole.startswith("SIP/2.0"):
             return None
         return Answer(whole)
+
+    def asked(self, method, timeout):
+        """Waits for a request of the SRS and answers it 200; whether it came."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            whole = self.next_whole()
+            if whole is None:
+                if select.select([self.socket], [], [], 0.1)[0]:
+                    self.buffer += self.socket.recv(65535).decode("utf-8", "replace")
+                continue
+            if whole.startswith("SIP/2.0"):
+                continue
+            echoed = ("via", "v", "from", "f", "to", "t", "call-id", "i", "cseq", "record-route")
+            lines = whole.partition("\r\n\r\n")[0].split("\r\n")[1:]
+            lines = [line for line in lines if line.split(":")[0].strip().lower() in echoed]
+            self.send("\r\n".join(["SIP/2.0 200 OK", *lines, "Content-Length: 0"]) + "\r\n\r\n")
+            if whole.startswith(method + " "):
+                return True
+        return False
 
     def next_whole(self):
         """A whole message from the front of the buffer (answers here are ASCII)."""
