@@ -105,7 +105,8 @@ else
 fi
 
 # Negative controls: each breaks one rule, and must be seen.
-faults red-private media --streams 500 --kills 8 --red --faults worker.private_buffers
+faults red-private faults --streams 100 --kills 2 --seconds 5 --red \
+    --faults worker.private_buffers,worker.kill=before_tail:100
 faults red-in-place faults --streams 100 --kills 2 --seconds 5 --red \
     --faults worker.decrypt_in_place,worker.kill=before_tail:100
 faults red-offered-early faults --streams 100 --kills 2 --seconds 5 --red \
