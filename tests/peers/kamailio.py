@@ -44,15 +44,8 @@ request_route {{
 }}
 """
 
-TLS = """[server:default]
-method = TLSv1.2+
-private_key = {key}
-certificate = {cert}
-ca_list = {ca}
-verify_certificate = yes
-require_certificate = yes
-
-[client:default]
+# One for what it accepts, one for what it opens: alike.
+TLS = """[{side}:default]
 method = TLSv1.2+
 private_key = {key}
 certificate = {cert}
@@ -69,7 +62,8 @@ class Kamailio:
         folder = pathlib.Path(folder)
         folder.mkdir()
         udp, tls = ports
-        (folder / "tls.cfg").write_text(TLS.format(cert=cert, key=key, ca=ca))
+        sides = [TLS.format(side=side, cert=cert, key=key, ca=ca) for side in ("server", "client")]
+        (folder / "tls.cfg").write_text("\n".join(sides))
         text = CONFIG.format(host=host, udp=udp, tls=tls, srs=srs[0], srs_tls=srs[1], folder=folder)
         (folder / "kamailio.cfg").write_text(text)
         self.log = open(folder / "kamailio.log", "wb")
