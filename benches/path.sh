@@ -19,6 +19,8 @@
 #   floor        all of it to one port: multishot recv, no control data, 5 ms wait, discarded
 #   ours         `floortape serve` as it comes, called by `floortape src call` (SIP, SDES keys), kept as
 #                `ls` counts it; "worker" is its worker thread alone, with the softirq work
+#   ours-each    the same with a socket a stream, as without the privilege to steer; only where SUBJECTS
+#                names it
 #   ours-100     the same packets a second in 100 streams, 1,000 each: by SIP of benches/path/call.py,
 #                since `src call` keeps to 50, and 100 streams of 50 would tell what a wake-up costs
 #   dumpcap      plain RTP to another machine's address, as on a mirror port, to one file, no streams

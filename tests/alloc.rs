@@ -60,8 +60,7 @@ const WINDOW: u64 = 5_000;
 const WINDOWS: u64 = 20;
 const STREAMS: u32 = 8;
 
-fn measure(engine: Engine, port_first: u16) {
-    let rig = Rig::new(STREAMS, port_first);
+fn measure(engine: Engine, rig: &Rig) {
     let mut worker = rig.worker(engine);
     let context = Context::new(SUITE, &master(1)).expect("length");
     for slot in 0..STREAMS {
@@ -116,7 +115,9 @@ fn measure(engine: Engine, port_first: u16) {
 #[test]
 fn no_packet_allocates_or_faults() {
     if floortape::host::uring_permit::permitted().is_ok() {
-        measure(Engine::IoUring, 51_000);
+        measure(Engine::IoUring, &Rig::new(STREAMS, 51_000));
+        measure(Engine::IoUring, &Rig::steered(STREAMS, 51_000));
     }
-    measure(Engine::Recvmmsg, 52_000);
+    measure(Engine::Recvmmsg, &Rig::new(STREAMS, 52_000));
+    measure(Engine::Recvmmsg, &Rig::steered(STREAMS, 52_000));
 }

@@ -48,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "benches/path/floor.rs",
     "src/host/affinity.rs",
+    "src/host/bpf.rs",
     "src/host/mapped.rs",
     "src/host/process.rs",
     "src/host/recvmmsg.rs",

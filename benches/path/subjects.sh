@@ -10,7 +10,7 @@ floor() {
 serve() {
     start ^ready "$floortape" serve --set "store.dir=$dir/store" --set "sip.tcp=[\"$here:5060\"]" \
         --set "sip.udp=[\"$here:5060\"]" --set "media.address=$here" --set media.ports=10000-31999 \
-        --set "media.streams_max=$streams"
+        --set "media.streams_max=$streams" "$@"
 }
 kept_by_us() {
     finish TERM
@@ -19,7 +19,7 @@ print(sum(source["packets"] for line in sys.stdin for stream in json.loads(line)
           for source in stream["sources"]))')
 }
 ours() {
-    serve
+    serve "$@"
     on_sender "$floortape" src call --to "sip:load@$here:5060;transport=tcp" --streams "$streams" \
         --duration $((seconds + 5)) --numbered --one-port --json >"$dir/sent" 2>"$dir/src.err" &
     generator=$!
@@ -31,6 +31,7 @@ ours() {
 print(sum(stream["unsent"] for stream in json.loads(sys.stdin.readlines()[-1])["streams"]))' <"$dir/sent")
     kept_by_us
 }
+ours-each() { ours --set media.steering=off; }
 ours-100() {
     local few=100 caller
     serve

@@ -14,6 +14,7 @@ GOALS = [
     ("ours", "dumpcap", 1.20),
     ("ours", "tcpdump", None),
     ("ours", "ours-100", 1.25),
+    ("ours", "ours-each", None),
 ]
 
 cost, softirq, totals, faults = {}, {}, {}, []
@@ -23,7 +24,7 @@ for line in open(sys.argv[1]):
     offered = sent + unsent
     if (late + unsent) * 100 > offered:
         faults.append(f"run {run} of {name} is INVALID: of {offered} packets {late} late, {unsent} unsent")
-    if kept != sent and name in ("floor", "ours", "ours-100"):
+    if kept != sent and name in ("floor", "ours", "ours-100", "ours-each"):
         faults.append(f"run {run} of {name}: {sent} packets sent, {kept} kept")
     # What was lost is not divided by; more than all is no packet of ours.
     paid = came * min(kept / sent, 1) or 1

@@ -51,6 +51,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("media.streams_max", "a number of streams from 1 to 32000"),
     key("media.engine", "\"auto\", \"io_uring\" or \"recvmmsg\""),
+    key("media.steering", "\"auto\", \"on\" or \"off\""),
     key("media.srtp", "\"require\", \"prefer\" or \"allow\""),
     key("media.suites", "crypto suites, such as [\"AEAD_AES_256_GCM\"]"),
     key("cpu.workers", "a number from 0 (one per core in cpu.rx) to 256"),

@@ -183,6 +183,8 @@ pub struct Media {
     pub streams_max: u32,
     /// Receive engine.
     pub engine: Engine,
+    /// Whether the ports of all streams are steered to few sockets.
+    pub steering: Steering,
     /// Plain RTP lines: refused, taken where no secure line has the label, taken. Default `allow`
     /// on loopback, else `prefer`.
     pub srtp: Option<SrtpPolicy>,
@@ -198,6 +200,7 @@ impl Default for Media {
             ports: PortRange { first: 20_000, last: 29_999 },
             streams_max: 64,
             engine: Engine::Auto,
+            steering: Steering::Auto,
             srtp: None,
             suites: Suite::ALL.to_vec(),
         }
@@ -284,6 +287,19 @@ pub enum Engine {
     IoUring,
     /// recvmmsg.
     Recvmmsg,
+}
+
+/// Whether ports are steered to few sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Steering {
+    /// Where it is permitted.
+    #[default]
+    Auto,
+    /// That or nothing.
+    On,
+    /// Each port is received from its own socket.
+    Off,
 }
 
 /// What to do with plain RTP lines.

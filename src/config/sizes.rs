@@ -2,6 +2,7 @@
 //! agree.
 
 use crate::base::ids::WorkerId;
+use crate::base::limits::SHARED_SOCKETS_MAX;
 use crate::config::cores;
 use crate::config::model::{Config, PortRange};
 
@@ -97,7 +98,10 @@ impl Config {
 
     /// Descriptors that keeper and media each hold.
     pub fn descriptors(&self) -> u64 {
-        2 * u64::from(self.slot_count()) + 8 * u64::from(self.worker_count()) + DESCRIPTORS_BESIDES
+        let each = 8 + SHARED_SOCKETS_MAX as u64;
+        2 * u64::from(self.slot_count())
+            + each * u64::from(self.worker_count())
+            + DESCRIPTORS_BESIDES
     }
 
     /// Where the journal lies.

@@ -1,11 +1,11 @@
 //! Chooses the receive engine at the start and says why. Dispatch is static: one predictable branch.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
 
 use super::mapped::Mapped;
 use super::recvmmsg::Recvmmsg;
+use super::sockets::Sockets;
 use super::uring::Uring;
 use crate::base::faults::faulty;
 use crate::base::ports::{Datagrams, Region};
@@ -26,30 +26,28 @@ impl Engine {
     pub fn choose(
         wanted: model::Engine,
         memory: (BorrowedFd<'_>, usize),
-        sockets: Arc<[OwnedFd]>,
-        ports: Vec<u16>,
+        sockets: Sockets,
     ) -> io::Result<Self> {
         let why = match wanted {
             model::Engine::Recvmmsg => "configured".to_owned(),
             model::Engine::IoUring => {
-                return Ok(Engine::Uring(Uring::new(map(memory)?, sockets, ports)?));
+                return Ok(Engine::Uring(Uring::new(map(memory)?, sockets)?));
             }
-            model::Engine::Auto => match Uring::new(map(memory)?, sockets.clone(), ports.clone()) {
+            model::Engine::Auto => match Uring::new(map(memory)?, sockets.clone()) {
                 Ok(engine) => return Ok(Engine::Uring(engine)),
                 Err(error) => format!("io_uring refused: {error}"),
             },
         };
-        Self::fall_back(memory, sockets, ports, &why)
+        Self::fall_back(memory, sockets, &why)
     }
 
     /// recvmmsg over the same shared buffers, whatever filled them: `why` another engine cannot be.
     pub fn fall_back(
         memory: (BorrowedFd<'_>, usize),
-        sockets: Arc<[OwnedFd]>,
-        ports: Vec<u16>,
+        sockets: Sockets,
         why: &str,
     ) -> io::Result<Self> {
-        Ok(Engine::Recvmmsg(Recvmmsg::new(map(memory)?, sockets, ports, why)?))
+        Ok(Engine::Recvmmsg(Recvmmsg::new(map(memory)?, sockets, why)?))
     }
 }
 

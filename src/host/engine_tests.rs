@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{mapped, mapped::Mapped, socket};
+use super::{mapped, mapped::Mapped, socket, sockets::Sockets};
 use crate::base::limits::{BUFFER_COUNT, DATAGRAM_BYTES_MAX, TURN_PACKETS_MAX};
 use crate::base::ports::Datagrams;
 use crate::plane::handoff::datagram;
@@ -16,7 +15,7 @@ const GEOMETRY: Geometry = Geometry { slot_count: 1, ring_bytes: 2 << 20 };
 
 struct Bench {
     memory: OwnedFd,
-    sockets: Arc<[OwnedFd]>,
+    sockets: Sockets,
     ports: Vec<u16>,
     sender: UdpSocket,
 }
@@ -27,7 +26,12 @@ impl Bench {
         let port = pair.address.port();
         Bench {
             memory: mapped::create("buffers", GEOMETRY.buffers_bytes()).expect("memfd"),
-            sockets: vec![pair.rtp, pair.rtcp].into(),
+            sockets: Sockets::new(
+                Vec::new(),
+                vec![pair.rtp, pair.rtcp],
+                vec![port, port + 1],
+                Vec::new(),
+            ),
             ports: vec![port, port + 1],
             sender: UdpSocket::bind("127.0.0.1:0").expect("free port"),
         }
@@ -73,10 +77,10 @@ fn drain(engine: &mut impl Datagrams, count: usize) -> Vec<(u16, usize, bool, Ve
 
 /// Destination, length, truncation and payload come through for every size.
 pub(super) fn takes_datagrams_with_their_evidence<E: Datagrams>(
-    make: impl Fn(Mapped, Arc<[OwnedFd]>, Vec<u16>) -> E,
+    make: impl Fn(Mapped, Sockets) -> E,
 ) {
     let bench = Bench::new();
-    let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    let mut engine = make(bench.buffers(), bench.sockets.clone());
     engine.inherit();
     engine.start(|_| true).expect("arm");
     assert!(!engine.reason().is_empty());
@@ -95,10 +99,10 @@ pub(super) fn takes_datagrams_with_their_evidence<E: Datagrams>(
 
 /// More datagrams than buffers, empty ones among them: none is lost, and receiving goes on (F21).
 pub(super) fn survives_exhaustion_and_empty_datagrams<E: Datagrams>(
-    make: impl Fn(Mapped, Arc<[OwnedFd]>, Vec<u16>) -> E,
+    make: impl Fn(Mapped, Sockets) -> E,
 ) {
     let bench = Bench::new();
-    let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    let mut engine = make(bench.buffers(), bench.sockets.clone());
     engine.inherit();
     engine.start(|_| true).expect("arm");
     let count = usize::from(BUFFER_COUNT) * 2;
@@ -122,11 +126,9 @@ pub(super) fn survives_exhaustion_and_empty_datagrams<E: Datagrams>(
 
 /// An engine dies with datagrams it took and nobody looked at: their heads are set in the shared
 /// buffers, and the next engine takes the rest. None is lost, none comes twice.
-pub(super) fn what_a_dead_engine_took_is_found<E: Datagrams>(
-    make: impl Fn(Mapped, Arc<[OwnedFd]>, Vec<u16>) -> E,
-) {
+pub(super) fn what_a_dead_engine_took_is_found<E: Datagrams>(make: impl Fn(Mapped, Sockets) -> E) {
     let bench = Bench::new();
-    let mut engine = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    let mut engine = make(bench.buffers(), bench.sockets.clone());
     engine.inherit();
     engine.start(|_| true).expect("arm");
     for number in 0..300_u32 {
@@ -134,7 +136,7 @@ pub(super) fn what_a_dead_engine_took_is_found<E: Datagrams>(
     }
     engine.take(5, &mut Vec::with_capacity(TURN_PACKETS_MAX)).expect("take");
     drop(engine);
-    let mut next = make(bench.buffers(), bench.sockets.clone(), bench.ports.clone());
+    let mut next = make(bench.buffers(), bench.sockets.clone());
     next.inherit();
     let mut numbers = Vec::new();
     let mut note = |payload: &[u8]| {

@@ -1,6 +1,7 @@
 //! The adapters: what the ports of `base` mean on this operating system.
 
 pub mod affinity;
+pub mod bpf;
 pub mod clock;
 pub mod disk;
 pub mod door;
@@ -21,6 +22,7 @@ pub mod seqpacket;
 pub mod signal;
 pub mod signing;
 pub mod socket;
+pub mod sockets;
 pub mod spare;
 pub mod sqlite;
 pub mod survivor;

@@ -5,13 +5,13 @@
 #![expect(unsafe_code, reason = "recvmmsg has no safe wrapper, and its buffers are shared memory")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use super::mapped::Mapped;
+use super::sockets::Sockets;
 use super::uring::view_buffer;
 use crate::base::limits::{
     BUFFER_BYTES, BUFFER_CONTROL_BYTES, BUFFER_COUNT, BUFFER_NAME_BYTES, TURN_PACKETS_MAX,
@@ -28,8 +28,7 @@ const _: () = assert!(TURN_PACKETS_MAX <= BUFFER_COUNT as usize);
 /// The engine. Each turn starts at buffer 0: a turn gives all its buffers back before the next.
 pub struct Recvmmsg {
     epoll: OwnedFd,
-    sockets: Arc<[OwnedFd]>,
-    ports: Vec<u16>,
+    sockets: Sockets,
     buffers: Mapped,
     /// One I/O vector per message: private, since it means nothing to another process.
     vectors: Mapped,
@@ -40,19 +39,12 @@ pub struct Recvmmsg {
 }
 
 impl Recvmmsg {
-    /// An engine over `buffers` for `sockets`, of which number n is bound to `ports[n]`.
-    pub fn new(
-        buffers: Mapped,
-        sockets: Arc<[OwnedFd]>,
-        ports: Vec<u16>,
-        reason: &str,
-    ) -> io::Result<Self> {
-        assert_eq!(sockets.len(), ports.len(), "a port for each socket");
+    /// An engine over `buffers` for `sockets`.
+    pub fn new(buffers: Mapped, sockets: Sockets, reason: &str) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Recvmmsg {
             epoll,
             sockets,
-            ports,
             buffers,
             vectors: Mapped::anonymous("I/O vectors", TURN_PACKETS_MAX * size_of::<libc::iovec>())?,
             ready: Vec::with_capacity(TURN_PACKETS_MAX),
@@ -105,7 +97,7 @@ impl Recvmmsg {
         // JUSTIFICATION: no crate wraps recvmmsg.
         let count = unsafe {
             libc::recvmmsg(
-                self.sockets[socket].as_raw_fd(),
+                self.sockets.all()[socket].as_raw_fd(),
                 self.message(first),
                 room as u32,
                 libc::MSG_DONTWAIT | libc::MSG_TRUNC,
@@ -183,7 +175,7 @@ impl Datagrams for Recvmmsg {
     }
 
     fn start(&mut self, _urgent: impl Fn(u16) -> bool) -> io::Result<()> {
-        for (number, socket) in self.sockets.iter().enumerate() {
+        for (number, socket) in self.sockets.all().iter().enumerate() {
             let data = epoll::EventData::new_u64(number as u64);
             epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)?;
         }
@@ -239,26 +231,24 @@ impl Datagrams for Recvmmsg {
     }
 
     fn drops(&self, port: u16) -> Option<u32> {
-        let number = self.ports.iter().position(|own| *own == port)?;
-        super::socket::drops(self.sockets[number].as_fd()).ok()
+        self.sockets.drops(port)
     }
 
     fn waits(&self, port: u16) -> bool {
-        let number = self.ports.iter().position(|own| *own == port);
-        number.is_some_and(|number| super::socket::waits(self.sockets[number].as_fd()))
+        self.sockets.waits(port)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
     use crate::host::engine_tests;
 
     #[test]
     fn recvmmsg_takes_datagrams_with_their_evidence() {
-        let make = |buffers, sockets, ports| {
-            Recvmmsg::new(buffers, sockets, ports, "test").expect("epoll")
-        };
+        let make = |buffers, sockets| Recvmmsg::new(buffers, sockets, "test").expect("epoll");
         engine_tests::takes_datagrams_with_their_evidence(make);
         engine_tests::survives_exhaustion_and_empty_datagrams(make);
         engine_tests::what_a_dead_engine_took_is_found(make);
@@ -277,16 +267,16 @@ mod tests {
         let bytes = AT_MESSAGES + TURN_PACKETS_MAX * MESSAGE_BYTES;
         let memory = super::super::mapped::create("buffers", bytes).expect("memfd");
         let map = || Mapped::map(memory.as_fd(), bytes).expect("map");
-        let sockets: Arc<[OwnedFd]> = vec![pair.rtp].into();
-        let ports = vec![pair.address.port()];
+        let port = pair.address.port();
+        let sockets = Sockets::new(Vec::new(), vec![pair.rtp], vec![port], Vec::new());
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("free port");
         for payload in [&b"one"[..], b"", b"three"] {
             sender.send_to(payload, pair.address).expect("loopback");
         }
-        let mut dead = Recvmmsg::new(map(), sockets.clone(), ports.clone(), "test").expect("epoll");
+        let mut dead = Recvmmsg::new(map(), sockets.clone(), "test").expect("epoll");
         dead.inherit();
         // Made while the other one still receives, as a spare is.
-        let mut next = Recvmmsg::new(map(), sockets, ports, "test").expect("epoll");
+        let mut next = Recvmmsg::new(map(), sockets, "test").expect("epoll");
         assert_eq!(dead.receive(0, 0, 10).expect("three wait"), 3);
         assert_eq!(dead.head(0), 0);
         drop(dead);

@@ -3,11 +3,13 @@
 #![expect(unsafe_code, reason = "four socket options have no safe wrapper in any crate we use")]
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::base::family::Family;
 
 /// Socket queue of one stream: a packet of 172 bytes is charged 832, so this is about 5,000 packets
 /// or 100 s of one stream; the kernel doubles the figure for its bookkeeping.
@@ -27,17 +29,37 @@ pub struct PortPair {
 /// Binds a UDP socket with everything the receive path needs: kernel stamps, drop counts, and the
 /// original destination, which names the stream after a kill (kill protocol: never guess by SSRC).
 pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    bind_with(address, RECEIVE_BUFFER_BYTES)
+}
+
+/// The same for a socket that the ports of many streams are steered to ([`super::bpf`]), with a queue of
+/// `bytes`: on a loopback port that nobody is told of, of that family.
+pub fn bind_shared(family: Family, bytes: usize) -> io::Result<OwnedFd> {
+    let home = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    bind_with(SocketAddr::new(home, 0), bytes)
+}
+
+/// Of a port's own socket: its drops are told no more, since what arrives there is another socket's, and
+/// a stream's drops are counted by one.
+pub fn stop_telling_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_flag(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, false)
+}
+
+fn bind_with(address: SocketAddr, bytes: usize) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    set_queue_bytes(&socket, RECEIVE_BUFFER_BYTES)?;
-    set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
-    set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL)?;
+    set_queue_bytes(&socket, bytes)?;
+    set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, true)?;
+    set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, true)?;
     if address.is_ipv4() {
-        set_flag(socket.as_fd(), libc::SOL_IP, libc::IP_RECVORIGDSTADDR)?;
+        set_flag(socket.as_fd(), libc::SOL_IP, libc::IP_RECVORIGDSTADDR, true)?;
     } else {
-        set_flag(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR)?;
+        set_flag(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR, true)?;
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
@@ -124,8 +146,13 @@ pub fn waits(socket: BorrowedFd<'_>) -> bool {
     rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
 }
 
-fn set_flag(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
+fn set_flag(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    on: bool,
+) -> io::Result<()> {
+    let on = libc::c_int::from(on);
     // SAFETY: the kernel reads one `c_int` at the pointer given; the descriptor is borrowed, so it
     // is open.
     // JUSTIFICATION: neither rustix nor socket2 has SO_TIMESTAMPNS, SO_RXQ_OVFL or RECVORIGDSTADDR.

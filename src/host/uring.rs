@@ -7,8 +7,7 @@
 #![expect(unsafe_code, reason = "ring memory is shared with the kernel")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
 use super::mapped::Mapped;
+use super::sockets::Sockets;
 use crate::base::limits::{
     BUFFER_BYTES, BUFFER_CONTROL_BYTES, BUFFER_COUNT, BUFFER_NAME_BYTES, TURN_PACKETS_MAX,
 };
@@ -54,8 +54,7 @@ pub struct Uring {
     buffers: Mapped,
     /// What every request says about name and control areas; read when a request is prepared.
     message: Box<libc::msghdr>,
-    sockets: Arc<[OwnedFd]>,
-    ports: Vec<u16>,
+    sockets: Sockets,
     /// Sockets whose request has ended, by number.
     ended: Vec<u32>,
     tail: u16,
@@ -71,14 +70,13 @@ pub struct Uring {
 unsafe impl Send for Uring {}
 
 impl Uring {
-    /// Sets up a ring over `buffers` for `sockets`, of which number n is bound to `ports[n]`. Fails
-    /// where the kernel or a policy does not permit what is needed (Linux 6.1).
+    /// Sets up a ring over `buffers` for `sockets`. Fails where the kernel or a policy does not permit what is needed (Linux 6.1).
     ///
     /// Takes nothing from any socket before [`Datagrams::start`].
-    pub fn new(buffers: Mapped, sockets: Arc<[OwnedFd]>, ports: Vec<u16>) -> io::Result<Self> {
-        assert_eq!(sockets.len(), ports.len(), "a port for each socket");
+    pub fn new(buffers: Mapped, sockets: Sockets) -> io::Result<Self> {
         // Every buffer may complete, and every request may end besides.
-        let completions = (u32::from(BUFFER_COUNT) + sockets.len() as u32).next_power_of_two();
+        let completions =
+            (u32::from(BUFFER_COUNT) + sockets.all().len() as u32).next_power_of_two();
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -106,7 +104,7 @@ impl Uring {
                 0,
             )?;
         }
-        let descriptors: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+        let descriptors: Vec<_> = sockets.all().iter().map(AsRawFd::as_raw_fd).collect();
         let registered =
             !descriptors.is_empty() && ring.submitter().register_files(&descriptors).is_ok();
         // SAFETY: msghdr is plain data for which all zeros is a valid value (null pointers, length
@@ -115,7 +113,7 @@ impl Uring {
         let mut message: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         message.msg_namelen = BUFFER_NAME_BYTES as u32;
         message.msg_controllen = BUFFER_CONTROL_BYTES;
-        let ended = Vec::with_capacity(sockets.len() + TURN_PACKETS_MAX);
+        let ended = Vec::with_capacity(sockets.all().len() + TURN_PACKETS_MAX);
         let reason = format!(
             "multishot recvmsg into shared buffers, {} files{}",
             if registered { "registered" } else { "plain" },
@@ -127,7 +125,6 @@ impl Uring {
             buffers,
             message,
             sockets,
-            ports,
             ended,
             tail: 0,
             registered,
@@ -150,7 +147,7 @@ impl Uring {
             let request = if self.registered {
                 opcode::RecvMsgMulti::new(Fixed(number), message, GROUP)
             } else {
-                let socket = Fd(self.sockets[number as usize].as_raw_fd());
+                let socket = Fd(self.sockets.all()[number as usize].as_raw_fd());
                 opcode::RecvMsgMulti::new(socket, message, GROUP)
             };
             // MSG_TRUNC asks for the true length of a datagram that is cut.
@@ -202,8 +199,12 @@ impl Datagrams for Uring {
             self.offer(buffer);
         }
         self.publish();
-        let numbers = || (0..self.sockets.len() as u32).rev();
-        let is_urgent = |number: &u32| urgent(self.ports[*number as usize]);
+        let numbers = || (0..self.sockets.all().len() as u32).rev();
+        // What is steered arrives at the shared ones; each port's own is for the day when it is not.
+        let is_urgent = |number: &u32| match self.sockets.port(*number as usize) {
+            None => true,
+            Some(port) => self.sockets.shared().is_empty() && urgent(port),
+        };
         // Taken from the end.
         self.ended.extend(numbers().filter(|number| !is_urgent(number)));
         let later = self.ended.len();
@@ -285,13 +286,11 @@ impl Datagrams for Uring {
     }
 
     fn drops(&self, port: u16) -> Option<u32> {
-        let number = self.ports.iter().position(|own| *own == port)?;
-        super::socket::drops(self.sockets[number].as_fd()).ok()
+        self.sockets.drops(port)
     }
 
     fn waits(&self, port: u16) -> bool {
-        let number = self.ports.iter().position(|own| *own == port);
-        number.is_some_and(|number| super::socket::waits(self.sockets[number].as_fd()))
+        self.sockets.waits(port)
     }
 }
 
@@ -327,14 +326,14 @@ mod tests {
             assert!(error.raw_os_error().is_some());
             return;
         }
-        engine_tests::takes_datagrams_with_their_evidence(|buffers, sockets, ports| {
-            Uring::new(buffers, sockets, ports).expect("permitted")
+        engine_tests::takes_datagrams_with_their_evidence(|buffers, sockets| {
+            Uring::new(buffers, sockets).expect("permitted")
         });
-        engine_tests::survives_exhaustion_and_empty_datagrams(|buffers, sockets, ports| {
-            Uring::new(buffers, sockets, ports).expect("permitted")
+        engine_tests::survives_exhaustion_and_empty_datagrams(|buffers, sockets| {
+            Uring::new(buffers, sockets).expect("permitted")
         });
-        engine_tests::what_a_dead_engine_took_is_found(|buffers, sockets, ports| {
-            Uring::new(buffers, sockets, ports).expect("permitted")
+        engine_tests::what_a_dead_engine_took_is_found(|buffers, sockets| {
+            Uring::new(buffers, sockets).expect("permitted")
         });
     }
 }

@@ -111,6 +111,9 @@ pub enum Event {
         drops: BTreeMap<String, u64>,
         /// Packets dropped by this stream's sockets (SO_RXQ_OVFL) since it opened.
         socket_drops: u64,
+        /// Other streams' packets may be among these.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        shared: bool,
     },
     /// A new SSRC was admitted.
     Source {
@@ -136,6 +139,9 @@ pub enum Event {
         ssrc: Option<Ssrc>,
         /// First and last index, where known.
         range: Option<(Index, Index)>,
+        /// Other streams' packets may be among them: they share the socket that dropped them.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        shared: bool,
     },
     /// Host drop counters over a span; equal at both ends means that nothing was lost there.
     HostDrops {
@@ -250,6 +256,7 @@ mod tests {
             to: Mono(2),
             ssrc: Some(Ssrc(9)),
             range: Some((Index(4), Index(6))),
+            shared: false,
         };
         let payload = event.to_payload();
         assert_eq!(Event::from_payload(&payload).expect("just written"), event);

@@ -306,7 +306,7 @@ fn records() -> Vec<u8> {
     push(RecordKind::Event, stream(0), 0, &open.to_payload());
     push(RecordKind::Rtp, stream(1), 65_535, &[0x80; 52]);
     let drops = BTreeMap::from([("replayed".to_owned(), 1)]);
-    let close = Event::Close { by: Origin::Src, drops, socket_drops: 0 };
+    let close = Event::Close { by: Origin::Src, drops, socket_drops: 0, shared: false };
     push(RecordKind::Rtp, stream(1), 65_536, &[0x81; 40]);
     push(RecordKind::Pad, SourceId(0), 0, &[0; 20]);
     push(RecordKind::Event, stream(0), 0, &close.to_payload());

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use floortape::base::ids::{Generation, Index, RsId, Seq, Slot, Ssrc, StreamId, WorkerId};
 use floortape::base::keyring::Keyring;
@@ -10,10 +9,12 @@ use floortape::base::ports::Region;
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::Suite;
 use floortape::config::model;
+use floortape::host::bpf::{self, Block, Steering};
 use floortape::host::clock::SystemClock;
 use floortape::host::engine::Engine;
 use floortape::host::mapped::{self, Mapped};
 use floortape::host::socket;
+use floortape::host::sockets::{Sockets, share};
 use floortape::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, WireKey, WireKeyring};
 use floortape::plane::handoff::layout::{self, AT_INCARNATION, AT_TAIL, Geometry};
 use floortape::plane::handoff::queues::Queues;
@@ -31,8 +32,8 @@ pub(crate) type RealWorker = Worker<Mapped, Mapped, Engine, SystemClock>;
 pub(crate) struct Rig {
     geometry: Geometry,
     memories: [OwnedFd; 3],
-    sockets: Arc<[OwnedFd]>,
-    ports: Vec<u16>,
+    sockets: Sockets,
+    _steering: Option<Steering>,
     pub(crate) rtp_ports: Vec<u16>,
     pub(crate) queues: Queues,
     pub(crate) state: Mapped,
@@ -41,7 +42,17 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// As `serve` makes it where it may: all ports steered to few sockets. Without the privilege each port
+    /// has its own.
+    pub(crate) fn steered(slots: u32, port_first: u16) -> Self {
+        Self::make(slots, port_first, bpf::permitted().is_ok())
+    }
+
     pub(crate) fn new(slots: u32, port_first: u16) -> Self {
+        Self::make(slots, port_first, false)
+    }
+
+    fn make(slots: u32, port_first: u16, steered: bool) -> Self {
         let geometry = Geometry { slot_count: slots, ring_bytes: RING_BYTES };
         let home = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let pairs = socket::reserve(home, port_first, port_first + 999, slots as usize)
@@ -49,8 +60,25 @@ impl Rig {
         assert_eq!(pairs.len(), slots as usize, "enough free ports");
         let rtp_ports: Vec<u16> = pairs.iter().map(|pair| pair.address.port()).collect();
         let ports = rtp_ports.iter().flat_map(|port| [*port, *port + 1]).collect();
-        let sockets: Vec<OwnedFd> =
+        let (mut steering, mut shared, mut places) = (None, Vec::new(), Vec::new());
+        if steered {
+            let (slots, families) = share(pairs.iter().map(|pair| pair.address.ip()));
+            let bind = |family| socket::bind_shared(family, 32 << 20).expect("a socket");
+            shared = families.into_iter().map(bind).collect::<Vec<OwnedFd>>();
+            let named = rtp_ports.iter().zip(&slots).flat_map(|(port, slot)| {
+                [*port, *port + 1].map(|port| (port, shared[usize::from(*slot)].as_fd()))
+            });
+            let block = Block { ip: home, first: port_first, last: port_first + 999 };
+            steering = Some(Steering::make(&[block], named).expect("permitted"));
+            places = slots;
+            for pair in &pairs {
+                socket::stop_telling_drops(pair.rtp.as_fd()).expect("an option");
+                socket::stop_telling_drops(pair.rtcp.as_fd()).expect("an option");
+            }
+        }
+        let pairs: Vec<OwnedFd> =
             pairs.into_iter().flat_map(|pair| [pair.rtp, pair.rtcp]).collect();
+        let sockets = Sockets::new(shared, pairs, ports, places);
         let sizes = [geometry.state_bytes(), geometry.buffers_bytes(), RING_BYTES as usize];
         let memories = sizes.map(|bytes| mapped::create("rig", bytes).expect("memfd"));
         let state = Mapped::map(memories[0].as_fd(), sizes[0]).expect("map");
@@ -59,8 +87,8 @@ impl Rig {
         Rig {
             geometry,
             memories,
-            sockets: sockets.into(),
-            ports,
+            sockets,
+            _steering: steering,
             rtp_ports,
             queues: Queues::default(),
             state,
@@ -81,7 +109,6 @@ impl Rig {
             engine,
             (self.memories[1].as_fd(), self.geometry.buffers_bytes()),
             self.sockets.clone(),
-            self.ports.clone(),
         )
         .expect("the engine is permitted");
         Worker::start(Setup {
@@ -89,6 +116,7 @@ impl Rig {
             workers: 1,
             geometry: self.geometry,
             rtp_ports: &self.rtp_ports,
+            steered: self.sockets.steered(),
             state: map(0, self.geometry.state_bytes()),
             ring: map(2, RING_BYTES as usize),
             engine,

@@ -268,7 +268,9 @@ pub enum Frame {
         /// Whether the memory was made by this keeper, and nobody before it recorded into it.
         fresh: bool,
     },
-    /// Three descriptors: state, buffers, ring of one worker.
+    /// Three descriptors: state, buffers, ring of one worker. Where its ports are steered to few sockets,
+    /// then the link and the program that do it, and these sockets; the slots' addresses say which slot is
+    /// steered to which (`host::sockets::share`).
     Memory {
         /// Worker.
         worker: WorkerId,

@@ -12,7 +12,9 @@
 //! ```
 //! A change of any offset or meaning raises [`VERSION`]; a binary that finds another one refuses.
 
-use crate::base::limits::{BUFFER_BYTES, BUFFER_COUNT, SOURCES_PER_STREAM, TURN_PACKETS_MAX};
+use crate::base::limits::{
+    BUFFER_BYTES, BUFFER_COUNT, SHARED_SOCKETS_MAX, SOURCES_PER_STREAM, TURN_PACKETS_MAX,
+};
 use crate::base::ports::Region;
 
 /// "FTSTATE1", little-endian.
@@ -80,7 +82,10 @@ pub const AT_STRIKES: usize = 2048;
 pub const STRIKES_PER_WORD: usize = 16;
 /// How many words.
 pub const STRIKES_WORDS: usize = BUFFER_COUNT as usize / STRIKES_PER_WORD;
-const _: () = assert!(AT_STRIKES + STRIKES_WORDS * 8 <= AT_INTENTS);
+const _: () = assert!(AT_STRIKES + STRIKES_WORDS * 8 <= AT_SHARED_DROPS);
+/// Words: datagrams dropped by each socket that several slots share, since it was made.
+pub const AT_SHARED_DROPS: usize = 3072;
+const _: () = assert!(AT_SHARED_DROPS + SHARED_SOCKETS_MAX * 8 <= AT_INTENTS);
 /// Intent words.
 pub const AT_INTENTS: usize = 4096;
 /// Slots.

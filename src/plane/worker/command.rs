@@ -13,8 +13,8 @@ use crate::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, Refusal,
 use crate::plane::handoff::layout::AT_DURABLE;
 use crate::plane::handoff::slot::{
     ACTIVE, AREA, CLOCK_RATE, CONTROL, EVIDENCE_AT, KEY_CHANGED, Keys, LAST_ARRIVAL, LOCAL_INDEX,
-    LOCAL_SSRC, MUX, NAT, NEXT_ORDINAL, OPEN, OPENED, PREVIOUS, SINCE, SOCKET_DROPS,
-    SOCKET_DROPS_SEEN, SRTCP_HIGHEST, SRTCP_SSRC, STREAM, STRICT,
+    LOCAL_SSRC, MUX, NAT, NEXT_ORDINAL, OPEN, OPENED, PREVIOUS, SINCE, SOCKET_DROPS_SEEN,
+    SRTCP_HIGHEST, SRTCP_SSRC, STREAM, STRICT,
 };
 use crate::plane::handoff::source::{self, SRTCP_AREA};
 use crate::store::event::{Event, Origin};
@@ -148,10 +148,17 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             slot.set(word, value);
         }
         // What the sockets dropped before belongs to nobody.
+        let shared_drops = self.shared_drops_at(number);
         for (place, port) in [port, port + 1].into_iter().enumerate() {
-            if let Some(drops) = engine.drops(port) {
-                slot.set(SOCKET_DROPS_SEEN + place * 8, u64::from(drops));
+            let Some(drops) = engine.drops(port) else { continue };
+            match shared_drops {
+                Some(_) => self.note_socket_drops(number, place == 1, drops),
+                None => self.slot(number).set(SOCKET_DROPS_SEEN + place * 8, u64::from(drops)),
             }
+        }
+        let slot = self.slot(number);
+        if let Some(at) = shared_drops {
+            slot.set(SOCKET_DROPS_SEEN, self.state.load(at));
         }
         slot.clear_drops();
         slot.set_rs(stream.description.rs);
@@ -310,8 +317,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 .map(|counter| (counter.label().to_owned(), slot.drops(counter)))
                 .filter(|(_, count)| *count > 0)
                 .collect();
-            let event = Event::Close { by, drops, socket_drops: slot.word(SOCKET_DROPS) };
             let stream = slot.stream();
+            let (socket_drops, shared) = self.socket_drops(number);
+            let event = Event::Close { by, drops, socket_drops, shared };
             self.append_event(stream, &event).ok_or(Refusal::RingLag)?;
             let now = self.now;
             self.slot(number).set_applied(now);

@@ -9,14 +9,14 @@ use super::search::TAGS_PER_TURN;
 use super::writer::Writer;
 use crate::base::counter::Counter;
 use crate::base::ids::{Index, Slot, SourceId, StreamId, WorkerId};
-use crate::base::limits::{BUFFER_COUNT, SOURCES_PER_STREAM};
+use crate::base::limits::{BUFFER_COUNT, SHARED_SOCKETS_MAX, SOURCES_PER_STREAM};
 use crate::base::ports::{Region, WritableRegion};
 use crate::base::time::{ClockMap, Mono};
 use crate::plane::handoff::frame::Notice;
-use crate::plane::handoff::layout::{AT_COUNTERS, AT_INCARNATION, Geometry};
+use crate::plane::handoff::layout::{AT_COUNTERS, AT_INCARNATION, AT_SHARED_DROPS, Geometry};
 #[cfg(feature = "faults")]
 use crate::plane::handoff::layout::{AT_INTENTS, INTENT_NONE};
-use crate::plane::handoff::slot::{OPEN, SlotView};
+use crate::plane::handoff::slot::{OPEN, SOCKET_DROPS, SOCKET_DROPS_SEEN, SlotView};
 use crate::plane::handoff::source::SourceView;
 use crate::store::event::Event;
 use crate::store::record::{RecordKind, RecordMeta};
@@ -60,6 +60,10 @@ pub(super) struct Core<S, G> {
     pub(super) writer: Writer<G>,
     pub(super) ports: Ports,
     pub(super) rtp_ports: Vec<u16>,
+    /// Which shared socket each slot's ports are steered to; empty where each has sockets of its own.
+    steered: Vec<u8>,
+    /// Slots of each shared socket.
+    sharers: Vec<u32>,
     pub(super) protection: Vec<Protection>,
     /// Slots whose keys have been looked for since the start: the others' stand in shared state only.
     derived: Vec<bool>,
@@ -92,8 +96,12 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         state: S,
         ring: G,
         rtp_ports: &[u16],
+        steered: &[u8],
     ) -> Self {
         let slot_count = geometry.slot_count as usize;
+        assert!(steered.is_empty() || steered.len() == slot_count, "all slots are steered or none");
+        let mut sharers = vec![0; SHARED_SOCKETS_MAX];
+        steered.iter().for_each(|shared| sharers[usize::from(*shared)] += 1);
         assert_eq!(rtp_ports.len(), slot_count, "a port pair for each slot");
         assert_eq!(ring.bytes() as u64, geometry.ring_bytes, "the ring that the geometry names");
         let captured = Histogram::new_with_bounds(CAPTURED_NS.0, CAPTURED_NS.1, 2)
@@ -107,6 +115,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             state,
             ports: Ports::new(rtp_ports),
             rtp_ports: rtp_ports.to_vec(),
+            steered: steered.to_vec(),
+            sharers,
             protection: (0..slot_count).map(|_| Protection::Plain).collect(),
             derived: vec![false; slot_count],
             derived_below: 0,
@@ -140,6 +150,26 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             self.derive(slot);
         }
         self.derived_below = end;
+    }
+
+    /// The word that holds the drops of the shared socket of a slot; `None` where it has its own.
+    #[inline]
+    pub(super) fn shared_drops_at(&self, slot: u32) -> Option<usize> {
+        let shared = *self.steered.get(slot as usize)?;
+        Some(AT_SHARED_DROPS + usize::from(shared) * 8)
+    }
+
+    /// What the sockets that receive for a slot have dropped since its stream opened, and whether other
+    /// streams' packets may be among it.
+    pub(super) fn socket_drops(&self, slot: u32) -> (u64, bool) {
+        let view = self.slot(slot);
+        match (self.shared_drops_at(slot), self.steered.get(slot as usize)) {
+            (Some(at), Some(shared)) => {
+                let grown = self.state.load(at).saturating_sub(view.word(SOCKET_DROPS_SEEN));
+                (grown, self.sharers[usize::from(*shared)] > 1)
+            }
+            _ => (view.word(SOCKET_DROPS), false),
+        }
     }
 
     #[inline]

@@ -17,8 +17,7 @@ use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_CLOCK_AT, AT_CLOCK_OFFSET};
 use crate::plane::handoff::queues::HostSample;
 use crate::plane::handoff::slot::{
-    CONTROL, EVIDENCE_AT, KEY_CHANGED, LAST_ARRIVAL, OPENED, PREVIOUS, SOCKET_DROPS,
-    SOCKET_DROPS_EVIDENCED,
+    CONTROL, EVIDENCE_AT, KEY_CHANGED, LAST_ARRIVAL, OPENED, PREVIOUS, SOCKET_DROPS_EVIDENCED,
 };
 use crate::store::event::Event;
 
@@ -56,7 +55,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             if !self.is_open(number) {
                 continue;
             }
-            if std::mem::take(&mut self.dirty[number as usize]) {
+            let dropped = self.socket_drops(number).0;
+            let due = dropped > self.slot(number).word(SOCKET_DROPS_EVIDENCED);
+            if std::mem::take(&mut self.dirty[number as usize]) || due {
                 self.note_failing(number);
                 self.write_evidence(number);
                 for place in 0..SOURCES_PER_STREAM {
@@ -117,12 +118,13 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 due[cause as usize] += slot.drops(counter) - slot.evidenced(counter);
             }
         }
-        let socket_drops = slot.word(SOCKET_DROPS);
+        let (socket_drops, shares) = self.socket_drops(number);
         due[Cause::Socket as usize] += socket_drops - slot.word(SOCKET_DROPS_EVIDENCED);
         let mut whole = true;
         for cause in Cause::ALL.into_iter().filter(|cause| due[*cause as usize] > 0) {
             let count = due[cause as usize];
-            let event = Event::Dropped { cause, count, from, to, ssrc: None, range: None };
+            let shared = shares && cause == Cause::Socket;
+            let event = Event::Dropped { cause, count, from, to, ssrc: None, range: None, shared };
             if self.append_event(stream, &event).is_none() {
                 self.dirty[number as usize] = true;
                 whole = false;

@@ -89,8 +89,17 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         counter
     }
 
-    /// SO_RXQ_OVFL counts over the socket's life; what it grew by belongs to the stream now open.
+    /// SO_RXQ_OVFL counts over the socket's life; what it grew by belongs to the stream now open, or to
+    /// those that share the socket.
     pub(super) fn note_socket_drops(&mut self, number: u32, rtcp_port: bool, drops: u32) {
+        if let Some(at) = self.shared_drops_at(number) {
+            let total = self.state.load(at);
+            let grown = drops.wrapping_sub(total as u32);
+            if grown != 0 && grown <= u32::MAX / 2 {
+                self.state.store(at, total + u64::from(grown));
+            }
+            return;
+        }
         let slot = self.slot(number);
         let word = SOCKET_DROPS_SEEN + usize::from(rtcp_port) * 8;
         let grown = drops.wrapping_sub(slot.word(word) as u32);

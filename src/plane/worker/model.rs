@@ -322,6 +322,7 @@ impl Machine {
             workers: 1,
             geometry: GEOMETRY,
             rtp_ports: &RTP_PORTS,
+            steered: &[],
             state: self.state.clone(),
             ring: self.ring.clone(),
             engine: FakeEngine {

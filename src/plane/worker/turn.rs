@@ -36,6 +36,8 @@ pub struct Setup<'a, S, G, E, C> {
     pub geometry: Geometry,
     /// RTP port of each of its slots, in the order of its own numbers.
     pub rtp_ports: &'a [u16],
+    /// Which shared socket the ports of each slot are steered to; empty where each has its own.
+    pub steered: &'a [u8],
     /// State region, checked against `geometry`.
     pub state: S,
     /// Ring region. No other writer exists.
@@ -92,13 +94,13 @@ where
     /// ring, says so, and arms the sockets (while [`AT_HELD`] is set, the turn after it is cleared
     /// does: until then an unarmed engine only waits). Call it after "go" only.
     pub fn start(setup: Setup<'_, S, G, E, C>) -> Result<Self, StartError> {
-        let Setup { worker, workers, geometry, rtp_ports, state, ring, mut engine, clock, .. } =
-            setup;
+        let Setup { worker, workers, geometry, rtp_ports, steered, state, ring, clock, .. } = setup;
+        let mut engine = setup.engine;
         layout::check(&state, worker.0, &geometry)?;
         let predecessor = state.load(AT_HEARTBEAT);
         let predecessor_last = (predecessor != 0).then_some(Mono(predecessor));
         engine.inherit();
-        let mut core = Core::new(worker, workers, geometry, state, ring, rtp_ports);
+        let mut core = Core::new(worker, workers, geometry, state, ring, rtp_ports, steered);
         core.tell_time_first(clock.map());
         let derived = clock.mono();
         // What is private is dropped after a panic, what is shared the kill protocol covers.

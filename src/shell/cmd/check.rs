@@ -5,9 +5,9 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::model::{Config, Engine};
+use crate::config::model::{Config, Engine, Steering};
 use crate::config::{self, Fault};
-use crate::host::{facts, spare, uring_permit, volume};
+use crate::host::{bpf, facts, spare, uring_permit, volume};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::{secrets, tls};
 
@@ -143,6 +143,20 @@ fn environment(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     let otherwise = if required { "required by media.engine" } else { "recvmmsg is used instead" };
     writeln!(out, "io_uring       {}", verdict(uring, otherwise))?;
 
+    let wanted = config.media.steering;
+    let steering = bpf::permitted();
+    let astray = wanted == Steering::On && steering.is_err();
+    let otherwise = if astray {
+        "required by media.steering"
+    } else {
+        "each port is received from its own socket instead"
+    };
+    let steering = match wanted {
+        Steering::Off => "off by media.steering".to_owned(),
+        Steering::Auto | Steering::On => verdict(steering, otherwise),
+    };
+    writeln!(out, "steering       {steering}")?;
+
     let memory = config.ring_bytes() * u64::from(config.worker_count());
     let locked = facts::raise_memlock();
     let text = if locked >= memory {
@@ -155,7 +169,7 @@ fn environment(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     writeln!(out, "descriptors    ok: limit raised to {raised}, {} needed", config.descriptors())?;
     let direct = facts::direct_writes_permitted(&config.store.dir);
     writeln!(out, "direct writes  {}", verdict(direct, "buffered writes are used instead"))?;
-    Ok(forbidden)
+    Ok(forbidden || astray)
 }
 
 fn verdict(permitted: Result<(), impl Display>, otherwise: &str) -> String {

@@ -275,7 +275,12 @@ fn segment(fixture: &Fixture, salt: &[u8; 32]) {
             let source = SourceId::new(description.stream, 1);
             ring.put(RecordKind::Rtp, source, index, ms, &packet);
         }
-        let close = Event::Close { by: Origin::Src, drops: Default::default(), socket_drops: 0 };
+        let close = Event::Close {
+            by: Origin::Src,
+            drops: Default::default(),
+            socket_drops: 0,
+            shared: false,
+        };
         ring.event(description.stream, 5_000, &close);
     }
     let drops = HostDrops::default();

@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -19,10 +18,12 @@ use crate::base::ids::Slot;
 use crate::base::limits::FRAME_FDS_MAX;
 use crate::config::model::Config;
 use crate::host::door;
+use crate::host::sockets::Sockets;
 use crate::host::survivor::{self, Survivor};
 use crate::plane::handoff::frame::{Frame, Versions};
 use crate::plane::keeper::Role;
 use crate::shell::serve::link::{self, Link, SlotPorts, Taken, WorkerMemory};
+use crate::shell::serve::steered::Steered;
 
 /// Slots in one frame: two descriptors each.
 const SLOTS_PER_FRAME: usize = FRAME_FDS_MAX / 2;
@@ -99,8 +100,8 @@ pub(super) struct Estate {
     lock: OwnedFd,
     memory: Vec<WorkerMemory>,
     ports: Vec<SocketAddr>,
-    /// RTP and RTCP socket of each slot in turn. Slot n is number n div groups of group n mod groups.
-    sockets: Vec<Arc<[OwnedFd]>>,
+    /// By worker: slot n is number n div workers of worker n mod workers.
+    sockets: Vec<Sockets>,
 }
 
 impl Estate {
@@ -120,6 +121,7 @@ impl Estate {
                 state: memory.state.try_clone()?,
                 buffers: memory.buffers.try_clone()?,
                 ring: memory.ring.try_clone()?,
+                steered: memory.steered.as_ref().map(Steered::try_clone).transpose()?,
             })
         };
         Ok(Estate {
@@ -132,8 +134,8 @@ impl Estate {
         })
     }
 
-    /// Adds the sockets, in as many groups as there are workers, or in one.
-    pub(super) fn with(self, sockets: Vec<Arc<[OwnedFd]>>) -> Self {
+    /// Adds the sockets, by worker.
+    pub(super) fn with(self, sockets: Vec<Sockets>) -> Self {
         Estate { sockets, ..self }
     }
 
@@ -144,11 +146,8 @@ impl Estate {
         for memory in &self.memory {
             emit_memory(memory, &mut send)?;
         }
-        let groups = self.sockets.len();
         let pair = |slot: usize| {
-            let group = &self.sockets[slot % groups];
-            let rtp = slot / groups * 2;
-            [group[rtp].as_fd(), group[rtp + 1].as_fd()]
+            self.sockets[slot % workers].pair(slot / workers).expect("a pair for each slot")
         };
         emit_slots(&self.ports, pair, &mut send)?;
         link.send(0, Frame::Go, &[])
@@ -208,7 +207,9 @@ fn made_for(config: &Config) -> serde_json::Result<String> {
 /// One worker's memory.
 pub(super) fn emit_memory(memory: &WorkerMemory, to: &mut impl Sink) -> io::Result<()> {
     let frame = Frame::Memory { worker: memory.worker, geometry: memory.geometry };
-    to(frame, &[memory.state.as_fd(), memory.buffers.as_fd(), memory.ring.as_fd()])
+    let own = [memory.state.as_fd(), memory.buffers.as_fd(), memory.ring.as_fd()];
+    let steered = memory.steered.iter().flat_map(Steered::fds);
+    to(frame, &own.into_iter().chain(steered).collect::<Vec<_>>())
 }
 
 /// All slots with their sockets, as many in a frame as it can carry.

@@ -12,7 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::base::ids::WorkerId;
 use crate::base::limits::FRAME_FDS_MAX;
 use crate::base::ports::Region;
-use crate::config::model::{Config, PortRange, Sip};
+use crate::config::model::{Config, PortRange, Sip, Steering};
 use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
@@ -25,6 +25,7 @@ use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Sink};
 use crate::shell::serve::link::{self, Link, SlotPorts, Taken, WorkerMemory};
 use crate::shell::serve::notify;
+use crate::shell::serve::steered::{self, Steered};
 use crate::shell::serve::stored::{self, Stored};
 use crate::shell::serve::succession::{self, Found, GOES_ON, Survivors};
 
@@ -63,6 +64,8 @@ pub(super) struct Holdings {
     signalling: Vec<OwnedFd>,
     /// It was noted in the volume that the journal has begun.
     journal_noted: bool,
+    /// The steering of our ports was found to be gone.
+    astray: bool,
 }
 
 struct Memory {
@@ -123,6 +126,7 @@ impl Holdings {
             survivors: Survivors::default(),
             signalling: Vec::new(),
             journal_noted: false,
+            astray: false,
         }
     }
 
@@ -228,9 +232,12 @@ impl Holdings {
                 );
             }
         }
-        let memory = (0..config.worker_count())
+        let mut memory = (0..config.worker_count())
             .map(|worker| Memory::make(config, WorkerId(worker), slots.len() as u32))
-            .collect::<io::Result<_>>()?;
+            .collect::<io::Result<Vec<_>>>()?;
+        for (memory, steered) in memory.iter_mut().zip(steer(config, &slots)?) {
+            memory.fds.steered = Some(steered);
+        }
         volume::begin_memory(&config.store.dir, &mut volume, incarnation)?;
         volume::begin_run(&config.store.dir)?;
         Ok(Holdings { unclean, fresh: true, ..Self::of(lock, volume, incarnation, memory, slots) })
@@ -281,6 +288,27 @@ impl Holdings {
     /// Monotonic ns of each worker's last turn.
     pub(super) fn heartbeats(&self) -> Vec<u64> {
         self.memory.iter().map(|memory| memory.words.load(AT_HEARTBEAT)).collect()
+    }
+
+    /// Looks whether the ports are still steered, which an administrator can end, and steers them anew
+    /// where they are not. Until then each port's own socket has what arrives. Says what it found the
+    /// first time.
+    pub(super) fn keep_steering(&mut self) {
+        let first = self.memory.first_mut().and_then(|memory| memory.fds.steered.as_mut());
+        let Some(Steered { steering, .. }) = first else { return };
+        if matches!(steering.is_attached(), Ok(true)) {
+            self.astray = false;
+            return;
+        }
+        match steering.attach_again() {
+            Ok(()) => tracing::warn!("somebody took the steering of our ports away: it is back"),
+            Err(error) if !self.astray => tracing::error!(
+                "alarm: somebody took the steering of our ports away, and it cannot be put back: \
+                 {error}; each port is received from its own socket"
+            ),
+            Err(_) => {}
+        }
+        self.astray = true;
     }
 
     /// Whether the run before this one did not end cleanly.
@@ -404,7 +432,8 @@ impl Memory {
         let _ = words.lock();
         let buffers = mapped::create(&name("buffers"), geometry.buffers_bytes())?;
         let ring = mapped::create(&name("ring"), geometry.ring_bytes as usize)?;
-        Ok(Memory { fds: WorkerMemory { worker, geometry, state, buffers, ring }, words })
+        let steered = None;
+        Ok(Memory { fds: WorkerMemory { worker, geometry, state, buffers, ring, steered }, words })
     }
 
     /// Memory that another keeper made, checked.
@@ -434,6 +463,28 @@ fn checked(stored: Stored) -> Option<Checked> {
         Err(error) => {
             tracing::error!("memory from the service manager is not usable: {error}");
             None
+        }
+    }
+}
+
+/// Few sockets for all ports where that is permitted and wanted; none else.
+fn steer(config: &Config, slots: &[PortPair]) -> Result<Vec<Steered>, Failure> {
+    if config.media.steering == Steering::Off {
+        return Ok(Vec::new());
+    }
+    match steered::make(config, slots) {
+        Ok(steered) => {
+            let sockets: usize = steered.iter().map(|one| one.shared.len()).sum();
+            tracing::info!("{} port pairs are steered to {sockets} sockets", slots.len());
+            Ok(steered)
+        }
+        Err(error) if config.media.steering == Steering::On => {
+            let why = format!("media.steering is \"on\", and it is not permitted: {error}");
+            Err(Failure::new(Exit::Config, why))
+        }
+        Err(error) => {
+            tracing::info!("each port is received from its own socket: steering: {error}");
+            Ok(Vec::new())
         }
     }
 }

@@ -456,6 +456,7 @@ impl Keeper {
             self.unread_since = None;
             self.holdings.close_signalling();
         }
+        self.holdings.keep_steering();
         if let Err(error) = self.holdings.note_journal(&self.config) {
             tracing::error!("cannot note that the journal has begun: {error}");
         }

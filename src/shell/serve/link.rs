@@ -21,6 +21,7 @@ use crate::host::process;
 use crate::host::seqpacket::SeqPacket;
 use crate::plane::handoff::frame::{Envelope, Frame, FrameError, Versions};
 use crate::plane::handoff::layout::Geometry;
+use crate::shell::serve::steered::Steered;
 
 /// How often a spare that waits says so.
 const BEAT_MS: i64 = 1_000;
@@ -172,7 +173,8 @@ fn wrong(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Erro
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Shared memory of one worker: descriptors of state, buffers and ring.
+/// Shared memory of one worker: descriptors of state, buffers and ring; and the sockets that its ports
+/// are steered to, if they are.
 pub struct WorkerMemory {
     /// Worker.
     pub worker: WorkerId,
@@ -184,6 +186,8 @@ pub struct WorkerMemory {
     pub buffers: OwnedFd,
     /// Ring.
     pub ring: OwnedFd,
+    /// What steers its ports.
+    pub steered: Option<Steered>,
 }
 
 /// A reserved port pair.
@@ -327,12 +331,13 @@ fn contents(from: &mut Link) -> io::Result<Contents> {
 
 /// The memory in a `Memory` frame.
 pub fn memory(received: Received) -> io::Result<WorkerMemory> {
-    let Received { frame: Frame::Memory { worker, geometry }, fds, .. } = received else {
+    let Received { frame: Frame::Memory { worker, geometry }, mut fds, .. } = received else {
         return Err(wrong("expected Memory"));
     };
+    let steered = Steered::from_fds(fds.split_off(fds.len().min(3)))?;
     let [state, buffers, ring] = <[OwnedFd; 3]>::try_from(fds)
-        .map_err(|_| wrong("expected three descriptors with Memory"))?;
-    Ok(WorkerMemory { worker, geometry, state, buffers, ring })
+        .map_err(|_| wrong("expected at least three descriptors with Memory"))?;
+    Ok(WorkerMemory { worker, geometry, state, buffers, ring, steered })
 }
 
 /// The slots in a `Slots` frame.

@@ -10,6 +10,7 @@ pub mod media;
 pub mod notify;
 pub mod role;
 mod room;
+mod steered;
 mod stored;
 mod succession;
 pub mod upgrade;

@@ -136,7 +136,7 @@ mod tests {
         let make = |part, bytes| mapped::create(part, bytes).expect("memory");
         let state = make("state", geometry.state_bytes());
         let (buffers, ring) = (make("buffers", 4_096), make("ring", 4_096));
-        WorkerMemory { worker: WorkerId(worker), geometry, state, buffers, ring }
+        WorkerMemory { worker: WorkerId(worker), geometry, state, buffers, ring, steered: None }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Claim {
     pub(super) count: u64,
     pub(super) ssrc: Option<u32>,
     pub(super) range: Option<(u64, u64)>,
+    /// Other streams' packets may be among the count.
+    pub(super) shared: bool,
 }
 
 impl Claim {
@@ -132,7 +134,8 @@ impl<'a> Blame<'a> {
                     *left -= taken;
                     missing -= taken;
                     causes.push(claim.cause);
-                    verdicts.take(claim.cause, taken, self.shared && claim.ssrc.is_none());
+                    let ambiguous = claim.shared || self.shared && claim.ssrc.is_none();
+                    verdicts.take(claim.cause, taken, ambiguous);
                 }
             }
         }

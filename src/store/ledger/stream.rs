@@ -61,6 +61,8 @@ pub struct StreamLedger {
     lost: Vec<(Wall, Wall)>,
     drops: BTreeMap<String, u64>,
     socket_drops: u64,
+    /// Some of these may be other streams' packets.
+    shares_socket: bool,
     last_seen: Option<Wall>,
 }
 
@@ -228,25 +230,29 @@ impl StreamLedger {
                 self.pauses.push(Pause { from: arrival, to: None, cause });
             }
             Event::Resume { .. } => self.end_pause(arrival),
-            Event::Close { drops, socket_drops, .. } => {
+            Event::Close { drops, socket_drops, shared, .. } => {
                 self.closed = self.closed.max(Some(arrival));
                 self.end_pause(arrival);
                 for (label, count) in drops {
                     *self.drops.entry(label).or_default() += count;
                 }
                 self.socket_drops += socket_drops;
+                self.shares_socket |= shared;
             }
             Event::Source { ordinal, ssrc, .. } => {
                 self.sources.entry(ordinal).or_default().ssrc = ssrc.0;
             }
-            Event::Dropped { cause, count, from, to, ssrc, range } => self.claims.push(Claim {
-                cause,
-                from: wall(from),
-                to: wall(to),
-                count,
-                ssrc: ssrc.map(|ssrc| ssrc.0),
-                range: range.map(|(first, last)| (first.0, last.0)),
-            }),
+            Event::Dropped { cause, count, from, to, ssrc, range, shared } => {
+                self.claims.push(Claim {
+                    cause,
+                    from: wall(from),
+                    to: wall(to),
+                    count,
+                    ssrc: ssrc.map(|ssrc| ssrc.0),
+                    range: range.map(|(first, last)| (first.0, last.0)),
+                    shared,
+                })
+            }
             Event::Gap { cause, from, to } => self.dark.push(Dark { cause, from, to }),
             _ => {}
         }
@@ -409,7 +415,8 @@ impl StreamLedger {
             if let (Some(count @ 1..), Some(from), Some(to)) =
                 (total.checked_sub(told), self.opened, self.closed)
             {
-                claims.push(Claim { cause, from, to, count, ssrc: None, range: None });
+                let shared = cause == Cause::Socket && self.shares_socket;
+                claims.push(Claim { cause, from, to, count, ssrc: None, range: None, shared });
             }
         }
         claims

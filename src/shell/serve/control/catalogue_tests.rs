@@ -174,8 +174,12 @@ impl Bench {
 
     fn close(&self) {
         for line in STREAMS {
-            let close =
-                Event::Close { by: Origin::Src, drops: Default::default(), socket_drops: 0 };
+            let close = Event::Close {
+                by: Origin::Src,
+                drops: Default::default(),
+                socket_drops: 0,
+                shared: false,
+            };
             self.event(fixture::description(line).stream, &close);
         }
     }

@@ -36,6 +36,7 @@ use crate::shell::serve::control::newer;
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
+use crate::shell::serve::steered;
 use crate::shell::serve::verbs::{self, Call};
 use crate::shell::{secrets, tls};
 use crate::store::archive::{Archive, LastSeen, Sought};
@@ -249,9 +250,8 @@ impl Role {
         let estate = if sockets {
             let estate =
                 Estate::of(keeper::Role::Control, &config, lock.as_fd(), &workers, &slots)?;
-            let pairs = slots.into_iter().filter_map(|slot| slot.sockets);
-            let sockets: Vec<OwnedFd> = pairs.flat_map(|(rtp, rtcp)| [rtp, rtcp]).collect();
-            Some(estate.with(vec![sockets.into()]))
+            let steered = workers.into_iter().map(|memory| memory.steered).collect();
+            Some(estate.with(steered::by_worker(slots, steered)))
         } else {
             None
         };

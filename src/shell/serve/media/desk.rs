@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::health::{Health, Now};
 use super::outbox::Outbox;
 use super::retired::Retired;
-use super::seat::{self, Common, Receiving, Seat};
+use super::seat::{Common, Receiving, Seat};
 use super::stages::Stages;
 use crate::base::faults::fault;
 use crate::base::ports::{Clock, Entropy, Region};
@@ -34,6 +34,7 @@ use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, Link, Received, Start};
 use crate::shell::serve::room::{Load, Room};
+use crate::shell::serve::steered;
 use crate::store::evidence::SigningKey;
 
 /// How long an answer may lie in a worker's queue while control waits for it.
@@ -122,12 +123,14 @@ pub fn run(mut start: Start) -> Result<Exit, Failure> {
         stop: Arc::default(),
         unclean: start.unclean,
     };
-    let mut sockets = seat::by_worker(slots, workers.len());
+    let mut workers = workers;
+    let steered = workers.iter_mut().map(|memory| memory.steered.take()).collect();
+    let sockets = steered::by_worker(slots, steered);
     let mut receiving = Vec::new();
     let stages = (!start.spare).then(|| Stages::of_process(start.began, start.go));
     for memory in workers {
-        let pairs = mem::take(&mut sockets[usize::from(memory.worker.0)]);
-        receiving.push(Receiving::start(memory, pairs, &common, stages.clone())?);
+        let own = sockets[usize::from(memory.worker.0)].clone();
+        receiving.push(Receiving::start(memory, own, &common, stages.clone())?);
     }
     if start.spare && !needed(&mut start, &receiving)? {
         return Ok(Exit::Yes);
@@ -314,7 +317,7 @@ impl Desk {
         }
         tracing::error!("keeper is gone: {streams} streams go on without it");
         let Some(estate) = self.estate.take() else { return true };
-        let sockets = self.seats.iter().map(|seat| Arc::clone(&seat.sockets)).collect();
+        let sockets = self.seats.iter().map(|seat| seat.sockets.clone()).collect();
         if let Err(error) = estate::open_door(estate.with(sockets)) {
             tracing::error!("nobody can take over from us: {error}");
         }
@@ -368,10 +371,10 @@ impl Desk {
         for transmit in self.reporter.turn(now, &states) {
             let workers = self.seats.len() as u32;
             let seat = &self.seats[(transmit.slot.0 % workers) as usize];
-            let place = (transmit.slot.0 / workers) as usize * 2 + usize::from(!transmit.mux);
-            let Some(fd) = seat.sockets.get(place) else { continue };
+            let pair = seat.sockets.pair((transmit.slot.0 / workers) as usize);
+            let Some(fd) = pair.map(|pair| pair[usize::from(!transmit.mux)]) else { continue };
             // A report that cannot leave is lost like one on the network; the next one follows.
-            if let Err(error) = socket::send_to(fd.as_fd(), &transmit.bytes, transmit.to) {
+            if let Err(error) = socket::send_to(fd, &transmit.bytes, transmit.to) {
                 tracing::debug!("RTCP to {}: {error}", transmit.to);
             }
         }
@@ -410,6 +413,8 @@ impl Desk {
     fn now(&self) -> Now {
         let mut now = Now { disk_hangs_s: self.room.hangs_s(), ..Now::default() };
         for seat in &self.seats {
+            // Of a socket that streams share, since it was made.
+            now.socket_drops += seat.shared_drops();
             for number in 0..seat.geometry.slot_count {
                 let slot = SlotView::new(&seat.state, &seat.geometry, number);
                 if slot.has(OPEN) {

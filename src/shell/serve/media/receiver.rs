@@ -17,6 +17,7 @@ use crate::host::affinity;
 use crate::host::clock::{SystemClock, boot_id};
 use crate::host::engine::Engine;
 use crate::host::mapped::{self, Mapped};
+use crate::host::sockets::Sockets;
 use crate::plane::handoff::layout::Geometry;
 use crate::plane::handoff::queues::Queues;
 use crate::plane::worker::{self, End, StartError, Worker};
@@ -29,9 +30,7 @@ pub(super) struct Receiver {
     pub(super) state: Mapped,
     pub(super) buffers: OwnedFd,
     pub(super) ring: OwnedFd,
-    /// RTP and RTCP socket of each slot in turn, and their ports.
-    pub(super) sockets: Arc<[OwnedFd]>,
-    pub(super) ports: Vec<u16>,
+    pub(super) sockets: Sockets,
     pub(super) engine: model::Engine,
     pub(super) core: Option<u16>,
     pub(super) helper_core: Option<u16>,
@@ -182,22 +181,23 @@ impl Receiver {
         let ahead = window.begin()?;
         stages.mark("memory", SystemClock.mono());
         let memory = (self.buffers.as_fd(), self.geometry.buffers_bytes());
-        let (sockets, ports) = (Arc::clone(&self.sockets), self.ports.clone());
+        let sockets = self.sockets.clone();
         let engine = match wanted {
-            Wanted::Configured => Engine::choose(self.engine, memory, sockets, ports)?,
-            Wanted::Instead(why) => Engine::fall_back(memory, sockets, ports, why)?,
+            Wanted::Configured => Engine::choose(self.engine, memory, sockets)?,
+            Wanted::Instead(why) => Engine::fall_back(memory, sockets, why)?,
         };
         stages.mark("engine", SystemClock.mono());
         Ok(Parts { ring, ahead, engine })
     }
 
     fn build(&self, ring: Mapped, engine: Engine) -> Result<Built, StartError> {
-        let rtp_ports: Vec<u16> = self.ports.iter().copied().step_by(2).collect();
+        let rtp_ports: Vec<u16> = self.sockets.ports().iter().copied().step_by(2).collect();
         let setup = worker::Setup {
             worker: self.worker,
             workers: self.workers,
             geometry: self.geometry,
             rtp_ports: &rtp_ports,
+            steered: self.sockets.steered(),
             state: self.state.share(),
             ring,
             engine,

@@ -23,19 +23,20 @@ use crate::base::time::Mono;
 use crate::config::model::Config;
 use crate::host::clock::SystemClock;
 use crate::host::mapped::Mapped;
+use crate::host::sockets::Sockets;
 use crate::host::spare;
 use crate::host::volume::Volume;
 use crate::plane::handoff::frame::{HeldSlot, WorkerStats};
 use crate::plane::handoff::layout::{
-    self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_LOST_SINCE, AT_MAGIC, AT_SEALED, AT_TAIL, Geometry,
-    MAGIC,
+    self, AT_COUNTERS, AT_DURABLE, AT_HELD, AT_LOST_SINCE, AT_MAGIC, AT_SEALED, AT_SHARED_DROPS,
+    AT_TAIL, Geometry, MAGIC,
 };
 use crate::plane::handoff::queues::Queues;
 use crate::plane::handoff::slot::{LAST_ARRIVAL, OPEN, SlotView};
 use crate::plane::handoff::source::SourceView;
 use crate::plane::spool::{First, SpoolConfig, first_position};
 use crate::shell::exit::Failure;
-use crate::shell::serve::link::{SlotPorts, WorkerMemory};
+use crate::shell::serve::link::WorkerMemory;
 use crate::store::evidence::SigningKey;
 
 /// What all seats of a process share.
@@ -54,7 +55,7 @@ pub(super) struct Receiving {
     geometry: Geometry,
     state: Mapped,
     ring: OwnedFd,
-    sockets: Arc<[OwnedFd]>,
+    sockets: Sockets,
     queues: Queues,
     running: Arc<AtomicBool>,
     receiver: JoinHandle<io::Result<()>>,
@@ -69,7 +70,7 @@ pub(super) struct Seat {
     pub(super) worker: WorkerId,
     pub(super) geometry: Geometry,
     pub(super) state: Mapped,
-    pub(super) sockets: Arc<[OwnedFd]>,
+    pub(super) sockets: Sockets,
     pub(super) queues: Queues,
     pub(super) running: Arc<AtomicBool>,
     pub(super) receiver: JoinHandle<io::Result<()>>,
@@ -81,29 +82,16 @@ pub(super) struct Seat {
     pub(super) seals: VecDeque<u64>,
 }
 
-/// Sockets and their ports of each worker: slot n belongs to worker n mod workers.
-pub(super) fn by_worker(slots: Vec<SlotPorts>, workers: usize) -> Vec<(Vec<OwnedFd>, Vec<u16>)> {
-    let mut all: Vec<(Vec<OwnedFd>, Vec<u16>)> = (0..workers).map(|_| Default::default()).collect();
-    for SlotPorts { slot, address, sockets } in slots {
-        if let Some((rtp, rtcp)) = sockets {
-            let (fds, ports) = &mut all[slot.0 as usize % workers];
-            fds.extend([rtp, rtcp]);
-            ports.extend([address.port(), address.port() + 1]);
-        }
-    }
-    all
-}
-
 impl Receiving {
     /// Starts the worker's thread over its memory; makes the state where nobody has yet. Without
     /// `stages`, of a spare, it only gets ready and waits for [`Self::go`].
     pub(super) fn start(
         memory: WorkerMemory,
-        (sockets, ports): (Vec<OwnedFd>, Vec<u16>),
+        sockets: Sockets,
         common: &Common<'_>,
         stages: Option<Stages>,
     ) -> Result<Self, Failure> {
-        let WorkerMemory { worker, geometry, state: state_fd, buffers, ring } = memory;
+        let WorkerMemory { worker, geometry, state: state_fd, buffers, ring, .. } = memory;
         let config = common.config;
         let state = Mapped::map(state_fd.as_fd(), geometry.state_bytes())?;
         // Whoever kept the memory, what stands in it says whether there was a predecessor.
@@ -126,7 +114,6 @@ impl Receiving {
             state.store(AT_LOST_SINCE, lost_since as u64);
             layout::initialise(&state, worker.0, &geometry, position.0);
         }
-        let sockets: Arc<[OwnedFd]> = sockets.into();
         let queues = Queues::default();
         let running = Arc::new(AtomicBool::new(false));
         let prepared = Arc::new(AtomicBool::new(false));
@@ -142,8 +129,7 @@ impl Receiving {
             state: state.share(),
             buffers,
             ring: ring.try_clone()?,
-            sockets: Arc::clone(&sockets),
-            ports,
+            sockets: sockets.clone(),
             engine: config.media.engine,
             core: config.worker_core(worker),
             helper_core: config.spool_core(worker),
@@ -274,6 +260,12 @@ impl Seat {
             source.identity().map(|_| source.last_sr().arrival)
         });
         reports.max().unwrap_or_default().max(Mono(slot.word(LAST_ARRIVAL)))
+    }
+
+    /// What the sockets that its slots share have dropped.
+    pub(super) fn shared_drops(&self) -> u64 {
+        let count = self.sockets.shared().len();
+        (0..count).map(|shared| self.state.load(AT_SHARED_DROPS + shared * 8)).sum()
     }
 
     pub(super) fn stats(&self) -> WorkerStats {

@@ -56,7 +56,7 @@ fn opened() -> StreamLedger {
 
 fn close(ledger: &mut StreamLedger, at: Wall, drops: &[(&str, u64)], socket_drops: u64) {
     let drops = drops.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect();
-    ledger.event(at, wall, Event::Close { by: Origin::Src, drops, socket_drops });
+    ledger.event(at, wall, Event::Close { by: Origin::Src, drops, socket_drops, shared: false });
 }
 
 /// Ten seconds at 50 packets/s but for `lost`.
@@ -145,6 +145,7 @@ fn a_dropped_event_with_indexes_is_exact() {
         to: Mono(6 * S as u64),
         ssrc: Some(crate::base::ids::Ssrc(7)),
         range: Some((Index(250), Index(254))),
+        shared: false,
     };
     ledger.event(Wall(6 * S), wall, dropped);
     close(&mut ledger, Wall(10 * S), &[("auth_failed", 5), ("replayed", 2)], 0);
@@ -220,6 +221,7 @@ fn what_came_in_a_pause_is_no_gap_and_what_is_missing_beside_it_is() {
             to: Mono(7 * S as u64),
             ssrc: None,
             range: None,
+            shared: false,
         };
         ledger.event(Wall(7 * S), wall, event);
         close(&mut ledger, Wall(10 * S), &[("paused", 100)], 0);
@@ -312,6 +314,7 @@ fn f06_a_hole_elsewhere_is_not_the_darkness_and_evidence_with_a_count_goes_first
             to: Mono(8 * S as u64),
             ssrc: None,
             range: None,
+            shared: false,
         },
     );
     let account = ledger.account(&HostEvidence::default(), None, None);
