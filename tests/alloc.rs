@@ -8,10 +8,15 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use floortape::base::counter::Counter;
+use floortape::base::ids::{Index, Seq, Ssrc};
 use floortape::base::ports::Region;
+use floortape::base::secret::MasterKey;
+use floortape::base::suite::{Agreed, Suite};
 use floortape::config::model::Engine;
 use floortape::plane::handoff::layout::{AT_COUNTERS, AT_DURABLE, AT_SEALED, AT_TAIL};
 use floortape::proto::srtp::Context;
+use floortape::wire::rtcp::Writer;
+use floortape::wire::rtp::Fields;
 
 use rig::{Rig, SUITE, master, packet};
 
@@ -110,6 +115,30 @@ fn measure(engine: Engine, rig: &Rig) {
     let total = busy.iter().map(|(_, (allocations, faults))| allocations + *faults as u64);
     assert_eq!(rig.packets().len() as u64, WINDOW * (WINDOWS + 1), "all are in the ring");
     assert!(total.sum::<u64>() < 200, "of {} packets, {engine:?}: {busy:?}", WINDOW * WINDOWS);
+}
+
+#[test]
+fn no_suite_allocates_for_a_packet() {
+    let in_clear = |suite: Suite| Agreed::from(suite).in_clear(!suite.is_aead(), true);
+    let all = Suite::ALL.into_iter();
+    for agreed in all.clone().map(Agreed::from).chain(all.filter_map(in_clear)) {
+        let master = MasterKey::new(&[7; 46][..agreed.suite().master_bytes()]).expect("fits");
+        let context = Context::new(agreed, &master).expect("its length");
+        let (seq, ssrc) = (Seq(9), Ssrc(1));
+        let fields = Fields { marker: false, payload_type: 0, seq, timestamp: 0, ssrc };
+        let rtp = [&fields.emit()[..], &[0xd5; 160]].concat();
+        let mut rtcp = [0; 100];
+        let mut writer = Writer::new(&mut rtcp);
+        writer.receiver_report(ssrc, &[]).expect("room");
+        let bytes = writer.length();
+        let (mut wire, mut out) = ([0; 256], [0; 256]);
+        let before = ALLOCATIONS.with(Cell::get);
+        let length = context.protect_rtp(&rtp, Index(9), &mut wire).expect("room");
+        assert_eq!(context.unprotect_rtp(&wire[..length], Index(9), &mut out), Ok(172));
+        let length = context.protect_rtcp(&rtcp[..bytes], 1, &mut wire).expect("room");
+        assert_eq!(context.unprotect_rtcp(&wire[..length], &mut out), Ok((bytes, 1)));
+        assert_eq!(ALLOCATIONS.with(Cell::get), before, "{agreed}");
+    }
 }
 
 #[test]

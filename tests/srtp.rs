@@ -4,7 +4,7 @@
 use floortape::base::ids::{Index, Seq, Ssrc};
 use floortape::base::prng::Prng;
 use floortape::base::secret::MasterKey;
-use floortape::base::suite::Suite;
+use floortape::base::suite::{Agreed, Suite};
 use floortape::proto::srtp::Context;
 use floortape::proto::srtp::receiver::{Epoch, candidates};
 use floortape::wire::rtcp::Writer;
@@ -13,12 +13,16 @@ use floortape::wire::seq::{self, Verdict, WINDOW_WORDS};
 use webrtc_srtp::context::Context as Oracle;
 use webrtc_srtp::protection_profile::ProtectionProfile;
 
-fn profile(suite: Suite) -> ProtectionProfile {
+/// The other engine's name of a suite; it knows neither AES-192 nor f8.
+fn profile(suite: Suite) -> Option<ProtectionProfile> {
     match suite {
-        Suite::AesCm128HmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
-        Suite::AesCm128HmacSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
-        Suite::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
-        Suite::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
+        Suite::AesCm128HmacSha1_80 => Some(ProtectionProfile::Aes128CmHmacSha1_80),
+        Suite::AesCm128HmacSha1_32 => Some(ProtectionProfile::Aes128CmHmacSha1_32),
+        Suite::Aes256CmHmacSha1_80 => Some(ProtectionProfile::Aes256CmHmacSha1_80),
+        Suite::Aes256CmHmacSha1_32 => Some(ProtectionProfile::Aes256CmHmacSha1_32),
+        Suite::AeadAes128Gcm => Some(ProtectionProfile::AeadAes128Gcm),
+        Suite::AeadAes256Gcm => Some(ProtectionProfile::AeadAes256Gcm),
+        Suite::Aes192CmHmacSha1_80 | Suite::Aes192CmHmacSha1_32 | Suite::F8_128HmacSha1_80 => None,
     }
 }
 
@@ -30,15 +34,33 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(suite: Suite, prng: &mut Prng) -> Self {
-        let mut bytes = vec![0; suite.master_bytes()];
-        prng.fill(&mut bytes);
-        let master = MasterKey::new(&bytes).expect("the suite's length");
-        let ours = Context::new(suite, &master).expect("the suite's length");
+    /// `None` where the other engine does not know the suite.
+    fn new(suite: Suite, prng: &mut Prng) -> Option<Self> {
+        let profile = profile(suite)?;
+        let bytes = random_key(suite, prng);
+        let ours = context(suite, &bytes);
         let (key, salt) = bytes.split_at(suite.key_bytes());
-        let oracle = || Oracle::new(key, salt, profile(suite), None, None).expect("its length");
-        Pair { ours, writer: oracle(), reader: oracle() }
+        let oracle = || Oracle::new(key, salt, profile, None, None).expect("its length");
+        Some(Pair { ours, writer: oracle(), reader: oracle() })
     }
+}
+
+fn random_key(suite: Suite, prng: &mut Prng) -> Vec<u8> {
+    let mut bytes = vec![0; suite.master_bytes()];
+    prng.fill(&mut bytes);
+    bytes
+}
+
+fn context(agreed: impl Into<Agreed>, bytes: &[u8]) -> Context {
+    let master = MasterKey::new(bytes).expect("a suite's length");
+    Context::new(agreed, &master).expect("the suite's length")
+}
+
+/// Every suite, and every suite whose SRTP need not be encrypted so: none of this depends on the other
+/// engine.
+fn all_agreed() -> impl Iterator<Item = Agreed> {
+    let in_clear = |suite: Suite| Agreed::from(suite).in_clear(true, true);
+    Suite::ALL.into_iter().map(Agreed::from).chain(Suite::ALL.into_iter().filter_map(in_clear))
 }
 
 /// An RTP packet with up to 15 CSRCs, perhaps an extension of a private profile, and up to 1,400
@@ -72,8 +94,10 @@ fn packet(prng: &mut Prng, seq: Seq, ssrc: Ssrc) -> Vec<u8> {
 #[test]
 fn both_engines_read_each_others_srtp_over_three_roll_overs() {
     let mut prng = Prng::new(0x5eed_0101);
+    let mut suites = 0;
     for suite in Suite::ALL {
-        let mut pair = Pair::new(suite, &mut prng);
+        let Some(mut pair) = Pair::new(suite, &mut prng) else { continue };
+        suites += 1;
         let mut out = vec![0; 2_000];
         let (mut index, mut count) = (65_000_u64, 0);
         while index < 3 * 65_536 + 500 {
@@ -91,13 +115,14 @@ fn both_engines_read_each_others_srtp_over_three_roll_overs() {
         }
         assert!(count > 500, "{suite:?}: {count} packets");
     }
+    assert_eq!(suites, 6);
 }
 
 #[test]
 fn both_engines_read_each_others_srtcp() {
     let mut prng = Prng::new(0x5eed_0102);
     for suite in Suite::ALL {
-        let mut pair = Pair::new(suite, &mut prng);
+        let Some(mut pair) = Pair::new(suite, &mut prng) else { continue };
         let (mut clear, mut out) = ([0; 1_500], [0; 1_600]);
         for index in 1..=1_000 {
             let mut writer = Writer::new(&mut clear);
@@ -133,14 +158,14 @@ fn receive(context: &Context, words: &mut [u64; WINDOW_WORDS], wire: &[u8]) -> O
 #[test]
 fn loss_reorder_and_repetition_across_the_roll_over_are_all_told_apart() {
     let mut prng = Prng::new(0x5eed_0103);
-    for suite in Suite::ALL {
-        let pair = Pair::new(suite, &mut prng);
+    for suite in all_agreed() {
+        let ours = context(suite, &random_key(suite.suite(), &mut prng));
         let mut words = [0; WINDOW_WORDS];
         let mut wires = Vec::new();
         for index in 65_000..66_500 {
             let clear = packet(&mut prng, Index(index).seq(), Ssrc(7));
             let mut wire = vec![0; 2_000];
-            let length = pair.ours.protect_rtp(&clear, Index(index), &mut wire).expect("room");
+            let length = ours.protect_rtp(&clear, Index(index), &mut wire).expect("room");
             wire.truncate(length);
             // A twentieth is lost; the order is shaken by up to thirty places.
             if prng.below(20) != 0 {
@@ -149,10 +174,10 @@ fn loss_reorder_and_repetition_across_the_roll_over_are_all_told_apart() {
         }
         wires.sort_by_key(|(place, ..)| *place);
         for (_, index, wire) in &wires {
-            assert_eq!(receive(&pair.ours, &mut words, wire), Some(Index(*index)), "{suite:?}");
+            assert_eq!(receive(&ours, &mut words, wire), Some(Index(*index)), "{suite:?}");
         }
         for (_, index, wire) in &wires {
-            assert_eq!(receive(&pair.ours, &mut words, wire), None, "{suite:?}, repeated {index}");
+            assert_eq!(receive(&ours, &mut words, wire), None, "{suite:?}, repeated {index}");
         }
     }
 }
@@ -160,15 +185,15 @@ fn loss_reorder_and_repetition_across_the_roll_over_are_all_told_apart() {
 #[test]
 fn a_source_that_wrapped_before_its_first_packet_came_is_received() {
     let mut prng = Prng::new(0x5eed_0104);
-    for suite in Suite::ALL {
-        let pair = Pair::new(suite, &mut prng);
+    for suite in all_agreed() {
+        let ours = context(suite, &random_key(suite.suite(), &mut prng));
         let mut words = [0; WINDOW_WORDS];
         let mut wire = [0; 2_000];
         // 65,530 to 65,535 are lost; the first packet seen has index 65,536.
         for index in [65_536, 65_537, 65_535] {
             let clear = packet(&mut prng, Index(index).seq(), Ssrc(7));
-            let length = pair.ours.protect_rtp(&clear, Index(index), &mut wire).expect("room");
-            let found = receive(&pair.ours, &mut words, &wire[..length]);
+            let length = ours.protect_rtp(&clear, Index(index), &mut wire).expect("room");
+            let found = receive(&ours, &mut words, &wire[..length]);
             assert_eq!(found, Some(Index(index)), "{suite:?}");
         }
     }

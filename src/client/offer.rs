@@ -170,7 +170,7 @@ pub fn accept(call: &Call, answer: &[u8]) -> Result<Vec<Accepted>, AnswerError> 
                     .next()
                     .ok_or_else(|| fault("expected a crypto line"))?;
                 let theirs = &crypto.keys.first().ok_or_else(|| fault("expected a key"))?.key;
-                if crypto.tag != CRYPTO_TAG || crypto.suite != *suite {
+                if crypto.tag != CRYPTO_TAG || crypto.suite != (*suite).into() {
                     return Err(fault("expected tag and suite of the offer"));
                 }
                 if theirs.same(key) {
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(sdp.media[1].label.as_deref(), Some("2"));
         assert_eq!(sdp.media[1].formats[0].codec, "PCMA");
         let crypto = sdp.media[0].crypto[0].as_ref().expect("valid");
-        assert_eq!(crypto.suite, Suite::AesCm128HmacSha1_80);
+        assert_eq!(crypto.suite, Suite::AesCm128HmacSha1_80.into());
         assert!(sdp.quirks.is_empty(), "{:?}", sdp.quirks);
         assert_eq!(parts[1].header("content-disposition"), Some("recording-session"));
     }

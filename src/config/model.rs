@@ -115,6 +115,9 @@ pub struct Peer {
     /// Crypto suites taken from it; default as `media.suites`.
     #[serde(default)]
     pub suites: Option<Vec<Suite>>,
+    /// Whether its SRTP may be unencrypted; default as `media.unencrypted`.
+    #[serde(default)]
+    pub unencrypted: Option<bool>,
     /// Its metadata and new recordings over TLS only; default as `policy.secure_signalling`.
     #[serde(default)]
     pub secure_signalling: Option<bool>,
@@ -190,6 +193,8 @@ pub struct Media {
     pub srtp: Option<SrtpPolicy>,
     /// Crypto suites that are taken.
     pub suites: Vec<Suite>,
+    /// Whether SRTP and SRTCP are taken that are authenticated and not encrypted.
+    pub unencrypted: bool,
 }
 
 impl Default for Media {
@@ -202,7 +207,8 @@ impl Default for Media {
             engine: Engine::Auto,
             steering: Steering::Auto,
             srtp: None,
-            suites: Suite::ALL.to_vec(),
+            suites: Suite::USUAL.to_vec(),
+            unencrypted: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::counter::Cause;
 use crate::base::ids::{Index, RsId, Slot, Ssrc, StreamId};
-use crate::base::suite::Suite;
+use crate::base::suite::Agreed;
 use crate::base::time::{ClockMap, Mono, Wall};
 
 /// What a payload type means on one m-line.
@@ -42,8 +42,8 @@ pub struct StreamDescription {
     pub media: String,
     /// The accepted formats, in offer order.
     pub formats: Vec<Format>,
-    /// Crypto suite; `None` for plain RTP.
-    pub suite: Option<Suite>,
+    /// Crypto suite, with what of it is not used; `None` for plain RTP.
+    pub suite: Option<Agreed>,
     /// `RTP/AVP` and so on, as offered.
     pub transport: String,
     /// Port pair in use.

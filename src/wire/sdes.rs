@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 
 use crate::base::mki::{MKI_BYTES_MAX, Mki};
 use crate::base::secret::MasterKey;
-use crate::base::suite::Suite;
+use crate::base::suite::{Agreed, Suite};
 
 /// `=` is optional in the field, and some SRCs leave stray bits in the last character.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -59,8 +59,8 @@ pub struct SessionParameters {
 pub struct CryptoLine {
     /// Its tag, unique in its m-line.
     pub tag: u32,
-    /// The suite.
-    pub suite: Suite,
+    /// The suite, as spelled, with what of it the parameters say is not used.
+    pub suite: Agreed,
     /// One or more keys.
     pub keys: Vec<InlineKey>,
     /// Session parameters.
@@ -71,7 +71,7 @@ impl std::fmt::Debug for CryptoLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CryptoLine")
             .field("tag", &self.tag)
-            .field("suite", &self.suite)
+            .field("suite", &self.suite.name())
             .field("keys", &self.keys.len())
             .field("parameters", &self.parameters)
             .finish()
@@ -156,22 +156,23 @@ impl CryptoLine {
             return Err(SdesError::Tag);
         }
         let tag = tag.parse().map_err(|_| SdesError::Tag)?;
-        let suite = Suite::from_name(suite)
+        let named = Agreed::from_name(suite)
             .ok_or_else(|| SdesError::UnknownSuite { tag, name: printable(suite) })?;
+        let suite = named.suite();
         let keys = parse_keys(key_params, suite)?;
         let parameters = SessionParameters::parse(fields, suite)?;
-        // RFC 7714 §8.2: every packet is encrypted.
-        if suite.is_aead() && parameters.unencrypted_srtp {
-            return Err(SdesError::UnencryptedAead { suite });
-        }
+        let suite = named
+            .in_clear(parameters.unencrypted_srtp, parameters.unencrypted_srtcp)
+            .ok_or(SdesError::UnencryptedAead { suite })?;
         Ok(CryptoLine { tag, suite, keys, parameters })
     }
 
-    /// The value of an attribute that carries one key: `1 SUITE inline:…`. Holds a key: to be sent,
-    /// never to be logged.
-    pub fn emit(tag: u32, suite: Suite, key: &MasterKey) -> String {
+    /// The value of an attribute that carries one key: `1 SUITE inline:…`, with the parameters that both
+    /// sides must have (RFC 4568 §6.3.2). Holds a key: to be sent, never to be logged.
+    pub fn emit(tag: u32, suite: impl Into<Agreed>, key: &MasterKey) -> String {
+        let suite = suite.into();
         let mut text = BASE64.encode(key.expose());
-        let value = format!("{tag} {} inline:{text}", suite.name());
+        let value = format!("{tag} {} inline:{text}{}", suite.name(), suite.parameters());
         text.zeroize();
         value
     }
@@ -377,7 +378,7 @@ mod tests {
             let value = CryptoLine::emit(7, suite, &master);
             for text in [value.clone(), value.trim_end_matches('=').to_owned()] {
                 let parsed = CryptoLine::parse(&text).expect("just emitted");
-                assert_eq!((parsed.tag, parsed.suite), (7, suite));
+                assert_eq!((parsed.tag, parsed.suite), (7, suite.into()));
                 assert!(parsed.keys[0].key.same(&master));
             }
             let short = MasterKey::new(&vec![9; suite.master_bytes() - 1]).expect("not empty");

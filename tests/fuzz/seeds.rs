@@ -11,7 +11,7 @@ use floortape::base::ids::{
 use floortape::base::keyring::Keyring;
 use floortape::base::mki::Mki;
 use floortape::base::secret::MasterKey;
-use floortape::base::suite::Suite;
+use floortape::base::suite::{Agreed, Suite};
 use floortape::base::time::{ClockMap, Mono, Wall};
 use floortape::plane::handoff::frame::{
     Crypto, Envelope, Frame, Notice, OpenStream, Refusal, WireKey, WireKeyring, WorkerStats,
@@ -163,6 +163,11 @@ fn signalling(add: &mut Add<'_>) {
         );
         add("crypto", suite.name(), lines.into_bytes());
     }
+    let master = MasterKey::new(&MASTER[..46]).expect("a suite's length");
+    let draft = Agreed::from_name("AES_CM_256_HMAC_SHA1_80").expect("of a draft");
+    let in_clear = draft.in_clear(true, true).expect("not AEAD");
+    let lines = [draft, in_clear].map(|suite| CryptoLine::emit(2, suite, &master));
+    add("crypto", "agreed", lines.join("\n").into_bytes());
     let sets = [
         ("numbers", "media.streams_max=500\nmedia.ports=\"20000-20999\"\nmedia.workers=2"),
         ("odd", "no equals\n=\na.b.c=1\nmedia.streams_max=\"x\"\nmedia={}\nsip.listen=[\"udp:1\"]"),
@@ -227,7 +232,7 @@ fn description() -> StreamDescription {
             channels: 1,
             fmtp: None,
         }],
-        suite: Some(Suite::AeadAes128Gcm),
+        suite: Some(Suite::AeadAes128Gcm.into()),
         transport: "RTP/SAVP".to_owned(),
         slot: Slot(2),
         port: 20_004,
@@ -253,7 +258,11 @@ fn frames(add: &mut Add<'_>) {
         active: true,
         rtcp_to: Some(peer()),
         rtcp_mux: true,
-        crypto: Some(Crypto { suite: Suite::AeadAes128Gcm, remote, local: WireKey::new(&master) }),
+        crypto: Some(Crypto {
+            suite: Suite::AeadAes128Gcm.into(),
+            remote,
+            local: WireKey::new(&master),
+        }),
         strict: false,
         cname: "ours".to_owned(),
         nat: false,

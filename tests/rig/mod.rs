@@ -145,7 +145,7 @@ impl Rig {
                     channels: 1,
                     fmtp: None,
                 }],
-                suite: fill.map(|_| SUITE),
+                suite: fill.map(|_| SUITE.into()),
                 transport: "RTP/AVP".to_owned(),
                 slot: Slot(slot),
                 port: self.rtp_ports[slot as usize],
@@ -156,7 +156,7 @@ impl Rig {
             rtcp_to: None,
             rtcp_mux: false,
             crypto: fill.map(|fill| Crypto {
-                suite: SUITE,
+                suite: SUITE.into(),
                 remote: WireKeyring::new(&Keyring::one(master(fill))),
                 local: WireKey::new(&master(0xee)),
             }),

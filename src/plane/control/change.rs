@@ -286,7 +286,7 @@ impl Control {
             });
             let key = match (kept, &line.crypto) {
                 (Some(key), _) => Some(key),
-                (None, Some(crypto)) => Some(self.fresh_key(crypto.suite)),
+                (None, Some(crypto)) => Some(self.fresh_key(crypto.suite.suite())),
                 (None, None) => None,
             };
             let (stream, place) = match known {

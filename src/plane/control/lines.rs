@@ -10,7 +10,7 @@ use crate::base::family::Family;
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::keyring::Keyring;
 use crate::base::secret::MasterKey;
-use crate::base::suite::Suite;
+use crate::base::suite::{Agreed, Suite};
 use crate::store::event::{Format, StreamDescription};
 use crate::store::journal::entry::{Entry, SealedCrypto, StreamOpened};
 use crate::store::journal::keybox::{local_key_context, remote_key_context};
@@ -39,7 +39,7 @@ pub(super) struct Wanted {
 /// What of a crypto line is kept.
 pub(super) struct WantedCrypto {
     pub(super) tag: u32,
-    pub(super) suite: Suite,
+    pub(super) suite: Agreed,
     /// What the SRC encrypts with.
     pub(super) remote: Keyring,
 }

@@ -59,6 +59,9 @@ impl Control {
                 .iter()
                 .copied()
                 .collect(),
+            unencrypted: rule
+                .and_then(|rule| rule.unencrypted)
+                .unwrap_or(self.config.media.unencrypted),
             signalling_protected: transport == Transport::Tls,
             lacks: self.lacks(),
         }
@@ -244,7 +247,7 @@ impl Control {
             let place =
                 self.slots.take(self.fit(line, near)).expect("admission counted the free pairs");
             let stream = self.stream_id(entries);
-            let key = line.crypto.as_ref().map(|crypto| self.fresh_key(crypto.suite));
+            let key = line.crypto.as_ref().map(|crypto| self.fresh_key(crypto.suite.suite()));
             let sealed = line
                 .crypto
                 .as_ref()

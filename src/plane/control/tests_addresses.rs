@@ -191,7 +191,7 @@ fn a_line_whose_new_keys_cannot_be_taken_goes_on_as_it_was() {
     agree(&mut bench);
     let tag = bench.tag();
     bench.datagram(&request("ACK", "a", 1, &tag, ""));
-    let unknown = "a=crypto:1 F8_128_HMAC_SHA1_80 inline:AAAA\r\n";
+    let unknown = "a=crypto:1 ARIA_128_CTR_HMAC_SHA1_80 inline:AAAA\r\n";
     for (number, transport, attribute) in [
         (2, "RTP/SAVP", unknown),
         (3, "RTP/SAVP", ""),
@@ -224,6 +224,7 @@ fn answers_and_contact_carry_what_is_reached_from_outside() {
         strict: None,
         srtp: None,
         suites: None,
+        unencrypted: None,
         secure_signalling: None,
         call: Some("sip:src@192.0.2.10".to_owned()),
     });

@@ -35,6 +35,7 @@ fn bench() -> Bench {
         strict: None,
         srtp: None,
         suites: None,
+        unencrypted: None,
         secure_signalling: None,
         nat: false,
         call: Some(URI.to_owned()),

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Input;
 use super::tests::{Bench, request};
 use super::tests_timers::with;
-use crate::config::model::{Config, PeerMatch};
+use crate::config::model::{Config, Peer, PeerMatch};
 use crate::config::policy::{Policy, Rest, Rule, Sources};
 use crate::plane::handoff::frame::Frame;
 use crate::store::event::Origin;
@@ -445,7 +445,16 @@ fn metadata_in_clear_and_strangers_are_refused_each_with_its_reason() {
     assert_eq!(bench.codes(), [403]);
     let mut config = Config::default();
     config.policy.sources = Sources::Peers;
-    config.peers.push(crate::config::model::Peer {
+    config.peers.push(peer());
+    let config = serde_json::to_string(&config).expect("JSON");
+    bench.input(Input::Keeper(Frame::Reload { config }));
+    bench.datagram(&request("INVITE", "call-2", 1, "", &sdp(1, &["1"])));
+    agree(&mut bench);
+    assert_eq!(bench.codes(), [403, 200]);
+}
+
+fn peer() -> Peer {
+    Peer {
         name: "sbc-1".to_owned(),
         matches: PeerMatch::Address([192, 0, 2, 10].into()),
         digest: None,
@@ -453,13 +462,35 @@ fn metadata_in_clear_and_strangers_are_refused_each_with_its_reason() {
         strict: None,
         srtp: None,
         suites: None,
+        unencrypted: None,
         secure_signalling: None,
         nat: false,
         call: None,
-    });
-    let config = serde_json::to_string(&config).expect("JSON");
-    bench.input(Input::Keeper(Frame::Reload { config }));
-    bench.datagram(&request("INVITE", "call-2", 1, "", &sdp(1, &["1"])));
-    agree(&mut bench);
-    assert_eq!(bench.codes(), [403, 200]);
+    }
+}
+
+#[test]
+fn what_is_not_encrypted_is_taken_from_the_peer_that_is_named_for_it() {
+    let line = format!("a=crypto:1 AES_CM_256_HMAC_SHA1_80 inline:{}", "A".repeat(62));
+    let offer = sdp(1, &["1"]).replace("RTP/AVP", "RTP/SAVP");
+    let offer = format!("{offer}{line} UNENCRYPTED_SRTP\r\n");
+    let mut bench = Bench::up(8);
+    let rules = [(false, None, 488), (true, Some(false), 488), (false, Some(true), 200)];
+    for ((general, own, code), call) in rules.into_iter().zip(["call-1", "call-2", "call-3"]) {
+        let mut config = Config::default();
+        config.media.streams_max = 8;
+        config.media.unencrypted = general;
+        config.peers.push(Peer { unencrypted: own, ..peer() });
+        let config = serde_json::to_string(&config).expect("JSON");
+        bench.input(Input::Keeper(Frame::Reload { config }));
+        bench.datagram(&request("INVITE", call, 1, "", &offer));
+        agree(&mut bench);
+        assert_eq!(bench.codes().last(), Some(&code), "{general}, {own:?}");
+    }
+    let answer = String::from_utf8_lossy(&bench.last().body).into_owned();
+    let line = answer.lines().find(|line| line.starts_with("a=crypto:")).expect("secure");
+    assert!(line.starts_with("a=crypto:1 AES_CM_256_HMAC_SHA1_80 inline:"), "{line}");
+    assert!(line.ends_with(" UNENCRYPTED_SRTP"), "{line}");
+    let kept = stream(&bench, 0).description.suite.expect("SRTP").to_string();
+    assert_eq!(kept, "AES_CM_256_HMAC_SHA1_80 UNENCRYPTED_SRTP");
 }

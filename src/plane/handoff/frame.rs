@@ -21,7 +21,7 @@ use crate::base::ids::{Generation, Index, Position, RsId, Slot, Ssrc, StreamId, 
 use crate::base::keyring::Keyring;
 use crate::base::mki::Mki;
 use crate::base::secret::MasterKey;
-use crate::base::suite::Suite;
+use crate::base::suite::Agreed;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::plane::handoff::layout::Geometry;
 use crate::store::event::{Origin, StreamDescription};
@@ -78,7 +78,7 @@ impl WireKeyring {
 #[derive(Serialize, Deserialize)]
 pub struct Crypto {
     /// The suite.
-    pub suite: Suite,
+    pub suite: Agreed,
     /// What the SRC encrypts with.
     pub remote: WireKeyring,
     /// What our SRTCP is protected with.

@@ -34,7 +34,7 @@ use crate::base::keyring::{KEYRING_MAX, Keyring};
 use crate::base::mki::{MKI_VALUE_BYTES, Mki};
 use crate::base::ports::Region;
 use crate::base::secret::{MASTER_BYTES_MAX, MasterKey};
-use crate::base::suite::Suite;
+use crate::base::suite::Agreed;
 use crate::base::time::{ClockMap, Mono, Wall};
 
 /// Flag: a stream uses the slot.
@@ -111,7 +111,7 @@ const _: () = assert!(MASTER_BYTES_MAX <= MKI && MKI + MKI_VALUE_BYTES <= REMOTE
 /// Suite and keys of one area.
 pub struct Keys {
     /// The suite.
-    pub suite: Suite,
+    pub suite: Agreed,
     /// What the SRC encrypts with.
     pub remote: Keyring,
     /// What our SRTCP is protected with.
@@ -209,7 +209,7 @@ impl<'a, R: Region> SlotView<'a, R> {
         };
         let count = usize::from(count).min(KEYRING_MAX);
         Some(Keys {
-            suite: Suite::from_code(suite)?,
+            suite: Agreed::from_code(suite)?,
             remote: Keyring::new((0..count).map(remote).collect::<Option<_>>()?, rate)?,
             local: key(area + LOCAL_KEY)?,
         })
@@ -234,7 +234,7 @@ impl<'a, R: Region> SlotView<'a, R> {
         }
         let (count, key_bytes) = (keys.remote.keys().len() as u8, keys.remote.key_bytes() as u8);
         let rate = keys.remote.derivation_rate();
-        let head = [keys.suite as u8, rate, count, key_bytes, mki_bytes, 0, 0, 0];
+        let head = [keys.suite.code(), rate, count, key_bytes, mki_bytes, 0, 0, 0];
         self.state.store(area, u64::from_le_bytes(head));
         other
     }

@@ -125,11 +125,11 @@ mod tests {
     use crate::base::ids::{Index, Ssrc};
     use crate::base::keyring::Keyring;
     use crate::base::secret::MasterKey;
-    use crate::base::suite::Suite;
+    use crate::base::suite::{Agreed, Suite};
     use crate::base::time::{ClockMap, Wall};
     use crate::plane::handoff::slot::{AREA, CONTROL, Keys, LOCAL_INDEX, MUX};
     use crate::plane::handoff::source::{Account, LastSr, SourceView};
-    use crate::proto::srtp::Context;
+    use crate::proto::srtp::{Context, Fail};
     use crate::wire::rtcp::{Chunk, Compound, Packet, ReportBlock};
     use crate::wire::seq;
 
@@ -182,14 +182,18 @@ mod tests {
         }
 
         fn open(&self, slot: u32, generation: u64, suite: Option<Suite>, at: Mono) {
+            self.open_agreed(slot, generation, suite.map(Agreed::from), at);
+        }
+
+        fn open_agreed(&self, slot: u32, generation: u64, agreed: Option<Agreed>, at: Mono) {
             let view = self.slot(slot);
             view.set(LOCAL_INDEX, 0);
             view.set_rtcp_to(Some(to(slot)));
             view.set_cname("floor@tape");
-            let keys = suite.map(|suite| Keys {
+            let keys = agreed.map(|suite| Keys {
                 suite,
-                remote: Keyring::one(key(suite, 1)),
-                local: key(suite, 2),
+                remote: Keyring::one(key(suite.suite(), 1)),
+                local: key(suite.suite(), 2),
             });
             view.set_applied(ClockMap { mono: at, wall: Wall(0) });
             let area = if view.set_other_keys(keys.as_ref()) { AREA } else { 0 };
@@ -273,6 +277,24 @@ mod tests {
                 let (_, blocks, leaving) = read(&clear);
                 assert!(blocks.is_empty() && !leaving);
             }
+        }
+    }
+
+    #[test]
+    fn reports_are_in_the_clear_where_that_was_agreed_and_authentic_all_the_same() {
+        for suite in Suite::ALL {
+            let agreed = Agreed::from(suite).in_clear(!suite.is_aead(), true).expect("it may be");
+            let floor = Floor::new();
+            floor.open_agreed(7, 1, Some(agreed), Mono(1));
+            let mut reporter = Reporter::new(0x5eed_0408, 400);
+            let (_, sent) = floor.run(&mut reporter, 0, 20_000).remove(0);
+            let context = Context::new(agreed, &key(suite, 2)).expect("the suite's length");
+            let mut out = [0; 200];
+            let found = context.unprotect_rtcp(&sent.bytes, &mut out).expect("our own key");
+            assert_eq!(out[..found.0], sent.bytes[..found.0], "{agreed}");
+            read(&out[..found.0]);
+            let strict = Context::new(suite, &key(suite, 2)).expect("the suite's length");
+            assert_eq!(strict.unprotect_rtcp(&sent.bytes, &mut out), Err(Fail::Unencrypted));
         }
     }
 

@@ -24,10 +24,10 @@ const LAG_256_MAX: u64 = 128;
 
 fn keys(crypto: Option<&Crypto>) -> Result<Option<Keys>, Refusal> {
     let Some(crypto) = crypto else { return Ok(None) };
-    let fits =
-        |key: &crate::base::secret::MasterKey| key.expose().len() == crypto.suite.master_bytes();
+    let bytes = crypto.suite.suite().master_bytes();
+    let fits = |key: &crate::base::secret::MasterKey| key.expose().len() == bytes;
     let remote = crypto.remote.keyring().ok_or(Refusal::Keys)?;
-    if remote.key_bytes() != crypto.suite.master_bytes() {
+    if remote.key_bytes() != bytes {
         return Err(Refusal::Keys);
     }
     Ok(Some(Keys {

@@ -460,7 +460,7 @@ pub(super) fn stream(slot: u32, generation: u32, key: Option<(Suite, u8)>) -> Bo
                 channels: 1,
                 fmtp: None,
             }],
-            suite: key.map(|(suite, _)| suite),
+            suite: key.map(|(suite, _)| suite.into()),
             transport: "RTP/SAVP".to_owned(),
             slot: Slot(slot),
             port: RTP_PORTS[slot as usize],
@@ -471,7 +471,7 @@ pub(super) fn stream(slot: u32, generation: u32, key: Option<(Suite, u8)>) -> Bo
         rtcp_to: None,
         rtcp_mux: false,
         crypto: key.map(|(suite, fill)| Crypto {
-            suite,
+            suite: suite.into(),
             remote: WireKeyring::new(&Keyring::one(master(suite, fill))),
             local: WireKey::new(&master(suite, 0xee)),
         }),

@@ -107,7 +107,7 @@ fn commands_are_idempotent_and_stale_ones_refused() {
     let none = ask(&mut machine, &mut worker, Frame::Open(far));
     assert!(matches!(none, Frame::Refused { why: Refusal::NoSlot, .. }));
     let mut short = stream(0, 1, Some((SUITE, 1)));
-    short.crypto.as_mut().expect("SRTP").suite = Suite::AeadAes256Gcm;
+    short.crypto.as_mut().expect("SRTP").suite = Suite::AeadAes256Gcm.into();
     let keys = ask(&mut machine, &mut worker, Frame::Open(short));
     assert!(matches!(keys, Frame::Refused { why: Refusal::Keys, .. }));
 }
@@ -610,6 +610,10 @@ fn f32_a_roll_over_counter_far_ahead_is_found_within_the_bound_of_each_turn() {
         (Suite::AeadAes128Gcm, 70, 2),
         (Suite::AesCm128HmacSha1_32, 2, 3),
         (Suite::AesCm128HmacSha1_32, 100, 4),
+        (Suite::Aes256CmHmacSha1_80, 200, 4),
+        (Suite::Aes192CmHmacSha1_32, 2, 3),
+        (Suite::Aes256CmHmacSha1_32, 100, 4),
+        (Suite::F8_128HmacSha1_80, 1, 1),
     ];
     for (suite, cycles, packets) in cases {
         let mut machine = Machine::new(0);

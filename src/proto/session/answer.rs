@@ -63,7 +63,7 @@ pub fn emit_answer(
 fn key_fits(accepted: &Accepted, local: &Local<'_>) -> bool {
     match (&accepted.crypto, local.key) {
         (None, _) => true,
-        (Some(crypto), Some(key)) => key.expose().len() == crypto.suite.master_bytes(),
+        (Some(crypto), Some(key)) => key.expose().len() == crypto.suite.suite().master_bytes(),
         (Some(_), None) => false,
     }
 }
@@ -87,7 +87,7 @@ fn accept(
         sdp.attribute(&format!("label:{label}"));
     }
     if let (Some(crypto), Some(key)) = (&accepted.crypto, local.key) {
-        // RFC 4568 §5.1.2: same tag, same suite, own key.
+        // RFC 4568 §5.1.2: same tag, same suite, own key; §6.3: the same negotiated parameters.
         sdp.attribute(&format!("crypto:{}", CryptoLine::emit(crypto.tag, crypto.suite, key)));
     }
     if accepted.rtcp_mux {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::base::family::Family;
 use crate::base::keyring::{KEYRING_MAX, Keyring};
-use crate::base::suite::Suite;
+use crate::base::suite::Agreed;
 use crate::wire::sdes::{CryptoLine, SessionParameters};
 use crate::wire::sdp::{Description, Direction, Format, Media, Profile};
 
@@ -16,8 +16,8 @@ use super::selection::LineFacts;
 pub struct Chosen {
     /// Its tag, to be repeated in the answer.
     pub tag: u32,
-    /// Its suite.
-    pub suite: Suite,
+    /// Its suite, to be repeated too.
+    pub suite: Agreed,
     /// What the peer encrypts with.
     pub remote: Keyring,
     /// Session parameters of the peer.
@@ -26,7 +26,7 @@ pub struct Chosen {
 
 impl std::fmt::Debug for Chosen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Chosen").field("tag", &self.tag).field("suite", &self.suite).finish()
+        f.debug_struct("Chosen").field("tag", &self.tag).field("suite", &self.suite.name()).finish()
     }
 }
 
@@ -294,13 +294,13 @@ fn choose_crypto(media: &Media, policy: &Policy) -> Result<Option<Chosen>, WhyRe
 /// Why a valid crypto line is passed over.
 fn unusable(line: &CryptoLine, policy: &Policy) -> Option<&'static str> {
     let parameters = &line.parameters;
-    if !policy.suites.contains(line.suite) {
+    if !policy.suites.contains(line.suite.suite()) {
         return Some("its suite is not among those that the configuration takes");
     }
     if parameters.unauthenticated_srtp {
         return Some("UNAUTHENTICATED_SRTP is refused by policy");
     }
-    if parameters.unencrypted_srtp || parameters.unencrypted_srtcp {
+    if (line.suite.rtp_in_clear() || line.suite.rtcp_in_clear()) && !policy.unencrypted {
         return Some("unencrypted SRTP or SRTCP is refused by policy");
     }
     (line.keys.len() > KEYRING_MAX).then_some("it has more than four keys")

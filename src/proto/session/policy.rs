@@ -24,6 +24,8 @@ pub struct Policy {
     pub srtp: SrtpPolicy,
     /// Crypto suites that are taken; lines with others are passed over.
     pub suites: Suites,
+    /// Whether lines are taken that are authenticated but not encrypted.
+    pub unencrypted: bool,
     /// Whether this hop of signalling is encrypted (TLS): RFC 4568 §8.3 wants it for keys.
     pub signalling_protected: bool,
     /// The family that we have no address of, if there is one: its lines cannot be received.

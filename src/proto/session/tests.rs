@@ -4,7 +4,7 @@ use super::*;
 use crate::base::family::Family;
 use crate::base::keyring::Keyring;
 use crate::base::secret::MasterKey;
-use crate::base::suite::Suite;
+use crate::base::suite::{Suite, Suites};
 use crate::wire::sdes::CryptoLine;
 use crate::wire::sdp::Description;
 
@@ -214,7 +214,7 @@ fn directions_and_hold_follow_the_table() {
 
 #[test]
 fn first_acceptable_crypto_line_is_taken_and_answered_with_our_key() {
-    let unknown = "a=crypto:1 F8_128_HMAC_SHA1_80 inline:AAAA\r\n";
+    let unknown = "a=crypto:1 ARIA_128_CTR_HMAC_SHA1_80 inline:AAAA\r\n";
     let bare = crypto(2, Suite::AesCm128HmacSha1_80, 1);
     let unauthenticated = bare.replace("\r\n", " UNAUTHENTICATED_SRTP\r\n");
     let unencrypted = bare.replace(":2 ", ":3 ").replace("\r\n", " UNENCRYPTED_SRTCP\r\n");
@@ -229,14 +229,14 @@ fn first_acceptable_crypto_line_is_taken_and_answered_with_our_key() {
     let negotiated = decide(&offer);
     let (_, accepted) = negotiated.accepted().next().expect("taken");
     let chosen = accepted.crypto.as_ref().expect("srtp");
-    assert_eq!((chosen.tag, chosen.suite), (5, Suite::AeadAes256Gcm));
+    assert_eq!((chosen.tag, chosen.suite), (5, Suite::AeadAes256Gcm.into()));
     assert!(chosen.remote.same(&Keyring::one(key(2, Suite::AeadAes256Gcm))));
     let ours = key(9, Suite::AeadAes256Gcm);
     let locals = [Some(Local { port: 20_000, key: Some(&ours), address: None })];
     let answer = emit_answer(&negotiated, &locals, &ORIGIN);
     let back = Description::parse(answer.as_bytes()).expect("our own");
     let [Ok(line)] = back.media[0].crypto.as_slice() else { panic!("one crypto line") };
-    assert_eq!((line.tag, line.suite), (5, Suite::AeadAes256Gcm));
+    assert_eq!((line.tag, line.suite), (5, Suite::AeadAes256Gcm.into()));
     assert!(line.keys[0].key.same(&ours));
     assert_eq!(back.media[0].transport, "RTP/SAVP");
     // Without a key, or with one of another length, there is no secure answer: port 0.
@@ -261,9 +261,83 @@ fn first_acceptable_crypto_line_is_taken_and_answered_with_our_key() {
     assert!(!format!("{negotiated:?}").contains("inline"));
 }
 
+/// What a policy makes of one secure line: the crypto line of the answer, or why there is none.
+fn answered(attribute: &str, policy: &Policy) -> Result<String, String> {
+    let offer = sdp(1, &format!("m=audio 5004 RTP/SAVP 0\r\na=label:1\r\n{attribute}"));
+    let negotiated = negotiate(&offer, None, policy);
+    if let Some(why) = negotiated.lines[0].refused() {
+        return Err(why.to_string());
+    }
+    let (_, accepted) = negotiated.accepted().next().expect("taken");
+    let ours = key(9, accepted.crypto.as_ref().expect("srtp").suite.suite());
+    let locals = [Some(Local { port: 20_000, key: Some(&ours), address: None })];
+    let answer = emit_answer(&negotiated, &locals, &ORIGIN);
+    let line = answer.lines().find(|line| line.starts_with("a=crypto:")).expect("secure");
+    Ok(line.to_owned())
+}
+
+#[test]
+fn every_usual_suite_is_taken_with_its_spelling_and_f8_where_it_is_named() {
+    for suite in Suite::USUAL {
+        let line = answered(&crypto(3, *suite, 1), &Policy::default()).expect("taken");
+        assert!(line.starts_with(&format!("a=crypto:3 {} inline:", suite.name())), "{line}");
+    }
+    let registered = crypto(3, Suite::Aes256CmHmacSha1_32, 1);
+    let draft = registered.replace("AES_256_CM", "AES_CM_256");
+    let line = answered(&draft, &Policy::default()).expect("taken");
+    assert!(line.starts_with("a=crypto:3 AES_CM_256_HMAC_SHA1_32 inline:"), "{line}");
+    let policy = |suite| Policy { suites: Suites::from_iter([suite]), ..Policy::default() };
+    assert!(answered(&draft, &policy(Suite::Aes256CmHmacSha1_32)).is_ok());
+    assert!(answered(&draft, &policy(Suite::Aes256CmHmacSha1_80)).is_err());
+    let f8 = crypto(3, Suite::F8_128HmacSha1_80, 1);
+    let why = answered(&f8, &Policy::default()).expect_err("not a usual one");
+    assert!(why.contains("not among those that the configuration takes"), "{why}");
+    let line = answered(&f8, &policy(Suite::F8_128HmacSha1_80)).expect("named");
+    assert!(line.starts_with("a=crypto:3 F8_128_HMAC_SHA1_80 inline:"), "{line}");
+}
+
+#[test]
+fn what_is_not_encrypted_is_taken_where_the_policy_says_so_and_answered_alike() {
+    let lab = Policy { unencrypted: true, ..Policy::default() };
+    let bare = crypto(1, Suite::AesCm128HmacSha1_80, 1);
+    for parameters in
+        ["UNENCRYPTED_SRTP", "UNENCRYPTED_SRTCP", "UNENCRYPTED_SRTP UNENCRYPTED_SRTCP"]
+    {
+        let line = bare.replace("\r\n", &format!(" {parameters}\r\n"));
+        let why = answered(&line, &Policy::default()).expect_err("not by default");
+        assert!(why.contains("unencrypted SRTP or SRTCP is refused by policy"), "{why}");
+        let line = answered(&line, &lab).expect("taken");
+        assert_eq!(line.splitn(4, ' ').nth(3), Some(parameters));
+    }
+    // Their order is not what was agreed.
+    let turned = bare.replace("\r\n", " UNENCRYPTED_SRTCP UNENCRYPTED_SRTP\r\n");
+    let line = answered(&turned, &lab).expect("taken");
+    assert!(line.ends_with(" UNENCRYPTED_SRTP UNENCRYPTED_SRTCP"), "{line}");
+    assert!(!answered(&bare, &lab).expect("taken").contains("UNENCRYPTED"));
+    let unauthenticated = bare.replace("\r\n", " UNENCRYPTED_SRTP UNAUTHENTICATED_SRTP\r\n");
+    let why = answered(&unauthenticated, &lab).expect_err("never");
+    assert!(why.contains("UNAUTHENTICATED_SRTP is refused by policy"), "{why}");
+    let gcm = crypto(1, Suite::AeadAes128Gcm, 1);
+    let srtp = gcm.replace("\r\n", " UNENCRYPTED_SRTP\r\n");
+    assert!(answered(&srtp, &lab).expect_err("every packet").contains("not usable"));
+    let srtcp = gcm.replace("\r\n", " UNENCRYPTED_SRTCP\r\n");
+    assert!(answered(&srtcp, &lab).expect("taken").ends_with(" UNENCRYPTED_SRTCP"));
+}
+
+#[test]
+fn another_agreement_under_the_same_key_is_another_suite() {
+    let lab = Policy { unencrypted: true, ..Policy::default() };
+    let bare = crypto(1, Suite::AesCm128HmacSha1_80, 1);
+    let offer = |line: &str| sdp(1, &format!("m=audio 5004 RTP/SAVP 0\r\na=label:1\r\n{line}"));
+    let first = negotiate(&offer(&bare), None, &lab);
+    let clear = bare.replace("\r\n", " UNENCRYPTED_SRTP\r\n");
+    let second = negotiate(&offer(&clear), Some(&first), &lab);
+    assert_eq!(second.lines[0].changes, [LineChange::SuiteChanged]);
+}
+
 #[test]
 fn no_acceptable_crypto_line_is_port_0_and_alone_488() {
-    let bad = "m=audio 5004 RTP/SAVP 0\r\na=label:1\r\na=crypto:1 F8_128_HMAC_SHA1_80 inline:AAAA\r\n\
+    let bad = "m=audio 5004 RTP/SAVP 0\r\na=label:1\r\na=crypto:1 ARIA_128_CTR_HMAC_SHA1_80 inline:AAAA\r\n\
         a=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:AAAA\r\n";
     let negotiated = decide(bad);
     assert!(matches!(negotiated.lines[0].refused(), Some(WhyRefused::NoAcceptableCrypto(_))));

@@ -2,7 +2,7 @@
 
 use aes::cipher::generic_array::GenericArray;
 use aes::cipher::{BlockEncrypt, KeyInit};
-use aes::{Aes128, Aes256};
+use aes::{Aes128, Aes192, Aes256};
 use zeroize::{Zeroize, Zeroizing};
 
 /// What a derived key is for: the label octet.
@@ -33,9 +33,9 @@ pub(super) struct Prf<'a> {
 }
 
 impl<'a> Prf<'a> {
-    /// `master_key`: 16 or 32 octets. `master_salt`: 12 or 14 octets.
+    /// `master_key`: 16, 24 or 32 octets. `master_salt`: 12 or 14 octets.
     pub(super) fn new(master_key: &'a [u8], master_salt: &'a [u8]) -> Self {
-        assert!(matches!(master_key.len(), 16 | 32) && matches!(master_salt.len(), 12 | 14));
+        assert!(matches!(master_key.len(), 16 | 24 | 32) && matches!(master_salt.len(), 12 | 14));
         Prf { master_key, master_salt, r: 0 }
     }
 
@@ -67,10 +67,10 @@ impl<'a> Prf<'a> {
 
     fn encrypt(&self, block: [u8; 16]) -> [u8; 16] {
         let mut block = GenericArray::from(block);
-        if self.master_key.len() == 16 {
-            Aes128::new(GenericArray::from_slice(self.master_key)).encrypt_block(&mut block);
-        } else {
-            Aes256::new(GenericArray::from_slice(self.master_key)).encrypt_block(&mut block);
+        match self.master_key.len() {
+            16 => Aes128::new(GenericArray::from_slice(self.master_key)).encrypt_block(&mut block),
+            24 => Aes192::new(GenericArray::from_slice(self.master_key)).encrypt_block(&mut block),
+            _ => Aes256::new(GenericArray::from_slice(self.master_key)).encrypt_block(&mut block),
         }
         block.into()
     }
@@ -115,6 +115,21 @@ mod tests {
         agree::<32>(&prf, Label::RtcpKey, rtcp_key);
         agree::<20>(&prf, Label::RtcpAuth, "0235c1262ca7178cf9d8180fa6574a1d997fdc7a");
         agree::<14>(&prf, Label::RtcpSalt, "b174376e041b45cd4031056e44ba");
+    }
+
+    #[test]
+    fn rfc_6188_section_7_4() {
+        let key = unhex("73edc66c4fa15776fb57f9505c17136550ffda71f3e8e5f1");
+        let salt = unhex("c8522f3acd4ce86d5add78edbb11");
+        let prf = Prf::new(&key, &salt);
+        let rtp_key = "31874736a8f1143870c26e4857d8a5b2c4a354407faadabb";
+        agree::<24>(&prf, Label::RtpKey, rtp_key);
+        agree::<20>(&prf, Label::RtpAuth, "355b10973cd95b9eacf4061c7e1a7151e7cfbfcb");
+        agree::<14>(&prf, Label::RtpSalt, "2372b82d639b6d8503a47adc0a6c");
+        let rtcp_key = "0c3b5d24e0005fb7b821f22466607ea095818448aff1a464";
+        agree::<24>(&prf, Label::RtcpKey, rtcp_key);
+        agree::<20>(&prf, Label::RtcpAuth, "1435bd4b2d52ecdd00b401c5fbf38d087f529199");
+        agree::<14>(&prf, Label::RtcpSalt, "25a16ab36c966196475415cbc6f0");
     }
 
     #[test]

@@ -1,34 +1,35 @@
 //! The session keys of one master key, derived once or each 2^n packets (RFC 3711 §4.3.1).
 
-use super::cm::Cm;
 use super::derive::Prf;
+use super::etm::Etm;
 use super::fail::KeyError;
 use super::gcm::Gcm;
 use crate::base::mki::Mki;
 use crate::base::secret::MasterKey;
-use crate::base::suite::Suite;
+use crate::base::suite::Agreed;
 
 /// Session keys for SRTP, or for SRTCP. Boxed: they are made once and moved about.
 pub(super) enum Cipher {
-    Cm(Box<Cm>),
+    Etm(Box<Etm>),
     Gcm(Box<Gcm>),
 }
 
 /// Which of the two.
-#[derive(Clone, Copy)]
-enum Protocol {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// SRTP.
     Rtp,
+    /// SRTCP.
     Rtcp,
 }
 
 impl Cipher {
     /// `r`: packet index divided by the derivation rate.
-    fn derive(suite: Suite, master: &MasterKey, protocol: Protocol, r: u64) -> Self {
-        let (key, salt) = master.expose().split_at(suite.key_bytes());
+    fn derive(agreed: Agreed, master: &MasterKey, protocol: Protocol, r: u64) -> Self {
+        let (key, salt) = master.expose().split_at(agreed.suite().key_bytes());
         let prf = Prf::new(key, salt).at(r);
-        match (suite.is_aead(), protocol) {
-            (false, Protocol::Rtp) => Cipher::Cm(Box::new(Cm::rtp(&prf))),
-            (false, Protocol::Rtcp) => Cipher::Cm(Box::new(Cm::rtcp(&prf))),
+        match (agreed.suite().is_aead(), protocol) {
+            (false, _) => Cipher::Etm(Box::new(Etm::derive(&prf, agreed, protocol))),
             (true, Protocol::Rtp) => Cipher::Gcm(Box::new(Gcm::rtp(&prf, key.len()))),
             (true, Protocol::Rtcp) => Cipher::Gcm(Box::new(Gcm::rtcp(&prf, key.len()))),
         }
@@ -48,7 +49,7 @@ pub(super) struct Key {
 /// What session keys that change are derived from, for each packet anew: hardly anybody asks for it, and
 /// so a context holds nothing that changes.
 struct Changing {
-    suite: Suite,
+    agreed: Agreed,
     master: MasterKey,
     rate: u8,
 }
@@ -57,18 +58,19 @@ impl Key {
     /// `rate`: session keys change each 2^n packets; 0: never. Fails where `master` is not key ‖ salt of
     /// exactly the suite's length.
     pub(super) fn new(
-        suite: Suite,
+        agreed: Agreed,
         master: &MasterKey,
         mki: Option<Mki>,
         rate: u8,
     ) -> Result<Self, KeyError> {
+        let suite = agreed.suite();
         let (wanted, found) = (suite.master_bytes(), master.expose().len());
         if wanted != found {
             return Err(KeyError { suite, wanted, found });
         }
-        let derive = |protocol| Cipher::derive(suite, master, protocol, 0);
+        let derive = |protocol| Cipher::derive(agreed, master, protocol, 0);
         let changing =
-            (rate > 0).then(|| Box::new(Changing { suite, master: master.duplicate(), rate }));
+            (rate > 0).then(|| Box::new(Changing { agreed, master: master.duplicate(), rate }));
         Ok(Key { mki, rtp: derive(Protocol::Rtp), rtcp: derive(Protocol::Rtcp), changing })
     }
 
@@ -94,6 +96,6 @@ impl Key {
 impl Changing {
     #[cold]
     fn at(&self, protocol: Protocol, index: u64) -> Cipher {
-        Cipher::derive(self.suite, &self.master, protocol, index >> self.rate)
+        Cipher::derive(self.agreed, &self.master, protocol, index >> self.rate)
     }
 }

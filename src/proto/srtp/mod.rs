@@ -1,4 +1,4 @@
-//! SRTP and SRTCP (RFC 3711, RFC 7714): our own engine. It authenticates in the receive buffer and
+//! SRTP and SRTCP (RFC 3711, RFC 6188, RFC 7714): our own engine. It authenticates in the receive buffer and
 //! decrypts from there into the caller's buffer, so that a rescan of the buffers after a kill
 //! repeats it bit for bit.
 //!
@@ -9,6 +9,8 @@
 mod cm;
 mod context;
 mod derive;
+mod etm;
+mod f8;
 mod fail;
 mod gcm;
 mod hmac;

@@ -257,7 +257,7 @@ fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall
         media: description.media.clone(),
         codec: format.map(|format| format.codec.clone()).unwrap_or_default(),
         clock_rate: format.map(|format| format.clock_rate).unwrap_or_default(),
-        suite: description.suite.map(|suite| suite.name().to_owned()),
+        suite: description.suite.map(String::from),
         verdict: account.verdict,
         unproven_s: account.unproven_s,
         participants: Default::default(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
 use crate::base::mki::Mki;
-use crate::base::suite::Suite;
+use crate::base::suite::Agreed;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::store::event::{Origin, StreamDescription};
 use crate::store::log::Mark;
@@ -175,7 +175,7 @@ pub struct StreamOpened {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedCrypto {
     /// The suite.
-    pub suite: Suite,
+    pub suite: Agreed,
     /// Tag of the crypto line that was taken.
     pub tag: u32,
     /// Key ‖ salt of the SRC: what it encrypts with; one behind the other where it has several.

@@ -94,7 +94,7 @@ pub fn crypto(data: &[u8]) {
         };
         assert!((1..=16).contains(&line.keys.len()) && line.tag <= 999_999_999);
         for key in &line.keys {
-            assert_eq!(key.key.expose().len(), line.suite.master_bytes());
+            assert_eq!(key.key.expose().len(), line.suite.suite().master_bytes());
             assert!(key.mki.is_none_or(|mki| (1..=128).contains(&mki.length())));
             assert!(key.lifetime.is_none_or(|packets| (1..=1 << 48).contains(&packets)));
             let again = CryptoLine::parse(&CryptoLine::emit(line.tag, line.suite, &key.key))

@@ -225,6 +225,7 @@ pub(super) const ROWS: &[Row] = &[
             "tests/srtp.rs::both_engines_read_each_others_srtp_over_three_roll_overs",
             "tests/srtp.rs::loss_reorder_and_repetition_across_the_roll_over_are_all_told_apart",
             "src/proto/srtp/context.rs::every_flipped_bit_is_found",
+            "src/proto/srtp/context.rs::published_packets_of_aes_192_and_aes_256",
         ],
     ),
     met(
@@ -238,7 +239,11 @@ pub(super) const ROWS: &[Row] = &[
     open(
         "REQ-030",
         "confidential RS",
-        &["src/proto/session/tests.rs::plain_rtp_follows_the_policy_and_crypto_on_it_is_no_srtp"],
+        &[
+            "src/proto/session/tests.rs::plain_rtp_follows_the_policy_and_crypto_on_it_is_no_srtp",
+            "src/proto/session/tests.rs::every_usual_suite_is_taken_with_its_spelling_and_f8_where_it_is_named",
+            "src/proto/session/tests.rs::what_is_not_encrypted_is_taken_where_the_policy_says_so_and_answered_alike",
+        ],
         "security: DTLS-SRTP",
     ),
     met(
