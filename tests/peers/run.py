@@ -83,7 +83,7 @@ class Bench:
              "--set", f'sip.tls=["{SERVER}:{self.tls}"]', "--set", f'sip.cert="{cert}"',
              "--set", f'sip.key="{key}"', "--set", f'sip.client_ca="{self.ca}"',
              "--set", "sip.require_client_cert=true",
-             "--set", f'media.address="{SERVER}"',
+             "--set", f'media.address="{SERVER}"', "--set", "media.unencrypted=true",
              "--set", f'media.ports="{MEDIA[0]}-{MEDIA[1]}"',
              "--set", f'store.dir="{self.store}"'],
             stdout=subprocess.DEVNULL, stderr=self.log)
@@ -213,6 +213,8 @@ def judge_answer(name, offered, answered):
     if offered.suite:
         check(name, "answer takes tag and suite of the offer",
               (answered["tag"], answered["suite"]) == ("1", offered.suite), answered["suite"])
+        check(name, "answer has the parameters of the offer",
+              answered["parameters"] == offered.parameters, answered["parameters"])
         check(name, "answer carries a key of its own",
               answered["key"] and answered["key"].rstrip("=") != offered.key.rstrip("="), "same key")
 
@@ -239,7 +241,8 @@ def judge_capture(bench):
         found = seen.get(name, [])
         if not offered.suite or not check(name, "our SRTCP is in the capture", found, "none seen"):
             continue
-        opener = srtcp.Srtcp(offered.suite, answered["key"])
+        clear = "UNENCRYPTED_SRTCP" in offered.parameters
+        opener = srtcp.Srtcp(offered.suite, answered["key"], clear)
         opened = [opener.open(packet.payload) for packet, _ in found]
         check(name, "our SRTCP verifies under the answer's key", all(opened),
               f"{sum(1 for packet in opened if not packet)} of {len(opened)} do not")
@@ -291,10 +294,10 @@ def sipp_answer(path):
     return None
 
 
-def call(bench, name, address, port, suite, key, mki=None):
+def call(bench, name, address, port, suite, key, mki=None, parameters=""):
     """INVITE of one line with this key; (Src, Line, answered line) or None."""
     src = Src((SERVER, bench.sip), address)
-    line = Line("1", port, suite, base64.b64encode(key).decode() if key else None, mki)
+    line = Line("1", port, suite, base64.b64encode(key).decode() if key else None, mki, parameters)
     answer = src.invite([line], PARTIES)
     media = answer.media()
     accepted = answer.status == 200 and len(media) == 1 and media[0]["port"] != 0
@@ -341,29 +344,33 @@ def ffmpeg(bench, name, suite, address, port):
     end(bench, name, src, octets, suite)
 
 
-def gstreamer(bench, name, suite, cipher, address, port, mki=None):
-    """Sends by libsrtp; each packet with `mki`, if given."""
+def gstreamer(bench, name, suite, cipher, address, port, mki=None, parameters=""):
+    """Sends by libsrtp; each packet with `mki`, if given; in the clear where `parameters` say so."""
     octets = audio.source(550, SECONDS)
     wav = bench.folder / f"{name}.wav"
     audio.write_wav(wav, octets)
     key = os.urandom(sum(srtcp.SIZES[suite]))
-    up = call(bench, name, address, port, suite, key, mki)
+    up = call(bench, name, address, port, suite, key, mki, parameters)
     if not up:
         return
     src, line, media = up
-    auth = "null" if cipher.endswith("gcm") else "hmac-sha1-80"
+    auth = rtcp_auth = "null" if cipher.endswith("gcm") else "hmac-sha1-80"
+    if suite.endswith("_32"):
+        auth = "hmac-sha1-32"
+    rtp = "null" if "UNENCRYPTED_SRTP" in parameters.split() else cipher
+    rtcp = "null" if "UNENCRYPTED_SRTCP" in parameters.split() else cipher
     # Takes our reports, as an SRC would; the capture judges them.
     with socket.socket(type=socket.SOCK_DGRAM) as sink:
         sink.bind((address, port + 1))
         done = run(["gst-launch-1.0", "-q", "filesrc", f"location={wav}", "!", "wavparse", "!",
                     "audioconvert", "!", "mulawenc", "!", "rtppcmupay", "min-ptime=20000000",
-                    "max-ptime=20000000", "!", "srtpenc", f"key={key.hex()}", f"rtp-cipher={cipher}",
-                    f"rtp-auth={auth}", f"rtcp-cipher={cipher}", f"rtcp-auth={auth}",
+                    "max-ptime=20000000", "!", "srtpenc", f"key={key.hex()}", f"rtp-cipher={rtp}",
+                    f"rtp-auth={auth}", f"rtcp-cipher={rtcp}", f"rtcp-auth={rtcp_auth}",
                     *([f"mki={mki.hex()}"] if mki else []), "!", "udpsink",
                     f"host={SERVER}", f"port={media['port']}", f"bind-address={address}",
                     f"bind-port={port}"], 60)
     check(name, "GStreamer sent it", done.returncode == 0, done.stdout[-300:])
-    end(bench, name, src, octets, suite)
+    end(bench, name, src, octets, f"{suite} {parameters}".strip())
 
 
 def tamper(bench, name, address, port):
@@ -604,6 +611,13 @@ def main():
         "ffmpeg-32": lambda n: ffmpeg(bench, n, "AES_CM_128_HMAC_SHA1_32", "127.0.0.14", 41300),
         "gst-gcm-128": lambda n: gstreamer(bench, n, "AEAD_AES_128_GCM", "aes-128-gcm", "127.0.0.15", 41400),
         "gst-gcm-256": lambda n: gstreamer(bench, n, "AEAD_AES_256_GCM", "aes-256-gcm", "127.0.0.16", 41500),
+        "gst-256-80": lambda n: gstreamer(bench, n, "AES_256_CM_HMAC_SHA1_80", "aes-256-icm", "127.0.0.23", 42100),
+        "gst-256-32": lambda n: gstreamer(bench, n, "AES_256_CM_HMAC_SHA1_32", "aes-256-icm", "127.0.0.24", 42200),
+        "gst-draft-80": lambda n: gstreamer(bench, n, "AES_CM_256_HMAC_SHA1_80", "aes-256-icm", "127.0.0.25", 42300),
+        "gst-clear": lambda n: gstreamer(bench, n, "AES_CM_128_HMAC_SHA1_80", "aes-128-icm", "127.0.0.26", 42400,
+                                         parameters="UNENCRYPTED_SRTP"),
+        "gst-clear-rtcp": lambda n: gstreamer(bench, n, "AES_CM_128_HMAC_SHA1_80", "aes-128-icm", "127.0.0.27",
+                                              42500, parameters="UNENCRYPTED_SRTCP"),
         "gst-mki-80": lambda n: gstreamer(bench, n, "AES_CM_128_HMAC_SHA1_80", "aes-128-icm", "127.0.0.20",
                                           41800, bytes([0, 0, 3, 1])),
         "gst-mki-gcm": lambda n: gstreamer(bench, n, "AEAD_AES_256_GCM", "aes-256-gcm", "127.0.0.21",

@@ -64,15 +64,16 @@ def metadata(lines, parties):
 class Line:
     """One offered m-line."""
 
-    def __init__(self, label, port, suite=None, key=None, mki=None):
+    def __init__(self, label, port, suite=None, key=None, mki=None, parameters=""):
         self.label, self.port, self.suite, self.key = label, port, suite, key
+        self.parameters = parameters  # such as "UNENCRYPTED_SRTP"
         self.mki = f"|{int.from_bytes(mki, 'big')}:{len(mki)}" if mki else ""
 
     def sdp(self, direction):
         profile = "RTP/SAVP" if self.suite else "RTP/AVP"
         out = [f"m=audio {self.port} {profile} 0", "a=rtpmap:0 PCMU/8000", "a=ptime:20"]
         if self.suite:
-            out.append(f"a=crypto:1 {self.suite} inline:{self.key}{self.mki}")
+            out.append(f"a=crypto:1 {self.suite} inline:{self.key}{self.mki} {self.parameters}".strip())
         return out + [f"a=label:{self.label}", f"a={direction}"]
 
 
@@ -105,7 +106,8 @@ class Answer:
             if line.startswith("m="):
                 word = line[2:].split()
                 current = dict(port=int(word[1]), profile=word[2], label=None, direction=None,
-                               suite=None, key=None, tag=None, rtcp=int(word[1]) + 1, mux=False)
+                               suite=None, key=None, tag=None, parameters="", rtcp=int(word[1]) + 1,
+                               mux=False)
                 found.append(current)
             elif current is None:
                 continue
@@ -114,8 +116,9 @@ class Answer:
             elif line in ("a=recvonly", "a=inactive", "a=sendonly", "a=sendrecv"):
                 current["direction"] = line[2:]
             elif line.startswith("a=crypto:"):
-                tag, suite, key = line[9:].split()[:3]
-                current.update(tag=tag, suite=suite, key=key.split("inline:")[1].split("|")[0])
+                tag, suite, key, *parameters = line[9:].split()
+                current.update(tag=tag, suite=suite, key=key.split("inline:")[1].split("|")[0],
+                               parameters=" ".join(parameters))
             elif line.startswith("a=rtcp:"):
                 current["rtcp"] = int(line[7:].split()[0])
             elif line == "a=rtcp-mux":

@@ -12,6 +12,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 SIZES = {  # key, salt
     "AES_CM_128_HMAC_SHA1_80": (16, 14),
     "AES_CM_128_HMAC_SHA1_32": (16, 14),
+    "AES_256_CM_HMAC_SHA1_80": (32, 14),
+    "AES_256_CM_HMAC_SHA1_32": (32, 14),
+    "AES_CM_256_HMAC_SHA1_80": (32, 14),  # as a draft spelled it
     "AEAD_AES_128_GCM": (16, 12),
     "AEAD_AES_256_GCM": (32, 12),
 }
@@ -25,8 +28,9 @@ def keystream(key, counter, count):
 class Srtcp:
     """The receiving side of one m-line."""
 
-    def __init__(self, suite, inline):
-        self.suite = suite
+    def __init__(self, suite, inline, clear=False):
+        """`clear`: UNENCRYPTED_SRTCP was agreed, and so E must be 0."""
+        self.suite, self.clear = suite, clear
         key_bytes, salt_bytes = SIZES[suite]
         raw = base64.b64decode(inline + "=" * (-len(inline) % 4))
         if len(raw) != key_bytes + salt_bytes:
@@ -42,15 +46,17 @@ class Srtcp:
         self.key, self.auth, self.salt = derive(3, key_bytes), derive(4, 20), derive(5, salt_bytes)
 
     def open(self, packet):
-        """The compound packet inside, or None where the tag is wrong or E is 0."""
+        """The compound packet inside, or None where the tag is wrong or E is not what was agreed."""
         if self.suite.startswith("AEAD"):
             return self.open_gcm(packet)
         body, tag = packet[:-10], packet[-10:]
         if len(body) < 12 or hmac.new(self.auth, body, hashlib.sha1).digest()[:10] != tag:
             return None
         word = struct.unpack(">I", body[-4:])[0]
-        if not word >> 31:
+        if bool(word >> 31) == self.clear:
             return None
+        if self.clear:
+            return body[:-4]
         index = word & 0x7FFFFFFF
         counter = int.from_bytes(self.salt + b"\0\0", "big")
         counter ^= int.from_bytes(packet[4:8], "big") << 64 ^ index << 16
