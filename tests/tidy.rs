@@ -26,6 +26,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["base", "wire", "proto", "store", "config", "plane::handoff", "plane::spool"],
     ),
     (
+        "plane/watch",
+        &["base", "wire", "proto", "store", "config", "plane::handoff", "plane::watch"],
+    ),
+    (
         "plane/reporter",
         &["base", "wire", "proto", "store", "config", "plane::handoff", "plane::reporter"],
     ),

@@ -97,10 +97,12 @@ pub(super) fn takes_datagrams_with_their_evidence<E: Datagrams>(
     assert_eq!(engine.drops(bench.ports[0]), Some(0));
 }
 
-/// More datagrams than buffers, empty ones among them: none is lost, and receiving goes on (F21).
-pub(super) fn survives_exhaustion_and_empty_datagrams<E: Datagrams>(
+/// More datagrams than buffers, empty ones among them: none is lost, and receiving goes on (F21). What the
+/// engine `counts` afterwards.
+pub(super) fn survives_exhaustion_and_empty_datagrams<E: Datagrams, C>(
     make: impl Fn(Mapped, Sockets) -> E,
-) {
+    counts: impl Fn(&E) -> C,
+) -> C {
     let bench = Bench::new();
     let mut engine = make(bench.buffers(), bench.sockets.clone());
     engine.inherit();
@@ -122,6 +124,38 @@ pub(super) fn survives_exhaustion_and_empty_datagrams<E: Datagrams>(
     assert_eq!(numbers.len(), count - count.div_ceil(100));
     bench.send(0, b"still here");
     drain(&mut engine, 1);
+    counts(&engine)
+}
+
+/// Nobody takes anything until the socket's queue is full: what did not fit is what its counter says, both
+/// asked and as told with the next datagram (F22).
+pub(super) fn a_full_queue_is_counted_exactly<E: Datagrams>(make: impl Fn(Mapped, Sockets) -> E) {
+    let bench = Bench::new();
+    let mut engine = make(bench.buffers(), bench.sockets.clone());
+    let small =
+        rustix::net::sockopt::set_socket_recv_buffer_size(&bench.sockets.all()[0], 64 << 10);
+    small.expect("smaller is always permitted");
+    const SENT: usize = 1_000;
+    (0..SENT).for_each(|_| bench.send(0, &[9; 172]));
+    let dropped = engine.drops(bench.ports[0]).expect("it can be asked") as usize;
+    assert!((1..SENT).contains(&dropped), "{dropped} of {SENT}");
+    engine.inherit();
+    engine.start(|_| true).expect("arm");
+    drain(&mut engine, SENT - dropped);
+    bench.send(0, b"after");
+    let (mut taken, mut told) = (Vec::with_capacity(TURN_PACKETS_MAX), None);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while told.is_none() && Instant::now() < deadline {
+        taken.clear();
+        engine.take(5, &mut taken).expect("the engine works");
+        for buffer in taken.iter().copied() {
+            told = engine.look(buffer, |bytes| datagram::read(bytes).expect("whole").socket_drops);
+            engine.clear(buffer);
+            engine.offer(buffer);
+        }
+        engine.publish();
+    }
+    assert_eq!(told, Some(dropped as u32));
 }
 
 /// An engine dies with datagrams it took and nobody looked at: their heads are set in the shared

@@ -250,9 +250,11 @@ mod tests {
     fn recvmmsg_takes_datagrams_with_their_evidence() {
         let make = |buffers, sockets| Recvmmsg::new(buffers, sockets, "test").expect("epoll");
         engine_tests::takes_datagrams_with_their_evidence(make);
-        engine_tests::survives_exhaustion_and_empty_datagrams(make);
+        engine_tests::survives_exhaustion_and_empty_datagrams(make, |_| ());
+        engine_tests::a_full_queue_is_counted_exactly(make);
         engine_tests::what_a_dead_engine_took_is_found(make);
     }
+
     /// The kill between the system call and the heads: only the shared message headers know.
     #[test]
     fn datagrams_taken_by_a_call_that_nobody_saw_return_are_found() {

@@ -70,18 +70,24 @@ pub struct Uring {
 unsafe impl Send for Uring {}
 
 impl Uring {
-    /// Sets up a ring over `buffers` for `sockets`. Fails where the kernel or a policy does not permit what is needed (Linux 6.1).
+    /// Sets up a ring over `buffers` for `sockets`. Fails where the kernel or a policy does not permit
+    /// what is needed (Linux 6.1).
     ///
     /// Takes nothing from any socket before [`Datagrams::start`].
     pub fn new(buffers: Mapped, sockets: Sockets) -> io::Result<Self> {
         // Every buffer may complete, and every request may end besides.
         let completions =
             (u32::from(BUFFER_COUNT) + sockets.all().len() as u32).next_power_of_two();
+        Self::with(buffers, sockets, completions.clamp(2 * SUBMISSIONS, 65_536))
+    }
+
+    /// The same with a completion queue of that size.
+    fn with(buffers: Mapped, sockets: Sockets, completions: u32) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_coop_taskrun()
-            .setup_cqsize(completions.clamp(2 * SUBMISSIONS, 65_536))
+            .setup_cqsize(completions)
             .build(SUBMISSIONS)?;
         let params = ring.params();
         if !params.is_feature_ext_arg() || !params.is_feature_nodrop() {
@@ -319,21 +325,42 @@ mod tests {
     use super::*;
     use crate::host::engine_tests;
 
+    /// Containers may forbid io_uring; the other engine has the same tests.
+    fn permitted() -> bool {
+        let permitted = super::super::uring_permit::permitted();
+        permitted.map_err(|error| assert!(error.raw_os_error().is_some())).is_ok()
+    }
+
+    fn make(buffers: Mapped, sockets: Sockets) -> Uring {
+        Uring::new(buffers, sockets).expect("permitted")
+    }
+
     #[test]
     fn io_uring_takes_datagrams_with_their_evidence() {
-        if let Err(error) = super::super::uring_permit::permitted() {
-            // Containers may forbid io_uring; the other engine has the same test.
-            assert!(error.raw_os_error().is_some());
+        if permitted() {
+            engine_tests::takes_datagrams_with_their_evidence(make);
+            engine_tests::what_a_dead_engine_took_is_found(make);
+        }
+    }
+
+    #[test]
+    fn f20_f21_a_full_completion_queue_and_used_up_buffers_lose_nothing() {
+        if !permitted() {
             return;
         }
-        engine_tests::takes_datagrams_with_their_evidence(|buffers, sockets| {
-            Uring::new(buffers, sockets).expect("permitted")
-        });
-        engine_tests::survives_exhaustion_and_empty_datagrams(|buffers, sockets| {
-            Uring::new(buffers, sockets).expect("permitted")
-        });
-        engine_tests::what_a_dead_engine_took_is_found(|buffers, sockets| {
-            Uring::new(buffers, sockets).expect("permitted")
-        });
+        let counts = engine_tests::survives_exhaustion_and_empty_datagrams(make, Uring::counts);
+        assert!(counts.no_buffers > 0 && counts.rearmed > 0, "{counts:?}");
+        // The smallest queue that there may be beside so many submissions: a quarter of the buffers.
+        let small =
+            |buffers, sockets| Uring::with(buffers, sockets, SUBMISSIONS).expect("permitted");
+        let counts = engine_tests::survives_exhaustion_and_empty_datagrams(small, Uring::counts);
+        assert!(counts.rearmed > 0, "a request that ended is armed again: {counts:?}");
+    }
+
+    #[test]
+    fn f22_a_full_socket_queue_is_counted_exactly() {
+        if permitted() {
+            engine_tests::a_full_queue_is_counted_exactly(make);
+        }
     }
 }

@@ -6,4 +6,5 @@ pub mod handoff;
 pub mod keeper;
 pub mod reporter;
 pub mod spool;
+pub mod watch;
 pub mod worker;

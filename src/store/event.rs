@@ -195,6 +195,28 @@ pub enum Event {
         /// The counter found.
         roc: u32,
     },
+    /// Datagrams that are longer than a receive buffer came, and were not kept: a part of one is none
+    /// (F26). With the `dropped` event of that second.
+    Oversize {
+        /// The longest of them, octets.
+        octets: u32,
+    },
+    /// A payload type that was not offered came; its packets are kept as they are (F39).
+    PayloadType {
+        /// The source's SSRC.
+        ssrc: Ssrc,
+        /// The type.
+        payload_type: u8,
+    },
+    /// The numbers of a source jumped by more than half their range: it began anew (F41).
+    Jump {
+        /// The source's SSRC.
+        ssrc: Ssrc,
+        /// The highest index before.
+        from: Index,
+        /// The first one behind it.
+        to: Index,
+    },
     /// Keys do not match: nothing but failing tags for a second (F34).
     AuthFailing {
         /// Packets so far.

@@ -95,6 +95,8 @@ pub struct Control {
     drain_told: Option<Mono>,
     /// Requests in a dialog that were not from the one who made it (F61).
     pub(super) intruders: u64,
+    /// Slots of which no media comes, though by the SRC's reports it is sent (F40).
+    pub(super) without_media: BTreeSet<(Slot, Generation)>,
     /// Wrong answers to challenges, as far as they are told (F56).
     pub(super) guesses: u64,
     /// What was refused at the edge when that was last told.
@@ -162,6 +164,7 @@ impl Control {
             stopping: false,
             drain_told: None,
             intruders: 0,
+            without_media: BTreeSet::new(),
             guesses: 0,
             told: sip::Tally::default(),
             closing: Vec::new(),
@@ -382,6 +385,7 @@ impl Control {
             }
             Frame::Closed { slot, generation, through, .. } => {
                 self.closes.remove(&id);
+                self.without_media.remove(&(slot, generation));
                 self.answered(id, None, None);
                 self.stream_closed(slot, generation, Some(through));
             }
@@ -422,8 +426,38 @@ impl Control {
             }
             Notice::AuthFailing { slot, .. } => {
                 if let Some((rs, label)) = self.of_slot(slot) {
-                    let text = format!("{rs} stream {label}: keys do not match, nothing verifies");
+                    let text = format!(
+                        "alarm: {rs} stream {label}: nothing verifies: its keys do not match, or its \
+                         media is not encrypted"
+                    );
                     self.log(Grave::Error, text);
+                }
+            }
+            Notice::NoMedia { slot, generation, missing } => {
+                if let Some((rs, label)) = self.of_slot(slot) {
+                    self.without_media.insert((slot, generation));
+                    let text = format!(
+                        "alarm: {rs} stream {label}: no media comes, and by the SRC's own reports {missing} \
+                         packets were sent"
+                    );
+                    self.log(Grave::Error, text);
+                }
+            }
+            Notice::MediaBack { slot, generation, comes } => {
+                if self.without_media.remove(&(slot, generation))
+                    && comes
+                    && let Some((rs, label)) = self.of_slot(slot)
+                {
+                    self.log(Grave::Info, format!("{rs} stream {label}: media comes again"));
+                }
+            }
+            Notice::PayloadType { slot, payload_type } => {
+                if let Some((rs, label)) = self.of_slot(slot) {
+                    let text = format!(
+                        "{rs} stream {label}: payload type {payload_type} was not offered; it is kept as it \
+                         comes"
+                    );
+                    self.log(Grave::Warn, text);
                 }
             }
             Notice::Source { .. } => {}
@@ -680,6 +714,8 @@ impl Control {
 
     fn media_down(&mut self) {
         self.admission.media_up = false;
+        // Its successor will say it again.
+        self.without_media.clear();
         self.unsettle();
         self.log(Grave::Warn, "media went away; its successor is being started".to_owned());
         self.forget_asked();

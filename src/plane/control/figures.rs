@@ -13,6 +13,8 @@ pub struct Figures {
     pub recordings: usize,
     /// Streams that have a port pair.
     pub streams: usize,
+    /// Streams of which no media comes, though by the SRC's own reports it is sent (F40).
+    pub without_media: usize,
     /// As many as there may be.
     pub streams_max: usize,
     /// Port pairs that a new stream could have, by family.
@@ -37,6 +39,7 @@ impl Control {
             obstacle: self.admission.obstacle(used, free, 1).or(settled),
             recordings: self.sessions.len(),
             streams: used,
+            without_media: self.without_media.len(),
             streams_max: self.admission.streams_max,
             pairs_free: families.map(|family| (family, self.slots.free_of(family))).collect(),
             refused: self.sip.tally().clone(),

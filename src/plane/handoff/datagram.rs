@@ -55,6 +55,8 @@ pub struct Datagram<'a> {
     pub socket_drops: Option<u32>,
     /// It was longer than the buffer; `payload` is its beginning.
     pub truncated: bool,
+    /// Its true length, octets.
+    pub length: usize,
     /// What was sent.
     pub payload: &'a [u8],
 }
@@ -90,6 +92,22 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
+/// Our port that the datagram in a filled buffer was sent to, and nothing else of it.
+#[inline]
+pub fn port(buffer: &[u8]) -> Option<u16> {
+    let control_bytes = (u32_at(buffer, 4)? as usize).min(BUFFER_CONTROL_BYTES);
+    let mut control = buffer.get(AT_CONTROL..AT_CONTROL + control_bytes)?;
+    while let (Some(length), Some(level), Some(kind)) =
+        (u64_at(control, 0), u32_at(control, 8), u32_at(control, 12))
+    {
+        if matches!((level, kind), (SOL_IP, IP_ORIGDSTADDR) | (SOL_IPV6, IPV6_ORIGDSTADDR)) {
+            return port_at(control, 16 + 2);
+        }
+        control = control.get((length as usize).max(16).next_multiple_of(8)..)?;
+    }
+    None
+}
+
 /// Reads a filled buffer; `None` where sender or destination are missing, which only a broken
 /// engine or a cut control area leaves (nothing is ever guessed by SSRC).
 pub fn read(buffer: &[u8]) -> Option<Datagram<'_>> {
@@ -108,6 +126,7 @@ pub fn read(buffer: &[u8]) -> Option<Datagram<'_>> {
         stamp: None,
         socket_drops: None,
         truncated: flags & MSG_TRUNC != 0 || payload_bytes > room.len(),
+        length: payload_bytes,
         payload: &room[..payload_bytes.min(room.len())],
     };
     let mut control = buffer.get(AT_CONTROL..AT_CONTROL + control_bytes)?;
@@ -199,6 +218,7 @@ mod tests {
             stamp: Some(Wall(1_767_225_600_000_000_009)),
             socket_drops: Some(7),
             truncated: false,
+            length: payload.len(),
             payload,
         }
     }
@@ -209,6 +229,7 @@ mod tests {
         for payload in [&b""[..], b"x", &[9; BUFFER_BYTES - AT_PAYLOAD]] {
             write(&mut buffer, &sample(payload));
             assert_eq!(read(&buffer), Some(sample(payload)));
+            assert_eq!(port(&buffer), Some(20_000));
         }
         let v4 = Datagram { from: "10.0.0.1:9".parse().expect("address"), ..sample(b"v4") };
         write(&mut buffer, &v4);

@@ -175,6 +175,9 @@ pub enum Refusal {
     /// The keys do not fit their suite.
     #[error("the keys do not fit the crypto suite")]
     Keys,
+    /// Packets wait long before the worker comes to them (F25).
+    #[error("the worker is behind: packets wait for it")]
+    Behind,
 }
 
 /// What a worker's memory and health look like; sent each second.
@@ -206,6 +209,8 @@ pub struct WorkerStats {
     pub disk_warning: Option<String>,
     /// Age of the oldest byte that is not durable, ms.
     pub lag_ms: u64,
+    /// p50, p99, p99.9 and maximum of a turn's length, its waiting aside, ns.
+    pub turn_ns: [u64; 4],
 }
 
 /// Something media noticed.
@@ -246,6 +251,31 @@ pub enum Notice {
         error: Option<String>,
         /// What is out of use, and where it goes on; recordings are taken (F12).
         warning: Option<String>,
+    },
+    /// By the SRC's own reports media is sent, and none comes (F40).
+    NoMedia {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+        /// Packets that its last report counts beyond those that came.
+        missing: u64,
+    },
+    /// That is over.
+    MediaBack {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+        /// Media comes again; else none is wanted any more.
+        comes: bool,
+    },
+    /// Packets of a type that was not offered; they are recorded as they came (F39).
+    PayloadType {
+        /// Slot.
+        slot: Slot,
+        /// RTP payload type.
+        payload_type: u8,
     },
 }
 

@@ -25,6 +25,8 @@ pub struct HostSample {
 pub struct Gauge {
     /// p50, p99, p99.9 and maximum of wire→captured since the start, ns.
     captured_ns: [AtomicU64; 4],
+    /// The same of a turn's length.
+    turn_ns: [AtomicU64; 4],
     /// Datagrams of a predecessor that were found in the receive buffers, since this process began.
     recovered: AtomicU64,
     engine: OnceLock<(String, String)>,
@@ -41,6 +43,18 @@ impl Gauge {
     /// The quantiles last published.
     pub fn captured_ns(&self) -> [u64; 4] {
         [0, 1, 2, 3].map(|place: usize| self.captured_ns[place].load(Ordering::Relaxed))
+    }
+
+    /// Publishes the quantiles of a turn's length.
+    pub fn set_turn_ns(&self, quantiles: [u64; 4]) {
+        for (cell, value) in self.turn_ns.iter().zip(quantiles) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Those last published.
+    pub fn turn_ns(&self) -> [u64; 4] {
+        [0, 1, 2, 3].map(|place: usize| self.turn_ns[place].load(Ordering::Relaxed))
     }
 
     /// Counts datagrams that a predecessor had taken from the sockets and not recorded.

@@ -13,6 +13,7 @@
 //! 200  our SSRC           208  our SRTCP index, next to use is above it
 //! 216  SRTCP: SSRC of the window below 224  highest plus 1, with its key area 232  window of 64
 //! 240  RTP clock rate of the first format, Hz
+//! 248  reports of SSRCs that were never heard: the packets that the last one counts, above them how many
 //! 256  datagrams by counter, 16 words  384  of them evidenced, 16 words
 //! 512  CNAME: length 8, bytes 128
 //! 648  use of the slot that the next holds for   656  where proven reports come from 24
@@ -84,6 +85,8 @@ pub const SRTCP_SSRC: usize = 216;
 pub const SRTCP_HIGHEST: usize = 224;
 /// Word: RTP clock rate of the first format, Hz; for jitter.
 pub const CLOCK_RATE: usize = 240;
+/// Word: see the layout above.
+pub const STRANGE_REPORT: usize = 248;
 const APPLIED: usize = 16;
 const RS: usize = 32;
 const SIGNALLED: usize = 64;
@@ -287,6 +290,11 @@ impl<'a, R: Region> SlotView<'a, R> {
     pub fn offers(&self, payload_type: u8) -> bool {
         let (word, bit) = (usize::from(payload_type / 64 % 2), payload_type % 64);
         self.word(PAYLOAD_TYPES + word * 8) & 1 << bit != 0
+    }
+
+    /// Whether it is known which it offered.
+    pub fn knows_types(&self) -> bool {
+        self.word(PAYLOAD_TYPES) | self.word(PAYLOAD_TYPES + 8) != 0
     }
 
     /// Writes which it offered.

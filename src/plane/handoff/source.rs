@@ -13,6 +13,7 @@
 //!      the highest bit       440  SRTCP window of 64
 //! 448  search for the roll-over counter: cycles above the highest index that were tried
 //! 456  the index at which a short tag verified last, hits above bit 48
+//! 464  packets recorded when the last SR came
 //! ```
 
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ pub const SRTCP_AREA: u64 = 1 << 63;
 pub const SEARCH: usize = 448;
 /// Word: an index that a short tag speaks for, with the number of packets that did.
 pub const SUSPECT: usize = 456;
+const RECORDED_AT_SR: usize = 464;
 const ANNOUNCED: usize = 8;
 const ADDRESS: usize = 16;
 const SELECTOR: usize = 48;
@@ -70,8 +72,10 @@ pub struct Account {
     pub last_stamp: u64,
     /// Receive buffer of the last packet.
     pub last_buffer: u64,
+    /// Payload type of the last packet plus 1; 0: not known.
+    pub payload_type: u64,
     /// Not used.
-    pub spare: [u64; 2],
+    pub spare: u64,
 }
 
 /// What the last sender report said (RFC 3550 §6.4.1).
@@ -201,8 +205,14 @@ impl<'a, R: Region> SourceView<'a, R> {
         }
     }
 
+    /// Packets that were recorded when the last sender report came.
+    pub fn recorded_at_sr(&self) -> u64 {
+        self.word(RECORDED_AT_SR)
+    }
+
     /// Writes that.
     pub fn set_last_sr(&self, sr: &LastSr) {
+        self.set(RECORDED_AT_SR, self.account().packets);
         self.set(SR, sr.ntp);
         self.set(SR + 8, u64::from(sr.timestamp) | u64::from(sr.packets) << 32);
         self.set(SR + 16, u64::from(sr.octets));

@@ -14,13 +14,16 @@ use crate::plane::handoff::layout::AT_DURABLE;
 use crate::plane::handoff::slot::{
     ACTIVE, AREA, CLOCK_RATE, CONTROL, EVIDENCE_AT, KEY_CHANGED, Keys, LAST_ARRIVAL, LOCAL_INDEX,
     LOCAL_SSRC, MUX, NAT, NEXT_ORDINAL, OPEN, OPENED, PREVIOUS, SINCE, SOCKET_DROPS_SEEN,
-    SRTCP_HIGHEST, SRTCP_SSRC, STREAM, STRICT,
+    SRTCP_HIGHEST, SRTCP_SSRC, STRANGE_REPORT, STREAM, STRICT,
 };
 use crate::plane::handoff::source::{self, SRTCP_AREA};
 use crate::store::event::{Event, Origin};
 
 /// F14: above half of the ring no new stream is taken.
 const LAG_256_MAX: u64 = 128;
+/// Seconds in a row in which packets waited too long for the worker before it takes no new stream (F25): one
+/// may be the backlog of a restart.
+const BEHIND_S: u32 = 2;
 
 fn keys(crypto: Option<&Crypto>) -> Result<Option<Keys>, Refusal> {
     let Some(crypto) = crypto else { return Ok(None) };
@@ -114,6 +117,9 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         if lag > LAG_256_MAX && past.is_none() {
             return Err(Refusal::RingLag);
         }
+        if self.behind_s >= BEHIND_S && past.is_none() {
+            return Err(Refusal::Behind);
+        }
         if self.is_open(number) {
             // Its close was lost; the newer use proves that it has ended.
             self.close_stream(engine, stream.slot, running, Origin::Srs)?;
@@ -144,6 +150,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             (SRTCP_HIGHEST, 0),
             (SRTCP_HIGHEST + 8, 0),
             (CLOCK_RATE, clock_rate(stream)),
+            (STRANGE_REPORT, 0),
         ] {
             slot.set(word, value);
         }
@@ -178,6 +185,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         slot.set(CONTROL, u64::from(stream.generation.0) | flags(stream) | area);
         self.protection[number as usize] = Protection::load(self.slot(number));
         self.failing[number as usize] = false;
+        self.oversize[number as usize] = 0;
+        self.forget_types(number);
         Ok(Frame::Opened { slot: stream.slot, generation: stream.generation, applied: now })
     }
 
@@ -273,6 +282,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         }
         slot.set_rtcp_to(stream.rtcp_to);
         slot.set_offered(offered(stream));
+        self.forget_types(number);
+        let slot = self.slot(number);
         slot.set_cname(&stream.cname);
         slot.set(CLOCK_RATE, clock_rate(stream));
         slot.set_applied(now);

@@ -12,6 +12,7 @@ use crate::base::ids::{Index, Slot, SourceId, StreamId, WorkerId};
 use crate::base::limits::{BUFFER_COUNT, SHARED_SOCKETS_MAX, SOURCES_PER_STREAM};
 use crate::base::ports::{Region, WritableRegion};
 use crate::base::time::{ClockMap, Mono};
+use crate::plane::handoff::datagram;
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_COUNTERS, AT_INCARNATION, AT_SHARED_DROPS, Geometry};
 #[cfg(feature = "faults")]
@@ -27,6 +28,13 @@ pub(super) const NOTICES_MAX: usize = 256;
 const DERIVED_PER_TURN: u32 = 64;
 /// wire→captured: 1 µs to 60 s with two significant digits, 21 KiB.
 const CAPTURED_NS: (u64, u64) = (1_000, 60_000_000_000);
+/// A turn's length: 1 µs to 10 s.
+const TURN_NS: (u64, u64) = (1_000, 10_000_000_000);
+/// See [`Core::touch`].
+const TOUCHED_IN_SLOT: [usize; 4] = [0, 64, 136, 192];
+const TOUCHED_IN_SOURCE: [usize; 7] = [0, 64, 128, 192, 256, 320, 384];
+/// A packet that waits so long before it is in the ring: the worker has not the processor that it needs (F25).
+const BEHIND_NS: u64 = 500_000_000;
 
 /// Which slot a local port belongs to. One flat table: 256 KiB, one load per packet.
 pub(super) struct Ports(Vec<u32>);
@@ -81,6 +89,15 @@ pub(super) struct Core<S, G> {
     pub(super) step: Option<Step>,
     /// Low bits of the incarnation.
     pub(super) generation: u16,
+    /// The longest datagram of each slot that was longer than a buffer, since evidence was last written.
+    pub(super) oversize: Vec<u32>,
+    /// Payload types of each slot that were told as not offered.
+    told_types: Vec<u128>,
+    /// How long the slowest packet of this second waited, and for how many seconds in a row one has waited
+    /// too long.
+    slowest_ns: u64,
+    pub(super) behind_s: u32,
+    turns: Histogram<u64>,
     /// Tags that may still be tried in this turn to find a lost roll-over counter.
     pub(super) search_tries: u16,
     batch: [u64; Counter::ALL.len()],
@@ -126,6 +143,12 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             notices: Vec::with_capacity(NOTICES_MAX),
             now: ClockMap::default(),
             step: None,
+            oversize: vec![0; slot_count],
+            told_types: vec![0; slot_count],
+            slowest_ns: 0,
+            behind_s: 0,
+            turns: Histogram::new_with_bounds(TURN_NS.0, TURN_NS.1, 2)
+                .expect("bounds and digits are constants in range"),
             search_tries: TAGS_PER_TURN,
             batch: [0; Counter::ALL.len()],
             arrivals: Vec::with_capacity(usize::from(BUFFER_COUNT)),
@@ -141,6 +164,26 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             self.derived[slot as usize] = true;
             self.protection[slot as usize] = Protection::load(self.slot(slot));
         }
+    }
+
+    /// Asks for the memory that a datagram in a filled buffer will need, for all of a batch before its first
+    /// is handled: at thousands of streams hardly any of it is in the processor's caches, and what is asked
+    /// for at once comes at once. Changes nothing.
+    #[inline]
+    pub(super) fn touch(&self, bytes: &[u8]) {
+        let Some((number, _)) = datagram::port(bytes).and_then(|port| self.ports.find(port)) else {
+            return;
+        };
+        let slot = self.slot(number);
+        let source = self.source(number, 0);
+        // A word in each line that a recorded packet reads or writes (`slot`, `source` have the layout).
+        let words = TOUCHED_IN_SLOT.iter().fold(0, |all, at| all ^ slot.word(*at));
+        let words = TOUCHED_IN_SOURCE.iter().fold(words, |all, at| all ^ source.word(*at));
+        let keys = match &self.protection[number as usize] {
+            Protection::Plain => 0,
+            Protection::Secure { current, .. } => current.touch(),
+        };
+        std::hint::black_box((words, keys));
     }
 
     /// Derives the keys of the next few slots, so that in steady state no packet does.
@@ -224,8 +267,41 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             *count = 0;
         }
         for arrival in self.arrivals.drain(..) {
-            self.captured.saturating_record(now.since(Mono(arrival)));
+            let waited = now.since(Mono(arrival));
+            self.slowest_ns = self.slowest_ns.max(waited);
+            self.captured.saturating_record(waited);
         }
+    }
+
+    /// A turn has taken so long.
+    pub(super) fn note_turn(&mut self, ns: u64) {
+        self.turns.saturating_record(ns);
+    }
+
+    /// p50, p99, p99.9 and maximum of a turn's length.
+    pub(super) fn turn_ns(&self) -> [u64; 4] {
+        [50.0, 99.0, 99.9, 100.0].map(|percent| self.turns.value_at_percentile(percent))
+    }
+
+    /// Once a second: whether packets have waited too long for a second more.
+    pub(super) fn note_waits(&mut self) {
+        let waited = std::mem::take(&mut self.slowest_ns) > BEHIND_NS;
+        self.behind_s = if waited { self.behind_s + 1 } else { 0 };
+    }
+
+    /// Whether a payload type that was not offered comes for the first time.
+    #[cold]
+    pub(super) fn is_new_type(&mut self, slot: u32, payload_type: u8) -> bool {
+        let told = &mut self.told_types[slot as usize];
+        let bit = 1 << (payload_type % 128);
+        let is_new = *told & bit == 0;
+        *told |= bit;
+        is_new
+    }
+
+    /// The stream of a slot is another one, or its types are.
+    pub(super) fn forget_types(&mut self, slot: u32) {
+        self.told_types[slot as usize] = 0;
     }
 
     /// p50, p99, p99.9 and maximum of wire→captured.

@@ -121,6 +121,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let (socket_drops, shares) = self.socket_drops(number);
         due[Cause::Socket as usize] += socket_drops - slot.word(SOCKET_DROPS_EVIDENCED);
         let mut whole = true;
+        let octets = std::mem::take(&mut self.oversize[number as usize]);
+        if octets > 0 && self.append_event(stream, &Event::Oversize { octets }).is_none() {
+            self.oversize[number as usize] = octets;
+        }
         for cause in Cause::ALL.into_iter().filter(|cause| due[*cause as usize] > 0) {
             let count = due[cause as usize];
             let shared = shares && cause == Cause::Socket;

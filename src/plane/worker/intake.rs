@@ -16,7 +16,7 @@ use crate::plane::handoff::layout::AT_INTENTS;
 use crate::plane::handoff::slot::{
     ACTIVE, AREA, CLOCK_RATE, CONTROL, KEY_CHANGED, LAST_ARRIVAL, MUX, NAT, NEXT_ORDINAL, OPEN,
     OPENED, SINCE, SOCKET_DROPS, SOCKET_DROPS_SEEN, SRTCP_HIGHEST as SLOT_SRTCP_HIGHEST,
-    SRTCP_SSRC, STRICT, SlotView,
+    SRTCP_SSRC, STRANGE_REPORT, STRICT, SlotView,
 };
 use crate::plane::handoff::source::{Account, LastSr, SRTCP_AREA, SRTCP_HIGHEST, SourceView};
 use crate::proto::srtp::receiver::{self, Epoch};
@@ -55,6 +55,8 @@ struct Opened {
     restart: bool,
     /// The roll-over counter was found again.
     resync: bool,
+    /// The highest index before, where this one lies more than half a cycle above it.
+    jumped_from: Option<Index>,
     flags: u8,
 }
 
@@ -78,6 +80,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             self.note_socket_drops(packet.slot, packet.rtcp_port, drops);
         }
         let counter = self.admit(&packet);
+        if counter == Counter::Truncated {
+            let longest = &mut self.oversize[packet.slot as usize];
+            *longest = (*longest).max(packet.datagram.length.try_into().unwrap_or(u32::MAX));
+        }
         match counter {
             Counter::RtpRecorded | Counter::RtcpRecorded => self.note_arrival(packet.arrival),
             Counter::NoStream => {}
@@ -206,15 +212,26 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         };
         let meta = self.meta(packet, RecordKind::Rtp, ordinal, opened.index, opened.flags);
         self.seal(packet.buffer, position, opened.length, &meta);
-        self.settle(packet, place, ssrc, ordinal, opened.index, opened.length, header.timestamp());
+        let (index, length) = (opened.index, opened.length);
+        let is_new_type = self.settle(packet, place, ordinal, index, length, &header);
         fault!("worker.after_state");
         self.writer.accept(opened.position, record_bytes(opened.length));
         if goes_on.is_none() {
             self.announce(packet.slot, place);
         }
+        let slot = self.slot(packet.slot);
+        let stream = slot.stream();
+        let is_strange = is_new_type && slot.knows_types() && !slot.offers(header.payload_type());
         if opened.resync {
-            let stream = self.slot(packet.slot).stream();
             self.append_event(stream, &Event::RocResync { ssrc, roc: opened.index.roc() });
+        } else if let Some(from) = opened.jumped_from.filter(|_| goes_on.is_some()) {
+            self.append_event(stream, &Event::Jump { ssrc, from, to: opened.index });
+        }
+        if is_strange && self.is_new_type(packet.slot, header.payload_type()) {
+            let payload_type = header.payload_type();
+            self.append_event(stream, &Event::PayloadType { ssrc, payload_type });
+            let slot = self.global_slot(packet.slot);
+            self.notice(Notice::PayloadType { slot, payload_type });
         }
         Counter::RtpRecorded
     }
@@ -267,11 +284,14 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             index: Index(0),
             restart: false,
             resync: false,
+            jumped_from: None,
             flags: if packet.rtcp_port { FLAG_RTCP_PORT } else { 0 },
         };
         let (current, previous, anew) = match &protection[packet.slot as usize] {
             Protection::Plain => {
                 opened.index = plain_index(window, highest, header, verdict)?;
+                opened.jumped_from =
+                    highest.filter(|highest| opened.index.0 > highest.0 + (1 << 15));
                 writer.lend(position, bytes, |out| {
                     out[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
                 });
@@ -353,18 +373,18 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         fault!("worker.after_intent");
     }
 
-    /// Step 4 for RTP: the source's state, in an order in which doing it again changes nothing.
-    #[expect(clippy::too_many_arguments, reason = "one packet's facts, also known after a kill")]
+    /// Step 4 for RTP: the source's state, in an order in which doing it again changes nothing. Whether its
+    /// payload type is another one than that of the packet before.
     pub(super) fn settle(
         &mut self,
         packet: &Packet<'_>,
         place: usize,
-        ssrc: Ssrc,
         ordinal: u16,
         index: Index,
         length: usize,
-        timestamp: u32,
-    ) {
+        header: &Header<'_>,
+    ) -> bool {
+        let (ssrc, timestamp) = (header.ssrc(), header.timestamp());
         let slot = SlotView::new(&self.state, &self.geometry, packet.slot);
         let mut source = SourceView::new(&self.state, &self.geometry, packet.slot, place);
         let from = packet.datagram.from;
@@ -382,8 +402,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         seq::accept(&mut source, index);
         fault!("worker.mid_state");
         let before = source.account();
+        let payload_type = u64::from(header.payload_type()) + 1;
+        let is_new_type = before.payload_type != payload_type;
         if counted(&before, packet) {
-            return;
+            return is_new_type;
         }
         let mut account = before;
         if before.packets == 0 {
@@ -401,11 +423,13 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         account.last_timestamp = timestamp.into();
         account.last_stamp = packet.datagram.stamp.map_or(0, |stamp| stamp.0 as u64);
         account.last_buffer = packet.buffer.into();
+        account.payload_type = payload_type;
         source.set_account(&account);
         slot.set(LAST_ARRIVAL, packet.arrival.0);
         if slot.word(KEY_CHANGED) == 0 {
             slot.set(KEY_CHANGED, packet.arrival.0);
         }
+        is_new_type
     }
 
     /// Writes the `source` event of a place that has none yet.
@@ -535,6 +559,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 arrival: packet.arrival,
                 count: source.last_sr().count + 1,
             });
+        } else {
+            let slot = self.slot(packet.slot);
+            let count = (slot.word(STRANGE_REPORT) >> 32) + 1;
+            slot.set(STRANGE_REPORT, (count & 0xffff_ffff) << 32 | u64::from(info.packets));
         }
     }
 }

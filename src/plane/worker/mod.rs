@@ -34,6 +34,8 @@ mod nat_tests;
 #[cfg(test)]
 mod panic_tests;
 #[cfg(test)]
+mod path_tests;
+#[cfg(test)]
 mod stream_tests;
 
 pub use run::{End, run};

@@ -175,6 +175,7 @@ impl Datagrams for FakeEngine {
                     stamp: Some(sent.stamp),
                     socket_drops: sent.socket_drops,
                     truncated: false,
+                    length: sent.payload.len(),
                     payload: &sent.payload,
                 },
             );

@@ -254,8 +254,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             seq::reset(&mut self.source(packet.slot, place));
         }
         let ordinal = hint.source.ordinal();
-        let (ssrc, timestamp) = (header.ssrc(), header.timestamp());
-        self.settle(&packet, place, ssrc, ordinal, hint.index, length, timestamp);
+        self.settle(&packet, place, ordinal, hint.index, length, &header);
     }
 
     /// Events of sources that are in shared state but were never committed.

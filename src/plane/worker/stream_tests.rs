@@ -548,7 +548,7 @@ fn a_close_does_not_wait_for_what_comes_after_it() {
 }
 
 #[test]
-fn socket_drops_become_evidence_of_the_stream_that_is_open() {
+fn f22_socket_drops_become_evidence_of_the_stream_that_is_open() {
     let (mut machine, mut worker) = opened();
     machine.send(REMOTE, RTP_PORTS[1], rtp(1, 1));
     machine.send(REMOTE, RTP_PORTS[1], rtp(1, 9));

@@ -180,6 +180,7 @@ where
         }
         self.closes();
         self.due();
+        self.core.note_turn(self.clock.mono().since(self.core.now.mono));
         self.core.state.store(AT_HEARTBEAT, self.core.now.mono.0);
         Ok(count)
     }
@@ -192,6 +193,7 @@ where
         }
         fault!("worker.after_fill");
         let Worker { engine, core, taken, .. } = self;
+        taken.iter().for_each(|buffer| engine.look(*buffer, |bytes| core.touch(bytes)));
         for buffer in taken.iter().copied() {
             if engine.head(buffer) == 0 {
                 continue;
@@ -274,7 +276,9 @@ where
         if self.core.now.mono.since(self.second_at) >= SECOND_NS {
             self.second_at = self.core.now.mono;
             self.core.each_second();
+            self.core.note_waits();
             self.queues.gauge.set_captured_ns(self.core.captured_ns());
+            self.queues.gauge.set_turn_ns(self.core.turn_ns());
         }
         // Notices leave half of the queue to answers.
         let room = self.queues.answers.capacity() / 2;

@@ -29,6 +29,12 @@ where
         Cm { cipher: C::new(GenericArray::from_slice(&key[..])), salt: *prf.derive(salt) }
     }
 
+    /// See [`super::Context::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        self.salt[0].into()
+    }
+
     /// Encrypts or decrypts `input` to `out`, which has its length. `index` is the 48-bit packet
     /// index, or the SRTCP index.
     #[inline]

@@ -50,6 +50,13 @@ impl Etm {
         Etm { stream, auth: HmacSha1::new(&prf.derive(auth)) }
     }
 
+    /// See [`super::Context::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        let salt = if let Stream::Cm128(cm) = &self.stream { cm.touch() } else { 0 };
+        self.auth.touch() ^ salt
+    }
+
     /// The tag over `message ‖ suffix`; its user takes as many octets as the suite says.
     #[inline]
     pub(super) fn tag(&self, message: &[u8], suffix: &[u8]) -> [u8; MAC_BYTES] {

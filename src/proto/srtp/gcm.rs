@@ -39,6 +39,12 @@ impl Gcm {
         Gcm { key, salt: *prf.derive(salt) }
     }
 
+    /// See [`super::Context::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        self.salt[0].into()
+    }
+
     /// RFC 7714 §8.1 and §9.1: 00 00 ‖ SSRC ‖ (ROC ‖ SEQ, or 00 00 ‖ SRTCP index), XORed with the
     /// salt. Both are the SSRC at octet 2 and a 48-bit index behind it.
     #[inline]

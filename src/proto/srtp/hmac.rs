@@ -31,6 +31,12 @@ impl HmacSha1 {
         hmac
     }
 
+    /// See [`super::Context::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        (self.inner[0] ^ self.outer[4]).into()
+    }
+
     /// The HMAC of `message ‖ suffix`. `suffix` has at most 8 octets: the ROC.
     #[inline]
     pub(super) fn mac(&self, message: &[u8], suffix: &[u8]) -> [u8; MAC_BYTES] {

@@ -74,6 +74,15 @@ impl Key {
         Ok(Key { mki, rtp: derive(Protocol::Rtp), rtcp: derive(Protocol::Rtcp), changing })
     }
 
+    /// See [`super::Context::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        match &self.rtp {
+            Cipher::Etm(rtp) => rtp.touch(),
+            Cipher::Gcm(rtp) => rtp.touch(),
+        }
+    }
+
     /// The session keys of the SRTP packet of that index.
     #[inline]
     pub(super) fn with_rtp<T>(&self, index: u64, with: impl FnOnce(&Cipher) -> T) -> T {

@@ -8,7 +8,7 @@ use super::evidence::{HostEvidence, Loss};
 use super::instants::{Anchor, Anchors};
 use super::presence::{Presence, SILENCE_NS, subtract};
 use super::reports::Reports;
-use super::runs::Runs;
+use super::runs::{Hole, Runs};
 use crate::base::counter::{Cause, Counter};
 use crate::base::time::{Mono, Wall};
 use crate::store::catalog::model::{Digit, Pause, RtpTime, Source, StreamState, Verdict};
@@ -335,7 +335,10 @@ impl StreamLedger {
     ) -> Source {
         let (first_index, last_index) = source.runs.bounds().expect("has a packet");
         let reports = self.reports.get(&source.ssrc);
-        let mut verdicts = blame.source(source.ssrc, source.runs.holes());
+        let proven = reports.map(|reports| reports.proven(self.opened.unwrap_or_default()));
+        let proven = proven.unwrap_or_default();
+        let holes = source.runs.holes().filter(|hole| !source.jumps(hole, &proven));
+        let mut verdicts = blame.source(source.ssrc, holes);
         if let Some(tail) = source.tail() {
             blame.tail(&tail, absent, &self.pauses, &mut verdicts);
         }
@@ -475,6 +478,23 @@ impl StreamLedger {
 }
 
 impl SourceAccount {
+    /// Whether the SRC began anew there instead of having lost so much (F41): more than half of all
+    /// sequence numbers at once, in a time in which it could not have sent them, or over which its own
+    /// reports prove that nothing is missing.
+    fn jumps(&self, hole: &Hole, proven: &[(Wall, Wall)]) -> bool {
+        if hole.count() < 1 << 15 {
+            return false;
+        }
+        let (from, to) = hole.span();
+        if proven.iter().any(|(begin, end)| *begin <= from && to <= *end) {
+            return true;
+        }
+        // Four times its own pace, and half of that many again for a source that was heard for a moment.
+        let step_ns = self.tail().map_or(0, |tail| tail.step_ns);
+        let could = ((to.0 - from.0) as u64 * 4).checked_div(step_ns).unwrap_or(u64::MAX);
+        hole.count() > could.saturating_add(1 << 14)
+    }
+
     /// Its last packet, and how far apart they were while it was heard; `None` where none came.
     fn tail(&self) -> Option<Tail> {
         let (_, last) = self.runs.bounds()?;

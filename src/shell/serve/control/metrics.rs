@@ -122,6 +122,8 @@ impl Snapshot {
         page.gauges(("streams", "Streams that have a port pair"), None, streams)?;
         let most = [([], control.streams_max as f64)];
         page.gauges(("streams_max", "Streams that may have one"), None, most)?;
+        let help = "Streams of which no media comes, though by the SRC's own reports it is sent";
+        page.gauges(("streams_without_media", help), None, [([], control.without_media as f64)])?;
         let free = control.pairs_free.iter();
         let free = free.map(|(family, free)| ([("family", family.to_string())], *free as f64));
         page.gauges(("port_pairs_free", "Port pairs that a new stream could have"), None, free)?;
@@ -156,16 +158,20 @@ impl Snapshot {
         let help = "Age of the oldest byte that is not on disk";
         page.gauges(("durable_lag", help), Some(&Unit::Seconds), lag)?;
         let stages = workers.iter().flat_map(|stats| {
-            [("wire_to_ring", stats.captured_ns), ("ring_to_disk", stats.durable_ns)]
-                .into_iter()
-                .flat_map(move |(stage, figures)| {
-                    let figures = QUANTILES.into_iter().zip(figures);
-                    figures.map(move |(quantile, ns)| {
-                        let stage = ("stage", stage.to_owned());
-                        let labels = [worker(stats), stage, ("quantile", quantile.to_owned())];
-                        (labels, ns as f64 / 1e9)
-                    })
+            [
+                ("wire_to_ring", stats.captured_ns),
+                ("ring_to_disk", stats.durable_ns),
+                ("turn", stats.turn_ns),
+            ]
+            .into_iter()
+            .flat_map(move |(stage, figures)| {
+                let figures = QUANTILES.into_iter().zip(figures);
+                figures.map(move |(quantile, ns)| {
+                    let stage = ("stage", stage.to_owned());
+                    let labels = [worker(stats), stage, ("quantile", quantile.to_owned())];
+                    (labels, ns as f64 / 1e9)
                 })
+            })
         });
         let help = "How long packets take, in the last minute at most; quantile 1: the longest";
         page.gauges(("stage", help), Some(&Unit::Seconds), stages)?;

@@ -30,6 +30,7 @@ use crate::plane::handoff::queues::HostSample;
 use crate::plane::handoff::slot::{OPEN, SOCKET_DROPS, SlotView};
 use crate::plane::keeper::Role;
 use crate::plane::reporter::{Reporter, WorkerState};
+use crate::plane::watch::{Watch, Watched};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, Link, Received, Start};
@@ -49,6 +50,8 @@ const SECOND_MS: u64 = 1_000;
 const HELD_MS_MAX: u64 = 5_000;
 /// A spool that has not ended by then is held up by its disk; keeper kills media 2 s later.
 const SPOOL_END_MS: u64 = 2_500;
+/// Between two alarms about full socket queues.
+const DROPS_TOLD_NS: u64 = 60_000_000_000;
 /// Request ids carry the number of control's link above these bits, so that an answer meant for a
 /// dead control never reaches its successor.
 pub(super) const ID_BITS: u32 = 48;
@@ -94,6 +97,9 @@ pub(super) struct Desk {
     pub(super) retired: Option<Retired>,
     stop_workers: Arc<AtomicBool>,
     reporter: Reporter,
+    watch: Watch,
+    /// What sockets had dropped a second ago, and when that was last told.
+    dropped: (u64, Option<Mono>),
     /// Requests that workers have not answered yet.
     pub(super) asked: u64,
     /// Spools yet to answer, by id of the `Seal` request.
@@ -154,6 +160,8 @@ pub fn run(mut start: Start) -> Result<Exit, Failure> {
         load: Load::default(),
         health: Health::new(SystemClock.mono(), &stats),
         reporter: Reporter::new(u64::from_le_bytes(seed), slot_count),
+        watch: Watch::new(slot_count),
+        dropped: (0, None),
         config,
         keeper: Some(keeper),
         estate: Some(estate),
@@ -340,6 +348,7 @@ impl Desk {
     fn drop_control(&mut self) {
         self.control = None;
         self.epoch += 1;
+        self.watch.tell_again();
         self.outbox.clear();
         self.sealing.clear();
         self.holding = None;
@@ -389,6 +398,14 @@ impl Desk {
         let stats: Vec<_> = self.seats.iter().map(Seat::stats).collect();
         self.load.note(now, stats.iter().map(|worker| worker.tail.0).sum());
         let state = self.now();
+        self.look_at_sockets(now, state.socket_drops);
+        let watched: Vec<_> = self
+            .seats
+            .iter()
+            .map(|seat| Watched { state: &seat.state, geometry: &seat.geometry })
+            .collect();
+        let notices = self.watch.look(now, &watched);
+        notices.into_iter().for_each(|one| self.outbox.push(0, Frame::Notice(one)));
         // F11: asked of the disk, not remembered, because others fill it as well.
         if let Ok(free) = self.room.free() {
             let shortfall = room_shortfall(&self.config, free, self.bytes_per_s(state.streams));
@@ -404,6 +421,23 @@ impl Desk {
             tracing::info!("{line}");
         }
         self.outbox.push(0, Frame::Stats(stats));
+    }
+
+    /// F22: a queue that was full is an alarm at the first drop, and then each minute.
+    fn look_at_sockets(&mut self, now: Mono, dropped: u64) {
+        let (before, told) = self.dropped;
+        // Streams that have closed take their count along.
+        let grown = dropped.saturating_sub(before);
+        let is_due = told.is_none_or(|told| now.since(told) >= DROPS_TOLD_NS);
+        if grown > 0 && is_due {
+            tracing::error!(
+                "alarm: socket queues were full, {grown} datagrams were dropped: the workers do not get the \
+                 processor, or net.core.rmem_max is too small"
+            );
+            self.dropped = (dropped, Some(now));
+        } else if grown == 0 {
+            self.dropped.0 = dropped;
+        }
     }
 
     fn bytes_per_s(&self, streams: usize) -> u64 {

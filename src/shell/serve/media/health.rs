@@ -83,12 +83,13 @@ impl Health {
             let _ = write!(
                 line,
                 "; worker {} {}: ring {fill:.1} %, disk {behind} KiB and {:.1} s behind, \
-                 wire→captured {}, captured→durable {}",
+                 wire→captured {}, captured→durable {}, turn {}",
                 worker.worker.0,
                 worker.engine,
                 worker.lag_ms as f64 / 1e3,
                 quantiles(worker.captured_ns),
-                quantiles(worker.durable_ns)
+                quantiles(worker.durable_ns),
+                quantiles(worker.turn_ns)
             );
             if let Some(error) = &worker.disk_error {
                 let _ = write!(line, ", disk failed: {error}");

@@ -286,6 +286,7 @@ impl Seat {
             disk_error: figures.error,
             disk_warning: figures.warning,
             lag_ms: self.lag.ms(),
+            turn_ns: self.queues.gauge.turn_ns(),
         }
     }
 }

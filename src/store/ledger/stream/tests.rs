@@ -102,6 +102,63 @@ fn a_burst_without_local_drops_was_lost_in_the_network() {
     assert_eq!((gap.from, gap.to), (Wall(249 * 20 * MS), Wall(265 * 20 * MS)));
 }
 
+/// A sender that begins anew has lost nothing: it could not have sent so many in the time, or its own
+/// reports prove it. Without either the numbers count.
+#[test]
+fn f41_a_jump_is_no_loss_and_a_long_loss_is_no_jump() {
+    let story = |jump: u64, pause_s: i64, reports: bool| {
+        let mut ledger = opened();
+        let mut sent = 0;
+        for (base, from) in [(0, 0), (500 + jump, 10 + pause_s)] {
+            for number in 0..500 {
+                let at = Wall(from * S + number as i64 * 20 * MS);
+                ledger.packet(&packet(base + number, at));
+                sent += 1;
+                if reports && number % 100 == 99 {
+                    ledger.sender_report(Wall(at.0 + MS), 7, sent);
+                }
+            }
+        }
+        let account = ledger.account(&host(0), None, None);
+        let source = &account.sources[0];
+        (source.lost.values().sum::<u64>() + source.unexplained, source.gaps.len())
+    };
+    assert_eq!(story(40_000, 0, false), (0, 0));
+    assert_eq!(story(60_000, 5, false), (0, 0));
+    // In that time it may have sent them all.
+    assert_eq!(story(40_000, 800, false), (40_000, 1));
+    assert_eq!(story(40_000, 800, true), (0, 0), "its reports say that it has not");
+    assert_eq!(story(20_000, 0, false), (20_000, 1), "less than half of the numbers is a loss");
+}
+
+/// A shared socket's drops are perhaps other streams': a range, and never more than were dropped.
+#[test]
+fn f22_drops_of_a_shared_socket_are_told_as_a_range() {
+    for (shared, dropped, wanted) in [
+        (false, 15, (15, None, 0)),
+        (true, 15, (15, Some([0, 15]), 0)),
+        (true, 9, (9, Some([0, 9]), 6)),
+    ] {
+        let mut ledger = ten_seconds(250..265);
+        let event = Event::Dropped {
+            cause: Cause::Socket,
+            count: dropped,
+            from: Mono(4 * S as u64),
+            to: Mono(6 * S as u64),
+            ssrc: None,
+            range: None,
+            shared,
+        };
+        ledger.event(Wall(6 * S), wall, event);
+        let account = ledger.account(&host(0), None, None);
+        let source = &account.sources[0];
+        let (count, range, unexplained) = wanted;
+        assert_eq!(source.lost, [(Cause::Socket, count)].into());
+        assert_eq!(source.lost_range.get(&Cause::Socket).copied(), range);
+        assert_eq!(source.unexplained, unexplained);
+    }
+}
+
 #[test]
 fn without_samples_around_it_a_gap_is_unexplained() {
     let account = ten_seconds(250..265).account(&HostEvidence::default(), None, None);
