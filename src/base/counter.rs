@@ -112,7 +112,8 @@ impl Counter {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Lost before this machine: no local drop counter moved while it was missing.
+    /// Lost before this machine: no local drop counter moved while it was missing, or it is missing
+    /// beyond what our own counted.
     Net,
     /// Dropped by the network card or the kernel's backlog.
     Nic,

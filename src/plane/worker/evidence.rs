@@ -67,9 +67,17 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                     }
                 }
             }
+            self.begin_evidence(number);
             self.end_old_key(number);
         }
         self.commit(self.now.mono);
+    }
+
+    /// What will be counted from now on came after the last packet that is counted: evidence about it
+    /// says nothing about what was missing before.
+    fn begin_evidence(&self, number: u32) {
+        let slot = self.slot(number);
+        slot.set(EVIDENCE_AT, slot.word(EVIDENCE_AT).max(slot.word(LAST_ARRIVAL)));
     }
 
     /// A clock map where one is due.
@@ -120,6 +128,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         }
         let (socket_drops, shares) = self.socket_drops(number);
         due[Cause::Socket as usize] += socket_drops - slot.word(SOCKET_DROPS_EVIDENCED);
+        let opened = Mono(slot.word(OPENED));
         let mut whole = true;
         let octets = std::mem::take(&mut self.oversize[number as usize]);
         if octets > 0 && self.append_event(stream, &Event::Oversize { octets }).is_none() {
@@ -128,6 +137,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         for cause in Cause::ALL.into_iter().filter(|cause| due[*cause as usize] > 0) {
             let count = due[cause as usize];
             let shared = shares && cause == Cause::Socket;
+            // What came too late, waited in vain or had to be handled again may be missing among packets
+            // that were recorded long before it is counted.
+            let old = matches!(cause, Cause::Late | Cause::Quarantine | Cause::Poison);
+            let from = if old { opened.min(from) } else { from };
             let event = Event::Dropped { cause, count, from, to, ssrc: None, range: None, shared };
             if self.append_event(stream, &event).is_none() {
                 self.dirty[number as usize] = true;
@@ -146,7 +159,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             }
         }
         if whole {
-            self.slot(number).set(EVIDENCE_AT, to.0);
+            self.begin_evidence(number);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::base::limits::TURN_PACKETS_MAX;
 use crate::base::mki::Mki;
 use crate::base::ports::Region;
 use crate::base::suite::Suite;
-use crate::base::time::Wall;
+use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::frame::{
     Frame, KnownSource, Notice, Refusal, ResumeStream, WireKeyring,
 };
@@ -563,6 +563,31 @@ fn f22_socket_drops_become_evidence_of_the_stream_that_is_open() {
     let total =
         events(&machine).iter().any(|event| matches!(event, Event::Close { socket_drops: 7, .. }));
     assert!(total);
+}
+
+#[test]
+fn evidence_says_nothing_about_what_came_before() {
+    let (mut machine, mut worker) = opened();
+    let mut arrivals = Vec::new();
+    for seq in 1..=5 {
+        machine.send(REMOTE, RTP_PORTS[1], rtp(1, seq));
+        arrivals.push(machine.now().mono);
+        worker.turn().expect("model");
+        machine.pass_ns(1_100_000_000);
+        worker.turn().expect("model");
+    }
+    machine.send(REMOTE, RTP_PORTS[1], rtp(1, 9));
+    machine.network.borrow_mut()[0].socket_drops = Some(3);
+    worker.turn().expect("model");
+    drop(ask(&mut machine, &mut worker, close(1)));
+    let begins: Vec<Mono> = events(&machine)
+        .iter()
+        .filter_map(|event| match event {
+            Event::Dropped { cause: Cause::Socket, from, .. } => Some(*from),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(begins, [arrivals[4]], "the last packet that came before");
 }
 
 #[test]

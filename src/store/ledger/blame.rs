@@ -27,7 +27,7 @@ impl Claim {
         self.ssrc.is_none_or(|named| named == ssrc) && self.from <= span.1 && self.to >= span.0
     }
 
-    /// Whether a local drop counter moved. `net` is out of the question then.
+    /// Whether a drop counter of ours moved.
     fn is_local(&self) -> bool {
         matches!(self.cause, Cause::Nic | Cause::Socket | Cause::Ring) && self.count > 0
     }
@@ -85,10 +85,12 @@ impl Verdicts {
         let range = self.lost_range.entry(cause).or_default();
         range[0] += if ambiguous { 0 } else { count };
         range[1] += count;
+        // A counter that others share moved: perhaps by theirs alone, and then the network took ours.
+        if ambiguous && matches!(cause, Cause::Nic | Cause::Socket) {
+            self.lost_range.entry(Cause::Net).or_default()[1] += count;
+        }
     }
-}
 
-impl Verdicts {
     /// When all is taken: a range that is no range says nothing that `lost` does not.
     pub(super) fn close(&mut self) {
         self.lost_range.retain(|_, [low, high]| low != high);
@@ -118,6 +120,9 @@ impl<'a> Blame<'a> {
         let span = hole.span();
         let mut missing = hole.count();
         let mut causes: Vec<Cause> = Vec::new();
+        // Drops of our own were counted in that time: all of them, so what is missing beyond them is
+        // the network's. But which hole is whose cannot be told, hence at most.
+        let mut beside_own = false;
         let mut local = false;
         // Statements with indexes first: they are exact. Then those that only name a time.
         for exact in [true, false] {
@@ -125,7 +130,7 @@ impl<'a> Blame<'a> {
                 if claim.range.is_some() != exact || !claim.meets(ssrc, span) {
                     continue;
                 }
-                local |= claim.is_local();
+                beside_own |= claim.is_local();
                 let room = claim.range.map_or(missing, |(first, last)| {
                     (last.min(hole.last) + 1).saturating_sub(first.max(hole.first)).min(missing)
                 });
@@ -172,7 +177,7 @@ impl<'a> Blame<'a> {
             };
             match cause {
                 Some(cause) => {
-                    verdicts.take(cause, missing, false);
+                    verdicts.take(cause, missing, cause == Cause::Net && beside_own);
                     causes.push(cause);
                 }
                 None => verdicts.unexplained += missing,

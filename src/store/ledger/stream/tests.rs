@@ -171,7 +171,7 @@ fn a_moved_host_counter_explains_up_to_its_delta_as_a_range() {
     let account = ten_seconds(250..265).account(&host(10), None, None);
     let source = &account.sources[0];
     assert_eq!(source.lost, [(Cause::Nic, 10)].into());
-    assert_eq!(source.lost_range, [(Cause::Nic, [0, 10])].into());
+    assert_eq!(source.lost_range, [(Cause::Nic, [0, 10]), (Cause::Net, [0, 10])].into());
     assert_eq!(source.unexplained, 5, "the rest has no proof: a local counter moved");
 }
 
@@ -213,13 +213,47 @@ fn a_dropped_event_with_indexes_is_exact() {
     assert_eq!(account.drops["auth_failed"], 5);
 }
 
+/// `count` packets of the stream ended in its queue, or in one that it shares, within a second.
+fn queue_full(ledger: &mut StreamLedger, second: u64, count: u64, shared: bool) {
+    let (from, to) = (Mono(second * S as u64), Mono((second + 1) * S as u64));
+    let cause = Cause::Socket;
+    let event = Event::Dropped { cause, count, from, to, ssrc: None, range: None, shared };
+    ledger.event(wall(to), wall, event);
+}
+
 #[test]
-fn a_full_socket_queue_explains_and_rules_out_the_network() {
+fn what_is_missing_beyond_a_full_queue_is_the_networks_at_most() {
     let mut ledger = ten_seconds(250..265);
     close(&mut ledger, Wall(10 * S), &[], 12);
     let source = &ledger.account(&host(0), None, None).sources[0];
-    assert_eq!(source.lost, [(Cause::Socket, 12)].into());
-    assert_eq!(source.unexplained, 3);
+    assert_eq!(source.lost, [(Cause::Socket, 12), (Cause::Net, 3)].into());
+    assert_eq!(source.lost_range, [(Cause::Net, [0, 3])].into());
+    assert_eq!((source.unexplained, source.gaps[0].cause), (0, None));
+    // Nobody knows what the host's counters say.
+    let source = &ledger.account(&HostEvidence::default(), None, None).sources[0];
+    assert_eq!((source.lost.len(), source.unexplained), (1, 3));
+}
+
+#[test]
+fn what_the_network_took_before_a_queue_was_full_stays_the_networks() {
+    let mut ledger = opened();
+    for index in (0..500).filter(|index| !matches!(index, 210..215 | 320..340)) {
+        ledger.packet(&packet(index, Wall(index as i64 * 20 * MS)));
+    }
+    queue_full(&mut ledger, 6, 20, false);
+    close(&mut ledger, Wall(10 * S), &[], 20);
+    let source = &ledger.account(&host(0), None, None).sources[0];
+    assert_eq!(source.lost, [(Cause::Socket, 20), (Cause::Net, 5)].into());
+    assert!(source.lost_range.is_empty(), "seconds lie between them");
+}
+
+#[test]
+fn drops_of_a_shared_queue_may_be_the_networks() {
+    let mut ledger = ten_seconds(250..265);
+    queue_full(&mut ledger, 5, 100, true);
+    let source = &ledger.account(&host(0), None, None).sources[0];
+    assert_eq!((&source.lost, source.unexplained), (&[(Cause::Socket, 15)].into(), 0));
+    assert_eq!(source.lost_range, [(Cause::Socket, [0, 15]), (Cause::Net, [0, 15])].into());
 }
 
 #[test]
@@ -318,7 +352,8 @@ proptest! {
         prop_assert_eq!(in_gaps, span - source.packets);
         prop_assert!(source.lost.get(&Cause::Nic).copied().unwrap_or(0) <= delta);
         prop_assert!(source.lost.get(&Cause::Socket).copied().unwrap_or(0) <= socket);
-        prop_assert!(socket == 0 || !source.lost.contains_key(&Cause::Net));
+        let in_queue = source.lost.get(&Cause::Socket).copied().unwrap_or(0);
+        prop_assert!(in_queue == socket || !source.lost.contains_key(&Cause::Net));
         prop_assert_eq!(account.verdict == Verdict::Gaps, span > source.packets);
     }
 }
