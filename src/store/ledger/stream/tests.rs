@@ -131,34 +131,6 @@ fn f41_a_jump_is_no_loss_and_a_long_loss_is_no_jump() {
     assert_eq!(story(20_000, 0, false), (20_000, 1), "less than half of the numbers is a loss");
 }
 
-/// A shared socket's drops are perhaps other streams': a range, and never more than were dropped.
-#[test]
-fn f22_drops_of_a_shared_socket_are_told_as_a_range() {
-    for (shared, dropped, wanted) in [
-        (false, 15, (15, None, 0)),
-        (true, 15, (15, Some([0, 15]), 0)),
-        (true, 9, (9, Some([0, 9]), 6)),
-    ] {
-        let mut ledger = ten_seconds(250..265);
-        let event = Event::Dropped {
-            cause: Cause::Socket,
-            count: dropped,
-            from: Mono(4 * S as u64),
-            to: Mono(6 * S as u64),
-            ssrc: None,
-            range: None,
-            shared,
-        };
-        ledger.event(Wall(6 * S), wall, event);
-        let account = ledger.account(&host(0), None, None);
-        let source = &account.sources[0];
-        let (count, range, unexplained) = wanted;
-        assert_eq!(source.lost, [(Cause::Socket, count)].into());
-        assert_eq!(source.lost_range.get(&Cause::Socket).copied(), range);
-        assert_eq!(source.unexplained, unexplained);
-    }
-}
-
 #[test]
 fn without_samples_around_it_a_gap_is_unexplained() {
     let account = ten_seconds(250..265).account(&HostEvidence::default(), None, None);
@@ -167,7 +139,7 @@ fn without_samples_around_it_a_gap_is_unexplained() {
 }
 
 #[test]
-fn a_moved_host_counter_explains_up_to_its_delta_as_a_range() {
+fn f23_a_moved_host_counter_explains_up_to_its_delta_as_a_range() {
     let account = ten_seconds(250..265).account(&host(10), None, None);
     let source = &account.sources[0];
     assert_eq!(source.lost, [(Cause::Nic, 10)].into());
@@ -222,7 +194,7 @@ fn queue_full(ledger: &mut StreamLedger, second: u64, count: u64, shared: bool) 
 }
 
 #[test]
-fn what_is_missing_beyond_a_full_queue_is_the_networks_at_most() {
+fn f22_what_is_missing_beyond_a_full_queue_is_the_networks_at_most() {
     let mut ledger = ten_seconds(250..265);
     close(&mut ledger, Wall(10 * S), &[], 12);
     let source = &ledger.account(&host(0), None, None).sources[0];
@@ -235,7 +207,7 @@ fn what_is_missing_beyond_a_full_queue_is_the_networks_at_most() {
 }
 
 #[test]
-fn what_the_network_took_before_a_queue_was_full_stays_the_networks() {
+fn f22_what_the_network_took_before_a_queue_was_full_stays_the_networks() {
     let mut ledger = opened();
     for index in (0..500).filter(|index| !matches!(index, 210..215 | 320..340)) {
         ledger.packet(&packet(index, Wall(index as i64 * 20 * MS)));
@@ -248,7 +220,7 @@ fn what_the_network_took_before_a_queue_was_full_stays_the_networks() {
 }
 
 #[test]
-fn drops_of_a_shared_queue_may_be_the_networks() {
+fn f22_drops_of_a_shared_queue_may_be_the_networks() {
     let mut ledger = ten_seconds(250..265);
     queue_full(&mut ledger, 5, 100, true);
     let source = &ledger.account(&host(0), None, None).sources[0];
