@@ -23,7 +23,7 @@ use crate::store::event::{Event, Origin};
 const LAG_256_MAX: u64 = 128;
 /// Seconds in a row in which packets waited too long for the worker before it takes no new stream (F25): one
 /// may be the backlog of a restart.
-const BEHIND_S: u32 = 2;
+const BEHIND_S: u32 = 3;
 
 fn keys(crypto: Option<&Crypto>) -> Result<Option<Keys>, Refusal> {
     let Some(crypto) = crypto else { return Ok(None) };

@@ -34,7 +34,7 @@ const TURN_NS: (u64, u64) = (1_000, 10_000_000_000);
 const TOUCHED_IN_SLOT: [usize; 4] = [0, 64, 136, 192];
 const TOUCHED_IN_SOURCE: [usize; 7] = [0, 64, 128, 192, 256, 320, 384];
 /// A packet that waits so long before it is in the ring: the worker has not the processor that it needs (F25).
-const BEHIND_NS: u64 = 500_000_000;
+const BEHIND_NS: u64 = 1_000_000_000;
 
 /// Which slot a local port belongs to. One flat table: 256 KiB, one load per packet.
 pub(super) struct Ports(Vec<u32>);

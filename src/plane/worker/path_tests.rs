@@ -110,7 +110,7 @@ fn f25_a_worker_that_is_behind_refuses_new_streams_and_records_all_that_waits() 
             seq += 1;
             machine.send(REMOTE, RTP_PORTS[1], rtp(5, seq));
         }
-        // It comes to them more than half a second later.
+        // It comes to them more than a second later.
         second(&machine, &mut worker);
         let refused = round >= 2;
         let answer = ask(&mut machine, &mut worker, open(round + 1));
