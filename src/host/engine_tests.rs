@@ -127,6 +127,37 @@ pub(super) fn survives_exhaustion_and_empty_datagrams<E: Datagrams, C>(
     counts(&engine)
 }
 
+/// All buffers are taken and none is given back: what comes meanwhile waits in the socket, and comes when they
+/// are (F21). For engines that may be asked again before a turn is over.
+pub(super) fn used_up_buffers_leave_the_rest_in_the_socket<E: Datagrams, C>(
+    make: impl Fn(Mapped, Sockets) -> E,
+    counts: impl Fn(&E) -> C,
+) -> C {
+    let bench = Bench::new();
+    let mut engine = make(bench.buffers(), bench.sockets.clone());
+    engine.inherit();
+    engine.start(|_| true).expect("arm");
+    let (all, sent) = (usize::from(BUFFER_COUNT), usize::from(BUFFER_COUNT) + 300);
+    (0..sent).for_each(|_| bench.send(0, b"one of many"));
+    let mut held: Vec<u16> = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while held.len() < all && Instant::now() < deadline {
+        let mut taken = Vec::with_capacity(TURN_PACKETS_MAX);
+        engine.take(5, &mut taken).expect("the engine works");
+        held.extend(taken);
+    }
+    let mut more = Vec::with_capacity(TURN_PACKETS_MAX);
+    engine.take(5, &mut more).expect("the engine works");
+    assert_eq!((held.len(), more.len()), (all, 0));
+    for buffer in held {
+        engine.clear(buffer);
+        engine.offer(buffer);
+    }
+    engine.publish();
+    drain(&mut engine, sent - all);
+    counts(&engine)
+}
+
 /// Nobody takes anything until the socket's queue is full: what did not fit is what its counter says, both
 /// asked and as told with the next datagram (F22).
 pub(super) fn a_full_queue_is_counted_exactly<E: Datagrams>(make: impl Fn(Mapped, Sockets) -> E) {
