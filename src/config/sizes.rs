@@ -206,7 +206,7 @@ mod tests {
         config.media.streams_max = 10;
         assert_eq!((config.port_pairs(), config.pairs_each()), (49, 16));
         assert_eq!((config.slots_each(), config.slot_count()), (13, 39));
-        assert_eq!(config.descriptors(), 2 * 39 + 8 + DESCRIPTORS_BESIDES);
+        assert_eq!(config.descriptors(), 2 * 39 + 8 + 64 + DESCRIPTORS_BESIDES);
         let all: Vec<(u16, u16)> =
             (0..3).map(|n| config.ports_of(n)).map(|own| (own.first, own.last)).collect();
         assert_eq!(all, [(20_002, 20_033), (20_034, 20_065), (20_066, 20_097)]);

@@ -1,5 +1,6 @@
 //! `floortape show`: one recording, or all parts of one Communication Session.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write;
 
@@ -7,6 +8,7 @@ use super::ls::word;
 use super::show_session::{heading, parts};
 use super::store::{StoreArgs, named};
 use super::table::{plain, table};
+use crate::base::counter::Cause;
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::model::{Participant, Recording, Source, Stream};
 
@@ -207,9 +209,20 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
     }
 }
 
+/// What each cause has taken, with its bounds where it cannot be told exactly.
+fn lost_words(lost: &BTreeMap<Cause, u64>, ranges: &BTreeMap<Cause, [u64; 2]>) -> Vec<String> {
+    let causes: BTreeSet<Cause> = lost.keys().chain(ranges.keys()).copied().collect();
+    let word = |cause: Cause| {
+        let count = lost.get(&cause).copied().unwrap_or(0);
+        let bounds = ranges.get(&cause);
+        let bounds = bounds.map_or_else(String::new, |[low, high]| format!(" ({low} to {high})"));
+        format!("{count} {}{bounds}", cause.label())
+    };
+    causes.into_iter().map(word).collect()
+}
+
 fn source_row(source: &Source) -> Vec<String> {
-    let lost: Vec<String> =
-        source.lost.iter().map(|(cause, count)| format!("{count} {}", cause.label())).collect();
+    let lost = lost_words(&source.lost, &source.lost_range);
     vec![
         format!("{:08x}", source.ssrc),
         source.first_index.to_string(),
@@ -220,4 +233,18 @@ fn source_row(source: &Source) -> Vec<String> {
         source.unexplained.to_string(),
         source.duplicates.to_string(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_cannot_be_told_exactly_says_so() {
+        let lost = [(Cause::Socket, 15), (Cause::Ring, 3)].into();
+        let ranges = [(Cause::Socket, [0, 15]), (Cause::Net, [0, 15])].into();
+        let mut words = lost_words(&lost, &ranges);
+        words.sort();
+        assert_eq!(words, ["0 net (0 to 15)", "15 socket (0 to 15)", "3 ring"]);
+    }
 }

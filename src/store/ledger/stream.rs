@@ -486,7 +486,7 @@ impl SourceAccount {
             return false;
         }
         let (from, to) = hole.span();
-        if proven.iter().any(|(begin, end)| *begin <= from && to <= *end) {
+        if subtract((from, to), &mut proven.to_vec()).is_empty() {
             return true;
         }
         // Four times its own pace, and half of that many again for a source that was heard for a moment.

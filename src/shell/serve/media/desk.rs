@@ -465,6 +465,11 @@ impl Desk {
 
     /// Ends the threads: workers commit what has arrived, then spools make all durable.
     fn end(&mut self) -> io::Result<()> {
+        // What is missing of the last second is judged by what the host counted until now.
+        let sample = HostSample { at: SystemClock.mono(), drops: drops::read() };
+        for seat in &self.seats {
+            let _ = seat.queues.host.push(sample);
+        }
         self.stop_workers.store(true, Ordering::Release);
         let retired = self.retired.take();
         if let Some(retired) = &retired {
