@@ -34,6 +34,7 @@ fn f75_check_says_one_line_about_each_limit() {
         "disk",
         "addresses",
         "io_uring",
+        "steering",
         "locked memory",
         "descriptors",
         "direct writes",

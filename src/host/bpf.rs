@@ -181,6 +181,9 @@ const LOCAL_PORT: i16 = 60;
 const MAP_LOOKUP: i32 = 1;
 const SK_RELEASE: i32 = 86;
 const SK_ASSIGN: i32 = 124;
+/// The program that came last decides (BPF_SK_LOOKUP_F_REPLACE): what is left of a server that is no more, and
+/// whose ports are ours now, steers nothing away from us.
+const REPLACE: i32 = 1;
 /// Bytes of code for `op`: `BPF_ALU64 | BPF_MOV | BPF_K` and so on.
 const MOV_K: u8 = 0xb7;
 const MOV_X: u8 = 0xbf;
@@ -222,9 +225,8 @@ fn program(blocks: &[Block], map: BorrowedFd<'_>) -> Vec<u64> {
         insn(MOV_X, R7, R0, 0, 0),
         insn(MOV_X, R1, R6, 0, 0),
         insn(MOV_X, R2, R7, 0, 0),
-        insn(MOV_K, R3, 0, 0, 0),
-        // Refused where another program has chosen, or the socket is of the other family: then the
-        // port's own socket gets it.
+        insn(MOV_K, R3, 0, 0, REPLACE),
+        // Refused where the socket is of the other family: then the port's own socket gets it.
         insn(CALL, 0, 0, 0, SK_ASSIGN),
         insn(MOV_X, R1, R7, 0, 0),
         insn(CALL, 0, 0, 0, SK_RELEASE),
@@ -386,5 +388,14 @@ mod tests {
         assert!(steering.is_attached().expect("ours"));
         sender.send_to(b"b", pair.address).expect("loopback");
         assert_eq!(read(&shared), [b"b"]);
+        // Whoever comes later has the port, for as long as he is there.
+        let later = socket::bind_shared(Family::V4, 1 << 20).expect("any port");
+        let ports = std::iter::once((port, later.as_fd()));
+        let other = Steering::make(&blocks, ports).expect("permitted");
+        sender.send_to(b"c", pair.address).expect("loopback");
+        assert_eq!((read(&shared).len(), read(&later)), (0, vec![b"c".to_vec()]));
+        drop(other);
+        sender.send_to(b"d", pair.address).expect("loopback");
+        assert_eq!(read(&shared), [b"d"]);
     }
 }

@@ -291,7 +291,7 @@ impl StreamLedger {
             .map(|source| {
                 // The replay counter is the stream's: with one source it is that source's.
                 let replayed = if heard == 1 { replayed } else { 0 };
-                self.source(source, &mut blame, &absent, replayed)
+                self.source(source, &mut blame, (&dark, &absent), replayed)
             })
             .collect();
         let unproven_s = self.unproven_s(through);
@@ -330,14 +330,19 @@ impl StreamLedger {
         &self,
         source: &SourceAccount,
         blame: &mut Blame<'_>,
-        absent: &[Dark],
+        (dark, absent): (&[Dark], &[Dark]),
         replayed: u64,
     ) -> Source {
         let (first_index, last_index) = source.runs.bounds().expect("has a packet");
         let reports = self.reports.get(&source.ssrc);
         let proven = reports.map(|reports| reports.proven(self.opened.unwrap_or_default()));
         let proven = proven.unwrap_or_default();
-        let holes = source.runs.holes().filter(|hole| !source.jumps(hole, &proven));
+        // Where the recorder itself was away, the numbers went on without it.
+        let away = |hole: &Hole| {
+            let (from, to) = hole.span();
+            dark.iter().any(|dark| dark.from <= to && dark.to >= from)
+        };
+        let holes = source.runs.holes().filter(|hole| away(hole) || !source.jumps(hole, &proven));
         let mut verdicts = blame.source(source.ssrc, holes);
         if let Some(tail) = source.tail() {
             blame.tail(&tail, absent, &self.pauses, &mut verdicts);
