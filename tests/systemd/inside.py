@@ -276,9 +276,11 @@ def unit():
     media = roles()[MEDIA]
     status = pathlib.Path(f"/proc/{media}/status").read_text()
     facts = dict(line.split(":\t", 1) for line in status.splitlines())
-    check("unit", "no root, one privilege, a system call filter",
-          facts["Uid"].split()[0] != "0" and int(facts["CapEff"], 16) == 1 << 12 and
-          int(facts["CapBnd"], 16) == 1 << 12 and facts["NoNewPrivs"] == "1" and
+    # CAP_NET_ADMIN and CAP_BPF.
+    wanted = 1 << 12 | 1 << 39
+    check("unit", "no root, two privileges, a system call filter",
+          facts["Uid"].split()[0] != "0" and int(facts["CapEff"], 16) == wanted and
+          int(facts["CapBnd"], 16) == wanted and facts["NoNewPrivs"] == "1" and
           facts["Seccomp"] == "2", status)
     call = Call(args.streams, 2).reaches("sending")
     memory = run("ss", "-ulnmH", "src", "127.0.0.1:58000").stdout
@@ -295,6 +297,7 @@ def unit():
     said = journal()
     engine = "worker 0 io_uring" if wanted else "worker 0 recvmmsg"
     check("unit", f"the log says \"{engine}\"", engine in said, said)
+    check("unit", "the ports are steered to few sockets", "port pairs are steered to" in said, said)
     check("unit", "nothing was denied", not re.search("denied|not permitted", said), said)
     judge("unit", sent, -(-args.streams // 4))
 
