@@ -80,8 +80,8 @@ pub const BUFFER_CONTROL_BYTES: usize = 112;
 pub const DATAGRAM_BYTES_MAX: usize = BUFFER_BYTES - 16 - BUFFER_NAME_BYTES - BUFFER_CONTROL_BYTES;
 /// 100,000 packets/s × 5 ms between turns = 500; next power of two, doubled for a burst.
 pub const BUFFER_COUNT: u16 = 1_024;
-/// Sockets of one worker that ports are steered to, at most: a 2,000 streams' packets are found in so few
-/// at once, and few streams have one each, so that its drops are theirs alone.
+/// Sockets of one worker that ports are steered to, at most: the packets of thousands of streams are found
+/// in so few at once, and few streams have one each, so that its drops are theirs alone.
 pub const SHARED_SOCKETS_MAX: usize = 64;
 /// Packets taken in one worker turn (one commit batch).
 pub const TURN_PACKETS_MAX: usize = 256;

@@ -1,6 +1,6 @@
 //! Steers the ports of many streams onto few sockets: a BPF program at the kernel's socket look-up
 //! (`sk_lookup`, Linux 5.9) that names the socket for each of our ports. Receiving from 64 sockets costs
-//! half of what 2,000 cost. What is sent still leaves from the port's own socket, which also holds the
+//! less than from 2,000 (`benches/path.sh`, `ours-each`). What is sent still leaves from the port's own socket, which also holds the
 //! port, and receives should the steering ever fall away.
 //!
 //! Needs CAP_BPF and CAP_NET_ADMIN; who lacks them receives from each port's own socket.

@@ -103,7 +103,8 @@ pub fn port(buffer: &[u8]) -> Option<u16> {
         if matches!((level, kind), (SOL_IP, IP_ORIGDSTADDR) | (SOL_IPV6, IPV6_ORIGDSTADDR)) {
             return port_at(control, 16 + 2);
         }
-        control = control.get((length as usize).max(16).next_multiple_of(8)..)?;
+        let length = (length as usize).clamp(16, BUFFER_CONTROL_BYTES);
+        control = control.get(length.next_multiple_of(8)..)?;
     }
     None
 }

@@ -99,7 +99,7 @@ pub(super) struct Desk {
     reporter: Reporter,
     watch: Watch,
     /// What sockets had dropped a second ago, and when that was last told.
-    dropped: (u64, Option<Mono>),
+    dropped: Option<(u64, Option<Mono>)>,
     /// Requests that workers have not answered yet.
     pub(super) asked: u64,
     /// Spools yet to answer, by id of the `Seal` request.
@@ -161,7 +161,7 @@ pub fn run(mut start: Start) -> Result<Exit, Failure> {
         health: Health::new(SystemClock.mono(), &stats),
         reporter: Reporter::new(u64::from_le_bytes(seed), slot_count),
         watch: Watch::new(slot_count),
-        dropped: (0, None),
+        dropped: None,
         config,
         keeper: Some(keeper),
         estate: Some(estate),
@@ -425,7 +425,8 @@ impl Desk {
 
     /// F22: a queue that was full is an alarm at the first drop, and then each minute.
     fn look_at_sockets(&mut self, now: Mono, dropped: u64) {
-        let (before, told) = self.dropped;
+        // What a predecessor's sockets had dropped was told then.
+        let (before, told) = self.dropped.unwrap_or((dropped, None));
         // Streams that have closed take their count along.
         let grown = dropped.saturating_sub(before);
         let is_due = told.is_none_or(|told| now.since(told) >= DROPS_TOLD_NS);
@@ -434,9 +435,9 @@ impl Desk {
                 "alarm: socket queues were full, {grown} datagrams were dropped: the workers do not get the \
                  processor, or net.core.rmem_max is too small"
             );
-            self.dropped = (dropped, Some(now));
+            self.dropped = Some((dropped, Some(now)));
         } else if grown == 0 {
-            self.dropped.0 = dropped;
+            self.dropped = Some((dropped, told));
         }
     }
 
