@@ -128,8 +128,8 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
     fn begin_sealing(&mut self, now: ClockMap) -> bool {
         let Some(span) = self.recovered.front().or(self.closed.as_ref()) else { return false };
         let salts = &self.salts;
-        let mut streams = span.sources.keys().map(|source| source.stream());
-        self.waits_for = streams.find(|stream| !stream.is_host() && !salts.contains_key(stream));
+        let waits = |stream: &StreamId| !stream.is_host() && !salts.contains_key(stream);
+        self.waits_for = span.streams().find(waits);
         // A salt hides what a leaf is of; it proves nothing. Rather than wait for one that nobody
         // has, or let the ring fill up for want of it, a salt of zeros is used, which every verifier
         // tries.

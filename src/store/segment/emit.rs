@@ -7,7 +7,7 @@ use super::footer::{
     footer_hash,
 };
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::span::{SourceSpan, Span};
+use super::span::{Run, SourceSpan, Span};
 use crate::base::ids::{Index, Position, SourceId, StreamId, WorkerId};
 use crate::base::time::{ClockMap, Wall};
 use crate::store::evidence::{Hash, LeafHasher, Salt, SigningKey, head, root};
@@ -57,7 +57,7 @@ enum Stage {
 struct Current {
     place: usize,
     leaf: LeafHasher,
-    run: usize,
+    run: u32,
     run_done: u32,
     own_done: bool,
 }
@@ -69,6 +69,7 @@ pub struct Emitter {
     through: Position,
     clocks: Vec<ClockMap>,
     sources: Vec<(SourceId, SourceSpan, Salt)>,
+    runs: Vec<Run>,
     next: usize,
     current: Option<Current>,
     rows: Vec<Row>,
@@ -89,9 +90,12 @@ impl Emitter {
         span: Span,
         salt: impl Fn(StreamId) -> Option<Salt>,
     ) -> Result<Self, EmitError> {
-        let mut sources = Vec::with_capacity(span.sources.len());
+        let (from, through) = (span.from, span.through);
+        let clocks = span.clocks.clone();
+        let (spans, runs) = span.into_parts();
+        let mut sources = Vec::with_capacity(spans.len());
         let mut extents_bytes = 0;
-        for (source, one) in span.sources {
+        for (source, one) in spans {
             let stream = source.stream();
             let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
             extents_bytes += EXTENT_HEADER_BYTES as u64 + one.bytes;
@@ -99,17 +103,18 @@ impl Emitter {
         }
         let rows_at = SEGMENT_HEADER_BYTES as u64 + extents_bytes;
         let footer_bytes = sources.len() * ROW_BYTES
-            + span.clocks.len() * CLOCK_BYTES
+            + clocks.len() * CLOCK_BYTES
             + sources.len().div_ceil(FENCE_ROWS) * FENCE_BYTES;
         let file_bytes =
             (rows_at + (footer_bytes + TRAILER_BYTES) as u64).next_multiple_of(BLOCK_BYTES as u64);
         let mut emitter = Emitter {
             facts,
-            from: span.from,
-            through: span.through,
-            clocks: span.clocks,
+            from,
+            through,
+            clocks,
             rows: Vec::with_capacity(sources.len()),
             sources,
+            runs,
             next: 0,
             current: None,
             rows_at,
@@ -196,8 +201,7 @@ impl Emitter {
         copy: &mut impl FnMut(Position, &mut [u8]) -> std::io::Result<()>,
     ) -> Result<usize, EmitError> {
         let Some(current) = &mut self.current else { return Ok(0) };
-        let runs = &self.sources[current.place].1.runs;
-        let Some(run) = runs.get(current.run).copied() else { return Ok(0) };
+        let Some(run) = self.runs.get(current.run as usize).copied() else { return Ok(0) };
         let at = Position(run.at.0 + u64::from(current.run_done));
         let count = ((run.bytes - current.run_done) as usize).min(out.len());
         let target = &mut out[..count];
@@ -205,7 +209,7 @@ impl Emitter {
         current.leaf.update(target);
         current.run_done += count as u32;
         if current.run_done == run.bytes {
-            current.run += 1;
+            current.run = run.next;
             current.run_done = 0;
         }
         Ok(count)
@@ -234,7 +238,7 @@ impl Emitter {
                         self.current = Some(Current {
                             place: self.next,
                             leaf: LeafHasher::new(salt),
-                            run: 0,
+                            run: span.first_run,
                             run_done: 0,
                             own_done: false,
                         });

@@ -28,7 +28,7 @@ pub use read::{
     read_footer, read_trailer,
 };
 pub(crate) use read::{find_path, read_clocks};
-pub use span::{Run, SourceSpan, Span};
+pub use span::{SourceSpan, Span};
 pub use verify::{Damage, SegmentReport, verify_segment};
 
 /// Version of every structure in a segment.

@@ -1,8 +1,10 @@
 //! A span of positions on its way into a segment: where each source's records stand.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use crate::base::ids::{Index, Position, SourceId};
+use crc_fast::{CrcAlgorithm, Digest};
+
+use crate::base::ids::{Index, Position, SourceId, StreamId};
 use crate::base::time::{ClockMap, Mono};
 use crate::store::event::Event;
 use crate::store::record::{self, Record, RecordKind, RecordMeta};
@@ -10,13 +12,18 @@ use crate::store::record::{self, Record, RecordKind, RecordMeta};
 /// A further clock map is kept when the kept one is wrong by more than this.
 const CLOCK_DEVIATION_NS: u64 = 100_000;
 
+/// No run.
+pub(super) const NO_RUN: u32 = u32::MAX;
+
 /// A stretch of whole records of one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
     /// Position of the first record.
-    pub at: Position,
+    pub(super) at: Position,
     /// Bytes.
-    pub bytes: u32,
+    pub(super) bytes: u32,
+    /// The source's next run, or [`NO_RUN`].
+    pub(super) next: u32,
 }
 
 /// One source in a span.
@@ -38,11 +45,13 @@ pub struct SourceSpan {
     pub packet_bytes: u64,
     /// Bytes of all records.
     pub bytes: u64,
-    /// Where they stand, in order.
-    pub runs: Vec<Run>,
     /// Records that no ring holds: what the spool or recovery itself has to say. They come last.
     pub own: Vec<u8>,
-    crc: crc_fast::Digest,
+    /// Where the others stand: a list in the span's runs, in order of position.
+    pub(super) first_run: u32,
+    last_run: u32,
+    /// State of the running sum: a whole digest is four times as long as all else that is here.
+    crc: u64,
 }
 
 impl SourceSpan {
@@ -56,22 +65,29 @@ impl SourceSpan {
             packets: 0,
             packet_bytes: 0,
             bytes: 0,
-            runs: Vec::new(),
             own: Vec::new(),
-            crc: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi),
+            first_run: NO_RUN,
+            last_run: NO_RUN,
+            crc: Digest::new(CrcAlgorithm::Crc32Iscsi).get_state(),
         }
     }
 
     /// CRC-32C over all its records.
     pub fn records_crc(&self) -> u32 {
-        self.crc.finalize() as u32
+        self.digest().finalize() as u32
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, self.crc)
     }
 
     fn count(&mut self, record: &Record<'_>) {
         self.records += 1;
         self.bytes += record.raw.len() as u64;
         self.last_arrival = record.meta.arrival;
-        self.crc.update(record.raw);
+        let mut digest = self.digest();
+        digest.update(record.raw);
+        self.crc = digest.get_state();
         if record.meta.kind == RecordKind::Rtp {
             self.packets += 1;
             self.packet_bytes += record.payload.len() as u64;
@@ -89,39 +105,77 @@ pub struct Span {
     pub from: Position,
     /// End position.
     pub through: Position,
-    /// Its sources.
-    pub sources: BTreeMap<SourceId, SourceSpan>,
     /// Its clock maps; the first is valid from the start.
     pub clocks: Vec<ClockMap>,
+    /// Its sources in the order in which they came, and the place of each. A record costs one look-up,
+    /// the source's two cache lines, and an entry at the end of `runs`.
+    sources: Vec<(SourceId, SourceSpan)>,
+    places: HashMap<SourceId, usize>,
+    /// Of all sources.
+    runs: Vec<Run>,
 }
 
 impl Span {
     /// An empty span from `from` on.
-    pub const fn new(from: Position) -> Self {
-        Span { from, through: from, sources: BTreeMap::new(), clocks: Vec::new() }
+    pub fn new(from: Position) -> Self {
+        Span {
+            from,
+            through: from,
+            clocks: Vec::new(),
+            sources: Vec::new(),
+            places: HashMap::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    /// The streams of its sources; one with several comes several times.
+    pub fn streams(&self) -> impl Iterator<Item = StreamId> {
+        self.sources.iter().map(|(source, _)| source.stream())
     }
 
     /// Whether anything but the recorder's own events is in it.
     pub fn has_streams(&self) -> bool {
-        self.sources.keys().next().is_some_and(|first| !first.stream().is_host())
+        self.streams().any(|stream| !stream.is_host())
+    }
+
+    /// Its sources in the order of their numbers, and the runs that they refer to.
+    pub(super) fn into_parts(mut self) -> (Vec<(SourceId, SourceSpan)>, Vec<Run>) {
+        self.sources.sort_unstable_by_key(|(source, _)| *source);
+        (self.sources, self.runs)
+    }
+
+    /// The source of `meta`, which begins here where it is new.
+    fn source(&mut self, meta: &RecordMeta) -> &mut SourceSpan {
+        let Span { sources, places, .. } = self;
+        let place = *places.entry(meta.source).or_insert_with(|| {
+            sources.push((meta.source, SourceSpan::new(meta)));
+            sources.len() - 1
+        });
+        &mut sources[place].1
     }
 
     /// Takes the record at `at`; those of one source come in order of position.
     pub fn add(&mut self, at: Position, record: &Record<'_>) {
-        let meta = &record.meta;
-        let source =
-            self.sources.entry(meta.source).or_insert_with(|| SourceSpan::new(&record.meta));
-        let bytes = record.raw.len() as u32;
-        match source.runs.last_mut() {
-            Some(last)
-                if last.at.0 + u64::from(last.bytes) == at.0
-                    && last.bytes.checked_add(bytes).is_some() =>
-            {
-                last.bytes += bytes;
-            }
-            _ => source.runs.push(Run { at, bytes }),
-        }
+        let number = self.runs.len() as u32;
+        assert!(number < NO_RUN, "a span has fewer records than a u32 can count");
+        let source = self.source(&record.meta);
         source.count(record);
+        let last = std::mem::replace(&mut source.last_run, number);
+        if last == NO_RUN {
+            source.first_run = number;
+        }
+        let bytes = record.raw.len() as u32;
+        if let Some(before) = self.runs.get_mut(last as usize) {
+            if before.at.0 + u64::from(before.bytes) == at.0
+                && let Some(sum) = before.bytes.checked_add(bytes)
+            {
+                before.bytes = sum;
+                self.source(&record.meta).last_run = last;
+                return self.note_clock(record);
+            }
+            before.next = number;
+        }
+        self.runs.push(Run { at, bytes, next: NO_RUN });
         self.note_clock(record);
     }
 
@@ -158,7 +212,10 @@ impl Span {
         let meta = RecordMeta {
             kind: RecordKind::Event,
             flags: 0,
-            generation: self.sources.get(&source).map_or(0, |source| source.generation),
+            generation: self
+                .places
+                .get(&source)
+                .map_or(0, |place| self.sources[*place].1.generation),
             source,
             index: Index(0),
             arrival,
@@ -166,7 +223,7 @@ impl Span {
         let mut bytes = vec![0; record::record_bytes(payload.len())];
         record::write(&meta, &payload, &mut bytes);
         let record = record::read(&bytes).expect("just written");
-        let source = self.sources.entry(source).or_insert_with(|| SourceSpan::new(&meta));
+        let source = self.source(&meta);
         source.count(&record);
         source.own.extend_from_slice(&bytes);
     }
