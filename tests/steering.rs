@@ -140,7 +140,7 @@ fn links(pid: u32) -> Vec<String> {
 fn more_streams_than_sockets_are_recorded_whole() {
     let bench = Bench::new();
     let server = bench.serve(&["media.streams_max=100"]);
-    let wanted = if may_steer() { "125 port pairs are steered to 64 sockets" } else { EACH };
+    let wanted = if may_steer() { "125 port pairs are steered to 16 sockets" } else { EACH };
     assert!(server.told(wanted), "{:#?}", server.lines());
     let call = bench.call(96, 3);
     bench.judge(call, &server);

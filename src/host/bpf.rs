@@ -1,7 +1,7 @@
 //! Steers the ports of many streams onto few sockets: a BPF program at the kernel's socket look-up
-//! (`sk_lookup`, Linux 5.9) that names the socket for each of our ports. Receiving from 64 sockets costs
-//! less than from 2,000 (`benches/path.sh`, `ours-each`). What is sent still leaves from the port's own socket, which also holds the
-//! port, and receives should the steering ever fall away.
+//! (`sk_lookup`, Linux 5.9) that names the socket for each of our ports. Receiving from 16 sockets costs
+//! less than from 2,000 (`benches/path.sh`, `ours-each`). What is sent still leaves from the port's own
+//! socket, which also holds the port, and receives should the steering ever fall away.
 //!
 //! Needs CAP_BPF and CAP_NET_ADMIN; who lacks them receives from each port's own socket.
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper in any crate we use")]

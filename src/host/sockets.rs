@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::socket;
 use crate::base::family::Family;
-use crate::base::limits::SHARED_SOCKETS_MAX;
+use crate::base::limits::{SHARED_SOCKETS_MANY, SHARED_SOCKETS_MAX};
 
 /// Sockets of one worker, shared by its engine and by those who send.
 #[derive(Clone, Debug)]
@@ -110,7 +110,9 @@ pub fn share(slots: impl Iterator<Item = IpAddr> + Clone) -> (Vec<u8>, Vec<Famil
     let mut sockets: Vec<Family> = Vec::new();
     let mut ranges = counts.map(|(family, count)| {
         let first = sockets.len();
-        sockets.extend(std::iter::repeat_n(family, count.min(SHARED_SOCKETS_MAX / families)));
+        let own = count <= SHARED_SOCKETS_MAX / families;
+        let many = if own { count } else { SHARED_SOCKETS_MANY / families };
+        sockets.extend(std::iter::repeat_n(family, many));
         (family, first..sockets.len(), 0)
     });
     let slots = slots.map(|ip| {
@@ -135,8 +137,9 @@ mod tests {
     fn few_slots_have_a_socket_each_and_many_take_turns() {
         assert_eq!(shared_by(&["10.0.0.1"; 3]), (vec![0, 1, 2], vec![Family::V4; 3]));
         let (slots, sockets) = shared_by(&["10.0.0.1"; 130]);
-        assert_eq!(sockets.len(), SHARED_SOCKETS_MAX);
-        assert_eq!((slots[0], slots[63], slots[64], slots[129]), (0, 63, 0, 1));
+        assert_eq!(sockets.len(), SHARED_SOCKETS_MANY);
+        assert_eq!((slots[0], slots[15], slots[16], slots[129]), (0, 15, 0, 1));
+        assert_eq!(shared_by(&["10.0.0.1"; SHARED_SOCKETS_MAX]).1.len(), SHARED_SOCKETS_MAX);
         assert_eq!(shared_by(&[]), (vec![], vec![]));
     }
 
@@ -144,12 +147,12 @@ mod tests {
     fn a_socket_is_of_one_family() {
         let ips = [["10.0.0.1"; 40], ["fd00::1"; 40]].concat();
         let (slots, sockets) = shared_by(&ips);
-        assert_eq!(sockets.len(), 64);
+        assert_eq!(sockets.len(), SHARED_SOCKETS_MANY);
         for (slot, ip) in slots.iter().zip(&ips) {
             let family = Family::of(ip.parse().expect("an address"));
             assert_eq!(sockets[usize::from(*slot)], family);
         }
         let ips = [&["10.0.0.1"; 2][..], &["fd00::1"; 40]].concat();
-        assert_eq!(shared_by(&ips).1.len(), 2 + 32);
+        assert_eq!(shared_by(&ips).1.len(), 2 + SHARED_SOCKETS_MANY / 2);
     }
 }

@@ -20,7 +20,7 @@ use crate::base::ports::Region;
 /// "FTSTATE1", little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FTSTATE1");
 /// Version of everything in this file.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// Word: [`MAGIC`].
 pub const AT_MAGIC: usize = 0;

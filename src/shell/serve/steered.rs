@@ -11,9 +11,9 @@ use crate::host::socket::{self, PortPair, RECEIVE_BUFFER_BYTES};
 use crate::host::sockets::{Sockets, share};
 use crate::shell::serve::link::SlotPorts;
 
-/// Queue of a socket that many streams share: 31 of them, as at 2,000 streams, fill it in 25 s, and the
+/// Queue of a socket that many streams share: 125 of them, as at 2,000 streams, fill it in 25 s, and the
 /// kernel takes it only where packets wait (kill protocol, pitfall 10).
-const SHARED_BYTES_MAX: usize = 32 << 20;
+const SHARED_BYTES_MAX: usize = 128 << 20;
 
 /// What steers the ports of one worker, and whereto. Every process that holds the worker's memory holds
 /// this as well: it steers for as long as one of them lives.
