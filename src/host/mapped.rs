@@ -109,23 +109,42 @@ impl Mapped {
     }
 
     /// Where `length` bytes at `offset` begin. Panics where they do not all lie in the map.
+    #[inline]
     pub(super) fn at(&self, offset: usize, length: usize) -> *mut u8 {
-        let end = offset.checked_add(length).expect("an offset is far below the address space");
-        assert!(end <= self.length, "{length} bytes at {offset} leave the map");
-        // SAFETY: `offset` ≤ the map's length, checked in the line above, so that the pointer stays
+        if offset.checked_add(length).is_none_or(|end| end > self.length) {
+            leaves(offset, length);
+        }
+        // SAFETY: `offset` ≤ the map's length, checked in the lines above, so that the pointer stays
         // in the same allocation (or one past its end, where length is 0).
         // JUSTIFICATION: raw pointers are the only way to name memory that others write too.
         unsafe { self.start.add(offset) }
     }
 
+    #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8), "word offset {offset} is not aligned");
+        if !offset.is_multiple_of(8) {
+            misaligned(offset);
+        }
         let word = self.at(offset, 8).cast::<u64>();
         // SAFETY: in bounds by `at`, aligned (maps start at a page, the offset is a multiple of 8),
         // mapped for as long as `self` is borrowed, and only accessed as an atomic while shared.
         // JUSTIFICATION: the words of the commit protocol are read by other threads and processes.
         unsafe { AtomicU64::from_ptr(word) }
     }
+}
+
+/// Apart, so that what each packet asks for dozens of times stays a comparison and a load.
+#[cold]
+#[inline(never)]
+fn leaves(offset: usize, length: usize) -> ! {
+    panic!("{length} bytes at {offset} leave the map");
+}
+
+/// As above.
+#[cold]
+#[inline(never)]
+fn misaligned(offset: usize) -> ! {
+    panic!("word offset {offset} is not aligned");
 }
 
 fn populate(map: &MmapRaw, offset: usize, length: usize) -> io::Result<()> {
@@ -178,6 +197,7 @@ impl Pages {
 }
 
 impl Region for Mapped {
+    #[inline]
     fn bytes(&self) -> usize {
         self.length
     }

@@ -137,6 +137,7 @@ impl<R> Copy for SlotView<'_, R> {}
 
 impl<'a, R: Region> SlotView<'a, R> {
     /// Slot number `slot` of this worker.
+    #[inline]
     pub fn new(state: &'a R, geometry: &Geometry, slot: u32) -> Self {
         assert!(slot < geometry.slot_count, "slot {slot} of {}", geometry.slot_count);
         SlotView { state, at: geometry.slot_at(slot) }
@@ -155,16 +156,19 @@ impl<'a, R: Region> SlotView<'a, R> {
     }
 
     /// Which use of the slot it is; 0 before the first.
+    #[inline]
     pub fn generation(&self) -> Generation {
         Generation(self.word(CONTROL) as u32)
     }
 
     /// Whether a flag is set.
+    #[inline]
     pub fn has(&self, flag: u64) -> bool {
         self.word(CONTROL) & flag != 0
     }
 
     /// The stream.
+    #[inline]
     pub fn stream(&self) -> StreamId {
         StreamId(self.word(STREAM))
     }
@@ -248,6 +252,7 @@ impl<'a, R: Region> SlotView<'a, R> {
     }
 
     /// Where the SRC said it sends from.
+    #[inline]
     pub fn signalled(&self) -> Option<SocketAddr> {
         address(self.state, self.at + SIGNALLED)
     }
@@ -258,6 +263,7 @@ impl<'a, R: Region> SlotView<'a, R> {
     }
 
     /// The first sender of a plain stream without a signalled address, or with [`NAT`].
+    #[inline]
     pub fn latched(&self) -> Option<SocketAddr> {
         address(self.state, self.at + LATCHED)
     }
@@ -271,6 +277,7 @@ impl<'a, R: Region> SlotView<'a, R> {
 
     /// Where the SRC sends and takes reports by what came from it, authenticated, in this use of the slot
     /// (RFC 4961). `None`: nothing came yet, or the worker is writing just now.
+    #[inline]
     pub fn heard(&self) -> Option<SocketAddr> {
         if self.word(HEARD_USE) != u64::from(self.generation().0) {
             return None;
@@ -287,12 +294,14 @@ impl<'a, R: Region> SlotView<'a, R> {
     }
 
     /// Whether the SRC offered that payload type.
+    #[inline]
     pub fn offers(&self, payload_type: u8) -> bool {
         let (word, bit) = (usize::from(payload_type / 64 % 2), payload_type % 64);
         self.word(PAYLOAD_TYPES + word * 8) & 1 << bit != 0
     }
 
     /// Whether it is known which it offered.
+    #[inline]
     pub fn knows_types(&self) -> bool {
         self.word(PAYLOAD_TYPES) | self.word(PAYLOAD_TYPES + 8) != 0
     }
@@ -361,6 +370,7 @@ impl<'a, R: Region> SlotView<'a, R> {
 }
 
 /// An address in 24 bytes: IPv6 (mapped for IPv4) 16, port 8; port 0: none.
+#[inline]
 pub(super) fn address(state: &impl Region, at: usize) -> Option<SocketAddr> {
     let port = state.load(at + 16) as u16;
     if port == 0 {

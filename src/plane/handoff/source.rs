@@ -111,6 +111,7 @@ impl<R> Copy for SourceView<'_, R> {}
 
 impl<'a, R: Region> SourceView<'a, R> {
     /// Source `place` (0..SOURCES_PER_STREAM) of slot number `slot`.
+    #[inline]
     pub fn new(state: &'a R, geometry: &Geometry, slot: u32, place: usize) -> Self {
         assert!(slot < geometry.slot_count, "slot {slot} of {}", geometry.slot_count);
         SourceView { state, at: geometry.source_at(slot, place) }
@@ -136,6 +137,7 @@ impl<'a, R: Region> SourceView<'a, R> {
     }
 
     /// Where it sends from.
+    #[inline]
     pub fn address(&self) -> Option<SocketAddr> {
         address(self.state, self.at + ADDRESS)
     }
@@ -146,6 +148,7 @@ impl<'a, R: Region> SourceView<'a, R> {
     }
 
     /// Position of its `source` event.
+    #[inline]
     pub fn announced(&self) -> u64 {
         self.word(ANNOUNCED)
     }
@@ -188,6 +191,7 @@ impl<'a, R: Region> SourceView<'a, R> {
     }
 
     /// Highest index, where there is one.
+    #[inline]
     pub fn highest(&self) -> Option<Index> {
         seq::highest(self)
     }

@@ -615,7 +615,8 @@ fn plain_index<R: Region>(
 /// Interarrival jitter × 16 (RFC 3550 appendix A.8).
 fn jitter(before: &Account, arrival: Mono, timestamp: u32, rate: u64) -> u64 {
     let elapsed = arrival.since(Mono(before.last_arrival)).min(3_600_000_000_000);
-    let ticks = (u128::from(elapsed) * u128::from(rate) / 1_000_000_000) as i64;
+    // In microseconds: an hour at the highest rate that a word of SDP can hold stays below 2^64.
+    let ticks = (elapsed / 1_000 * rate.min(u64::from(u32::MAX)) / 1_000_000) as i64;
     let media = i64::from(timestamp.wrapping_sub(before.last_timestamp as u32) as i32);
     let distance = (ticks - media).unsigned_abs().min(u64::from(u32::MAX));
     (before.jitter + distance).saturating_sub((before.jitter + 8) >> 4)
