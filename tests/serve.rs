@@ -470,3 +470,42 @@ fn a_role_name_without_keeper_is_a_usage_error() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("children of `floortape serve`"), "{said}");
 }
+
+/// What `check` shows is what happens: each thread of media and control has the cores of the plan.
+#[test]
+fn threads_run_where_the_plan_says() {
+    let cores = floortape::host::affinity::permitted();
+    let (worker, rest) = cores.split_last().expect("one core");
+    let folder = fresh_folder();
+    let mut command = command(&folder, free_port());
+    command.args(["--set", "cpu.workers=0", "--set", &format!("cpu.rx=\"{worker}\"")]);
+    let server = Server::start(command, &folder).ready();
+    let allowed = |pid: u32| {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+        let task = |task: std::fs::DirEntry| {
+            let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+            let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+            let list = floortape::config::cores::parse(list.trim()).expect("a list");
+            Some((name.trim().to_owned(), list))
+        };
+        tasks.flatten().filter_map(task).collect::<Vec<_>>()
+    };
+    let media = until("media", Duration::from_secs(3), || server.child(MEDIA));
+    let control = until("control", Duration::from_secs(3), || server.child(CONTROL));
+    // Where the worker has the only core there is no rest.
+    let rest = if rest.is_empty() { &cores } else { rest };
+    // The kernel's own threads of an io_uring carry the name of who made it.
+    let mut names = HashSet::new();
+    for (name, list) in allowed(media).into_iter().chain(allowed(control)) {
+        if name.starts_with("worker-") {
+            assert_eq!(list, [*worker], "{name}");
+        } else if !name.starts_with("iou-") {
+            assert!(list.iter().all(|core| rest.contains(core)), "{name} on {list:?}");
+        }
+        names.insert(name);
+    }
+    for name in ["worker-0", "spool-0", "ahead", "journal", MEDIA] {
+        assert!(names.contains(&name[..name.len().min(15)]), "{name} is not in {names:?}");
+    }
+}

@@ -51,7 +51,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// measures what the product's engine adds.
 const UNSAFE: &[&str] = &[
     "benches/path/floor.rs",
-    "src/host/affinity.rs",
     "src/host/bpf.rs",
     "src/host/mapped.rs",
     "src/host/process.rs",

@@ -33,9 +33,32 @@ pub fn parse(text: &str) -> Result<Vec<u16>, String> {
     Ok(cores)
 }
 
+/// Writes `cores` as a list in rising order, `0-3,8`; `none` for no core.
+pub fn text(cores: &[u16]) -> String {
+    let mut rising = cores.to_vec();
+    rising.sort_unstable();
+    rising.dedup();
+    let runs = rising.chunk_by(|one, next| one + 1 == *next);
+    let run = |run: &[u16]| match run {
+        [only] => only.to_string(),
+        [first, second] => format!("{first},{second}"),
+        [first, .., last] => format!("{first}-{last}"),
+        [] => String::new(),
+    };
+    let text = runs.map(run).collect::<Vec<_>>().join(",");
+    if text.is_empty() { "none".to_owned() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        assert_eq!(text(&[8, 0, 1, 2, 3, 10, 11]), "0-3,8,10,11");
+        assert_eq!(parse(&text(&[8, 0, 1, 2, 3])), Ok(vec![0, 1, 2, 3, 8]));
+        assert_eq!(text(&[]), "none");
+    }
 
     #[test]
     fn takes_numbers_and_ranges_and_nothing_else() {

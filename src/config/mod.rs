@@ -1,6 +1,7 @@
 //! The configuration: TOML, unknown keys refused, every key with a default. `model` is its shape
 //! (`policy` that of `[policy]`, `address` that of single values), `load` reads it, `lists` judges what stands in `[[…]]`, `bounds`
-//! checks its arithmetic, `sizes` derives what the machine is asked for; `appliance/floortape.toml` is
+//! checks its arithmetic, `sizes` derives what the machine is asked for, `placement` which thread runs on which core;
+//! `appliance/floortape.toml` is
 //! the commented default.
 
 pub mod address;
@@ -12,6 +13,7 @@ mod lists;
 mod load;
 pub mod machine;
 pub mod model;
+pub mod placement;
 pub mod policy;
 pub mod sizes;
 

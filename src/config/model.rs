@@ -328,9 +328,9 @@ pub struct Cpu {
     pub workers: u16,
     /// Cores that workers are pinned to, such as `2-5` or `2,4`; empty: not pinned.
     pub rx: String,
-    /// Cores of the spool threads; empty: not pinned.
+    /// Cores of the spool threads; empty: what `rx` leaves, if anything is pinned.
     pub spool: String,
-    /// Cores of control; empty: not pinned.
+    /// Cores of control; empty: the same.
     pub control: String,
 }
 

@@ -26,16 +26,6 @@ impl Config {
         }
     }
 
-    /// The core that `worker` is pinned to, if any; workers beyond the list begin it again.
-    pub fn worker_core(&self, worker: WorkerId) -> Option<u16> {
-        nth_core(&self.cpu.rx, worker)
-    }
-
-    /// The core that the spool of `worker` is pinned to, if any.
-    pub fn spool_core(&self, worker: WorkerId) -> Option<u16> {
-        nth_core(&self.cpu.spool, worker)
-    }
-
     /// Ring of one worker, bytes: its share of `streams_max` × `ring_seconds`, a multiple of 2 MiB.
     pub fn ring_bytes(&self) -> u64 {
         let all = u64::from(self.media.streams_max)
@@ -139,12 +129,6 @@ impl Config {
             * 60
             * STREAM_BYTES_PER_S
     }
-}
-
-fn nth_core(list: &str, worker: WorkerId) -> Option<u16> {
-    let cores = cores::parse(list).ok()?;
-    let place = usize::from(worker.0).checked_rem(cores.len())?;
-    Some(cores[place])
 }
 
 #[cfg(test)]

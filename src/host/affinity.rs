@@ -1,46 +1,61 @@
-//! Pins threads to cores. A list is written as in cpuset(7): `2-5,7`.
+//! Pins threads to cores.
 
 use std::io;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Highest core number that a CPU set of the kernel's interface names.
-const CORE_MAX: usize = CpuSet::MAX_CPU - 1;
+const CORE_MAX: u16 = (CpuSet::MAX_CPU - 1) as u16;
 
-/// Text that is no list of cores.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected cores such as \"2-5,7\" (0 to {CORE_MAX}), found \"{found}\"")]
-pub struct CoreListError {
-    /// The part that does not fit.
-    pub found: String,
-}
-
-/// The cores of a list, in its order; empty text is an empty list.
-pub fn parse(text: &str) -> Result<Vec<usize>, CoreListError> {
-    let mut cores = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
-        let fault = || CoreListError { found: part.chars().take(32).collect() };
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let first: usize = first.trim().parse().map_err(|_| fault())?;
-        let last: usize = last.trim().parse().map_err(|_| fault())?;
-        if first > last || last > CORE_MAX {
-            return Err(fault());
-        }
-        cores.extend((first..=last).filter(|core| !cores.contains(core)).collect::<Vec<_>>());
-    }
-    Ok(cores)
-}
-
-/// Pins the calling thread to `cores`; does nothing for an empty list.
-pub fn pin(cores: &[usize]) -> io::Result<()> {
+/// Pins the calling thread to `cores`, and what it starts from then on; does nothing for an empty list.
+pub fn pin(cores: &[u16]) -> io::Result<()> {
     if cores.is_empty() {
         return Ok(());
     }
-    let mut set = CpuSet::new();
-    for core in cores.iter().copied().filter(|core| *core <= CORE_MAX) {
-        set.set(core);
+    Ok(sched_setaffinity(None, &set(cores.iter().copied()))?)
+}
+
+/// Cores that the calling thread may run on now.
+pub fn own() -> Vec<u16> {
+    sched_getaffinity(None).map(|set| cores(&set)).unwrap_or_default()
+}
+
+/// Cores that threads of ours may be pinned to: all that are online and in our cpuset. That is more than
+/// [`own`] where cores are isolated, or whoever started us left some out.
+///
+/// The kernel cuts what is asked for down to what is allowed, so a thread that asks for all of them hears
+/// the answer, and need not go anywhere for it.
+pub fn permitted() -> Vec<u16> {
+    let ask = || {
+        sched_setaffinity(None, &set(0..=CORE_MAX)).ok()?;
+        Some(own())
+    };
+    std::thread::spawn(ask).join().ok().flatten().unwrap_or_else(own)
+}
+
+/// Does `work` on `core`, so that memory that it touches first is the near one of that core (the kernel's
+/// default), and comes back. Best effort: without a core, or where it may not go there, it stays.
+pub fn beside<R>(core: Option<u16>, work: impl FnOnce() -> R) -> R {
+    let before = core.and_then(|core| {
+        let before = sched_getaffinity(None).ok()?;
+        pin(&[core]).ok().map(|()| before)
+    });
+    let result = work();
+    if let Some(before) = before {
+        // It was allowed a moment ago; where it is no more, staying harms nobody.
+        let _ = sched_setaffinity(None, &before);
     }
-    Ok(sched_setaffinity(None, &set)?)
+    result
+}
+
+fn set(cores: impl Iterator<Item = u16>) -> CpuSet {
+    let mut set = CpuSet::new();
+    cores.filter(|core| *core <= CORE_MAX).for_each(|core| set.set(core.into()));
+    set
+}
+
+fn cores(set: &CpuSet) -> Vec<u16> {
+    (0..=CORE_MAX).filter(|core| set.is_set(usize::from(*core))).collect()
 }
 
 #[cfg(test)]
@@ -48,25 +63,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_read_and_faults_name_their_part() {
-        assert_eq!(parse("2-5, 7"), Ok(vec![2, 3, 4, 5, 7]));
-        assert_eq!(parse(" "), Ok(vec![]));
-        assert_eq!(parse("1,0-2"), Ok(vec![1, 0, 2]));
-        for bad in ["x", "5-2", "1,", "-3", "0-99999999"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn a_thread_is_pinned_to_the_core_it_asked_for() {
         std::thread::spawn(|| {
-            let allowed = rustix::thread::sched_getaffinity(None).expect("own affinity");
-            let core = (0..=CORE_MAX).find(|core| allowed.is_set(*core)).expect("one core");
+            let core = own()[0];
             pin(&[core]).expect("a core we may use");
-            let now = rustix::thread::sched_getaffinity(None).expect("own affinity");
-            assert_eq!((now.count(), now.is_set(core)), (1, true));
+            assert_eq!(own(), [core]);
+            pin(&[]).expect("nothing to do");
+            assert_eq!(own(), [core]);
+            // What we may be pinned to does not depend on what we are.
+            assert!(permitted().contains(&core));
+            assert_eq!(own(), [core]);
         })
         .join()
         .expect("no panic");
+    }
+
+    #[test]
+    fn work_beside_a_core_is_done_there_and_nothing_after_it() {
+        let before = own();
+        let last = *before.last().expect("a core");
+        assert_eq!(beside(Some(last), own), [last]);
+        assert_eq!(own(), before);
+        // A core that nobody has: the work is done all the same.
+        assert_eq!(beside(Some(CORE_MAX), own), before);
+        assert_eq!(beside(None, own), before);
     }
 }

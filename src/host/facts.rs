@@ -8,43 +8,56 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::machine::Machine;
+use super::{affinity, cards, interfaces, topology};
+use crate::config::machine::{Card, Machine};
 
-/// Highest core number looked at.
-const CORES_MAX: usize = 1_024;
-
-/// The resources that the arithmetic of a configuration is checked against.
+/// The resources that the arithmetic of a configuration is checked against; without the network cards
+/// ([`cards_of`]), which not everybody wants to know.
 pub fn machine() -> Machine {
     Machine {
-        memory_free_bytes: memory_free_bytes().unwrap_or(0),
-        cores: cores(),
+        memory_free_bytes: memory_free_bytes(Path::new("/")).unwrap_or(0),
+        cores: affinity::permitted(),
         descriptors_max: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+        topology: topology::read(Path::new("/")),
+        cards: Vec::new(),
     }
+}
+
+/// The same of a machine whose procfs and sysfs were recorded below `root`, by a process that did not ask the
+/// kernel otherwise.
+pub fn recorded(root: &Path) -> Machine {
+    let topology = topology::read(root);
+    Machine {
+        memory_free_bytes: memory_free_bytes(root).unwrap_or(0),
+        cores: topology.permitted(),
+        descriptors_max: topology::descriptors_max(root).unwrap_or(u64::MAX),
+        topology,
+        cards: Vec::new(),
+    }
+}
+
+/// The network cards that these addresses of ours come in by; an error where the kernel may not be asked.
+pub fn cards_of(addresses: &[IpAddr]) -> io::Result<Vec<Card>> {
+    Ok(cards::read(Path::new("/"), addresses, &interfaces::read()?))
 }
 
 /// Memory that can be had without swapping: `MemAvailable`, or what the control group still
 /// allows, whichever is less.
-fn memory_free_bytes() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+fn memory_free_bytes(root: &Path) -> Option<u64> {
+    let meminfo = std::fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let available = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1_024;
-    Some(group_free_bytes().map_or(available, |free| free.min(available)))
+    Some(group_free_bytes(root).map_or(available, |free| free.min(available)))
 }
 
 /// What the memory limit of our control group (version 2) leaves; `None` without a limit.
-fn group_free_bytes() -> Option<u64> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+fn group_free_bytes(root: &Path) -> Option<u64> {
+    let own = std::fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let folder = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let folder = root.join("sys/fs/cgroup").join(path.trim_start_matches('/'));
     let number =
         |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
-}
-
-/// Cores that this process may run on.
-fn cores() -> Vec<u16> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    (0..CORES_MAX).filter(|core| set.is_set(*core)).map(|core| core as u16).collect()
 }
 
 /// Raises our limit of open descriptors to its hard limit; children inherit it. Returns the limit

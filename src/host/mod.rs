@@ -2,6 +2,7 @@
 
 pub mod affinity;
 pub mod bpf;
+pub mod cards;
 pub mod clock;
 pub mod disk;
 pub mod door;
@@ -11,6 +12,7 @@ pub mod entropy;
 pub mod facts;
 #[cfg(feature = "faults")]
 pub mod faults;
+pub mod interfaces;
 pub mod keyfile;
 pub mod letter;
 pub mod listener;
@@ -26,6 +28,7 @@ pub mod sockets;
 pub mod spare;
 pub mod sqlite;
 pub mod survivor;
+pub mod topology;
 pub mod uring;
 pub mod uring_permit;
 pub mod volume;

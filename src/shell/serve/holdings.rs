@@ -17,7 +17,7 @@ use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
-use crate::host::{keyfile, letter, listener, seqpacket, signing, spare};
+use crate::host::{affinity, keyfile, letter, listener, seqpacket, signing, spare};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
@@ -25,6 +25,7 @@ use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Sink};
 use crate::shell::serve::link::{self, Link, SlotPorts, Taken, WorkerMemory};
 use crate::shell::serve::notify;
+use crate::shell::serve::placed;
 use crate::shell::serve::steered::{self, Steered};
 use crate::shell::serve::stored::{self, Stored};
 use crate::shell::serve::succession::{self, Found, GOES_ON, Survivors};
@@ -232,8 +233,15 @@ impl Holdings {
                 );
             }
         }
+        let plan = placed::plan(config);
+        let make = |worker: WorkerId| {
+            // What is touched for each packet: the worker's own node keeps it. Buffers and ring are first
+            // touched by the worker itself.
+            let make = || Memory::make(config, worker, slots.len() as u32);
+            affinity::beside(plan.worker(worker).core, make)
+        };
         let mut memory = (0..config.worker_count())
-            .map(|worker| Memory::make(config, WorkerId(worker), slots.len() as u32))
+            .map(|worker| make(WorkerId(worker)))
             .collect::<io::Result<Vec<_>>>()?;
         for (memory, steered) in memory.iter_mut().zip(steer(config, &slots)?) {
             memory.fds.steered = Some(steered);
@@ -429,7 +437,9 @@ impl Memory {
         let words = Mapped::map(state.as_fd(), geometry.state_bytes())?;
         // For media as well, which would lock it anew at each start. Best effort: without the right
         // to, `check` has said so (F75).
-        let _ = words.lock();
+        if words.lock().is_err() {
+            let _ = words.populate(0, geometry.state_bytes());
+        }
         let buffers = mapped::create(&name("buffers"), geometry.buffers_bytes())?;
         let ring = mapped::create(&name("ring"), geometry.ring_bytes as usize)?;
         let steered = None;

@@ -8,6 +8,7 @@ pub mod keeper;
 pub mod link;
 pub mod media;
 pub mod notify;
+mod placed;
 pub mod role;
 mod room;
 mod steered;

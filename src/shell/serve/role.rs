@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::config::cores;
-use crate::host::{affinity, process};
+use crate::host::process;
 use crate::plane::keeper::{Role, SPARE_NAME};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::log;
@@ -38,11 +37,6 @@ fn play(role: Role) -> Result<Exit, Failure> {
         Role::Media => media::run(start),
         Role::Control => {
             process::give_memory_back();
-            let cores = cores::parse(&start.config.cpu.control).unwrap_or_default();
-            let cores: Vec<_> = cores.into_iter().map(usize::from).collect();
-            if let Err(error) = affinity::pin(&cores) {
-                tracing::warn!("cpu.control: cannot pin to cores {cores:?}: {error}");
-            }
             control::run(start)
         }
     }

@@ -19,7 +19,7 @@ use crate::config::room_shortfall;
 use crate::host::clock::SystemClock;
 use crate::host::disk::{HostDisk, make_folder};
 use crate::host::entropy::SystemEntropy;
-use crate::host::{affinity, keyfile, spare, volume};
+use crate::host::{keyfile, spare, volume};
 use crate::plane::control::{Asked, Control, Effect, Grave, Input, NotDurable, Outcome, Setup};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::plane::keeper;
@@ -35,6 +35,7 @@ use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::control::newer;
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
+use crate::shell::serve::placed;
 use crate::shell::serve::room::{Load, Room};
 use crate::shell::serve::steered;
 use crate::shell::serve::verbs::{self, Call};
@@ -69,11 +70,8 @@ pub fn run(start: Start) -> Result<Exit, Failure> {
 
 fn role(mut start: Start) -> io::Result<()> {
     let handed_over = SystemClock.mono();
-    if let Ok(cores) = affinity::parse(&start.config.cpu.control)
-        && !cores.is_empty()
-    {
-        affinity::pin(&cores)?;
-    }
+    let plan = placed::plan(&start.config);
+    placed::pin("cpu.control", "control", &plan.control);
     let bound = Bound::of(&start.config.sip, std::mem::take(&mut start.signalling))?;
     let store = start.config.store.dir.clone();
     let entropy = SystemEntropy;

@@ -39,7 +39,8 @@ pub(super) struct Window {
     pub(super) pages: Pages,
     /// The ring's memory, which may not be there as a whole yet.
     pub(super) ring: OwnedFd,
-    pub(super) core: Option<u16>,
+    /// Where the thread is pinned to; empty: it stays on the worker's core.
+    pub(super) cores: Vec<u16>,
 }
 
 impl Window {
@@ -64,10 +65,8 @@ impl Window {
     }
 
     fn run(self, mut ready: u64, mut released: u64, end: &AtomicBool) {
-        if let Some(core) = self.core {
-            // Best effort, as for the spool, which says so where it fails.
-            let _ = affinity::pin(&[usize::from(core)]);
-        }
+        // Best effort, as for the spool, which says so where it fails.
+        let _ = affinity::pin(&self.cores);
         let ring_bytes = self.geometry.ring_bytes;
         // Half of a small ring: what is behind must have been released before it comes again.
         let ahead = AHEAD_BYTES.min(ring_bytes / 2);

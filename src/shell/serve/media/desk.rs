@@ -34,6 +34,7 @@ use crate::plane::watch::{Watch, Watched};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, Link, Received, Start};
+use crate::shell::serve::placed;
 use crate::shell::serve::room::{Load, Room};
 use crate::shell::serve::steered;
 use crate::store::evidence::SigningKey;
@@ -122,8 +123,12 @@ pub fn run(mut start: Start) -> Result<Exit, Failure> {
     let estate = Estate::of(Role::Media, &start.config, start.lock.as_fd(), &workers, &slots)?;
     let slot_count = slots.len() as u32;
     let config = start.config.clone();
+    let plan = placed::plan(&config);
+    // Before any other thread begins: each starts here, and goes where it has a place of its own.
+    placed::pin("cpu.rx", "commands", &plan.commands);
     let common = Common {
         config: &config,
+        plan,
         key: Arc::new(signing_key(&config.store.dir)?),
         volume: volume::read(&config.store.dir)?,
         stop: Arc::default(),

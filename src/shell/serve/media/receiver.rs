@@ -13,7 +13,7 @@ use super::stages::Stages;
 use crate::base::ids::WorkerId;
 use crate::base::ports::{Clock, Region};
 use crate::config::model;
-use crate::host::affinity;
+use crate::config::placement::Place;
 use crate::host::clock::{SystemClock, boot_id};
 use crate::host::engine::Engine;
 use crate::host::mapped::{self, Mapped};
@@ -21,6 +21,7 @@ use crate::host::sockets::Sockets;
 use crate::plane::handoff::layout::Geometry;
 use crate::plane::handoff::queues::Queues;
 use crate::plane::worker::{self, End, StartError, Worker};
+use crate::shell::serve::placed;
 
 /// What the thread is given.
 pub(super) struct Receiver {
@@ -32,8 +33,7 @@ pub(super) struct Receiver {
     pub(super) ring: OwnedFd,
     pub(super) sockets: Sockets,
     pub(super) engine: model::Engine,
-    pub(super) core: Option<u16>,
-    pub(super) helper_core: Option<u16>,
+    pub(super) place: Place,
     pub(super) successor: bool,
     pub(super) begin: Begin,
     pub(super) queues: Queues,
@@ -86,11 +86,7 @@ impl Receiver {
     }
 
     fn run(self) -> io::Result<()> {
-        if let Some(core) = self.core
-            && let Err(error) = affinity::pin(&[usize::from(core)])
-        {
-            tracing::warn!("cpu.rx: cannot pin worker {} to core {core}: {error}", self.worker.0);
-        }
+        placed::pin("cpu.rx", &format!("worker {}", self.worker.0), self.place.core.as_slice());
         if !self.successor {
             // The first one waits until the ring's memory is there: better no start than a ring
             // that turns out to be missing in mid-call.
@@ -176,7 +172,7 @@ impl Receiver {
             state: self.state.share(),
             pages: ring.pages(),
             ring: self.ring.try_clone()?,
-            core: self.helper_core,
+            cores: self.place.spool.clone(),
         };
         let ahead = window.begin()?;
         stages.mark("memory", SystemClock.mono());

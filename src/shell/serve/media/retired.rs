@@ -40,6 +40,8 @@ pub(super) struct Retired {
 
 struct Work {
     config: Config,
+    /// Those of the first worker's spool.
+    cores: Vec<u16>,
     volume: Volume,
     key: Arc<SigningKey>,
     ties: Ties,
@@ -54,6 +56,7 @@ impl Retired {
         let ties = Ties::default();
         let work = Work {
             config: common.config.clone(),
+            cores: common.plan.worker(WorkerId(0)).spool,
             volume: common.volume.clone(),
             key: Arc::clone(&common.key),
             ties: ties.clone(),
@@ -74,10 +77,8 @@ impl Retired {
 
 impl Work {
     fn run(mut self) {
-        if let Some(core) = self.config.spool_core(WorkerId(0)) {
-            // Best effort, as for the spool there, which says so where it fails.
-            let _ = affinity::pin(&[usize::from(core)]);
-        }
+        // Best effort, as for the spool there, which says so where it fails.
+        let _ = affinity::pin(&self.cores);
         let workers = match self.workers() {
             Ok(workers) => workers,
             Err(failure) => {

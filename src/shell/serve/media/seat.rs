@@ -21,6 +21,7 @@ use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::ports::{Clock, Region};
 use crate::base::time::Mono;
 use crate::config::model::Config;
+use crate::config::placement::Placement;
 use crate::host::clock::SystemClock;
 use crate::host::mapped::Mapped;
 use crate::host::sockets::Sockets;
@@ -42,6 +43,7 @@ use crate::store::evidence::SigningKey;
 /// What all seats of a process share.
 pub(super) struct Common<'a> {
     pub(super) config: &'a Config,
+    pub(super) plan: Placement,
     pub(super) key: Arc<SigningKey>,
     pub(super) volume: Volume,
     pub(super) stop: Arc<AtomicBool>,
@@ -131,8 +133,7 @@ impl Receiving {
             ring: ring.try_clone()?,
             sockets: sockets.clone(),
             engine: config.media.engine,
-            core: config.worker_core(worker),
-            helper_core: config.spool_core(worker),
+            place: common.plan.worker(worker),
             successor,
             begin,
             queues: queues.clone(),
@@ -213,7 +214,7 @@ impl Receiving {
             state: state.share(),
             spool,
             opener,
-            core: config.spool_core(worker),
+            cores: common.plan.worker(worker).spool,
             ties: ties.clone(),
         };
         Ok(Seat {

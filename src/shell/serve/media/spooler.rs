@@ -13,13 +13,13 @@ use crossbeam::queue::ArrayQueue;
 use crate::base::faults::fault;
 use crate::base::ids::{StreamId, WorkerId};
 use crate::base::ports::{Clock, Region};
-use crate::host::affinity;
 use crate::host::clock::SystemClock;
 use crate::host::disk::HostDisk;
 use crate::host::mapped::{Mapped, Pages};
 use crate::plane::handoff::layout::{AT_TAIL, Geometry};
 use crate::plane::handoff::slot::{OPEN, SlotView};
 use crate::plane::spool::{Check, Output, Spool, SpoolConfig, SpoolError};
+use crate::shell::serve::placed;
 use crate::store::evidence::{Salt, SigningKey};
 
 /// Requests and outputs that may wait.
@@ -140,7 +140,8 @@ pub(super) struct Spooler {
     /// `None`: opened by the thread, as often as it takes. Receiving waits for no disk.
     pub(super) spool: Option<HostSpool>,
     pub(super) opener: Opener,
-    pub(super) core: Option<u16>,
+    /// Where its thread is pinned to; empty: nowhere.
+    pub(super) cores: Vec<u16>,
     pub(super) ties: Ties,
 }
 
@@ -151,11 +152,7 @@ impl Spooler {
     }
 
     fn run(mut self) {
-        if let Some(core) = self.core
-            && let Err(error) = affinity::pin(&[usize::from(core)])
-        {
-            tracing::warn!("cpu.spool: cannot pin spool {} to core {core}: {error}", self.worker.0);
-        }
+        placed::pin("cpu.spool", &format!("spool {}", self.worker.0), &self.cores);
         let Some(mut opened) = self.opened() else { return };
         let clock = SystemClock;
         let mut look_at = clock.mono();
