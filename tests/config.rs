@@ -27,7 +27,9 @@ fn f75_check_says_one_line_about_each_limit() {
     let output = floortape(&["check", "--set", "store.reserve_minutes=0"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = stdout(&output);
-    let first: Vec<_> = said.lines().filter_map(|line| line.split("  ").next()).collect();
+    // Below the first empty line is the map.
+    let lines = said.lines().take_while(|line| !line.is_empty());
+    let first: Vec<_> = lines.filter_map(|line| line.split("  ").next()).collect();
     let expected = [
         "configuration",
         "store",
@@ -38,6 +40,7 @@ fn f75_check_says_one_line_about_each_limit() {
         "locked memory",
         "descriptors",
         "direct writes",
+        "placement",
     ];
     assert_eq!(first, expected, "{said}");
     assert!(output.stderr.is_empty(), "nothing to complain about: {}", stderr(&output));
@@ -140,12 +143,110 @@ fn memory_cores_and_descriptors_are_checked_with_numbers() {
         "store.ring_seconds=3600",
         "--set",
         "cpu.rx=1000-1003",
+        "--set",
+        "cpu.workers=0",
     ]);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("32000 streams × 3600 s need a ring of 1142"), "{said}");
     assert!(said.contains("half of the free memory is"), "{said}");
-    assert!(said.contains("cores [1000, 1001, 1002, 1003] are not among"), "{said}");
+    assert!(said.contains("cores 1000-1003 are not among those that we may use, "), "{said}");
+}
+
+/// Cores that this test may pin to.
+fn cores() -> Vec<u16> {
+    floortape::host::affinity::permitted()
+}
+
+#[test]
+fn check_shows_which_core_does_what() {
+    let core = *cores().last().expect("one core");
+    let rx = format!("cpu.rx=\"{core}\"");
+    let sets = ["--set", "store.reserve_minutes=0", "--set", "cpu.workers=0", "--set", &rx];
+    let output = floortape(&[&["check"][..], &sets].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(said.contains(&format!("placement      ok: 1 worker on core {core}")), "{said}");
+    let row = said.lines().find(|line| line.contains("worker 0")).expect("a row");
+    assert!(row.starts_with(&format!("{core} ")), "{said}");
+    assert_eq!(row.contains("control"), cores().len() == 1, "{said}");
+    for head in ["CORE", "WORKER", "CARD"] {
+        assert!(said.lines().any(|line| line.starts_with(head)), "{head} is not in {said}");
+    }
+    assert!(said.lines().any(|line| line.starts_with("lo ") && line.contains("virtual")), "{said}");
+
+    let output = floortape(&[&["check", "--json"][..], &sets].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!((&found["ok"], &found["faults"]), (&true.into(), &serde_json::json!([])));
+    let worker = &found["placement"]["workers"][0];
+    assert_eq!((&worker["core"], &worker["streams"]), (&core.into(), &64.into()));
+    assert_eq!(worker["packets_per_s"], 3_200);
+    assert_eq!(worker["slots"], serde_json::json!({"first": 0, "step": 1, "count": 80}));
+    let own = found["placement"]["cores"].as_array().expect("a list");
+    let own = own.iter().find(|row| row["core"] == core).expect("its row");
+    assert_eq!(own["runs"][0], "worker 0");
+    assert_eq!(found["placement"]["cards"][0]["name"], "lo");
+    let names = found["checks"].as_array().expect("a list");
+    assert!(names.iter().any(|check| check["name"] == "store" && check["ok"] == true));
+}
+
+#[test]
+fn faults_are_json_where_that_is_asked_for() {
+    let output = floortape(&["check", "--json", "--set", "cpu.rx=2-1", "--set", "cpu.workers=300"]);
+    assert_eq!(output.status.code(), Some(78));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!(found["ok"], false);
+    let keys: Vec<_> =
+        found["faults"].as_array().expect("a list").iter().map(|f| &f["key"]).collect();
+    assert!(keys.contains(&&"cpu.rx".into()) && keys.contains(&&"cpu.workers".into()), "{keys:?}");
+    assert_eq!(found["faults"][0]["line"], 1);
+}
+
+#[test]
+fn contradictions_of_placement_are_told_at_their_place() {
+    let core = *cores().last().expect("one core");
+    let path = file("twice", &format!("[cpu]\nworkers = 2\nrx = \"{core}\"\nspool = \"{core}\"\n"));
+    let output = floortape(&["check", "-c", &path.display().to_string()]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for expected in [
+        ":2:11: error: cpu.workers: 2 workers on 1 core of cpu.rx: each worker needs a core of its own",
+        &format!(":4:9: error: cpu.spool: core {core} is in cpu.rx as well"),
+        "    |         ^",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    // A later file stands above an earlier one, key by key.
+    let above = file("above", "[cpu]\nworkers = 1\nspool = \"\"\n");
+    let (first, second) = (path.display().to_string(), above.display().to_string());
+    let arguments = ["check", "-c", &first, "-c", &second, "--set", "store.reserve_minutes=0"];
+    let output = floortape(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains(&format!("on core {core}")), "{}", stdout(&output));
+    std::fs::remove_file(path).expect("ours");
+    std::fs::remove_file(above).expect("ours");
+}
+
+#[test]
+fn more_than_is_measured_is_a_warning_and_more_than_can_be_is_a_fault() {
+    let sets = ["--set", "media.ports=2000-65535", "--set", "store.ring_seconds=1"];
+    let sets = [&sets[..], &["--set", "store.reserve_minutes=0"]].concat();
+    let output = floortape(&[&["check", "--set", "media.streams_max=2500"][..], &sets].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(
+        said.contains("warning: cpu.workers: 2500 streams × 50 packets/s ÷ 1 worker = 125000"),
+        "{said}"
+    );
+    assert!(said.contains("  fix: set cpu.workers to 2"), "{said}");
+    let output = floortape(&[&["check", "--set", "media.streams_max=10001"][..], &sets].concat());
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains("--set media.streams_max=10001:1:21: error: media.streams_max: 10001"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -509,3 +509,14 @@ fn threads_run_where_the_plan_says() {
         assert!(names.contains(&name[..name.len().min(15)]), "{name} is not in {names:?}");
     }
 }
+
+#[test]
+fn what_could_be_placed_better_is_said_at_the_start() {
+    let cores = floortape::host::affinity::permitted();
+    let folder = fresh_folder();
+    let mut command = command(&folder, free_port());
+    let rx = format!("cpu.rx=\"{}\"", floortape::config::cores::text(&cores));
+    command.args(["--set", "cpu.workers=0", "--set", &rx]);
+    let server = Server::start(command, &folder).ready();
+    assert!(server.told("cpu.rx: workers have all"), "{:?}", server.lines());
+}

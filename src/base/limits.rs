@@ -103,3 +103,11 @@ pub const FRAME_BYTES_MAX: usize = 128 * 1024;
 pub const POLICY_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 /// Largest event payload in the ring.
 pub const EVENT_BYTES_MAX: usize = 4_096;
+/// Packets that a stream sends each second: one per 20 ms of voice.
+pub const PACKETS_PER_STREAM_S: u32 = 50;
+/// Streams that a worker on a core of its own is measured with, without loss (benches/path.sh): 100,000
+/// packets/s. More may be well, which is for whoever has that machine to measure.
+pub const WORKER_STREAMS_SHOWN: u32 = 2_000;
+/// What no worker takes: to receive a packet and throw it away costs the kernel some 2.1 µs, and 500,000 of
+/// them a second are more than all the time that a core has.
+pub const WORKER_STREAMS_MAX: u32 = 10_000;

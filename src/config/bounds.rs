@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use crate::base::family::Family;
 use crate::base::limits::POLICY_BYTES_MAX;
+use crate::config::contradictions;
 use crate::config::cores;
 use crate::config::machine::Machine;
 use crate::config::model::{Config, Peer, PeerMatch, Sip};
 use crate::config::policy::{Rest, Sources};
 
 /// A fault at `path`, not yet placed in a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breach {
     /// The key to mend.
     pub path: &'static str,
@@ -89,6 +91,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         let why = "0 means one worker per core in cpu.rx, and cpu.rx names none".into();
         found.push(breach("cpu.workers", why));
     }
+    found.extend(contradictions::values(config));
     let (streams, pairs) = (config.media.streams_max, config.port_pairs());
     if config.pairs_each() < streams {
         let count = config.address_count();
@@ -315,20 +318,7 @@ pub(super) fn machine(config: &Config, machine: &Machine) -> Vec<Breach> {
             fix: Some("lower store.ring_seconds or media.streams_max, or add memory".into()),
         });
     }
-    for (path, text) in [
-        ("cpu.rx", &config.cpu.rx),
-        ("cpu.spool", &config.cpu.spool),
-        ("cpu.control", &config.cpu.control),
-    ] {
-        let named = cores::parse(text).unwrap_or_default();
-        let missing: Vec<_> = named.iter().filter(|core| !machine.cores.contains(core)).collect();
-        if !missing.is_empty() {
-            found.push(breach(
-                path,
-                format!("cores {missing:?} are not among those we may use: {:?}", machine.cores),
-            ));
-        }
-    }
+    found.extend(contradictions::machine(config, machine));
     let descriptors = config.descriptors();
     if descriptors > machine.descriptors_max {
         found.push(Breach {

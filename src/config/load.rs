@@ -1,11 +1,11 @@
-//! Reads a configuration: a file, then each `--set KEY=VALUE` on top of it. All faults are
-//! reported at once, each with its place.
+//! Reads a configuration: files, each on top of the one before, then each `--set KEY=VALUE` on top of them.
+//! All faults are reported at once, each with its place.
 //!
 //! Every key is checked alone before the whole is built, so that one wrong value hides no other.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -21,23 +21,23 @@ use super::model::Config;
 /// The commented default: what runs without a file.
 pub const DEFAULT: &str = include_str!("../../appliance/floortape.toml");
 
-/// Reads `path` (`None`: the built-in default) and applies `sets`, each `KEY=VALUE` with a TOML
-/// value; a bare word that is no TOML is taken as a string.
+/// Reads `paths` (none: the built-in default), of which a later one stands above an earlier one key by key,
+/// and applies `sets`, each `KEY=VALUE` with a TOML value; a bare word that is no TOML is taken as a string.
 ///
 /// Returns all faults that do not need the machine, in the order of the text.
-pub fn load(path: Option<&Path>, sets: &[String]) -> Result<Config, Vec<Fault>> {
-    read(path, sets, |_| Vec::new())
+pub fn load(paths: &[PathBuf], sets: &[String]) -> Result<Config, Vec<Fault>> {
+    read(paths, sets, |_| Vec::new())
 }
 
 /// As [`load`], and checks the arithmetic against `machine`, and the files that the configuration
 /// names by `files`.
 pub fn load_for(
-    path: Option<&Path>,
+    paths: &[PathBuf],
     sets: &[String],
     machine: &Machine,
     files: impl Fn(&Config) -> Vec<Breach>,
 ) -> Result<Config, Vec<Fault>> {
-    read(path, sets, |config| {
+    read(paths, sets, |config| {
         let mut found = bounds::machine(config, machine);
         found.extend(files(config));
         found
@@ -47,15 +47,17 @@ pub fn load_for(
 /// Reads all texts, then judges them; `further` is asked only about a configuration that is well
 /// formed.
 fn read(
-    path: Option<&Path>,
+    paths: &[PathBuf],
     sets: &[String],
     further: impl Fn(&Config) -> Vec<Breach>,
 ) -> Result<Config, Vec<Fault>> {
     let mut sources = Vec::new();
     let mut faults = Vec::new();
-    match path {
-        None => sources.push(("built-in floortape.toml".to_owned(), DEFAULT.to_owned())),
-        Some(path) => match std::fs::read_to_string(path) {
+    if paths.is_empty() {
+        sources.push(("built-in floortape.toml".to_owned(), DEFAULT.to_owned()));
+    }
+    for path in paths {
+        match std::fs::read_to_string(path) {
             Ok(text) => sources.push((path.display().to_string(), text)),
             Err(error) => faults.push(Fault {
                 origin: path.display().to_string(),
@@ -64,7 +66,7 @@ fn read(
                 why: format!("cannot read the configuration: {error}"),
                 fix: "name a readable TOML file with -c, or leave it out for the default".into(),
             }),
-        },
+        }
     }
     for set in sets {
         match set_text(set) {
@@ -309,7 +311,7 @@ mod tests {
 
     #[test]
     fn the_commented_default_is_the_default_and_names_every_key() {
-        assert_eq!(load(None, &[]).expect("the default is valid"), Config::default());
+        assert_eq!(load(&[], &[]).expect("the default is valid"), Config::default());
         for key in KEYS.iter().filter(|key| key.path != "policy.rules") {
             let name = key.path.rsplit('.').next().expect("split gives at least one");
             let named = DEFAULT.lines().any(|line| {
@@ -414,11 +416,11 @@ mod tests {
     fn sets_win_over_the_file_and_bare_words_are_strings() {
         let sets = ["log.level=debug", "media.streams_max = 7", "media.ports=30000-30999"];
         let sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();
-        let config = load(None, &sets).expect("all three are valid");
+        let config = load(&[], &sets).expect("all three are valid");
         assert_eq!(config.log.level, "debug");
         assert_eq!((config.media.streams_max, config.media.ports.first), (7, 30_000));
         for wrong in ["x", "sip.udp=[", "media.streams_max=many", "media=3", "a.b=1"] {
-            let found = load(None, &[wrong.to_owned()]).expect_err("each is wrong");
+            let found = load(&[], &[wrong.to_owned()]).expect_err("each is wrong");
             assert_eq!(found[0].origin, format!("--set {wrong}"), "{found:?}");
         }
     }
@@ -426,7 +428,7 @@ mod tests {
     #[test]
     fn too_few_ports_are_told_with_numbers() {
         let sets = ["media.streams_max=100".to_owned(), "media.ports=20000-20099".to_owned()];
-        let found = load(None, &sets).expect_err("50 pairs are too few");
+        let found = load(&[], &sets).expect_err("50 pairs are too few");
         assert_eq!(found.len(), 1);
         assert!(found[0].why.contains("100 streams need 100"), "{}", found[0].why);
         assert!(found[0].why.contains("holds 50"), "{}", found[0].why);

@@ -1,29 +1,39 @@
-//! `floortape check`: whether a configuration is right and this machine can carry it.
+//! `floortape check`: whether a configuration is right and this machine can carry it, and which core
+//! does what.
 
 use std::fmt::Display;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use serde::Serialize;
+
+use super::check_map::{Map, Told};
+use crate::config::machine::Machine;
 use crate::config::model::{Config, Engine, Steering};
 use crate::config::{self, Fault};
 use crate::host::{bpf, facts, spare, uring_permit, volume};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::{secrets, tls};
 
-/// Check a configuration: syntax, types, arithmetic, then what this machine permits.
+/// Check a configuration: syntax, types, arithmetic, then what this machine permits; shows which core
+/// does what.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Which configuration a verb works with.
 #[derive(clap::Args, Clone)]
 pub struct ConfigArgs {
-    /// Configuration file (TOML) [default: built in, on loopback]
+    /// Configuration file (TOML); a further one stands above those before it, key by key [default: built
+    /// in, on loopback]
     #[arg(short = 'c', long = "config", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// Set one key on top of it; VALUE is TOML, a bare word is a text
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
@@ -32,8 +42,11 @@ pub struct ConfigArgs {
 impl ConfigArgs {
     /// The configuration, checked against this machine; prints every fault to stderr.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
-        let machine = facts::machine();
-        config::load_for(self.file.as_deref(), &self.sets, &machine, files).map_err(told)
+        self.load_for(&facts::machine()).map_err(told)
+    }
+
+    fn load_for(&self, machine: &Machine) -> Result<Config, Vec<Fault>> {
+        config::load_for(&self.files, &self.sets, machine, files)
     }
 }
 
@@ -53,38 +66,136 @@ pub(crate) fn told(faults: Vec<Fault>) -> Failure {
     Failure::new(Exit::Config, format!("{} fault{plural} in the configuration", faults.len()))
 }
 
+/// What was looked at.
+#[derive(Serialize)]
+struct Line {
+    /// In one or two words.
+    name: &'static str,
+    /// Whether the server would start and record so.
+    ok: bool,
+    /// `ok`, or what is not.
+    text: String,
+}
+
+/// A fault as `--json` prints it.
+#[derive(Serialize)]
+struct FaultLine {
+    origin: String,
+    line: Option<usize>,
+    column: Option<usize>,
+    key: String,
+    why: String,
+    fix: String,
+}
+
+/// What `--json` prints.
+#[derive(Default, Serialize)]
+struct Report {
+    /// Whether a server with this configuration would start here and record.
+    ok: bool,
+    faults: Vec<FaultLine>,
+    checks: Vec<Line>,
+    placement: Option<Map>,
+    /// What cpu.rx could say, with `workers = 0`; null where it says something, or there is no choice.
+    proposal: Option<String>,
+    /// What works, and not as well as it could.
+    warnings: Vec<Told>,
+}
+
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let config = args.config.load()?;
+    let mut machine = facts::machine();
+    let config = match args.config.load_for(&machine) {
+        Ok(config) => config,
+        Err(faults) => {
+            if args.json {
+                let lines = faults.iter().map(fault_line).collect();
+                print(&Report { faults: lines, ..Report::default() })?;
+            }
+            return Err(told(faults));
+        }
+    };
+    let cards = facts::cards_of(&config.media.address.0);
+    let unasked = cards.as_ref().err().map(ToString::to_string);
+    machine.cards = cards.unwrap_or_default();
+    let report = report(&config, &machine);
+    if args.json {
+        print(&report)?;
+    } else {
+        show(&report, unasked)?;
+    }
+    Ok(if report.ok { Exit::Yes } else { Exit::Config })
+}
+
+fn print(report: &Report) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "configuration  ok: {}", summary(&config))?;
-    let unfit = store(&mut out, &config)?;
+    serde_json::to_writer(&mut out, report)?;
+    out.write_all(b"\n")
+}
+
+fn fault_line(fault: &Fault) -> FaultLine {
+    let Fault { origin, place, key, why, fix } = fault.clone();
+    let (line, column) = place.map(|place| (place.line, place.column)).unzip();
+    FaultLine { origin, line, column, key, why, fix }
+}
+
+/// One line for each thing that was looked at, the map, and the warnings below it.
+fn show(report: &Report, unasked: Option<String>) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for Line { name, text, .. } in &report.checks {
+        writeln!(out, "{name:<13}  {text}")?;
+    }
+    if let Some(map) = &report.placement {
+        write!(out, "\n{}", map.text())?;
+    }
+    if let Some(why) = unasked {
+        writeln!(out, "\nnetwork cards are unknown: the kernel may not be asked ({why})")?;
+    }
+    if let Some(rx) = &report.proposal {
+        writeln!(out, "\nto pin them here: [cpu] workers = 0, rx = \"{rx}\"")?;
+    }
+    for Told { key, why, fix } in &report.warnings {
+        write!(out, "\nwarning: {key}: {why}\n  fix: {fix}\n")?;
+    }
+    Ok(())
+}
+
+fn report(config: &Config, machine: &Machine) -> Report {
+    let mut checks = vec![line("configuration", true, format!("ok: {}", summary(config)))];
+    checks.push(store(config));
     let shortfall = facts::disk_free_bytes(&config.store.dir)
-        .map(|free| config::reserve_shortfall(&config, free))
+        .map(|free| config::reserve_shortfall(config, free))
         .unwrap_or_else(|error| {
             Some(format!("cannot ask {}: {error}", config.store.dir.display()))
         });
-    let faulty = shortfall.is_some();
-    writeln!(out, "disk           {}", shortfall.unwrap_or_else(|| "ok".to_owned()))?;
-    let expired = certificate(&mut out, &config)?;
-    let foreign = addresses(&mut out, &config)?;
-    let forbidden = environment(&mut out, &config)?;
-    Ok(if unfit || faulty || expired || foreign || forbidden { Exit::Config } else { Exit::Yes })
+    checks.push(line("disk", shortfall.is_none(), shortfall.unwrap_or_else(|| "ok".to_owned())));
+    checks.extend(certificate(config));
+    checks.extend(addresses(config));
+    checks.extend(environment(config));
+    let warnings: Vec<Told> = config::doubts(config, machine).into_iter().map(Told::from).collect();
+    let map = Map::of(config, machine);
+    checks.push(line("placement", true, map.summary(warnings.len())));
+    let ok = checks.iter().all(|line| line.ok);
+    let proposal = config::proposal(config, machine);
+    Report { ok, faults: Vec::new(), checks, placement: Some(map), proposal, warnings }
 }
 
-/// Whether `store.dir` is the store that is meant (F18), with its keys. Returns whether it is not.
-fn store(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
+fn line(name: &'static str, ok: bool, text: String) -> Line {
+    Line { name, ok, text }
+}
+
+/// Whether `store.dir` is the store that is meant (F18), with its keys.
+fn store(config: &Config) -> Line {
     let store = &config.store;
     let fit = spare::guard(&store.dir, store.volume.as_deref(), store.require_mount)
         .and_then(|()| spare::guard_writable(&store.dir))
         .and_then(|()| spare::guard_keys(&store.dir, &config.journal_dir()));
-    let volume = volume::read(&store.dir);
-    match (&fit, volume) {
-        (Err(error), _) => writeln!(out, "store          {error}")?,
-        (Ok(()), Ok(volume)) => writeln!(out, "store          ok: {}", volume.id)?,
-        (Ok(()), Err(_)) => writeln!(out, "store          ok: made at the first start")?,
-    }
-    Ok(fit.is_err())
+    let text = match (&fit, volume::read(&store.dir)) {
+        (Err(error), _) => error.to_string(),
+        (Ok(()), Ok(volume)) => format!("ok: {}", volume.id),
+        (Ok(()), Err(_)) => "ok: made at the first start".to_owned(),
+    };
+    line("store", fit.is_ok(), text)
 }
 
 /// What the configuration asks for, in one line.
@@ -103,15 +214,14 @@ fn summary(config: &Config) -> String {
     )
 }
 
-/// How long our certificate lasts (F62). Returns whether it has expired.
-fn certificate(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
-    let Some(term) = tls::term(&config.sip) else { return Ok(false) };
-    writeln!(out, "certificate    {term}")?;
-    Ok(term.is_over())
+/// How long our certificate lasts (F62).
+fn certificate(config: &Config) -> Option<Line> {
+    let term = tls::term(&config.sip)?;
+    Some(line("certificate", !term.is_over(), term.to_string()))
 }
 
-/// Whether every address to listen on is this machine's. Returns whether one is not.
-fn addresses(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
+/// Whether every address to listen on is this machine's; a line for each that is not.
+fn addresses(config: &Config) -> Vec<Line> {
     let listed = |key, list: &[SocketAddr]| {
         list.iter().map(|address| (key, address.ip())).collect::<Vec<(&str, IpAddr)>>()
     };
@@ -122,26 +232,26 @@ fn addresses(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     let mut foreign = Vec::new();
     for (key, ip) in named {
         if let Err(error) = facts::address_is_ours(ip) {
-            foreign.push(format!("{key}: {ip} cannot be bound ({error})"));
+            let text = format!(
+                "{key}: {ip} cannot be bound ({error}); `ip -brief address` lists what this machine has"
+            );
+            foreign.push(line("addresses", false, text));
         }
     }
     if foreign.is_empty() {
-        writeln!(out, "addresses      ok")?;
+        foreign.push(line("addresses", true, "ok".to_owned()));
     }
-    for text in &foreign {
-        writeln!(out, "addresses      {text}; `ip -brief address` lists what this machine has")?;
-    }
-    Ok(!foreign.is_empty())
+    foreign
 }
 
-/// One line per permission. Returns whether something is missing that the configuration requires;
-/// everything else degrades (F75).
-fn environment(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
+/// One line per permission. Wrong is only what the configuration requires; everything else degrades
+/// (F75).
+fn environment(config: &Config) -> Vec<Line> {
     let uring = uring_permit::permitted();
     let required = config.media.engine == Engine::IoUring;
     let forbidden = required && uring.is_err();
     let otherwise = if required { "required by media.engine" } else { "recvmmsg is used instead" };
-    writeln!(out, "io_uring       {}", verdict(uring, otherwise))?;
+    let uring = line("io_uring", !forbidden, verdict(uring, otherwise));
 
     let wanted = config.media.steering;
     let steering = bpf::permitted();
@@ -155,7 +265,7 @@ fn environment(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
         Steering::Off => "off by media.steering".to_owned(),
         Steering::Auto | Steering::On => verdict(steering, otherwise),
     };
-    writeln!(out, "steering       {steering}")?;
+    let steering = line("steering", !astray, steering);
 
     let memory = config.ring_bytes() * u64::from(config.worker_count());
     let locked = facts::raise_memlock();
@@ -164,12 +274,13 @@ fn environment(out: &mut impl Write, config: &Config) -> std::io::Result<bool> {
     } else {
         format!("limit {} MiB is below the ring: its pages may be swapped", locked >> 20)
     };
-    writeln!(out, "locked memory  {text}")?;
+    let locked = line("locked memory", true, text);
     let raised = facts::raise_descriptors();
-    writeln!(out, "descriptors    ok: limit raised to {raised}, {} needed", config.descriptors())?;
+    let text = format!("ok: limit raised to {raised}, {} needed", config.descriptors());
+    let descriptors = line("descriptors", true, text);
     let direct = facts::direct_writes_permitted(&config.store.dir);
-    writeln!(out, "direct writes  {}", verdict(direct, "buffered writes are used instead"))?;
-    Ok(forbidden || astray)
+    let direct = line("direct writes", true, verdict(direct, "buffered writes are used instead"));
+    vec![uring, steering, locked, descriptors, direct]
 }
 
 fn verdict(permitted: Result<(), impl Display>, otherwise: &str) -> String {

@@ -2,6 +2,7 @@
 //! `run(Args) -> Result<Exit, Failure>`, and two lines in [`mod@line`]: a variant and an arm.
 
 pub mod check;
+mod check_map;
 pub mod demo;
 mod demo_report;
 pub mod doctor;

@@ -19,10 +19,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<Exit, Failure> {
     // First of all: nothing may have been opened yet.
     let handed = Handed::inherit();
-    let ConfigArgs { file, sets } = args.config;
+    let ConfigArgs { files: paths, sets } = args.config;
     // Both are read before anything of ours takes memory or descriptors.
     let machine = facts::machine();
-    let load = || config::load_for(file.as_deref(), &sets, &machine, files);
+    let load = || config::load_for(&paths, &sets, &machine, files);
     let loaded = match load().map_err(told) {
         Ok(loaded) => loaded,
         Err(failure) => {
@@ -36,6 +36,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         && let Some(shortfall) = config::reserve_shortfall(&loaded, free)
     {
         tracing::warn!("{shortfall}");
+    }
+    for doubt in config::doubts(&loaded, &machine) {
+        tracing::warn!("{}: {}", doubt.path, doubt.why);
     }
     keeper::run(loaded, handed, &load)
 }

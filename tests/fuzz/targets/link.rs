@@ -16,7 +16,7 @@ pub fn handoff(data: &[u8]) {
 pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let sets: Vec<String> = text.lines().take(16).map(str::to_owned).collect();
-    let Err(faults) = load(None, &sets) else { return };
+    let Err(faults) = load(&[], &sets) else { return };
     assert!(!faults.is_empty(), "refused without a reason");
     for fault in faults {
         assert!(!fault.why.is_empty() && !fault.fix.is_empty(), "{fault:?}");
