@@ -7,11 +7,15 @@
 //! round. Prints the median round and the spread of all rounds.
 //!
 //! `cargo bench --bench turn`
+//!
+//! `cargo bench --bench turn -- --once SUBJECT`: one round of one subject, within calls of `counted`, for
+//! whoever counts instructions (`benches/instructions.sh`). Prints how many packets that are.
 
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use floortape::base::ids::{
@@ -22,8 +26,7 @@ use floortape::base::limits::{BUFFER_BYTES, TURN_PACKETS_MAX};
 use floortape::base::ports::{Clock, Datagrams, Region};
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::Suite;
-use floortape::base::time::Mono;
-use floortape::host::clock::SystemClock;
+use floortape::base::time::{ClockMap, Mono, Wall};
 use floortape::host::mapped::Mapped;
 use floortape::plane::handoff::datagram::{self, Datagram};
 use floortape::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, WireKey, WireKeyring};
@@ -43,6 +46,23 @@ const TURNS: usize = 64;
 const PAYLOAD_BYTES: usize = 160;
 const RING_BYTES: u64 = 64 << 20;
 const SUITE: Suite = Suite::AesCm128HmacSha1_80;
+
+/// A clock that goes on by a microsecond each time it is read: of the kernel's there is nothing to measure,
+/// and who counts instructions has none.
+struct Ticks;
+
+static TICKS: AtomicU64 = AtomicU64::new(1 << 40);
+
+impl Clock for Ticks {
+    fn map(&self) -> ClockMap {
+        let mono = self.mono();
+        ClockMap { mono, wall: Wall(mono.0 as i64 + 1_767_225_600_000_000_000) }
+    }
+
+    fn mono(&self) -> Mono {
+        Mono(TICKS.fetch_add(1_000, Ordering::Relaxed))
+    }
+}
 
 /// Buffers that the bench fills and the engine hands out.
 struct Buffers {
@@ -93,7 +113,7 @@ impl Datagrams for Ready {
 
 /// A worker with so many streams.
 struct Floor {
-    worker: Worker<Mapped, Mapped, Ready, SystemClock>,
+    worker: Worker<Mapped, Mapped, Ready, Ticks>,
     buffers: Rc<RefCell<Buffers>>,
     state: Mapped,
     contexts: Vec<Option<Context>>,
@@ -135,7 +155,7 @@ impl Floor {
             state: state.share(),
             ring: map("ring", RING_BYTES as usize),
             engine: Ready(Rc::clone(&buffers)),
-            clock: SystemClock,
+            clock: Ticks,
             queues: queues.clone(),
             boot: String::new(),
         })
@@ -156,26 +176,39 @@ impl Floor {
         Floor { worker, buffers, state, contexts, sent: 0 }
     }
 
+    /// The first packet of each stream, which admits its source.
+    fn admit(&mut self) {
+        for _ in 0..self.contexts.len().div_ceil(TURN_PACKETS_MAX) {
+            self.fill();
+            self.worker.turn().expect("it works");
+            self.store();
+        }
+    }
+
+    /// What the spool would do.
+    fn store(&self) {
+        let tail = self.state.load(AT_TAIL);
+        self.state.store(AT_DURABLE, tail);
+        self.state.store(AT_SEALED, tail);
+    }
+
     /// The time of a round, without what fills the buffers.
     fn round(&mut self) -> Duration {
         let mut spent = Duration::ZERO;
         for _ in 0..TURNS {
             self.fill();
             let begin = Instant::now();
-            let count = self.worker.turn().expect("it works");
+            let count = counted(|| self.worker.turn()).expect("it works");
             spent += begin.elapsed();
             assert_eq!(count, TURN_PACKETS_MAX);
-            // What the spool would do.
-            let tail = self.state.load(AT_TAIL);
-            self.state.store(AT_DURABLE, tail);
-            self.state.store(AT_SEALED, tail);
+            self.store();
         }
         spent
     }
 
     fn fill(&mut self) {
         let mut buffers = self.buffers.borrow_mut();
-        let now = SystemClock.map().wall;
+        let now = Ticks.map().wall;
         for place in 0..TURN_PACKETS_MAX {
             let streams = self.contexts.len() as u64;
             let (slot, number) = ((self.sent % streams) as u32, self.sent / streams);
@@ -250,6 +283,13 @@ fn open(slot: u32, secure: bool) -> OpenStream {
     }
 }
 
+/// What is measured, by a name that a profiler can find.
+#[inline(never)]
+fn counted<T>(part: impl FnOnce() -> T) -> T {
+    // Behind the call, or it would be a jump and no call.
+    black_box(part())
+}
+
 /// A round of one of the small parts, as many times as a round of turns has packets.
 fn parse(buffer: &[u8]) -> Duration {
     let begin = Instant::now();
@@ -290,13 +330,30 @@ fn spread(rounds: &mut [Duration]) -> String {
     format!("{:6.0}   {:.0} .. {:.0}", at(rounds.len() / 2), at(0), at(rounds.len() - 1))
 }
 
+/// One round of one subject.
+fn once(subject: &str, buffer: &[u8], payload: &[u8], ring: &mut [u8]) {
+    let floor = match subject {
+        "turn-srtp" => Some(Floor::new(100, true)),
+        "turn-rtp" => Some(Floor::new(100, false)),
+        _ => None,
+    };
+    match (floor, subject) {
+        (Some(mut floor), _) => {
+            floor.admit();
+            floor.round();
+        }
+        (None, "parse") => {
+            counted(|| parse(buffer));
+        }
+        (None, "append") => {
+            counted(|| append(payload, ring));
+        }
+        _ => panic!("no such subject: turn-srtp, turn-rtp, parse, append"),
+    }
+    println!("{}", TURNS * TURN_PACKETS_MAX);
+}
+
 fn main() {
-    let mut floors = [
-        ("turn, 2,000 SRTP streams", Floor::new(2_000, true)),
-        ("turn, 100 SRTP streams", Floor::new(100, true)),
-        ("turn, 2,000 RTP streams", Floor::new(2_000, false)),
-        ("turn, 100 RTP streams", Floor::new(100, false)),
-    ];
     let mut ring = vec![0; 8 << 20];
     let mut wire = [0; 256];
     let length = packet(None, 1, 1, &mut wire);
@@ -304,17 +361,26 @@ fn main() {
     let datagram = Datagram {
         from: ([192, 0, 2, 1], 5_004).into(),
         port: port(1),
-        stamp: Some(SystemClock.map().wall),
+        stamp: Some(Ticks.map().wall),
         socket_drops: None,
         truncated: false,
         length,
         payload: &wire[..length],
     };
     datagram::write(&mut buffer, &datagram);
+    let mut words = std::env::args().skip_while(|word| word != "--once").skip(1);
+    if let Some(subject) = words.next() {
+        return once(&subject, &buffer, &wire[..length], &mut ring);
+    }
+    let mut floors = [
+        ("turn, 2,000 SRTP streams", Floor::new(2_000, true)),
+        ("turn, 100 SRTP streams", Floor::new(100, true)),
+        ("turn, 2,000 RTP streams", Floor::new(2_000, false)),
+        ("turn, 100 RTP streams", Floor::new(100, false)),
+    ];
     let mut found: Vec<Vec<Duration>> = vec![Vec::new(); floors.len() + 2];
-    // The first round admits the sources.
     for (_, floor) in &mut floors {
-        floor.round();
+        floor.admit();
     }
     for _ in 0..ROUNDS {
         for (place, (_, floor)) in floors.iter_mut().enumerate() {
