@@ -80,6 +80,9 @@ impl Datagrams for Ready {
         ""
     }
     fn inherit(&mut self) {}
+    fn spare(&self) -> usize {
+        0
+    }
     fn start(&mut self, _urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         Ok(())
     }

@@ -113,8 +113,11 @@ pub trait Datagrams {
     /// reaped and before the recovery scan; nothing of an engine touches the buffers earlier, since an
     /// engine may be made while the predecessor still receives.
     fn inherit(&mut self);
-    /// Offers every buffer and arms the sockets: those whose port is `urgent` before it returns, all
-    /// others at the latest within the next turns. Called once, after the recovery scan.
+    /// How many filled buffers may be kept back at a time, turn after turn, without leaving too few.
+    fn spare(&self) -> usize;
+    /// Offers every buffer whose head is 0 (what is kept back is not) and arms the sockets: those whose
+    /// port is `urgent` before it returns, all others at the latest within the next turns. Called once,
+    /// after the recovery scan.
     fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()>;
     /// Waits at most `wait_ms` and adds the numbers of filled buffers to `taken`, which has room
     /// for [`super::limits::TURN_PACKETS_MAX`]. A buffer stays the caller's until it is offered.

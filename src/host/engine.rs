@@ -85,6 +85,13 @@ impl Datagrams for Engine {
         }
     }
 
+    fn spare(&self) -> usize {
+        match self {
+            Engine::Uring(engine) => engine.spare(),
+            Engine::Recvmmsg(engine) => engine.spare(),
+        }
+    }
+
     fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         match self {
             Engine::Uring(engine) => engine.start(urgent),

@@ -223,3 +223,56 @@ pub(super) fn what_a_dead_engine_took_is_found<E: Datagrams>(make: impl Fn(Mappe
     numbers.sort_unstable();
     assert_eq!(numbers, (0..300).collect::<Vec<_>>());
 }
+
+/// As many filled buffers as may be are kept back, every other one of those that came: they stay as they are
+/// while all others go round, and neither this engine nor the next fills or offers them (F36).
+pub(super) fn what_is_kept_back_stays_whole<E: Datagrams>(make: impl Fn(Mapped, Sockets) -> E) {
+    let bench = Bench::new();
+    let mut engine = make(bench.buffers(), bench.sockets.clone());
+    engine.inherit();
+    engine.start(|_| true).expect("arm");
+    let spare = engine.spare();
+    assert!(spare >= TURN_PACKETS_MAX / 2, "{spare}");
+    (0..2 * spare as u32).for_each(|number| bench.send(0, &number.to_be_bytes()));
+    let number = |engine: &E, buffer: u16| {
+        let read = |bytes: &[u8]| datagram::read(bytes)?.payload.first_chunk().copied();
+        u32::from_be_bytes(engine.look(buffer, read).expect("four octets"))
+    };
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    let mut taken = Vec::with_capacity(TURN_PACKETS_MAX);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while seen < 2 * spare && Instant::now() < deadline {
+        taken.clear();
+        engine.take(5, &mut taken).expect("the engine works");
+        seen += taken.len();
+        for buffer in taken.iter().copied() {
+            if number(&engine, buffer) % 2 == 0 {
+                kept.push(buffer);
+            } else {
+                engine.clear(buffer);
+                engine.offer(buffer);
+            }
+        }
+        engine.publish();
+    }
+    let wanted: Vec<u32> = (0..spare as u32).map(|number| number * 2).collect();
+    let held = |engine: &E| kept.iter().map(|buffer| number(engine, *buffer)).collect::<Vec<_>>();
+    for _ in 0..2 {
+        let count = 2 * usize::from(BUFFER_COUNT);
+        (0..count as u32).for_each(|_| bench.send(0, b"goes round"));
+        drain(&mut engine, count);
+        assert_eq!(held(&engine), wanted);
+        drop(engine);
+        engine = make(bench.buffers(), bench.sockets.clone());
+        engine.inherit();
+        engine.start(|_| true).expect("arm");
+    }
+    for buffer in kept {
+        engine.clear(buffer);
+        engine.offer(buffer);
+    }
+    engine.publish();
+    let count = 2 * usize::from(BUFFER_COUNT);
+    (0..count as u32).for_each(|_| bench.send(0, b"all of them"));
+    drain(&mut engine, count);
+}

@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "recvmmsg has no safe wrapper, and its buffers are shared memory")]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
@@ -25,7 +26,11 @@ use crate::plane::handoff::layout::{AT_MESSAGES, MESSAGE_BYTES};
 const _: () = assert!(size_of::<libc::mmsghdr>() == MESSAGE_BYTES);
 const _: () = assert!(TURN_PACKETS_MAX <= BUFFER_COUNT as usize);
 
-/// The engine. Each turn starts at buffer 0: a turn gives all its buffers back before the next.
+/// Half of the buffers that there are message headers for.
+const SPARE: usize = TURN_PACKETS_MAX / 2;
+
+/// The engine. Message header n fills buffer n, in this process and in any that comes after it, so only the
+/// first buffers are in use. Those that are kept back are stepped over, at a system call more for each gap.
 pub struct Recvmmsg {
     epoll: OwnedFd,
     sockets: Sockets,
@@ -33,8 +38,8 @@ pub struct Recvmmsg {
     /// One I/O vector per message: private, since it means nothing to another process.
     vectors: Mapped,
     ready: Vec<epoll::Event>,
-    /// Buffers handed out and not yet offered again.
-    lent: usize,
+    /// Which of them were handed out and not yet offered again.
+    lent: Vec<bool>,
     reason: String,
 }
 
@@ -48,7 +53,7 @@ impl Recvmmsg {
             buffers,
             vectors: Mapped::anonymous("I/O vectors", TURN_PACKETS_MAX * size_of::<libc::iovec>())?,
             ready: Vec::with_capacity(TURN_PACKETS_MAX),
-            lent: 0,
+            lent: vec![false; TURN_PACKETS_MAX],
             reason: reason.to_owned(),
         })
     }
@@ -79,6 +84,14 @@ impl Recvmmsg {
                 self.buffers.at(at + AT_CONTROL, BUFFER_CONTROL_BYTES).cast();
             self.message(number).write(message);
         }
+    }
+
+    /// The next free buffers in a row from `next` on; empty behind the last.
+    fn run(&self, next: usize) -> Range<usize> {
+        let free = |number: &usize| !self.lent[*number];
+        let first = (next..TURN_PACKETS_MAX).find(free).unwrap_or(TURN_PACKETS_MAX);
+        let end = (first..TURN_PACKETS_MAX).find(|number| !free(number));
+        first..end.unwrap_or(TURN_PACKETS_MAX)
     }
 
     /// Takes up to `room` datagrams of one socket into the buffers from `first` on.
@@ -174,7 +187,14 @@ impl Datagrams for Recvmmsg {
         }
     }
 
+    fn spare(&self) -> usize {
+        SPARE
+    }
+
     fn start(&mut self, _urgent: impl Fn(u16) -> bool) -> io::Result<()> {
+        for number in 0..TURN_PACKETS_MAX {
+            self.lent[number] = self.head(number as u16) != 0;
+        }
         for (number, socket) in self.sockets.all().iter().enumerate() {
             let data = epoll::EventData::new_u64(number as u64);
             epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)?;
@@ -183,26 +203,30 @@ impl Datagrams for Recvmmsg {
     }
 
     fn take(&mut self, wait_ms: u64, taken: &mut Vec<u16>) -> io::Result<()> {
-        assert_eq!(self.lent, 0, "a turn gives back what it took");
         let limit = Timespec { tv_sec: 0, tv_nsec: (wait_ms.min(999) * 1_000_000) as i64 };
         self.ready.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&limit)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+        let mut run = self.run(0);
         for place in 0..self.ready.len() {
-            let room = TURN_PACKETS_MAX.saturating_sub(self.lent.max(taken.len()));
-            if room == 0 {
-                break;
-            }
             let socket = self.ready[place].data.u64() as usize;
-            let count = self.receive(socket, self.lent, room)?;
-            for number in self.lent..self.lent + count {
-                if finish(&self.buffers, number) {
-                    taken.push(number as u16);
+            // Not all that there was room for: the socket is empty.
+            while !run.is_empty() {
+                let count = self.receive(socket, run.start, run.len())?;
+                for number in run.start..run.start + count {
+                    self.lent[number] = finish(&self.buffers, number);
+                    if self.lent[number] {
+                        taken.push(number as u16);
+                    }
                 }
+                run.start += count;
+                if !run.is_empty() {
+                    break;
+                }
+                run = self.run(run.end);
             }
-            self.lent += count;
         }
         Ok(())
     }
@@ -224,11 +248,13 @@ impl Datagrams for Recvmmsg {
         self.buffers.copy_in(usize::from(buffer) * BUFFER_BYTES + offset, bytes);
     }
 
-    fn offer(&mut self, _buffer: u16) {}
-
-    fn publish(&mut self) {
-        self.lent = 0;
+    fn offer(&mut self, buffer: u16) {
+        if let Some(lent) = self.lent.get_mut(usize::from(buffer)) {
+            *lent = false;
+        }
     }
+
+    fn publish(&mut self) {}
 
     fn drops(&self, port: u16) -> Option<u32> {
         self.sockets.drops(port)
@@ -253,6 +279,7 @@ mod tests {
         engine_tests::survives_exhaustion_and_empty_datagrams(make, |_| ());
         engine_tests::a_full_queue_is_counted_exactly(make);
         engine_tests::what_a_dead_engine_took_is_found(make);
+        engine_tests::what_is_kept_back_stays_whole(make);
     }
 
     /// The kill between the system call and the heads: only the shared message headers know.

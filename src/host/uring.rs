@@ -17,7 +17,8 @@ use io_uring::{IoUring, cqueue, opcode};
 use super::mapped::Mapped;
 use super::sockets::Sockets;
 use crate::base::limits::{
-    BUFFER_BYTES, BUFFER_CONTROL_BYTES, BUFFER_COUNT, BUFFER_NAME_BYTES, TURN_PACKETS_MAX,
+    BUFFER_BYTES, BUFFER_CONTROL_BYTES, BUFFER_COUNT, BUFFER_NAME_BYTES, QUARANTINE_PACKETS,
+    TURN_PACKETS_MAX,
 };
 use crate::base::ports::{Datagrams, Region};
 
@@ -200,9 +201,15 @@ impl Datagrams for Uring {
         super::recvmmsg::finish_all(&self.buffers);
     }
 
+    fn spare(&self) -> usize {
+        QUARANTINE_PACKETS
+    }
+
     fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()> {
         for buffer in 0..BUFFER_COUNT {
-            self.offer(buffer);
+            if self.head(buffer) == 0 {
+                self.offer(buffer);
+            }
         }
         self.publish();
         let numbers = || (0..self.sockets.all().len() as u32).rev();
@@ -340,6 +347,7 @@ mod tests {
         if permitted() {
             engine_tests::takes_datagrams_with_their_evidence(make);
             engine_tests::what_a_dead_engine_took_is_found(make);
+            engine_tests::what_is_kept_back_stays_whole(make);
         }
     }
 

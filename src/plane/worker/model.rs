@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::turn::{Setup, StartError, Worker};
 use crate::base::ids::{Generation, RsId, Slot, StreamId, WorkerId};
 use crate::base::keyring::Keyring;
-use crate::base::limits::{BUFFER_BYTES, BUFFER_COUNT, TURN_PACKETS_MAX};
+use crate::base::limits::{BUFFER_BYTES, BUFFER_COUNT, QUARANTINE_PACKETS, TURN_PACKETS_MAX};
 use crate::base::ports::{Clock, Datagrams, Region, WritableRegion};
 use crate::base::secret::MasterKey;
 use crate::base::suite::Suite;
@@ -25,8 +25,8 @@ use crate::store::record::{self, HEADER_BYTES, RecordKind, RecordMeta};
 use crate::wire::rtp::Fields;
 
 /// Small enough for thousands of runs, wide enough for every test's slots.
-pub(super) const GEOMETRY: Geometry = Geometry { slot_count: 2, ring_bytes: 2 << 20 };
-pub(super) const RTP_PORTS: [u16; 2] = [20_000, 20_002];
+pub(super) const GEOMETRY: Geometry = Geometry { slot_count: 4, ring_bytes: 2 << 20 };
+pub(super) const RTP_PORTS: [u16; 4] = [20_000, 20_002, 20_004, 20_006];
 /// Monotonic 0 is this wall time at first.
 const EPOCH: i64 = 1_767_225_600_000_000_000;
 
@@ -147,8 +147,12 @@ impl Datagrams for FakeEngine {
 
     fn inherit(&mut self) {}
 
+    fn spare(&self) -> usize {
+        QUARANTINE_PACKETS
+    }
+
     fn start(&mut self, _urgent: impl Fn(u16) -> bool) -> io::Result<()> {
-        self.free = (0..BUFFER_COUNT).collect();
+        self.free = (0..BUFFER_COUNT).filter(|buffer| self.head(*buffer) == 0).collect();
         Ok(())
     }
 
