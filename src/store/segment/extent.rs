@@ -1,4 +1,4 @@
-//! One source's records in one segment, in order of arrival: the unit of reading, of proof, and
+//! One source's records in one segment, in the order of the log (of arrival, but for what waited for its key): the unit of reading, of proof, and
 //! later of encryption and compression.
 //!
 //! ```text

@@ -217,7 +217,7 @@ pub fn find_rows<F: DiskFile>(
 pub struct Extent {
     /// Its header.
     pub header: ExtentHeader,
-    /// Its records, in order of arrival.
+    /// Its records, in the order of the log.
     pub records: Vec<u8>,
 }
 

@@ -84,7 +84,9 @@ impl SourceSpan {
     fn count(&mut self, record: &Record<'_>) {
         self.records += 1;
         self.bytes += record.raw.len() as u64;
-        self.last_arrival = record.meta.arrival;
+        // What waited for its keys stands behind what came after it.
+        self.first_arrival = self.first_arrival.min(record.meta.arrival);
+        self.last_arrival = self.last_arrival.max(record.meta.arrival);
         let mut digest = self.digest();
         digest.update(record.raw);
         self.crc = digest.get_state();
