@@ -411,6 +411,33 @@ fn f32_a_sender_that_went_on_for_two_cycles_is_found_again() {
     assert_eq!((number(&source["packets"]), &source["lost"]["power"]), (150, &120_000.into()));
 }
 
+/// An SRC that sends under its new key before it has said it, and a media that dies while that waits.
+#[test]
+fn f36_media_under_a_key_that_comes_later_is_recorded_though_media_dies_meanwhile() {
+    let bench = Bench::start("27200-27249");
+    let mut peer = Peer::new(bench.port, Suite::AesCm128HmacSha1_80, Index::new(0, Seq(65_480)));
+    assert_eq!(peer.invite(1).0, 200);
+    peer.play(50);
+    until("packets on disk", PATIENCE, || (bench.durable() == 50).then_some(()));
+    peer.key.reverse();
+    peer.play(10);
+    let media = bench.server.as_ref().and_then(|server| server.child(MEDIA)).expect("it runs");
+    send(media, Signal::KILL);
+    peer.play(10);
+    let (code, answer) = peer.invite(2);
+    assert_eq!(code, 200, "{answer}");
+    peer.play(50);
+    until("the last packet on disk", PATIENCE, || (bench.durable() == 120).then_some(()));
+    assert_eq!(peer.bye(), 200);
+    let ended = bench.ended(1);
+    bench.verified(&ended[0]);
+    let all: Vec<&Value> = sources(&ended[0]).collect();
+    let [source] = all[..] else { panic!("one SSRC, one source: {}", ended[0]) };
+    assert_eq!((number(&source["packets"]), number(&source["unexplained"])), (120, 0), "{source}");
+    assert_eq!(source["lost"], serde_json::json!({}), "{source}");
+    assert_eq!(source["last_index"], peer.next.0 - 1, "{source}");
+}
+
 #[test]
 fn f10_a_torn_end_of_the_log_is_lost_with_the_power_and_nothing_else() {
     let source = cut("27150-27199", Suite::AesCm128HmacSha1_32, 100, |bench| {

@@ -194,6 +194,9 @@ pub enum Event {
         ssrc: Ssrc,
         /// The counter found.
         roc: u32,
+        /// How long the first packet under it waited for that, in microseconds.
+        #[serde(default)]
+        us: u64,
     },
     /// Datagrams that are longer than a receive buffer came, and were not kept: a part of one is none
     /// (F26). With the `dropped` event of that second.

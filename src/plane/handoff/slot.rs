@@ -18,6 +18,8 @@
 //! 512  CNAME: length 8, bytes 128
 //! 648  use of the slot that the next holds for   656  where proven reports come from 24
 //! 680  payload types offered, a bit each, 2 words
+//! 696  arrival of the first packet that waited in vain and is not in the evidence yet; 0: none, as in the
+//!      memory of a version before it
 //! 704  two key areas of 448
 //!      0  suite, derivation rate, keys of the SRC, octets of a key, octets of an MKI: 8 bits each from
 //!         the lowest on; written last, 0: plain RTP
@@ -87,6 +89,8 @@ pub const SRTCP_HIGHEST: usize = 224;
 pub const CLOCK_RATE: usize = 240;
 /// Word: see the layout above.
 pub const STRANGE_REPORT: usize = 248;
+/// Word: see the layout above.
+pub const WAITED_SINCE: usize = 696;
 const APPLIED: usize = 16;
 const RS: usize = 32;
 const SIGNALLED: usize = 64;

@@ -11,8 +11,7 @@
 //! 392  last SR: NTP stamp         400  RTP stamp and packet count    408  octet count
 //! 416  when it arrived, monotonic 424  SRs   432  SRTCP highest plus 1, and the key area that it is of in
 //!      the highest bit       440  SRTCP window of 64
-//! 448  search for the roll-over counter: cycles above the highest index that were tried
-//! 456  the index at which a short tag verified last, hits above bit 48
+//! 448  not used 16
 //! 464  packets recorded when the last SR came
 //! ```
 
@@ -33,10 +32,6 @@ pub const LIVE: u64 = 1 << 48;
 pub const SRTCP_HIGHEST: usize = 432;
 /// In such a word: the window is of the key in area 1, else in area 0.
 pub const SRTCP_AREA: u64 = 1 << 63;
-/// Word: how far the search for the roll-over counter has come (F32).
-pub const SEARCH: usize = 448;
-/// Word: an index that a short tag speaks for, with the number of packets that did.
-pub const SUSPECT: usize = 456;
 const RECORDED_AT_SR: usize = 464;
 const ANNOUNCED: usize = 8;
 const ADDRESS: usize = 16;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::core::Core;
 use super::keys::Protection;
+use super::quarantine::Again;
 use crate::base::counter::Counter;
 use crate::base::ids::{Generation, Slot};
 use crate::base::limits::EVENT_BYTES_MAX;
@@ -14,7 +15,7 @@ use crate::plane::handoff::layout::AT_DURABLE;
 use crate::plane::handoff::slot::{
     ACTIVE, AREA, CLOCK_RATE, CONTROL, EVIDENCE_AT, KEY_CHANGED, Keys, LAST_ARRIVAL, LOCAL_INDEX,
     LOCAL_SSRC, MUX, NAT, NEXT_ORDINAL, OPEN, OPENED, PREVIOUS, SINCE, SOCKET_DROPS_SEEN,
-    SRTCP_HIGHEST, SRTCP_SSRC, STRANGE_REPORT, STREAM, STRICT,
+    SRTCP_HIGHEST, SRTCP_SSRC, STRANGE_REPORT, STREAM, STRICT, WAITED_SINCE,
 };
 use crate::plane::handoff::source::{self, SRTCP_AREA};
 use crate::store::event::{Event, Origin};
@@ -151,6 +152,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             (SRTCP_HIGHEST + 8, 0),
             (CLOCK_RATE, clock_rate(stream)),
             (STRANGE_REPORT, 0),
+            (WAITED_SINCE, 0),
         ] {
             slot.set(word, value);
         }
@@ -296,6 +298,12 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         if remote_changed || local_changed {
             self.protection[number as usize] = Protection::load(self.slot(number));
             self.failing[number as usize] = false;
+            self.search.forget(number);
+            self.quarantine.again(number, Again::Yes);
+        }
+        // F60: what waits across a pause or a resume is told now or never.
+        if was_active != stream.active {
+            self.quarantine.again(number, Again::Last);
         }
         Ok(Frame::Opened { slot: stream.slot, generation: stream.generation, applied: now })
     }
@@ -321,6 +329,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                     self.note_socket_drops(number, rtcp_port, drops);
                 }
             }
+            self.give_up(number);
+            self.search.forget(number);
             self.write_evidence(number);
             let slot = self.slot(number);
             let drops: BTreeMap<String, u64> = Counter::ALL

@@ -5,7 +5,8 @@ use hdrhistogram::Histogram;
 
 use super::arrival::Step;
 use super::keys::Protection;
-use super::search::TAGS_PER_TURN;
+use super::quarantine::Quarantine;
+use super::search::{Search, TAGS_PER_TURN};
 use super::writer::Writer;
 use crate::base::counter::Counter;
 use crate::base::ids::{Index, Slot, SourceId, StreamId, WorkerId};
@@ -98,7 +99,11 @@ pub(super) struct Core<S, G> {
     slowest_ns: u64,
     pub(super) behind_s: u32,
     turns: Histogram<u64>,
-    /// Tags that may still be tried in this turn to find a lost roll-over counter.
+    /// Packets that no key verified yet.
+    pub(super) quarantine: Quarantine,
+    /// What their roll-over counters are.
+    pub(super) search: Search,
+    /// Tags that may still be tried in this turn, as packets come, to find a lost roll-over counter.
     pub(super) search_tries: u16,
     batch: [u64; Counter::ALL.len()],
     arrivals: Vec<u64>,
@@ -149,6 +154,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             behind_s: 0,
             turns: Histogram::new_with_bounds(TURN_NS.0, TURN_NS.1, 2)
                 .expect("bounds and digits are constants in range"),
+            quarantine: Quarantine::new(slot_count),
+            search: Search::new(slot_count),
             search_tries: TAGS_PER_TURN,
             batch: [0; Counter::ALL.len()],
             arrivals: Vec::with_capacity(usize::from(BUFFER_COUNT)),

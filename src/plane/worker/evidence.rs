@@ -18,6 +18,7 @@ use crate::plane::handoff::layout::{AT_CLOCK_AT, AT_CLOCK_OFFSET};
 use crate::plane::handoff::queues::HostSample;
 use crate::plane::handoff::slot::{
     CONTROL, EVIDENCE_AT, KEY_CHANGED, LAST_ARRIVAL, OPENED, PREVIOUS, SOCKET_DROPS_EVIDENCED,
+    WAITED_SINCE,
 };
 use crate::store::event::Event;
 
@@ -129,6 +130,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let (socket_drops, shares) = self.socket_drops(number);
         due[Cause::Socket as usize] += socket_drops - slot.word(SOCKET_DROPS_EVIDENCED);
         let opened = Mono(slot.word(OPENED));
+        // What was given up in quarantine is missing among packets that were recorded long before.
+        let waited = Some(Mono(slot.word(WAITED_SINCE))).filter(|since| *since != Mono(0));
         let mut whole = true;
         let octets = std::mem::take(&mut self.oversize[number as usize]);
         if octets > 0 && self.append_event(stream, &Event::Oversize { octets }).is_none() {
@@ -140,6 +143,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             // What came too late, waited in vain or had to be handled again may be missing among packets
             // that were recorded long before it is counted.
             let old = matches!(cause, Cause::Late | Cause::Quarantine | Cause::Poison);
+            let waited = waited.filter(|_| cause != Cause::Socket);
+            let from = waited.map_or(from, |since| since.min(from));
             let from = if old { opened.min(from) } else { from };
             let event = Event::Dropped { cause, count, from, to, ssrc: None, range: None, shared };
             if self.append_event(stream, &event).is_none() {
@@ -159,6 +164,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             }
         }
         if whole {
+            self.slot(number).set(WAITED_SINCE, 0);
             self.begin_evidence(number);
         }
     }
@@ -167,7 +173,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
     fn note_failing(&mut self, number: u32) {
         let slot = self.slot(number);
         let (stream, generation) = (slot.stream(), slot.generation());
-        let failed = slot.drops(Counter::AuthFailed);
+        // What waits in quarantine has failed as well, so far.
+        let failed = slot.drops(Counter::AuthFailed) + self.quarantine.count(number);
         let fresh = failed - slot.evidenced(Counter::AuthFailed);
         let last_good = slot.word(LAST_ARRIVAL);
         let signalled = slot.signalled().map(|from| from.ip());

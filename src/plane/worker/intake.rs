@@ -3,7 +3,8 @@
 
 use super::core::Core;
 use super::keys::Protection;
-use super::search::search;
+use super::quarantine::Again;
+use super::search::{nearest, was_silent};
 use crate::base::counter::Counter;
 use crate::base::faults::fault;
 use crate::base::ids::{Index, SourceId, Ssrc};
@@ -31,8 +32,6 @@ use crate::wire::seq::{self, Verdict};
 
 /// A source that was silent for so long frees its place for a new SSRC (F30).
 const SOURCE_SILENT_NS: u64 = 5_000_000_000;
-/// After so long a silence a failing tag may mean a lost roll-over counter (F32).
-const RESYNC_SILENT_NS: u64 = 1_000_000_000;
 /// Announced later: the ring had no room for the event.
 pub(super) const UNANNOUNCED: u64 = u64::MAX;
 
@@ -46,6 +45,29 @@ pub(super) struct Packet<'a> {
     pub(super) arrival: Mono,
 }
 
+/// Where a datagram ends.
+#[derive(Clone, Copy)]
+struct Fate {
+    counter: Counter,
+    /// No key that is known verifies it: another one may (F36), or another roll-over counter (F32).
+    unproven: bool,
+}
+
+impl From<Counter> for Fate {
+    fn from(counter: Counter) -> Self {
+        Fate { counter, unproven: false }
+    }
+}
+
+/// What a packet that passed all checks is.
+#[derive(Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) place: usize,
+    pub(super) ordinal: u16,
+    pub(super) index: Index,
+    pub(super) length: usize,
+}
+
 /// A packet that passed all checks, its plain text standing in the ring at `position`.
 struct Opened {
     position: u64,
@@ -55,6 +77,8 @@ struct Opened {
     restart: bool,
     /// The roll-over counter was found again.
     resync: bool,
+    /// By the key in force, not by the one before.
+    current: bool,
     /// The highest index before, where this one lies more than half a cycle above it.
     jumped_from: Option<Index>,
     flags: u8,
@@ -69,17 +93,17 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         Ok(Packet { buffer, slot, rtcp_port, datagram, arrival })
     }
 
-    /// Handles a FILLED buffer and says where its datagram ended.
-    pub(super) fn handle(&mut self, buffer: u16, bytes: &[u8]) -> Counter {
+    /// Handles a FILLED buffer and says where its datagram ended; `None`: it waits in quarantine.
+    pub(super) fn handle(&mut self, buffer: u16, bytes: &[u8]) -> Option<Counter> {
         let packet = match self.packet(buffer, bytes) {
             Ok(packet) => packet,
-            Err(counter) => return counter,
+            Err(counter) => return Some(counter),
         };
         self.derive(packet.slot);
         if let Some(drops) = packet.datagram.socket_drops {
             self.note_socket_drops(packet.slot, packet.rtcp_port, drops);
         }
-        let counter = self.admit(&packet);
+        let Fate { counter, unproven } = self.admit(&packet);
         if counter == Counter::Truncated {
             let longest = &mut self.oversize[packet.slot as usize];
             *longest = (*longest).max(packet.datagram.length.try_into().unwrap_or(u32::MAX));
@@ -88,11 +112,31 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             Counter::RtpRecorded | Counter::RtcpRecorded => self.note_arrival(packet.arrival),
             Counter::NoStream => {}
             _ => {
+                if unproven && self.hold(&packet, counter) {
+                    return None;
+                }
                 self.slot(packet.slot).count(counter);
                 self.dirty[packet.slot as usize] = true;
             }
         }
-        counter
+        Some(counter)
+    }
+
+    /// Handles a packet that waits, now that it may be told what it is; `None`: it cannot be told yet.
+    pub(super) fn handle_again(&mut self, buffer: u16, bytes: &[u8]) -> Option<Counter> {
+        let packet = match self.packet(buffer, bytes) {
+            Ok(packet) => packet,
+            Err(counter) => return Some(counter),
+        };
+        let Fate { counter, unproven } = self.admit(&packet);
+        if unproven {
+            return None;
+        }
+        // What it waited is no measure of the worker's pace.
+        if !matches!(counter, Counter::RtpRecorded | Counter::RtcpRecorded | Counter::NoStream) {
+            self.count_waited(packet.slot, packet.arrival, counter);
+        }
+        Some(counter)
     }
 
     /// SO_RXQ_OVFL counts over the socket's life; what it grew by belongs to the stream now open, or to
@@ -118,26 +162,26 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         self.dirty[number as usize] = true;
     }
 
-    fn admit(&mut self, packet: &Packet<'_>) -> Counter {
+    fn admit(&mut self, packet: &Packet<'_>) -> Fate {
         let slot = self.slot(packet.slot);
         let control = slot.word(CONTROL);
         if control & OPEN == 0 || packet.arrival.0 < slot.word(OPENED) {
-            return Counter::NoStream;
+            return Counter::NoStream.into();
         }
         if packet.datagram.truncated {
-            return Counter::Truncated;
+            return Counter::Truncated.into();
         }
         let kind = match classify(packet.datagram.payload) {
-            Kind::KeepAlive | Kind::Stun => return Counter::KeepAlive,
-            Kind::Dtls | Kind::Malformed => return Counter::Malformed,
-            Kind::Rtp if packet.rtcp_port => return Counter::Malformed,
+            Kind::KeepAlive | Kind::Stun => return Counter::KeepAlive.into(),
+            Kind::Dtls | Kind::Malformed => return Counter::Malformed.into(),
+            Kind::Rtp if packet.rtcp_port => return Counter::Malformed.into(),
             kind => kind,
         };
         // What arrived before the direction changed is judged by the direction before (F60). A pause
         // is of media: reports go on and prove that nothing was sent (RFC 3264 §5.1).
         let active = (control & ACTIVE != 0) == (packet.arrival.0 >= slot.word(SINCE));
         if !active && kind == Kind::Rtp {
-            return Counter::Paused;
+            return Counter::Paused.into();
         }
         let plain = matches!(self.protection[packet.slot as usize], Protection::Plain);
         let is_taken = match () {
@@ -146,7 +190,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             () => control & STRICT == 0 || trusted(slot, packet),
         };
         if !is_taken {
-            return Counter::Stranger;
+            return Counter::Stranger.into();
         }
         if kind == Kind::Rtp { self.rtp(packet) } else { self.rtcp(packet) }
     }
@@ -185,22 +229,22 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         }
     }
 
-    fn rtp(&mut self, packet: &Packet<'_>) -> Counter {
+    fn rtp(&mut self, packet: &Packet<'_>) -> Fate {
         let Ok(header) = Header::parse(packet.datagram.payload) else {
-            return Counter::Malformed;
+            return Counter::Malformed.into();
         };
         let ssrc = header.ssrc();
         let known = self.find_source(packet, ssrc);
         let Some(place) = known.or_else(|| self.free_place(packet)) else {
-            return Counter::TooManySources;
+            return Counter::TooManySources.into();
         };
         let Some(position) = self.writer.place(record_bytes(packet.datagram.payload.len())) else {
-            return Counter::RingFull;
+            return Counter::RingFull.into();
         };
         // Step 1: authenticate and replay check, both read only; step 2: the body.
         let opened = match self.open(packet, known, &header, position) {
             Ok(opened) => opened,
-            Err(counter) => return counter,
+            Err(fate) => return fate,
         };
         fault!("worker.after_decrypt");
         // A context that begins anew is another source: its indexes lie anywhere beside those of before,
@@ -212,8 +256,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         };
         let meta = self.meta(packet, RecordKind::Rtp, ordinal, opened.index, opened.flags);
         self.seal(packet.buffer, position, opened.length, &meta);
-        let (index, length) = (opened.index, opened.length);
-        let is_new_type = self.settle(packet, place, ordinal, index, length, &header);
+        let taken = Taken { place, ordinal, index: opened.index, length: opened.length };
+        let is_new_type = self.settle(packet, taken, &header, opened.current);
         fault!("worker.after_state");
         self.writer.accept(opened.position, record_bytes(opened.length));
         if goes_on.is_none() {
@@ -223,7 +267,10 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let stream = slot.stream();
         let is_strange = is_new_type && slot.knows_types() && !slot.offers(header.payload_type());
         if opened.resync {
-            self.append_event(stream, &Event::RocResync { ssrc, roc: opened.index.roc() });
+            let us = self.now.mono.since(packet.arrival) / 1_000;
+            self.append_event(stream, &Event::RocResync { ssrc, roc: opened.index.roc(), us });
+            self.search.end(packet.slot, ssrc);
+            self.quarantine.again(packet.slot, Again::Yes);
         } else if let Some(from) = opened.jumped_from.filter(|_| goes_on.is_some()) {
             self.append_event(stream, &Event::Jump { ssrc, from, to: opened.index });
         }
@@ -233,7 +280,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             let slot = self.global_slot(packet.slot);
             self.notice(Notice::PayloadType { slot, payload_type });
         }
-        Counter::RtpRecorded
+        Counter::RtpRecorded.into()
     }
 
     /// The place of a source. SRTP: by SSRC, whatever authenticates is one source; so is the only sender
@@ -269,12 +316,12 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         known: Option<usize>,
         header: &Header<'_>,
         position: u64,
-    ) -> Result<Opened, Counter> {
+    ) -> Result<Opened, Fate> {
         let payload = packet.datagram.payload;
         let bytes = record_bytes(payload.len());
         // Nothing was recorded since the key came: no number can be a repeated one under it.
         let unused = self.slot(packet.slot).word(KEY_CHANGED) == 0;
-        let Core { state, geometry, protection, writer, search_tries: tries, .. } = self;
+        let Core { state, geometry, protection, writer, search, search_tries: tries, .. } = self;
         let window = known.map(|place| SourceView::new(state, geometry, packet.slot, place));
         let highest = window.and_then(|window| window.highest());
         let verdict = |index| window.map_or(Verdict::New, |window| seq::check(&window, index));
@@ -284,6 +331,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             index: Index(0),
             restart: false,
             resync: false,
+            current: true,
             jumped_from: None,
             flags: if packet.rtcp_port { FLAG_RTCP_PORT } else { 0 },
         };
@@ -315,33 +363,44 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 Verdict::Late if !opened.restart => refused = Some(Counter::Late),
                 _ => match attempt(current, index) {
                     Ok(length) => return Ok(Opened { index, length, ..opened }),
-                    Err(Fail::Malformed) => return Err(Counter::Malformed),
+                    Err(Fail::Malformed) => return Err(Counter::Malformed.into()),
                     Err(_) => refused = Some(Counter::AuthFailed),
                 },
             }
         }
         opened.restart = false;
+        let near = seq::estimate(highest, header.seq());
         if let Some(previous) = previous
-            && let Some(index) = seq::estimate(highest, header.seq())
+            && let Some(index) = near
             && verdict(index) == Verdict::New
             && let Ok(length) = attempt(previous, index)
         {
-            return Ok(Opened { index, length, ..opened });
+            return Ok(Opened { index, length, current: false, ..opened });
         }
         // F32: after a silence the nearest index may be cycles behind, or lie where nothing is new.
-        if let (Some(highest), Some(window)) = (highest, window)
-            && packet.arrival.since(Mono(window.account().last_arrival)) > RESYNC_SILENT_NS
+        let mut verify = |index| {
+            (verdict(index) == Verdict::New).then(|| attempt(current, index).ok()).flatten()
+        };
+        let found = search.found(packet.slot, header.ssrc());
+        let found = found.and_then(|found| seq::estimate(Some(found), header.seq()));
+        let mut found = found.and_then(|index| Some((index, verify(index)?)));
+        if let (None, Some(highest), Some(window)) = (found, highest, window)
+            && was_silent(window, packet.arrival)
         {
-            opened.resync = true;
-            let found = search(window, highest, header.seq(), current.suite(), tries, |index| {
-                (verdict(index) == Verdict::New).then(|| attempt(current, index).ok()).flatten()
-            });
-            if let Some((index, length)) = found {
-                return Ok(Opened { index, length, ..opened });
-            }
+            found = nearest(highest, header.seq(), current.suite(), tries, verify);
+        }
+        if let Some((index, length)) = found {
+            return Ok(Opened { index, length, resync: true, ..opened });
         }
         // No candidate at all: the nearest index would lie below 0.
-        Err(refused.unwrap_or(Counter::Late))
+        let counter = refused.unwrap_or(Counter::Late);
+        // A repetition of what is ours, and nothing that another key could make new.
+        let proven = counter != Counter::AuthFailed
+            && near.is_some_and(|index| {
+                let mut contexts = [Some(current), previous].into_iter().flatten();
+                contexts.any(|context| attempt(context, index).is_ok())
+            });
+        Err(Fate { counter, unproven: !proven })
     }
 
     pub(super) fn meta(
@@ -373,17 +432,16 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         fault!("worker.after_intent");
     }
 
-    /// Step 4 for RTP: the source's state, in an order in which doing it again changes nothing. Whether its
-    /// payload type is another one than that of the packet before.
+    /// Step 4 for RTP: the source's state, in an order in which doing it again changes nothing. `current`: it
+    /// is under the key in force. Whether its payload type is another one than that of the packet before.
     pub(super) fn settle(
         &mut self,
         packet: &Packet<'_>,
-        place: usize,
-        ordinal: u16,
-        index: Index,
-        length: usize,
+        taken: Taken,
         header: &Header<'_>,
+        current: bool,
     ) -> bool {
+        let Taken { place, ordinal, index, length } = taken;
         let (ssrc, timestamp) = (header.ssrc(), header.timestamp());
         let slot = SlotView::new(&self.state, &self.geometry, packet.slot);
         let mut source = SourceView::new(&self.state, &self.geometry, packet.slot, place);
@@ -419,15 +477,17 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         account.lowest = account.lowest.min(index.0);
         account.packets += 1;
         account.bytes += length as u64;
-        account.last_arrival = packet.arrival.0;
+        // What waited in quarantine came before what was recorded meanwhile.
+        let last_arrival = packet.arrival.0.max(slot.word(LAST_ARRIVAL));
+        account.last_arrival = packet.arrival.0.max(before.last_arrival);
         account.last_timestamp = timestamp.into();
         account.last_stamp = packet.datagram.stamp.map_or(0, |stamp| stamp.0 as u64);
         account.last_buffer = packet.buffer.into();
         account.payload_type = payload_type;
         source.set_account(&account);
-        slot.set(LAST_ARRIVAL, packet.arrival.0);
-        if slot.word(KEY_CHANGED) == 0 {
-            slot.set(KEY_CHANGED, packet.arrival.0);
+        slot.set(LAST_ARRIVAL, last_arrival);
+        if current && slot.word(KEY_CHANGED) == 0 {
+            slot.set(KEY_CHANGED, last_arrival);
         }
         is_new_type
     }
@@ -448,21 +508,21 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         self.notice(Notice::Source { slot, generation, ssrc, from });
     }
 
-    fn rtcp(&mut self, packet: &Packet<'_>) -> Counter {
+    fn rtcp(&mut self, packet: &Packet<'_>) -> Fate {
         let Some(position) = self.writer.place(record_bytes(packet.datagram.payload.len())) else {
-            return Counter::RingFull;
+            return Counter::RingFull.into();
         };
         let (length, proven) = match self.open_rtcp(packet, position) {
             Ok(opened) => opened,
-            Err(counter) => return counter,
+            Err(counter) => return Fate { counter, unproven: counter == Counter::AuthFailed },
         };
         let sender = packet.datagram.payload[4..8].try_into().map(u32::from_be_bytes);
         let sender = Ssrc(sender.expect("classified as RTCP, so eight octets are there"));
         if let Some(proven) = proven {
             match self.srtcp_window(packet.slot, sender).check(proven) {
                 Verdict::New => {}
-                Verdict::Replayed => return Counter::Replayed,
-                Verdict::Late => return Counter::Late,
+                Verdict::Replayed => return Counter::Replayed.into(),
+                Verdict::Late => return Counter::Late.into(),
             }
         }
         self.seal_rtcp(packet, position, length, proven);
@@ -477,7 +537,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         }
         self.writer.accept(position, record_bytes(length));
         self.note_way(packet);
-        Counter::RtcpRecorded
+        Counter::RtcpRecorded.into()
     }
 
     /// Steps 1 and 2 for RTCP: length of the plain text, and the SRTCP index with its key.

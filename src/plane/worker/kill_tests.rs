@@ -14,7 +14,7 @@ use crate::proto::srtp::Context;
 use crate::store::event::Event;
 use crate::store::record::RecordKind;
 
-const SUITE: Suite = Suite::AesCm128HmacSha1_80;
+pub(super) const SUITE: Suite = Suite::AesCm128HmacSha1_80;
 const SSRC: u32 = 0x1234;
 
 pub(super) fn protected(context: &Context, ssrc: u32, index: u64) -> Vec<u8> {

@@ -14,6 +14,7 @@ mod core;
 mod evidence;
 mod intake;
 mod keys;
+mod quarantine;
 mod recovery;
 mod resume;
 mod run;
@@ -35,6 +36,8 @@ mod nat_tests;
 mod panic_tests;
 #[cfg(test)]
 mod path_tests;
+#[cfg(test)]
+mod quarantine_tests;
 #[cfg(test)]
 mod stream_tests;
 

@@ -3,8 +3,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::kill_tests::{finish, judge, prepared, send_batch};
-use super::model::{GEOMETRY, Machine, POISON, REMOTE, RTP_PORTS, TestWorker, rtp, stream};
+use super::kill_tests::{SUITE, finish, judge, prepared, protected, send_batch};
+use super::model::{GEOMETRY, Machine, POISON, REMOTE, RTP_PORTS, TestWorker, master, rtp, stream};
 use super::turn::StartError;
 use crate::base::counter::{Cause, Counter};
 use crate::base::ports::Region;
@@ -13,7 +13,8 @@ use crate::plane::handoff::layout::{
     AT_COUNTERS, AT_DURABLE, AT_SEALED, AT_STRIKES, AT_TAIL, STRIKES_WORDS,
 };
 use crate::plane::handoff::slot::SlotView;
-use crate::store::event::Event;
+use crate::proto::srtp::Context;
+use crate::store::event::{Event, Origin};
 use crate::store::record::RecordKind;
 
 /// Starts until a start succeeds; how often one panicked.
@@ -178,6 +179,38 @@ fn f05_a_datagram_that_panics_twice_is_kept_raw_and_skipped() {
     }
     assert!(poisoned > 10, "only {poisoned} places to panic at");
     assert!(raw_seen > 4, "only {raw_seen} were kept raw");
+}
+
+/// What panics only when it is told what it is, or in the search for its counter, while it waits in
+/// quarantine: kept raw like any other, and what waits beside it is recorded.
+#[test]
+fn f05_a_datagram_that_panics_in_quarantine_is_kept_raw() {
+    for ssrc in [0x1234, 0x4321] {
+        let (mut machine, _) = prepared(0);
+        let new = Context::new(SUITE, &master(SUITE, 3)).expect("length");
+        let mut worker = machine.start();
+        let bad = [rtp(ssrc, 65_535), POISON.to_vec()].concat();
+        machine.send(REMOTE, RTP_PORTS[0], bad);
+        machine.send(REMOTE, RTP_PORTS[0], protected(&new, 0x1234, 65_536));
+        // Of an SSRC that nobody knows it is searched for from now on, turn after turn.
+        worker.turn().expect("model");
+        machine.poison.set(Some(0));
+        let update = || Frame::Update { stream: stream(0, 1, Some((SUITE, 3))), by: Origin::Src };
+        if ssrc == 0x1234 {
+            machine.command(update());
+        }
+        let panics = run(&machine, worker);
+        assert!(panics > 0, "it did not panic");
+        // A panic may have taken the command with it: control asks again.
+        machine.command(update());
+        run(&machine, start(&machine).0);
+        let records = machine.records(0);
+        let of = |kind: RecordKind| records.iter().filter(move |one| one.meta.kind == kind);
+        assert!(of(RecordKind::Rtp).any(|one| one.meta.index.0 == 65_536), "{ssrc:x}");
+        assert_eq!(counted(&machine, Counter::Poison), 1, "{ssrc:x}");
+        // Keeping it raw panics at its first store as well: it is only counted.
+        assert_eq!(of(RecordKind::Poison).count(), 0);
+    }
 }
 
 /// Two poisonous datagrams, one kept raw already; the recovery that does so for the other, and

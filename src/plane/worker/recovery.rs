@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 
 use super::core::Core;
-use super::intake::{Packet, counted};
+use super::intake::{Packet, Taken, counted};
 use super::keys::Protection;
 use super::state::{BufferState, classify};
 use super::strikes::Trust;
 use crate::base::counter::Counter;
 use crate::base::faults::fault;
 use crate::base::ids::{Index, Seq, SourceId, Ssrc};
-use crate::base::limits::{BUFFER_COUNT, SOURCES_PER_STREAM};
+use crate::base::limits::{BUFFER_COUNT, DATAGRAM_BYTES_MAX, SOURCES_PER_STREAM};
 use crate::base::ports::{Datagrams, Region, WritableRegion};
 use crate::base::time::{Mono, Wall};
 use crate::plane::handoff::datagram;
@@ -107,18 +107,21 @@ where
         core.touching = Some(one.buffer);
         let counter = match one.accepted {
             Some(hint) => {
-                engine.look(one.buffer, |bytes| core.append_again(one.buffer, bytes, hint))
+                Some(engine.look(one.buffer, |bytes| core.append_again(one.buffer, bytes, hint)))
             }
             None => {
                 core.state.store(AT_CURRENT, u64::from(one.buffer) + 1);
                 engine.look(one.buffer, |bytes| match core.trust(one.buffer) {
                     Trust::Handle => core.handle(one.buffer, bytes),
-                    Trust::Poison => core.poison(one.buffer, bytes),
-                    Trust::Hopeless | Trust::Counted => Counter::Poison,
+                    Trust::Poison => Some(core.poison(one.buffer, bytes)),
+                    Trust::Hopeless | Trust::Counted => Some(Counter::Poison),
                 })
             }
         };
-        core.count(counter);
+        // What waits for its keys goes on waiting where it is.
+        if let Some(counter) = counter {
+            core.count(counter);
+        }
         fault!("worker.in_recovery_append");
     }
     core.touching = None;
@@ -134,13 +137,19 @@ where
             fault!("worker.in_recovery_count");
         }
     }
+    // Those that gave way to others meanwhile are cleared with all others.
+    core.quarantine.left();
     for buffer in 0..BUFFER_COUNT {
+        if core.quarantine.is_aside(buffer) {
+            continue;
+        }
         if engine.head(buffer) != 0 {
             engine.clear(buffer);
             fault!("worker.in_recovery_clear");
         }
         core.state.store(AT_INTENTS + usize::from(buffer) * 8, INTENT_NONE);
     }
+    core.quarantine.has_grown();
     core.forget_strikes();
     core.state.store(AT_CURRENT, 0);
     found.len() as u32
@@ -253,8 +262,15 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             // The record was made under a window that began anew (re-key).
             seq::reset(&mut self.source(packet.slot, place));
         }
-        let ordinal = hint.source.ordinal();
-        self.settle(&packet, place, ordinal, hint.index, length, &header);
+        let current = match &self.protection[packet.slot as usize] {
+            Protection::Plain => true,
+            Protection::Secure { current, .. } => {
+                let mut out = [0; DATAGRAM_BYTES_MAX];
+                current.unprotect_rtp(payload, hint.index, &mut out).is_ok()
+            }
+        };
+        let taken = Taken { place, ordinal: hint.source.ordinal(), index: hint.index, length };
+        self.settle(&packet, taken, &header, current);
     }
 
     /// Events of sources that are in shared state but were never committed.

@@ -88,7 +88,8 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         }
     }
 
-    /// All buffers are empty: nothing is to blame any more.
+    /// All buffers are empty, or wait in quarantine, where they came without a panic: nothing is to blame any
+    /// more.
     pub(super) fn forget_strikes(&self) {
         const { assert!(STRIKES_WORDS * STRIKES_PER_WORD == BUFFER_COUNT as usize) };
         for word in 0..STRIKES_WORDS {

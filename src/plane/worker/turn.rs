@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::closing::Closing;
 use super::core::{Core, NOTICES_MAX};
 use super::recovery::recover;
-use super::search::TAGS_PER_TURN;
+use super::search::{SEARCHED_PER_FULL_TURN, SEARCHED_PER_TURN, TAGS_PER_TURN};
 use crate::base::faults::{fault, fault_io, faulty};
 use crate::base::ids::{Generation, Slot, StreamId, WorkerId};
 use crate::base::limits::{TURN_COMMANDS_MAX, TURN_PACKETS_MAX, TURN_WAIT_MS};
@@ -101,6 +101,7 @@ where
         let predecessor_last = (predecessor != 0).then_some(Mono(predecessor));
         engine.inherit();
         let mut core = Core::new(worker, workers, geometry, state, ring, rtp_ports, steered);
+        core.quarantine.set_room(engine.spare());
         core.tell_time_first(clock.map());
         let derived = clock.mono();
         // What is private is dropped after a panic, what is shared the kill protocol covers.
@@ -172,13 +173,15 @@ where
         self.core.tell_time(self.clock.map());
         self.core.writer.refresh(&self.core.state);
         self.core.search_tries = TAGS_PER_TURN;
-        self.packets();
         let count = self.taken.len();
+        self.packets();
         self.full_turns = if count < TURN_PACKETS_MAX { 0 } else { self.full_turns + 1 };
         if self.full_turns == 0 || self.full_turns >= FULL_TURNS_MAX {
             self.commands();
         }
+        self.quarantine();
         self.closes();
+        self.leave_quarantine();
         self.due();
         self.core.note_turn(self.clock.mono().since(self.core.now.mono));
         self.core.state.store(AT_HEARTBEAT, self.core.now.mono.0);
@@ -200,7 +203,9 @@ where
             }
             core.state.store(AT_CURRENT, u64::from(buffer) + 1);
             core.touching = Some(buffer);
-            let counter = engine.look(buffer, |bytes| core.handle(buffer, bytes));
+            let Some(counter) = engine.look(buffer, |bytes| core.handle(buffer, bytes)) else {
+                continue;
+            };
             core.count(counter);
             #[cfg(feature = "faults")]
             if faulty!("worker.decrypt_in_place") {
@@ -208,6 +213,9 @@ where
             }
         }
         core.touching = None;
+        if core.quarantine.has_grown() {
+            taken.retain(|buffer| !core.quarantine.is_aside(*buffer));
+        }
         if faulty!("worker.offer_before_publish") {
             give_back(engine, core, taken);
             fault!("worker.before_tail");
@@ -218,6 +226,29 @@ where
         core.commit(self.clock.mono());
         fault!("worker.after_tail");
         give_back(engine, core, taken);
+    }
+
+    /// What waits for keys or a roll-over counter: handled again where they are there, given up in time.
+    fn quarantine(&mut self) {
+        if self.core.quarantine.is_empty() {
+            return;
+        }
+        let full = self.full_turns > 0;
+        let Worker { engine, core, .. } = self;
+        core.search(engine, if full { SEARCHED_PER_FULL_TURN } else { SEARCHED_PER_TURN });
+        core.release(engine);
+        self.leave_quarantine();
+    }
+
+    /// Steps 5 to 8 for what has left the quarantine.
+    fn leave_quarantine(&mut self) {
+        let Worker { engine, core, .. } = self;
+        if core.quarantine.leaving().is_empty() {
+            return;
+        }
+        core.commit(core.now.mono);
+        give_back(engine, core, core.quarantine.leaving());
+        core.quarantine.left();
     }
 
     fn commands(&mut self) {

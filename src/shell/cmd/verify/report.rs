@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::base::counter::Cause;
+use crate::base::limits::QUARANTINE_MS;
 use crate::base::time::Wall;
 use crate::store::catalog::model::{Gap, Recording};
 
@@ -45,8 +46,9 @@ pub(super) struct Damaged {
     pub(super) why: String,
 }
 
-/// Counters that name causes are written once a second, and made durable with what is recorded.
-const EVIDENCE_NS: i64 = 2_000_000_000;
+/// Counters that name causes are written once a second, and made durable with what is recorded; what no key
+/// verifies waits in quarantine before it is counted.
+const EVIDENCE_NS: i64 = 2_000_000_000 + QUARANTINE_MS as i64 * 1_000_000;
 
 /// Up to when a missing packet has its evidence; `None`: all of it has.
 fn judged_through(recording: &Recording) -> Option<Wall> {

@@ -157,6 +157,7 @@ fn what_is_missing_too_recently_is_judged_once_the_recording_is_over() {
         (report.unexplained, report.pending, report.is_good(false), report.is_good(true))
     };
     assert_eq!(judged(1_000, false), (0, size, true, false));
-    assert_eq!(judged(3_000, false), (size, 0, false, false));
+    assert_eq!(judged(3_900, false), (0, size, true, false));
+    assert_eq!(judged(4_100, false), (size, 0, false, false));
     assert_eq!(judged(1_000, true), (size, 0, false, false));
 }
