@@ -90,7 +90,7 @@ fn measure(engine: Engine, rig: &Rig, broken: Option<u64>) {
                 let number = sent / u64::from(STREAMS);
                 let length = packet(Some(&context), stream + 1, number, &mut out);
                 rig.sender.send_to(&out[..length], targets[stream as usize]).expect("loopback");
-                if broken.is_some_and(|each| sent % each == 0) {
+                if broken.is_some_and(|each| sent.is_multiple_of(each)) {
                     out[length - 1] ^= 1;
                     rig.sender.send_to(&out[..length], targets[stream as usize]).expect("loopback");
                 }

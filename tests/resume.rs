@@ -427,7 +427,10 @@ fn f36_media_under_a_key_that_comes_later_is_recorded_though_media_dies_meanwhil
     let (code, answer) = peer.invite(2);
     assert_eq!(code, 200, "{answer}");
     peer.play(50);
-    until("the last packet on disk", PATIENCE, || (bench.durable() == 120).then_some(()));
+    until("the last packet on disk", PATIENCE, || {
+        let last = |source: &Value| number(&source["last_index"]) == peer.next.0 - 1;
+        bench.listed().iter().flat_map(sources).any(last).then_some(())
+    });
     assert_eq!(peer.bye(), 200);
     let ended = bench.ended(1);
     bench.verified(&ended[0]);
