@@ -321,7 +321,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
         let bytes = record_bytes(payload.len());
         // Nothing was recorded since the key came: no number can be a repeated one under it.
         let unused = self.slot(packet.slot).word(KEY_CHANGED) == 0;
-        let Core { state, geometry, protection, writer, search, search_tries: tries, .. } = self;
+        let Core { state, geometry, protection, writer, .. } = self;
         let window = known.map(|place| SourceView::new(state, geometry, packet.slot, place));
         let highest = window.and_then(|window| window.highest());
         let verdict = |index| window.map_or(Verdict::New, |window| seq::check(&window, index));
@@ -335,7 +335,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             jumped_from: None,
             flags: if packet.rtcp_port { FLAG_RTCP_PORT } else { 0 },
         };
-        let (current, previous, anew) = match &protection[packet.slot as usize] {
+        let (current, anew) = match &protection[packet.slot as usize] {
             Protection::Plain => {
                 opened.index = plain_index(window, highest, header, verdict)?;
                 opened.jumped_from =
@@ -345,7 +345,7 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
                 });
                 return Ok(opened);
             }
-            Protection::Secure { current, previous, anew } => (current, previous.as_deref(), *anew),
+            Protection::Secure { current, anew, .. } => (current, *anew),
         };
         opened.flags |= FLAG_AUTHENTICATED;
         let mut attempt = |context: &Context, index: Index| {
@@ -369,6 +369,34 @@ impl<S: Region, G: WritableRegion> Core<S, G> {
             }
         }
         opened.restart = false;
+        self.open_otherwise(packet, known, header, opened, refused)
+    }
+
+    /// The same for what the nearest indexes under the key in force did not verify: the key before, another
+    /// roll-over counter, or nothing that is known. Apart, so that the usual packet does not pay for it.
+    #[inline(never)]
+    fn open_otherwise(
+        &mut self,
+        packet: &Packet<'_>,
+        known: Option<usize>,
+        header: &Header<'_>,
+        opened: Opened,
+        refused: Option<Counter>,
+    ) -> Result<Opened, Fate> {
+        let payload = packet.datagram.payload;
+        let Core { state, geometry, protection, writer, search, search_tries: tries, .. } = self;
+        let window = known.map(|place| SourceView::new(state, geometry, packet.slot, place));
+        let highest = window.and_then(|window| window.highest());
+        let verdict = |index| window.map_or(Verdict::New, |window| seq::check(&window, index));
+        let Protection::Secure { current, previous, .. } = &protection[packet.slot as usize] else {
+            return Err(Counter::Late.into());
+        };
+        let previous = previous.as_deref();
+        let mut attempt = |context: &Context, index: Index| {
+            writer.lend(opened.position, record_bytes(payload.len()), |out| {
+                context.unprotect_rtp(payload, index, &mut out[HEADER_BYTES..])
+            })
+        };
         let near = seq::estimate(highest, header.seq());
         if let Some(previous) = previous
             && let Some(index) = near
