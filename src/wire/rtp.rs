@@ -156,10 +156,13 @@ impl<'a> Header<'a> {
 
     /// The contributing sources, at most 15.
     pub fn csrcs(&self) -> impl ExactSizeIterator<Item = Ssrc> + 'a {
+        self.csrc_bytes().chunks_exact(4).map(|bytes| Ssrc(word(bytes, 0)))
+    }
+
+    /// The same as they stand there, four octets each.
+    pub fn csrc_bytes(&self) -> &'a [u8] {
         let count = usize::from(self.packet[0] & 0x0f);
-        self.packet[FIXED_BYTES..FIXED_BYTES + count * 4]
-            .chunks_exact(4)
-            .map(|bytes| Ssrc(word(bytes, 0)))
+        &self.packet[FIXED_BYTES..FIXED_BYTES + count * 4]
     }
 
     /// The header extension: its profile and data (RFC 3550 §5.3.1).

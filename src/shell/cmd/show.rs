@@ -10,7 +10,7 @@ use super::store::{StoreArgs, named};
 use super::table::{plain, table};
 use crate::base::counter::Cause;
 use crate::shell::exit::{Exit, Failure};
-use crate::store::catalog::model::{Participant, Recording, Source, Stream};
+use crate::store::catalog::model::{Contributor, Participant, Recording, Source, Stream};
 
 /// Show a recording: who, what, and the ledger of every stream.
 #[derive(clap::Args)]
@@ -182,6 +182,9 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
             );
         }
     }
+    for source in &stream.sources {
+        contributors_text(out, source);
+    }
     // Where the journal does not tell, the records do.
     let pauses = stream.pauses.iter().filter(|_| stream.controls.is_empty());
     for pause in pauses {
@@ -206,6 +209,35 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
     }
     for (label, count) in &stream.drops {
         let _ = writeln!(out, "  not recorded: {count} {label}");
+    }
+}
+
+/// Who is in a mix when.
+fn contributors_text(out: &mut String, source: &Source) {
+    let name = |one: &Contributor| match &one.cname {
+        Some(cname) => format!("{:08x} {}", one.ssrc, plain(cname)),
+        None => format!("{:08x}", one.ssrc),
+    };
+    for one in &source.contributors {
+        let who: Vec<String> = one.csrcs.iter().map(name).collect();
+        let _ = writeln!(
+            out,
+            "  mixed {:08x}: {} to {} ({} packets), {} to {}: {}",
+            source.ssrc,
+            one.first,
+            one.last,
+            one.packets,
+            one.from,
+            one.to,
+            who.join(", ")
+        );
+    }
+    if let Some(cut) = &source.contributors_cut {
+        let _ = writeln!(
+            out,
+            "  mixed {:08x}: from {} on, {}: who is in {} packets changes too often to be told here",
+            source.ssrc, cut.first, cut.from, cut.packets
+        );
     }
 }
 

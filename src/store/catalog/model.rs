@@ -198,6 +198,49 @@ pub struct Source {
     /// Each gap: first and last missing index, arrivals around it, cause (null: unexplained).
     #[serde(default)]
     pub gaps: Vec<Gap>,
+    /// Whose media a mixer put into which packets, by their CSRC lists; empty where it says nothing.
+    #[serde(default)]
+    pub contributors: Vec<Contribution>,
+    /// Where that ends before the packets do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contributors_cut: Option<ContributionsCut>,
+}
+
+/// Packets to which the same sources contributed (RFC 3550 §5.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contribution {
+    /// First index.
+    pub first: u64,
+    /// Last index: all that were recorded in between are the same sources'.
+    pub last: u64,
+    /// Arrival of the first.
+    pub from: Wall,
+    /// Arrival of the last.
+    pub to: Wall,
+    /// Packets recorded.
+    pub packets: u64,
+    /// The sources, by SSRC.
+    pub csrcs: Vec<Contributor>,
+}
+
+/// A contributing source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contributor {
+    /// SSRC as a number.
+    pub ssrc: u32,
+    /// CNAME from SDES, if seen.
+    pub cname: Option<String>,
+}
+
+/// Packets with CSRC lists beyond what is told: the list changed too often. The records hold them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContributionsCut {
+    /// The first of them.
+    pub first: u64,
+    /// Its arrival.
+    pub from: Wall,
+    /// How many.
+    pub packets: u64,
 }
 
 /// A run of missing indexes.

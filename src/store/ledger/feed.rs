@@ -49,6 +49,7 @@ impl Ledgers {
                     bytes: record.payload.len() as u64,
                     payload_type: header.payload_type(),
                     timestamp: header.timestamp(),
+                    csrcs: header.csrc_bytes(),
                     payload: header.payload().unwrap_or_default(),
                 });
             }
@@ -72,5 +73,70 @@ impl Ledgers {
             }
             RecordKind::Event | RecordKind::Poison | RecordKind::Pad => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{Index, SourceId, Ssrc};
+    use crate::base::time::{Mono, Wall};
+    use crate::store::record::{FLAG_AUTHENTICATED, RecordMeta};
+
+    const STREAM: StreamId = StreamId(3);
+
+    fn take(ledgers: &mut Ledgers, kind: RecordKind, index: u64, payload: &[u8]) {
+        let meta = RecordMeta {
+            kind,
+            flags: FLAG_AUTHENTICATED,
+            generation: 1,
+            source: SourceId::new(STREAM, u16::from(kind == RecordKind::Rtp)),
+            index: Index(index),
+            arrival: Mono(index * 20_000_000),
+        };
+        ledgers.record(&Record { meta, payload, raw: payload }, &ClockMap::default());
+    }
+
+    /// RFC 3550 §5.1, by hand: what a mixer sends, who is in it, and what it says of them in SDES.
+    #[test]
+    fn csrc_lists_of_a_mixer_become_ranges_with_names() {
+        let mut ledgers = Ledgers::default();
+        for index in 0..100_u64 {
+            let csrcs: &[u32] = match index {
+                0..40 => &[0xa, 0xb],
+                40..60 => &[0xb],
+                60..80 => &[],
+                _ => &[0xb, 0xc],
+            };
+            let mut packet =
+                vec![0x80 | csrcs.len() as u8, 0, 0, index as u8, 0, 0, 0, 0, 0, 0, 0, 7];
+            csrcs.iter().for_each(|csrc| packet.extend(csrc.to_be_bytes()));
+            packet.extend([0xff; 160]);
+            take(&mut ledgers, RecordKind::Rtp, index, &packet);
+        }
+        let mut room = [0; 256];
+        let mut writer = rtcp::Writer::new(&mut room);
+        for (ssrc, cname) in [(7, "bridge@x"), (0xa, "ann@x"), (0xb, "bob@x")] {
+            writer.cname(Ssrc(ssrc), cname).expect("room");
+        }
+        let length = writer.length();
+        take(&mut ledgers, RecordKind::Rtcp, 100, &room[..length]);
+        let account = ledgers.streams[&STREAM].account(&ledgers.host, None, None);
+        let source = &account.sources[0];
+        assert_eq!((source.packets, source.cname.as_deref()), (100, Some("bridge@x")));
+        let named = |one: &crate::store::catalog::model::Contribution| {
+            let names = one.csrcs.iter().map(|own| own.cname.as_deref().unwrap_or("?").to_owned());
+            (one.first, one.last, one.packets, names.collect::<Vec<_>>().join(" "))
+        };
+        let told: Vec<_> = source.contributors.iter().map(named).collect();
+        let expected = [
+            (0, 39, 40, "ann@x bob@x".to_owned()),
+            (40, 59, 20, "bob@x".to_owned()),
+            (80, 99, 20, "bob@x ?".to_owned()),
+        ];
+        assert_eq!(told, expected);
+        let last = &source.contributors[2];
+        assert_eq!((last.from, last.to), (Wall(80 * 20_000_000), Wall(99 * 20_000_000)));
+        assert_eq!(source.contributors_cut, None);
     }
 }

@@ -3,9 +3,11 @@
 //! A pure fold over the records of one stream ([`StreamLedger`]) and over the recorder's own events
 //! ([`HostEvidence`]). Every index from a source's first to its last is recorded, or has a cause
 //! with evidence, or is `unexplained`: there is no default. Memory grows with gaps, silences and
-//! sender reports, never with packets. Called by verbs and by the catalogue, on any thread.
+//! sender reports, changes of CSRC lists,
+//! never with packets. Called by verbs and by the catalogue, on any thread.
 
 mod blame;
+mod contributors;
 pub mod dtmf;
 pub mod evidence;
 mod feed;

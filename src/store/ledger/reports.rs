@@ -21,8 +21,6 @@ pub struct Reports {
     tail: u64,
     recent: [Wall; RECENT],
     recent_at: usize,
-    /// CNAME from SDES (RFC 3550 §6.5.1).
-    pub cname: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -68,6 +68,12 @@ impl Runs {
         true
     }
 
+    /// Whether any index from `first` to `last` is there.
+    pub fn has_any(&self, first: u64, last: u64) -> bool {
+        let before = self.0.range(..=last).next_back();
+        first <= last && before.is_some_and(|(_, run)| run.last >= first)
+    }
+
     /// First and last index, with the arrivals of both.
     pub fn bounds(&self) -> Option<(u64, u64)> {
         let (first, _) = self.0.first_key_value()?;
@@ -113,6 +119,10 @@ mod tests {
             let holes: Vec<u64> =
                 runs.holes().flat_map(|hole| hole.first..=hole.last).collect();
             prop_assert_eq!(holes, missing);
+            for from in first..=last {
+                let any = set.range(from..=from + 3).next().is_some();
+                prop_assert_eq!(runs.has_any(from, from + 3), any);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::blame::{Blame, Claim, Dark, Tail};
+use super::contributors::Contributors;
 use super::dtmf::Digits;
 use super::evidence::{HostEvidence, Loss};
 use super::instants::{Anchor, Anchors};
@@ -16,6 +17,9 @@ use crate::store::event::{Event, Origin, StreamDescription};
 
 /// SSRCs whose reports are kept: an SRC reports on its own few sources; the rest is noise.
 const REPORTERS_MAX: usize = 64;
+/// SSRCs whose CNAME is kept: a mixer names all that contribute (RFC 7866 §8.1.5), and a conference on one
+/// line has hundreds at most.
+const NAMES_MAX: usize = 1_024;
 /// A source that was not heard for so long around an instant says nothing about it, where another was.
 const NEAR_NS: i64 = 10_000_000_000;
 
@@ -36,6 +40,8 @@ pub struct Packet<'a> {
     pub payload_type: u8,
     /// RTP timestamp.
     pub timestamp: u32,
+    /// Its CSRC list, four octets each.
+    pub csrcs: &'a [u8],
     /// Its payload.
     pub payload: &'a [u8],
 }
@@ -49,6 +55,8 @@ pub struct StreamLedger {
     instants: Vec<Wall>,
     sources: BTreeMap<u16, SourceAccount>,
     reports: BTreeMap<u32, Reports>,
+    /// CNAMEs by SDES, of sources and of those that contribute to them.
+    names: BTreeMap<u32, String>,
     digits: Digits,
     opened: Option<Wall>,
     /// Once more, by a recorder that was down and found it still promised.
@@ -72,6 +80,7 @@ struct SourceAccount {
     runs: Runs,
     presence: Presence,
     anchors: Anchors,
+    contributors: Contributors,
     packets: u64,
     bytes: u64,
     duplicates: u64,
@@ -175,6 +184,7 @@ impl StreamLedger {
         }
         source.packets += 1;
         source.bytes += packet.bytes;
+        source.contributors.packet(packet.index, packet.arrival, packet.csrcs, &source.runs);
         if let Some(reports) = reports_of(&mut self.reports, packet.ssrc) {
             reports.packet(packet.arrival);
         }
@@ -210,8 +220,13 @@ impl StreamLedger {
 
     /// Takes a CNAME (RFC 3550 §6.5.1).
     pub fn cname(&mut self, ssrc: u32, cname: &str) {
-        if let Some(reports) = reports_of(&mut self.reports, ssrc) {
-            reports.cname = Some(cname.to_owned());
+        if let Some(known) = self.names.get_mut(&ssrc) {
+            // Each report says it again.
+            if known != cname {
+                cname.clone_into(known);
+            }
+        } else if self.names.len() < NAMES_MAX {
+            self.names.insert(ssrc, cname.to_owned());
         }
     }
 
@@ -348,9 +363,11 @@ impl StreamLedger {
             blame.tail(&tail, absent, &self.pauses, &mut verdicts);
         }
         verdicts.close();
+        let name = |ssrc: u32| self.names.get(&ssrc).cloned();
+        let (contributors, contributors_cut) = source.contributors.told(&source.runs, name);
         Source {
             ssrc: source.ssrc,
-            cname: reports.and_then(|reports| reports.cname.clone()),
+            cname: name(source.ssrc),
             first_index,
             last_index,
             packets: source.packets,
@@ -363,6 +380,8 @@ impl StreamLedger {
             last_arrival: source.last_arrival,
             rtcp_sent: reports.and_then(Reports::sent),
             gaps: verdicts.gaps,
+            contributors,
+            contributors_cut,
         }
     }
 

@@ -24,6 +24,7 @@ fn packet(index: u64, arrival: Wall) -> Packet<'static> {
         bytes: 172,
         payload_type: 0,
         timestamp: 0,
+        csrcs: &[],
         payload: &[],
     }
 }
