@@ -10,6 +10,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use floortape::base::ids::{Index, Seq, Ssrc};
+use floortape::base::secret::MasterKey;
+use floortape::base::suite::Suite;
+use floortape::proto::srtp::Context;
+use floortape::wire::rtp::Fields;
 use rustix::process::Signal;
 use serde_json::Value;
 use server::{CONTROL, Server, binary, command, free_port, fresh_folder, send, until};
@@ -502,4 +509,61 @@ fn req001_an_operator_starts_a_recording_by_calling_its_src() {
     });
     until("the last packets", LIMIT, || (count() == 50).then_some(()));
     assert_eq!(over["src"]["identity"], uri, "{over}");
+}
+
+/// An offer of one line with the key that is made of `fill`.
+fn secure(version: u32, fill: u8) -> String {
+    let key = STANDARD.encode([fill; 30]);
+    let crypto = format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}\r\na=label:1\r\n");
+    let offer = sdp("sendonly", version).replace("RTP/AVP", "RTP/SAVP");
+    offer.replace("a=label:1\r\n", &crypto)
+}
+
+/// F34: an SRC that encrypts with another key than it has offered is asked for an offer after five seconds,
+/// answers with the key that it uses, and is recorded from then on.
+#[test]
+fn f34_an_src_with_another_key_than_it_offered_is_asked_and_recorded() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let store = folder.join("store");
+    let server = Server::start(command(&folder, port), &folder).ready();
+    let mut src = Src::new(port, "Allow: INVITE, ACK, BYE, CANCEL\r\n");
+    let to = ports(&src.invite_with("application/sdp", &secure(1, 1)))[0];
+    let master = MasterKey::new(&[2; 30]).expect("the suite's length");
+    let context = Context::new(Suite::AesCm128HmacSha1_80, &master).expect("fits");
+    let media = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let mut number = 0_u16;
+    let mut say = || {
+        let timestamp = u32::from(number) * 160;
+        let fields =
+            Fields { marker: false, payload_type: 0, seq: Seq(number), timestamp, ssrc: Ssrc(17) };
+        let mut clear = fields.emit().to_vec();
+        clear.extend_from_slice(&[0xff; 160]);
+        let mut wire = [0; 256];
+        let index = Index(number.into());
+        let length = context.protect_rtp(&clear, index, &mut wire).expect("room");
+        media.send_to(&wire[..length], ("127.0.0.1", to)).expect("loopback");
+        number += 1;
+    };
+    let began = Instant::now();
+    let invite = until("a question", Duration::from_secs(15), || {
+        say();
+        src.asked("INVITE", Duration::from_millis(20))
+    });
+    assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(invite.ends_with("\r\n\r\n"), "the SRC makes the offer: {invite}");
+    assert!(server.told("nothing verifies") && server.told("is asked for fresh keys of 1"));
+    assert!(recording(&store)["streams"][0]["sources"].as_array().is_some_and(Vec::is_empty));
+    src.answer_sdp(&invite, &secure(2, 2));
+    let ack = src.asked("ACK", LIMIT).expect("our answer");
+    assert!(ack.contains(&format!("m=audio {to} ")) && ack.contains("a=crypto:1 "), "{ack}");
+    let packets = || recording(&store)["streams"][0]["sources"][0]["packets"].as_u64();
+    until("media", LIMIT, || {
+        say();
+        std::thread::sleep(Duration::from_millis(20));
+        packets().filter(|packets| *packets >= 25)
+    });
+    let again = |text: &str| text.starts_with("INVITE ") && cseq(text) > cseq(&invite);
+    assert_eq!(src.next(Duration::from_secs(1), again), None, "once");
+    assert!(src.ask("BYE", "", "").starts_with("SIP/2.0 200"));
+    until("the end", LIMIT, || (recording(&store)["state"] == "ended").then_some(()));
 }

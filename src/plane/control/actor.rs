@@ -105,6 +105,8 @@ pub struct Control {
     pub(super) selection: Selection,
     /// What the policy has refused since that was last told.
     pub(super) unwanted: Unwanted,
+    /// Which RS media was asked about whose keys do not match (F34), by request.
+    pub(super) asked_keys: HashMap<u64, RsId>,
     /// Streams that left a running RS and are being closed.
     pub(super) closing: Vec<(RsId, Slot, Generation, StreamId)>,
     /// What is due when.
@@ -159,6 +161,7 @@ impl Control {
             past: HashMap::new(),
             timers: BTreeSet::new(),
             asked_heard: HashMap::new(),
+            asked_keys: HashMap::new(),
             tokens: HashMap::new(),
             next: 0,
             stopping: false,
@@ -424,7 +427,8 @@ impl Control {
                 };
                 self.log(grave, format!("disk of worker {}: {text}", worker.0));
             }
-            Notice::AuthFailing { slot, .. } => {
+            Notice::AuthFailing { slot, generation } => {
+                self.keys_fail(slot, generation);
                 if let Some((rs, label)) = self.of_slot(slot) {
                     let text = format!(
                         "alarm: {rs} stream {label}: nothing verifies: its keys do not match, or its \
@@ -620,6 +624,7 @@ impl Control {
             }
             Purpose::Hold => self.finish_hold(job),
             Purpose::Called(request) => self.finish_called(request, job),
+            Purpose::Renewed(request) => self.finish_renewed(request, job),
             Purpose::End => self.finish_end(job),
             Purpose::Bye(dialog, why) => self.say_bye(dialog, &why),
             Purpose::Quiet => {}
@@ -698,14 +703,15 @@ impl Control {
 
     /// Whether a job that changes this RS is still under way.
     pub(super) fn is_busy(&self, rs: RsId) -> bool {
-        let offers = self.sessions.get(&rs).is_some_and(|session| session.holding.is_open());
+        let open = |session: &Session| session.holding.is_open() || session.renewal.is_open();
+        let offers = self.sessions.get(&rs).is_some_and(|session| open(session));
         offers || self.is_changing(rs)
     }
 
     /// The same, but for an offer of ours that has no answer yet.
     pub(super) fn is_changing(&self, rs: RsId) -> bool {
         let changes = |job: &Job| match job.purpose {
-            Purpose::Hold | Purpose::Change | Purpose::Called(_) => true,
+            Purpose::Hold | Purpose::Change | Purpose::Called(_) | Purpose::Renewed(_) => true,
             Purpose::Answer => false,
             _ => job.txn.is_some(),
         };
@@ -727,6 +733,7 @@ impl Control {
     pub(super) fn forget_asked(&mut self) {
         self.requests.clear();
         self.asked_heard.clear();
+        self.asked_keys.clear();
         self.closes.clear();
         self.again.clear();
         for job in self.jobs.values_mut().filter(|job| !job.media.is_empty()) {

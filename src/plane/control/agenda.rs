@@ -13,7 +13,7 @@ use crate::store::event::Origin;
 /// its time comes.
 #[derive(Default)]
 pub(super) struct Agenda {
-    /// Ends of RSs that are over, and offers of holds.
+    /// Ends of RSs that are over, offers of holds, and what is asked about keys.
     sessions: BTreeSet<(Mono, RsId)>,
     /// All jobs have the same time, so these are in order.
     jobs: VecDeque<(Mono, u64)>,
@@ -69,17 +69,22 @@ impl Control {
         }
     }
 
-    /// Closes the streams of RSs that are over, and sends the offers that are due.
+    /// Closes the streams of RSs that are over, and sends what is due in others.
     pub(super) fn run_sessions(&mut self) {
         let now = self.now.mono;
         while self.agenda.sessions.first().is_some_and(|(at, _)| *at <= now)
             && let Some((_, rs)) = self.agenda.sessions.pop_first()
         {
             let Some(session) = self.sessions.get(&rs) else { continue };
+            let is_due = |at: Option<Mono>| at.is_some_and(|at| at <= now);
+            let renews = is_due(session.renewal.next_timeout());
             match (session.phase, session.holding.next_timeout()) {
                 (Phase::Ending(at), _) if at <= now => self.close_streams(rs, Origin::Src),
-                (Phase::Live, Some(due)) if due <= now => self.tell_hold(rs),
+                (Phase::Live, due) if is_due(due) => self.tell_hold(rs),
                 _ => {}
+            }
+            if renews {
+                self.renew(rs);
             }
         }
     }

@@ -349,7 +349,13 @@ impl Control {
     }
 
     /// The answer's text; its version rises only when the text differs (RFC 3264 §8).
-    fn write_answer(&self, rs: RsId, plan: &mut Plan, negotiated: &Negotiated, locals: &Locals) {
+    pub(super) fn write_answer(
+        &self,
+        rs: RsId,
+        plan: &mut Plan,
+        negotiated: &Negotiated,
+        locals: &Locals,
+    ) {
         let Some(session) = self.sessions.get(&rs) else { return };
         plan.origin = session.origin;
         let before = Some(&*session.answer_sdp);
@@ -521,7 +527,7 @@ impl Control {
         }
     }
 
-    fn close_removed(&mut self, rs: RsId, removed: Vec<StreamOpened>) {
+    pub(super) fn close_removed(&mut self, rs: RsId, removed: Vec<StreamOpened>) {
         let mut frames = Vec::new();
         for stream in removed {
             let (slot, generation) = (stream.description.slot, stream.generation);

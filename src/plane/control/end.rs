@@ -210,6 +210,7 @@ impl Control {
             None => self.sip.close(dialog),
             Some(rs) if self.refresh_unanswered(rs, request) => {}
             Some(rs) if self.hold_unanswered(rs, request) => {}
+            Some(rs) if self.renewal_unanswered(rs, request, why) => {}
             Some(rs) if self.picture_answered(rs, request, None) => {}
             Some(rs) if self.snapshot_unanswered(rs, request) => {}
             Some(rs) if why == Failure::Timeout => self.src_is_gone(rs, "no answer"),
@@ -240,6 +241,7 @@ impl Control {
         let mut is_taken = |rs| {
             self.refresh_answered(rs, request, message)
                 || self.hold_answered(rs, request, message)
+                || self.renewal_answered(rs, request, message)
                 || self.picture_answered(rs, request, Some(message))
                 || self.snapshot_answered(rs, request, message)
         };
@@ -248,6 +250,10 @@ impl Control {
         }
         match (message.code(), rs) {
             (Some(200..), _) if is_bye => self.sip.close(dialog),
+            // An offer that was asked for in an RS that has ended meanwhile: it waits for an ACK.
+            (Some(200..300), None) => {
+                self.sip.acknowledge_with(request, message, &[], &[]);
+            }
             (Some(code @ (408 | 481)), Some(rs)) => self.src_is_gone(rs, &code.to_string()),
             _ => {}
         }

@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     End,
     /// Acknowledge the answer to a call of ours.
     Called(ClientTxnId),
+    /// Acknowledge the offer that an SRC was asked for in a running RS.
+    Renewed(ClientTxnId),
     /// Pause or resume an RS as an operator wants it; the SRC hears of it then.
     Hold,
     /// Say BYE in a dialog that we end, and why: its end must be durable before, or the next start
@@ -41,7 +43,14 @@ pub(super) enum Purpose {
 impl Purpose {
     /// Whether media is asked for streams that a successor takes up as they are.
     pub(super) const fn is_of_streams(&self) -> bool {
-        matches!(self, Purpose::Start | Purpose::Called(_) | Purpose::Change | Purpose::Hold)
+        matches!(
+            self,
+            Purpose::Start
+                | Purpose::Called(_)
+                | Purpose::Renewed(_)
+                | Purpose::Change
+                | Purpose::Hold
+        )
     }
 }
 

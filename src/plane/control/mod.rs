@@ -24,6 +24,7 @@ mod operator;
 mod parked;
 mod pictures;
 mod recover;
+mod renewal;
 mod requests;
 mod salts;
 mod selection;
@@ -51,6 +52,8 @@ mod tests_parked;
 mod tests_pictures;
 #[cfg(test)]
 mod tests_policy;
+#[cfg(test)]
+mod tests_renewal;
 #[cfg(test)]
 mod tests_restart;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::hold::Holding;
 use super::job::Purpose;
 use super::marks::Known;
 use super::pictures::Pictures;
+use super::renewal::Renewal;
 use super::requests::is_sips;
 use super::session::{Phase, Session};
 use super::timers::with_timer;
@@ -130,6 +131,7 @@ impl Control {
             armed: None,
             refreshing: None,
             holding: Holding::restored(standing.hold.clone(), self.now.mono),
+            renewal: Renewal::default(),
         };
         let mut lost = Vec::new();
         // Of a version that had one address, and wrote it nowhere else.
@@ -346,6 +348,7 @@ pub(super) fn snapshot(state: &DialogState) -> DialogSnapshot {
             record_route: answered.record_route,
         }),
         update: state.update,
+        refuses_invite: false,
     }
 }
 

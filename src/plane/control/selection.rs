@@ -331,6 +331,18 @@ impl Control {
         body: &Body,
         negotiated: Option<&mut Negotiated>,
     ) -> Option<Choice> {
+        let by = (self.peer_of(request), request.message.method().unwrap_or(""));
+        self.choose_by(rs, by, body, negotiated)
+    }
+
+    /// The same of what comes from the peer of that name, with a message of that method.
+    pub(super) fn choose_by(
+        &self,
+        rs: RsId,
+        (peer, method): (Option<&str>, &str),
+        body: &Body,
+        negotiated: Option<&mut Negotiated>,
+    ) -> Option<Choice> {
         let selection = &self.selection;
         let session = self.sessions.get(&rs)?;
         if !selection.is_selective() {
@@ -340,12 +352,11 @@ impl Control {
         if document.is_none() && negotiated.is_none() {
             return None;
         }
-        let peer = self.peer_of(request);
         let mut people = session.people.clone();
         let complete =
             document.as_ref().is_some_and(|document| document.datamode == DataMode::Complete);
         if let Some(document) = document {
-            learn(&mut people, document, request.message.method().unwrap_or(""));
+            learn(&mut people, document, method);
         }
         let lines: Vec<LineFacts> = match &negotiated {
             Some(negotiated) => negotiated.lines.iter().filter_map(|line| line.facts()).collect(),

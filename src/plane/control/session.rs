@@ -2,6 +2,7 @@
 
 use super::hold::Holding;
 use super::pictures::Pictures;
+use super::renewal::Renewal;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::keyring::Keyring;
 use crate::base::secret::MasterKey;
@@ -65,6 +66,8 @@ pub(super) struct Session {
     pub(super) refreshing: Option<ClientTxnId>,
     /// What an operator has decided of it.
     pub(super) holding: Holding,
+    /// Whether its SRC is to be asked for fresh keys.
+    pub(super) renewal: Renewal,
     /// Whether its SRC is to be asked for intra pictures.
     pub(super) pictures: Pictures,
 }

@@ -10,6 +10,7 @@ use super::job::{Job, Purpose};
 use super::lines::{Fit, Locals, Wanted, WantedCrypto};
 use super::pictures::Pictures;
 use super::recover::{origin_address, state};
+use super::renewal::Renewal;
 use super::requests::ALLOW;
 use super::selection::{select, unwanted_lines};
 use super::session::{Phase, Session};
@@ -228,6 +229,7 @@ impl Control {
             armed: None,
             refreshing: None,
             holding: Holding::default(),
+            renewal: Renewal::default(),
         }
     }
 

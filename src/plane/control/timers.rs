@@ -25,7 +25,7 @@ const GLARE_STEPS: u64 = 200;
 const REFUSED_MS: u64 = 10_000;
 
 impl Control {
-    fn timer_rules(&self) -> TimerRules {
+    pub(super) fn timer_rules(&self) -> TimerRules {
         let sip = &self.config.sip;
         TimerRules { min_se_s: sip.min_se_s, session_expires_s: sip.session_expires_s }
     }
@@ -234,7 +234,7 @@ impl Control {
 
     /// Media says when it heard anything of each slot last.
     pub(super) fn heard(&mut self, id: u64, slots: &[(Slot, Mono)]) {
-        let Some(rs) = self.asked_heard.remove(&id) else { return };
+        let Some(rs) = self.asked_heard.remove(&id) else { return self.keys_heard(id, slots) };
         let (now, wall) = (self.now.mono, self.now.wall);
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         let Some(timer) = session.timer.as_mut().filter(|_| session.phase == Phase::Live) else {

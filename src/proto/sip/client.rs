@@ -39,8 +39,8 @@ pub(super) struct ClientTxn {
     pub(super) dialog: Option<DialogId>,
     /// Whether it carries or asks for an offer: then no second one may cross it.
     pub(super) offers: bool,
-    /// An INVITE without a body outside of a dialog: its 2xx brings the offer, and whoever sent it gives
-    /// the answer for the ACK (RFC 3264 §4, RFC 3261 §13.2.1).
+    /// An INVITE that asks for an offer: its 2xx brings it, and whoever sent it gives the answer for the
+    /// ACK (RFC 3264 §4, RFC 3261 §13.2.1).
     pub(super) owes_answer: bool,
     pub(super) target: Target,
     pub(super) bytes: Vec<u8>,

@@ -38,10 +38,10 @@ impl Answered {
     }
 }
 
-/// Whether the sender takes UPDATE; `None` where it does not say what it takes.
-pub(super) fn allows_update(message: &Message) -> Option<bool> {
+/// Whether the sender takes a method; `None` where it does not say what it takes.
+pub(super) fn allows(message: &Message, method: &str) -> Option<bool> {
     message.headers.get("Allow")?;
-    Some(message.headers.list("Allow").any(|method| method.eq_ignore_ascii_case("UPDATE")))
+    Some(message.headers.list("Allow").any(|own| own.eq_ignore_ascii_case(method)))
 }
 
 /// All that a restarted process needs to go on with a dialog.
@@ -80,6 +80,9 @@ pub struct DialogSnapshot {
     /// The peer takes UPDATE, as its last Allow says (RFC 3311 §4).
     #[serde(default)]
     pub update: bool,
+    /// The peer takes no INVITE from us, as its last Allow says; a restart forgets it.
+    #[serde(default)]
+    pub refuses_invite: bool,
 }
 
 impl DialogSnapshot {
@@ -104,7 +107,8 @@ impl DialogSnapshot {
             identity: txn.identity.clone(),
             user: txn.user.clone(),
             answered: Some(Answered::of(&txn.request)),
-            update: allows_update(&txn.request).unwrap_or(false),
+            update: allows(&txn.request, "UPDATE").unwrap_or(false),
+            refuses_invite: allows(&txn.request, "INVITE") == Some(false),
         }
     }
 
@@ -118,7 +122,9 @@ impl DialogSnapshot {
 
     /// Takes the Contact of a target refresh request or its 2xx.
     pub(super) fn refresh(&mut self, message: &Message) {
-        self.update = allows_update(message).unwrap_or(self.update);
+        self.update = allows(message, "UPDATE").unwrap_or(self.update);
+        let invite = allows(message, "INVITE");
+        self.refuses_invite = invite.map_or(self.refuses_invite, |takes| !takes);
         let method = message.cseq().map(|cseq| cseq.method).unwrap_or_default();
         let contact = message.contact().filter(|contact| contact.uri != "*");
         if let ("INVITE" | "UPDATE", Some(contact)) = (&*method, contact) {

@@ -37,6 +37,8 @@ struct Plan<'a> {
     target: Target,
     headers: &'a [(String, String)],
     body: &'a [u8],
+    /// Whoever sends it answers the offer of its 2xx.
+    owes_answer: bool,
 }
 
 impl Endpoint {
@@ -49,6 +51,27 @@ impl Endpoint {
         method: &str,
         headers: &[(String, String)],
         body: &[u8],
+    ) -> Option<ClientTxnId> {
+        self.request_in(now, dialog, (method, headers, body), false)
+    }
+
+    /// Sends an INVITE without an offer within a dialog. Its 2xx brings one (RFC 3261 §14.1) and waits for
+    /// [`Self::acknowledge_with`]. `None` as [`Self::request`] says.
+    pub fn ask_offer(
+        &mut self,
+        now: Mono,
+        dialog: DialogId,
+        headers: &[(String, String)],
+    ) -> Option<ClientTxnId> {
+        self.request_in(now, dialog, ("INVITE", headers, &[]), true)
+    }
+
+    fn request_in(
+        &mut self,
+        now: Mono,
+        dialog: DialogId,
+        (method, headers, body): (&str, &[(String, String)], &[u8]),
+        owes_answer: bool,
     ) -> Option<ClientTxnId> {
         if matches!(method, "ACK" | "CANCEL") {
             return None;
@@ -63,7 +86,7 @@ impl Endpoint {
         open.snapshot.local_cseq += 1;
         let snapshot = open.snapshot.clone();
         let outline = outline(&snapshot, self.via(target));
-        let plan = Plan { method, dialog: Some(dialog), target, headers, body };
+        let plan = Plan { method, dialog: Some(dialog), target, headers, body, owes_answer };
         let txn = self.start(now, plan, outline)?;
         if let Some(open) = self.dialogs.get_mut(&dialog).filter(|_| offers) {
             open.asking = Some(txn);
@@ -84,7 +107,9 @@ impl Endpoint {
             routes: Vec::new(),
         };
         let Invite { target, headers, body, .. } = invite;
-        let plan = Plan { method: "INVITE", dialog: None, target: *target, headers, body };
+        let owes_answer = body.is_empty();
+        let (method, target) = ("INVITE", *target);
+        let plan = Plan { method, dialog: None, target, headers, body, owes_answer };
         self.start(now, plan, outline)
     }
 
@@ -100,7 +125,9 @@ impl Endpoint {
         let via = self.via(invite.target);
         let outline = Outline { via, cseq: before.cseq + 1, ..before };
         let Invite { target, headers, body, .. } = invite;
-        let plan = Plan { method: "INVITE", dialog: None, target: *target, headers, body };
+        let owes_answer = body.is_empty();
+        let (method, target) = ("INVITE", *target);
+        let plan = Plan { method, dialog: None, target, headers, body, owes_answer };
         self.start(now, plan, outline)
     }
 
@@ -124,7 +151,9 @@ impl Endpoint {
             return None;
         }
         let (outline, target) = (invite.outline.clone(), invite.target);
-        let plan = Plan { method: "CANCEL", dialog: None, target, headers: &[], body: &[] };
+        let (headers, body) = (&[], &[]);
+        let plan =
+            Plan { method: "CANCEL", dialog: None, target, headers, body, owes_answer: false };
         self.start(now, plan, outline)
     }
 
@@ -140,7 +169,7 @@ impl Endpoint {
     }
 
     fn start(&mut self, now: Mono, plan: Plan<'_>, mut outline: Outline) -> Option<ClientTxnId> {
-        let Plan { method, dialog, mut target, headers, body } = plan;
+        let Plan { method, dialog, mut target, headers, body, owes_answer } = plan;
         let agent = self.config.user_agent.clone();
         let mut bytes = print(method, &outline, Some(&agent), headers, body)?;
         let mut fallback = None;
@@ -158,7 +187,7 @@ impl Endpoint {
             outline,
             dialog,
             offers: is_offer(method, headers),
-            owes_answer: method == "INVITE" && dialog.is_none() && body.is_empty(),
+            owes_answer,
             target,
             bytes: bytes.clone(),
             fallback,
@@ -438,7 +467,8 @@ fn of_client(
         identity,
         user: None,
         answered: None,
-        update: super::dialog::allows_update(message).unwrap_or(false),
+        update: super::dialog::allows(message, "UPDATE").unwrap_or(false),
+        refuses_invite: super::dialog::allows(message, "INVITE") == Some(false),
     }
 }
 
