@@ -567,3 +567,34 @@ fn f34_an_src_with_another_key_than_it_offered_is_asked_and_recorded() {
     assert!(src.ask("BYE", "", "").starts_with("SIP/2.0 200"));
     until("the end", LIMIT, || (recording(&store)["state"] == "ended").then_some(()));
 }
+
+/// F40: a line that is silent between calls is idle; from when its metadata shows a call on which somebody
+/// speaks its silence is an alarm within seconds, and nothing is ended for it.
+#[test]
+fn f40_silence_in_a_call_is_an_alarm_and_between_calls_it_is_none() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let store = folder.join("store");
+    let server = Server::start(command(&folder, port), &folder).ready();
+    let mut src = Src::new(port, "");
+    let (_, to) = src.invite();
+    let mut media = Media::new(to);
+    media.send(20);
+    std::thread::sleep(Duration::from_secs(7));
+    assert!(!server.told("no media comes"));
+    let call = "<recording xmlns=\"urn:ietf:params:xml:ns:recording:1\">\
+        <session session_id=\"c\"/><participant participant_id=\"ann\"/>\
+        <stream stream_id=\"s\" session_id=\"c\"><label>1</label></stream>\
+        <participantstreamassoc participant_id=\"ann\"><send>s</send></participantstreamassoc>\
+        </recording>";
+    src.ask("UPDATE", "application/rs-metadata+xml", call);
+    let began = Instant::now();
+    let alarm = "no media comes, and by its metadata somebody speaks";
+    until("an alarm", LIMIT, || server.told(alarm).then_some(()));
+    assert!(began.elapsed() >= Duration::from_millis(3_900), "{:?}", began.elapsed());
+    until("media again", LIMIT, || {
+        media.send(1);
+        server.told("media comes again").then_some(())
+    });
+    assert_eq!(recording(&store)["state"], "live");
+    assert!(src.ask("BYE", "", "").starts_with("SIP/2.0 200"));
+}

@@ -285,6 +285,13 @@ fn frames(add: &mut Add<'_>) {
                 streams: vec![(StreamId(9), RsId([4; 16]))],
             },
         ),
+        (
+            "calls",
+            Frame::Calls {
+                open: vec![(slot, generation, Mono(6)); 2],
+                over: vec![(Slot(1), generation)],
+            },
+        ),
         ("source", Frame::Notice(Notice::Source { slot, generation, ssrc: Ssrc(5), from: peer() })),
     ];
     for (name, frame) in all {

@@ -95,8 +95,10 @@ pub struct Control {
     drain_told: Option<Mono>,
     /// Requests in a dialog that were not from the one who made it (F61).
     pub(super) intruders: u64,
-    /// Slots of which no media comes, though by the SRC's reports it is sent (F40).
+    /// Slots of which no media comes, though by the SRC's reports or its metadata it should (F40).
     pub(super) without_media: BTreeSet<(Slot, Generation)>,
+    /// Slots on which somebody speaks by the metadata, as media was told.
+    pub(super) expected: BTreeSet<(Slot, Generation)>,
     /// Wrong answers to challenges, as far as they are told (F56).
     pub(super) guesses: u64,
     /// What was refused at the edge when that was last told.
@@ -168,6 +170,7 @@ impl Control {
             drain_told: None,
             intruders: 0,
             without_media: BTreeSet::new(),
+            expected: BTreeSet::new(),
             guesses: 0,
             told: sip::Tally::default(),
             closing: Vec::new(),
@@ -396,6 +399,7 @@ impl Control {
             Frame::HeardAt { slots } => self.heard(id, &slots),
             Frame::Stats(stats) => {
                 self.mark(&stats);
+                self.tell_calls();
                 self.end_unrecordable(&stats);
                 for worker in stats {
                     match worker.disk_error {
@@ -443,6 +447,16 @@ impl Control {
                     let text = format!(
                         "alarm: {rs} stream {label}: no media comes, and by the SRC's own reports {missing} \
                          packets were sent"
+                    );
+                    self.log(Grave::Error, text);
+                }
+            }
+            Notice::NobodyHeard { slot, generation } => {
+                if let Some((rs, label)) = self.of_slot(slot) {
+                    self.without_media.insert((slot, generation));
+                    let text = format!(
+                        "alarm: {rs} stream {label}: no media comes, and by its metadata somebody speaks \
+                         there in a call that goes on"
                     );
                     self.log(Grave::Error, text);
                 }
@@ -734,6 +748,7 @@ impl Control {
         self.requests.clear();
         self.asked_heard.clear();
         self.asked_keys.clear();
+        self.expected.clear();
         self.closes.clear();
         self.again.clear();
         for job in self.jobs.values_mut().filter(|job| !job.media.is_empty()) {

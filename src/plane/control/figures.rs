@@ -13,7 +13,7 @@ pub struct Figures {
     pub recordings: usize,
     /// Streams that have a port pair.
     pub streams: usize,
-    /// Streams of which no media comes, though by the SRC's own reports it is sent (F40).
+    /// Streams of which no media comes, though by the SRC's own reports or its metadata it should (F40).
     pub without_media: usize,
     /// As many as there may be.
     pub streams_max: usize,

@@ -30,6 +30,7 @@ mod salts;
 mod selection;
 mod session;
 mod settle;
+mod silence;
 mod slots;
 mod snapshot;
 mod start;
@@ -58,6 +59,8 @@ mod tests_renewal;
 mod tests_restart;
 #[cfg(test)]
 mod tests_settle;
+#[cfg(test)]
+mod tests_silence;
 #[cfg(test)]
 mod tests_snapshot;
 #[cfg(test)]

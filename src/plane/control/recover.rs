@@ -12,6 +12,7 @@ use super::pictures::Pictures;
 use super::renewal::Renewal;
 use super::requests::is_sips;
 use super::session::{Phase, Session};
+use super::silence::Speaking;
 use super::timers::with_timer;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::time::{ClockMap, Wall};
@@ -125,6 +126,7 @@ impl Control {
             people: People::unknown(),
             alias_key,
             snapshot: self.snapshot_of(standing),
+            speaking: Speaking::default(),
             requesting: None,
             pictures: Pictures::default(),
             timer: standing.timer.as_ref().map(|timer| self.timer_of(timer, standing.orphan)),

@@ -3,6 +3,7 @@
 use super::hold::Holding;
 use super::pictures::Pictures;
 use super::renewal::Renewal;
+use super::silence::Speaking;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::keyring::Keyring;
 use crate::base::secret::MasterKey;
@@ -56,6 +57,8 @@ pub(super) struct Session {
     pub(super) alias_key: [u8; 32],
     /// Whether its metadata is in doubt (RFC 7866 §9.2).
     pub(super) snapshot: Snapshot,
+    /// On which lines somebody speaks, by its metadata.
+    pub(super) speaking: Speaking,
     /// Our request for a snapshot that is under way.
     pub(super) requesting: Option<ClientTxnId>,
     /// Its session timer (RFC 4028).

@@ -22,14 +22,17 @@ impl Control {
     /// Takes the metadata of a request that is being taken, if it has any.
     pub(super) fn note_metadata(&mut self, rs: RsId, body: &Body) {
         let Some(root) = body.root() else { return };
-        let selective = self.selection.is_selective();
+        let (selective, now) = (self.selection.is_selective(), self.now.mono);
         let Some(session) = self.sessions.get_mut(&rs) else { return };
         if !selective {
             // Whoever makes the policy selective later does not know it.
             session.people = People::unknown();
         }
         match root {
-            Ok(Root::Recording(document)) => session.snapshot.take(document),
+            Ok(Root::Recording(document)) => {
+                session.snapshot.take(document);
+                session.speaking.take(now, document);
+            }
             Ok(Root::SnapshotRequest { .. }) => {}
             Err(_) => session.snapshot.unreadable(),
         }

@@ -14,6 +14,7 @@ use super::renewal::Renewal;
 use super::requests::ALLOW;
 use super::selection::{select, unwanted_lines};
 use super::session::{Phase, Session};
+use super::silence::Speaking;
 use super::timers::with_timer;
 use crate::base::ids::RsId;
 use crate::base::limits::{FORMAT_TEXT_BYTES_MAX, LABEL_BYTES_MAX, STREAM_FORMATS_MAX};
@@ -223,6 +224,7 @@ impl Control {
             people: People::unknown(),
             alias_key,
             snapshot: Snapshot::default(),
+            speaking: Speaking::default(),
             requesting: None,
             pictures: Pictures::default(),
             timer: None,

@@ -277,6 +277,13 @@ pub enum Notice {
         /// RTP payload type.
         payload_type: u8,
     },
+    /// None comes, and by the metadata somebody speaks there (F40). What is over says `MediaBack`.
+    NobodyHeard {
+        /// Slot.
+        slot: Slot,
+        /// Use of it.
+        generation: Generation,
+    },
 }
 
 /// One body.
@@ -466,6 +473,15 @@ pub enum Frame {
     /// Keeper → control: its descriptors are signalling sockets, UDP, TCP and TLS in the order of the
     /// configuration; more of them may follow in another one.
     Signalling,
+
+    /// Control → media: on which lines somebody speaks by the metadata, as far as that has changed (F40).
+    /// A new link begins with none. Not answered.
+    Calls {
+        /// Somebody does, and since when.
+        open: Vec<(Slot, Generation, Mono)>,
+        /// Nobody does any more.
+        over: Vec<(Slot, Generation)>,
+    },
 }
 
 /// Versions of what one binary leaves to another. The frames' own version stands in every head.

@@ -1,9 +1,10 @@
 //! The watch over media that does not come (F40): once a second it holds what the SRC's sender reports
-//! say against what was recorded. A line that is silent because nothing is sent is as it should be, for
-//! days; one whose reports count packets that never came is an alarm within seconds.
+//! say against what was recorded, and what its metadata says against what was heard. A line that is silent
+//! because nothing is sent is as it should be, for days; one whose reports count packets that never came, or
+//! on which somebody speaks in an open Communication Session, is an alarm within seconds.
 //!
 //! One instance on media's command thread. It reads slots and sources in shared state, which the workers
-//! write, and remembers nothing that a successor could not find again.
+//! write; on which lines somebody speaks control tells, and tells again to a successor.
 
 use crate::base::ids::{Generation, Slot};
 use crate::base::limits::SOURCES_PER_STREAM;
@@ -38,24 +39,50 @@ struct Line {
     recorded: u64,
     /// Number of that report; 0: none came yet.
     report: u64,
-    /// The alarm was given.
-    told: bool,
+    /// The alarm that was given.
+    told: Option<Why>,
+}
+
+/// What proves that media should come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Reports,
+    Call,
 }
 
 /// See the module.
 pub struct Watch {
     lines: Vec<Line>,
+    /// Of each slot: the use of it on which somebody speaks by the metadata, and since when.
+    calls: Vec<Option<(Generation, Mono)>>,
 }
 
 impl Watch {
     /// Over slots 0 to `slot_count` - 1.
     pub fn new(slot_count: u32) -> Self {
-        Watch { lines: vec![Line::default(); slot_count as usize] }
+        let slot_count = slot_count as usize;
+        Watch { lines: vec![Line::default(); slot_count], calls: vec![None; slot_count] }
     }
 
-    /// Forgets what it has told: whoever was told is gone.
+    /// Forgets what it has told and was told: whoever was told is gone, and its successor says again what
+    /// it knows.
     pub fn tell_again(&mut self) {
-        self.lines.iter_mut().for_each(|line| line.told = false);
+        self.lines.iter_mut().for_each(|line| line.told = None);
+        self.calls.fill(None);
+    }
+
+    /// On the lines of `open` somebody speaks since then, on those of `over` nobody does any more.
+    pub fn expect(&mut self, open: &[(Slot, Generation, Mono)], over: &[(Slot, Generation)]) {
+        for (slot, generation) in over {
+            if let Some(call) = self.calls.get_mut(slot.0 as usize) {
+                call.take_if(|(own, _)| own == generation);
+            }
+        }
+        for (slot, generation, since) in open {
+            if let Some(call) = self.calls.get_mut(slot.0 as usize) {
+                *call = Some((*generation, *since));
+            }
+        }
     }
 
     /// Looks at every slot; what has changed since the last look. Slot n is number n div workers of worker n
@@ -74,7 +101,7 @@ impl Watch {
             if !wanted || line.generation != generation {
                 let Line { generation: before, told, .. } = *line;
                 *line = Line { generation, ..Line::default() };
-                if told {
+                if told.is_some() {
                     let over = Notice::MediaBack { slot: global, generation: before, comes: false };
                     notices.push(over);
                 }
@@ -82,7 +109,9 @@ impl Watch {
             if !wanted {
                 continue;
             }
-            if let Some(notice) = line.look(now, slot, worker, number, global) {
+            let call = self.calls[place].filter(|(own, _)| *own == generation);
+            let since = call.map(|(_, since)| since);
+            if let Some(notice) = line.look(now, (slot, global), worker, number, since) {
                 notices.push(notice);
             }
         }
@@ -91,14 +120,43 @@ impl Watch {
 }
 
 impl Line {
+    /// `call`: since when somebody speaks there by the metadata.
     fn look<R: Region>(
         &mut self,
         now: Mono,
+        (slot, global): (SlotView<'_, R>, Slot),
+        worker: &Watched<'_, R>,
+        number: u32,
+        call: Option<Mono>,
+    ) -> Option<Notice> {
+        let missing = self.missing(slot, worker, number);
+        let begun = slot.word(SINCE).max(slot.word(OPENED));
+        let heard = Mono(slot.word(LAST_ARRIVAL).max(begun));
+        let silent = |since: Mono| now.since(since) >= SILENT_NS;
+        let (slot, generation) = (global, self.generation);
+        let comes = !silent(heard);
+        if comes || self.told == Some(Why::Call) && call.is_none() {
+            return self.told.take().map(|_| Notice::MediaBack { slot, generation, comes });
+        }
+        if self.told.is_some() {
+            return None;
+        }
+        if let Some(missing) = missing {
+            self.told = Some(Why::Reports);
+            return Some(Notice::NoMedia { slot, generation, missing });
+        }
+        let waits = call.is_some_and(|since| silent(since.max(heard)));
+        self.told = waits.then_some(Why::Call);
+        waits.then_some(Notice::NobodyHeard { slot, generation })
+    }
+
+    /// How many packets the SRC's reports count since the last look that did not come, if they prove it.
+    fn missing<R: Region>(
+        &mut self,
         slot: SlotView<'_, R>,
         worker: &Watched<'_, R>,
         number: u32,
-        global: Slot,
-    ) -> Option<Notice> {
+    ) -> Option<u64> {
         let (mut sent, mut recorded, mut report) = (0, 0, 0);
         for place in 0..SOURCES_PER_STREAM {
             let source = SourceView::new(worker.state, worker.geometry, number, place);
@@ -114,28 +172,16 @@ impl Line {
         let strange = slot.word(STRANGE_REPORT);
         sent += strange & u64::from(u32::MAX);
         report += strange >> 32;
-        let begun = slot.word(SINCE).max(slot.word(OPENED));
-        let heard = slot.word(LAST_ARRIVAL).max(begun);
-        let silent = now.since(Mono(heard)) >= SILENT_NS;
-        let generation = self.generation;
         let before = *self;
         (self.sent, self.recorded, self.report) = (sent, recorded, report);
-        if !silent {
-            return std::mem::take(&mut self.told).then_some(Notice::MediaBack {
-                slot: global,
-                generation,
-                comes: true,
-            });
-        }
-        if report == before.report || before.report == 0 || self.told {
+        if report == before.report || before.report == 0 {
             return None;
         }
         // Counts of 32 bits turn over, an SRC that begins anew counts from 0, and a source may have lost its
         // place to another: none of that is a proof.
         let grown = sent.checked_sub(before.sent)?;
         let missing = grown.checked_sub(recorded.checked_sub(before.recorded)?)?;
-        self.told = missing > ON_THE_WAY;
-        self.told.then_some(Notice::NoMedia { slot: global, generation, missing })
+        (missing > ON_THE_WAY).then_some(missing)
     }
 }
 

@@ -181,3 +181,53 @@ fn f40_a_report_that_crosses_the_last_packets_is_no_alarm() {
     floor.report(0, 0);
     assert_eq!(floor.pass(), []);
 }
+
+/// By the metadata: a call on one line, and between calls on all the others.
+#[test]
+fn f40_a_silent_line_of_an_open_call_is_an_alarm_and_an_idle_one_is_none() {
+    let mut floor = Floor::new();
+    let (slot, generation) = (Slot(5), Generation(1));
+    for _ in 0..60 {
+        assert_eq!(floor.pass(), [], "idle");
+    }
+    floor.watch.expect(&[(slot, generation, floor.now())], &[]);
+    for _ in 0..3 {
+        assert_eq!(floor.pass(), []);
+    }
+    let alarm = || [Notice::NobodyHeard { slot, generation }];
+    assert_eq!(floor.pass(), alarm(), "four seconds, and told within the fifth");
+    // Reports that count packets say nothing new.
+    for count in 1..4 {
+        floor.slot(5).set(STRANGE_REPORT, count << 32 | (90_000 + count * 250));
+        assert_eq!(floor.pass(), []);
+    }
+    floor.speak(5);
+    assert_eq!(floor.pass(), [Notice::MediaBack { slot, generation, comes: true }]);
+    // It stops in mid-call, and then the call ends.
+    let told: Vec<_> = (0..10).flat_map(|_| floor.pass()).collect();
+    assert_eq!(told, alarm());
+    floor.watch.expect(&[], &[(slot, generation)]);
+    assert_eq!(floor.pass(), [Notice::MediaBack { slot, generation, comes: false }]);
+    for _ in 0..600 {
+        assert_eq!(floor.pass(), [], "idle again");
+    }
+    // In a pause nobody is expected; a resume begins anew.
+    floor.watch.expect(&[(slot, generation, floor.now())], &[]);
+    floor.slot(5).set(CONTROL, 1 | OPEN);
+    assert_eq!((0..10).flat_map(|_| floor.pass()).count(), 0);
+    floor.slot(5).set(CONTROL, 1 | OPEN | ACTIVE);
+    floor.slot(5).set(SINCE, floor.now().0);
+    assert_eq!((0..3).flat_map(|_| floor.pass()).count(), 0);
+    assert_eq!((0..3).flat_map(|_| floor.pass()).collect::<Vec<_>>(), alarm());
+    // Another use of the slot is none of it, and a new control says again what it knows.
+    floor.slot(5).set(CONTROL, 2 | OPEN | ACTIVE);
+    let over = Notice::MediaBack { slot, generation, comes: false };
+    assert_eq!((0..10).flat_map(|_| floor.pass()).collect::<Vec<_>>(), [over]);
+    floor.slot(5).set(CONTROL, 1 | OPEN | ACTIVE);
+    floor.watch.tell_again();
+    assert_eq!((0..10).flat_map(|_| floor.pass()).count(), 0);
+    floor
+        .watch
+        .expect(&[(slot, generation, floor.now()), (Slot(9_999), generation, floor.now())], &[]);
+    assert_eq!((0..10).flat_map(|_| floor.pass()).collect::<Vec<_>>(), alarm());
+}

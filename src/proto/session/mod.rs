@@ -30,6 +30,7 @@
 mod answer;
 mod aor;
 mod body;
+mod calls;
 mod change;
 mod line;
 mod negotiate;
@@ -42,6 +43,7 @@ mod timer;
 pub use answer::{AnswerOrigin, Local, emit_answer};
 pub use aor::normal_aor;
 pub use body::{Body, METADATA_TYPE, METADATA_TYPE_OLD};
+pub use calls::Calls;
 pub use change::LineChange;
 pub use line::{Accepted, Chosen, Decision, Line, WhyRefused};
 pub use negotiate::{Negotiated, negotiate};

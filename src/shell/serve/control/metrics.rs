@@ -122,7 +122,8 @@ impl Snapshot {
         page.gauges(("streams", "Streams that have a port pair"), None, streams)?;
         let most = [([], control.streams_max as f64)];
         page.gauges(("streams_max", "Streams that may have one"), None, most)?;
-        let help = "Streams of which no media comes, though by the SRC's own reports it is sent";
+        let help =
+            "Streams of which no media comes, though by the SRC's reports or metadata it should";
         page.gauges(("streams_without_media", help), None, [([], control.without_media as f64)])?;
         let free = control.pairs_free.iter();
         let free = free.map(|(family, free)| ([("family", family.to_string())], *free as f64));

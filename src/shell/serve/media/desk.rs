@@ -98,7 +98,7 @@ pub(super) struct Desk {
     pub(super) retired: Option<Retired>,
     stop_workers: Arc<AtomicBool>,
     reporter: Reporter,
-    watch: Watch,
+    pub(super) watch: Watch,
     /// What sockets had dropped a second ago, and when that was last told.
     dropped: Option<(u64, Option<Mono>)>,
     /// Requests that workers have not answered yet.

@@ -36,6 +36,7 @@ impl Desk {
             }
             Frame::Resumed => return self.gate.open(&self.seats),
             Frame::Heard { slots } => return self.tell_heard(id, slots),
+            Frame::Calls { open, over } => return self.watch.expect(open, over),
             Frame::Salts { .. } => return self.salts(id, frame),
             Frame::Seal => return self.seal(id),
             _ => return tracing::warn!("control sent a frame that is not for media"),
