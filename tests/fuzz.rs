@@ -117,6 +117,7 @@ fuzz! {
     rtp 20_000,
     rtcp 20_000,
     srtp 3_000,
+    datagram 20_000,
     handoff 20_000,
     config 500,
     log 3_000,

@@ -9,10 +9,12 @@ use floortape::base::ids::{
     Generation, Index, Position, RsId, Seq, Slot, SourceId, Ssrc, StreamId, WorkerId,
 };
 use floortape::base::keyring::Keyring;
+use floortape::base::limits::BUFFER_BYTES;
 use floortape::base::mki::Mki;
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::{Agreed, Suite};
 use floortape::base::time::{ClockMap, Mono, Wall};
+use floortape::plane::handoff::datagram::{self, AT_CONTROL, AT_PAYLOAD, Datagram};
 use floortape::plane::handoff::frame::{
     Crypto, Envelope, Frame, Notice, OpenStream, Refusal, WireKey, WireKeyring, WorkerStats,
 };
@@ -48,6 +50,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut add = |target, name: &str, bytes| out.push((target, name.to_owned(), bytes));
     signalling(&mut add);
     media(&mut add);
+    buffers(&mut add);
     frames(&mut add);
     store(&mut add);
     out
@@ -297,6 +300,42 @@ fn frames(add: &mut Add<'_>) {
     for (name, frame) in all {
         add("handoff", name, Envelope { id: 7, fds: 2, frame }.emit());
     }
+}
+
+/// Receive buffers as the kernel leaves them, of both families.
+fn buffers(add: &mut Add<'_>) {
+    let empty = Datagram {
+        from: peer(),
+        port: 20_000,
+        stamp: None,
+        socket_drops: None,
+        truncated: false,
+        length: 0,
+        payload: &[],
+    };
+    let payload = [0x80; 172];
+    let mut written = |name: &str, datagram: &Datagram<'_>, patch: &[(usize, u8)]| {
+        let mut buffer = [0; BUFFER_BYTES];
+        datagram::write(&mut buffer, datagram);
+        patch.iter().for_each(|(at, octet)| buffer[*at] = *octet);
+        let end = (AT_PAYLOAD + datagram.payload.len()).min(BUFFER_BYTES);
+        add("datagram", name, buffer[..end].to_vec());
+    };
+    written("empty", &empty, &[]);
+    let whole = Datagram {
+        stamp: Some(CLOCK.wall),
+        socket_drops: Some(7),
+        length: payload.len(),
+        payload: &payload,
+        ..empty
+    };
+    written("v4", &whole, &[]);
+    // Behind stamp (32) and drops (24): the destination of IPv6 (level 41, type 74).
+    let destination = AT_CONTROL + 32 + 24;
+    let six = Datagram { from: "[2001:db8::7]:5004".parse().expect("one"), ..whole };
+    written("v6", &six, &[(destination + 8, 41), (destination + 12, 74)]);
+    let long = [0x80; BUFFER_BYTES];
+    written("cut", &Datagram { length: long.len(), payload: &long, ..whole }, &[]);
 }
 
 /// Records as a ring would hold them: the recorder's own clock, a stream that opens, two packets.

@@ -146,8 +146,9 @@ pub fn read(buffer: &[u8]) -> Option<Datagram<'_>> {
                 datagram.stamp = Some(Wall(stamp));
             }
             (SOL_SOCKET, SO_RXQ_OVFL) => datagram.socket_drops = u32_at(data, 0),
-            (SOL_IP, IP_ORIGDSTADDR) | (SOL_IPV6, IPV6_ORIGDSTADDR) => {
-                datagram.port = port_at(data, 2)?;
+            // The first counts, as for [`port`].
+            (SOL_IP, IP_ORIGDSTADDR) | (SOL_IPV6, IPV6_ORIGDSTADDR) if datagram.port == 0 => {
+                datagram.port = port_at(data, 2).filter(|port| *port != 0)?;
             }
             _ => {}
         }

@@ -1,7 +1,28 @@
-//! What our own processes and operators hand us: hand-over frames, configuration.
+//! What kernel, our own processes and operators hand us: receive buffers, hand-over frames,
+//! configuration.
 
+use floortape::base::limits::BUFFER_BYTES;
 use floortape::config::load;
+use floortape::plane::handoff::datagram::{AT_PAYLOAD, Datagram, port, read, write};
 use floortape::plane::handoff::frame::Envelope;
+
+/// A receive buffer: its port is found without the rest, nothing outside of it is lent, and what was read
+/// and written again reads the same.
+pub fn datagram(data: &[u8]) {
+    let found = port(data);
+    let Some(first) = read(data) else { return };
+    assert_eq!(found, Some(first.port));
+    assert!(first.port != 0 && first.payload.len() <= data.len() - AT_PAYLOAD);
+    assert!(first.length == first.payload.len() || first.truncated);
+    if data.len() > BUFFER_BYTES {
+        return;
+    }
+    let mut buffer = [0; BUFFER_BYTES];
+    write(&mut buffer, &first);
+    // The true length of one that was cut is the kernel's to know.
+    let kept = Datagram { length: first.payload.len(), ..first };
+    assert_eq!((read(&buffer), port(&buffer)), (Some(kept), Some(first.port)));
+}
 
 /// A frame written again reads the same.
 pub fn handoff(data: &[u8]) {

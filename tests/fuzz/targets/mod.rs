@@ -12,7 +12,7 @@ mod sip;
 mod store;
 
 pub use body::{crypto, metadata, multipart, sdp};
-pub use link::{config, handoff};
+pub use link::{config, datagram, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
 pub use sip::{sip_framing, sip_headers};
