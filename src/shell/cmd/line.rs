@@ -49,6 +49,9 @@ impl Verb {
     }
 }
 
+/// 128 + SIGPIPE, as shells have it.
+const CLOSED_PIPE: u8 = 141;
+
 /// Parses the command line and runs the verb.
 pub fn main() -> ExitCode {
     let line = match Line::try_parse() {
@@ -61,7 +64,8 @@ pub fn main() -> ExitCode {
     };
     match line.verb.run() {
         Ok(exit) => exit.into(),
-        Err(failure) if closed_pipe(&failure.error) => Exit::Yes.into(),
+        // As a program that SIGPIPE ends: what nobody has read is no "yes".
+        Err(failure) if closed_pipe(&failure.error) => ExitCode::from(CLOSED_PIPE),
         Err(failure) => {
             eprintln!("floortape: {}", told(&failure.error));
             failure.exit.into()
@@ -80,12 +84,16 @@ fn told(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether our reader went away (`floortape ls | head`): that ends the output, and is no failure.
+/// Whether our reader went away (`floortape ls | head`): that ends the output, and nothing is to be said
+/// about it. serde_json leaves its own I/O error out of its causes.
 fn closed_pipe(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind;
     error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        let kind = match cause.downcast_ref::<serde_json::Error>() {
+            Some(json) => json.io_error_kind(),
+            None => cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind),
+        };
+        kind == Some(ErrorKind::BrokenPipe)
     })
 }
 
@@ -102,6 +110,25 @@ mod tests {
         assert_eq!(told(&both), "journal: permission denied");
         let apart = anyhow::Error::new(denied()).context("journal");
         assert_eq!(told(&apart), "journal: permission denied");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_known_however_we_wrote() {
+        struct Closed;
+        impl std::io::Write for Closed {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let json = serde_json::to_writer(Closed, &1).expect_err("closed");
+        assert!(closed_pipe(&anyhow::Error::new(json)));
+        let plain = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(closed_pipe(&anyhow::Error::new(plain).context("the list")));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(!closed_pipe(&anyhow::Error::new(full)));
     }
 
     #[test]

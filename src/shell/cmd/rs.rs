@@ -1,6 +1,7 @@
 //! `floortape rs`: begin a recording by calling its SRC; pause, resume and stop one that runs.
 
 use std::io;
+use std::io::Write as _;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -107,7 +108,8 @@ fn ask(store: &Store, what: &str, verb: &Verb) -> Result<Exit, Failure> {
         return match outcome {
             Outcome::Done => Ok(Exit::Yes),
             Outcome::Started(rs) => {
-                println!("{rs}");
+                // It is started, whether or not anybody reads so.
+                let _ = writeln!(std::io::stdout(), "{rs}");
                 Ok(Exit::Yes)
             }
             Outcome::Unknown => failure(Exit::NotFound, "it is not running".to_owned()),

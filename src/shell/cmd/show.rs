@@ -242,7 +242,10 @@ fn contributors_text(out: &mut String, source: &Source) {
 }
 
 /// What each cause has taken, with its bounds where it cannot be told exactly.
-fn lost_words(lost: &BTreeMap<Cause, u64>, ranges: &BTreeMap<Cause, [u64; 2]>) -> Vec<String> {
+pub(super) fn lost_words(
+    lost: &BTreeMap<Cause, u64>,
+    ranges: &BTreeMap<Cause, [u64; 2]>,
+) -> Vec<String> {
     let causes: BTreeSet<Cause> = lost.keys().chain(ranges.keys()).copied().collect();
     let word = |cause: Cause| {
         let count = lost.get(&cause).copied().unwrap_or(0);

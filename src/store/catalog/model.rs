@@ -89,7 +89,7 @@ pub struct Security {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaSecurity {
-    /// Plain RTP.
+    /// Plain RTP, or SRTP that is authenticated and not encrypted.
     Rtp,
     /// SRTP keyed by SDES.
     Sdes,

@@ -11,6 +11,7 @@ use super::model::{
 use super::people::people;
 use crate::base::counter::Cause;
 use crate::base::ids::{SourceId, StreamId, WorkerId};
+use crate::base::suite::Agreed;
 use crate::base::time::Wall;
 use crate::store::archive::{Damaged, Seen, Watermark};
 use crate::store::evidence::Hash;
@@ -198,10 +199,7 @@ pub(super) fn assemble(
     let media = rs
         .streams
         .values()
-        .map(|entry| match entry.description.suite {
-            Some(_) => MediaSecurity::Sdes,
-            None => MediaSecurity::Rtp,
-        })
+        .map(|entry| protection(entry.description.suite))
         .min()
         .unwrap_or(MediaSecurity::Rtp);
     let mut quirks = rs.quirks.clone();
@@ -318,5 +316,29 @@ fn seal(
     Seal {
         state: if open { SealState::Open } else { SealState::Sealed },
         head: head.map(|(_, head)| head.iter().map(|byte| format!("{byte:02x}")).collect()),
+    }
+}
+
+/// How a line's media is protected. What is authenticated and readable for all is no better kept from
+/// others than plain RTP (RFC 4568 §6.3.3); that SRTCP alone is in the clear says nothing of media.
+fn protection(suite: Option<Agreed>) -> MediaSecurity {
+    match suite {
+        Some(agreed) if !agreed.rtp_in_clear() => MediaSecurity::Sdes,
+        _ => MediaSecurity::Rtp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::suite::Suite;
+
+    #[test]
+    fn media_in_the_clear_by_agreement_is_as_open_as_plain_rtp() {
+        let agreed = Agreed::from(Suite::AesCm128HmacSha1_80);
+        let in_clear = |rtp, rtcp| protection(agreed.in_clear(rtp, rtcp));
+        assert_eq!(protection(None), MediaSecurity::Rtp);
+        assert_eq!([in_clear(false, false), in_clear(false, true)], [MediaSecurity::Sdes; 2]);
+        assert_eq!([in_clear(true, false), in_clear(true, true)], [MediaSecurity::Rtp; 2]);
     }
 }

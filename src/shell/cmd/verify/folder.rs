@@ -68,6 +68,7 @@ fn bad(dir: &Path, fault: String) -> Report {
         unexplained: 0,
         pending: 0,
         lost: Default::default(),
+        lost_range: Default::default(),
         damaged: Vec::new(),
         faults: vec![fault],
         proven: String::new(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::super::show::lost_words;
 use crate::base::counter::Cause;
 use crate::base::limits::QUARANTINE_MS;
 use crate::base::time::Wall;
@@ -21,6 +22,9 @@ pub(super) struct Report {
     /// not over.
     pub(super) pending: u64,
     pub(super) lost: BTreeMap<Cause, u64>,
+    /// Bounds `[low, high]` of causes that cannot be told exactly.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) lost_range: BTreeMap<Cause, [u64; 2]>,
     pub(super) damaged: Vec<Damaged>,
     /// What is wrong beyond single streams.
     pub(super) faults: Vec<String>,
@@ -59,6 +63,22 @@ fn judged_through(recording: &Recording) -> Option<Wall> {
     Some(Wall(through.0 - EVIDENCE_NS))
 }
 
+/// Bounds over several sources: of a cause that one of them knows exactly, its count is both.
+fn bounds<'s>(
+    sources: impl Iterator<Item = (&'s BTreeMap<Cause, u64>, &'s BTreeMap<Cause, [u64; 2]>)> + Clone,
+) -> BTreeMap<Cause, [u64; 2]> {
+    let mut all = BTreeMap::new();
+    for cause in sources.clone().flat_map(|(_, ranges)| ranges.keys()) {
+        let of = |(lost, ranges): (&BTreeMap<Cause, u64>, &BTreeMap<Cause, [u64; 2]>)| {
+            let exact = lost.get(cause).copied().unwrap_or(0);
+            ranges.get(cause).copied().unwrap_or([exact, exact])
+        };
+        let sum = |[low, high]: [u64; 2], own: [u64; 2]| [low + own[0], high + own[1]];
+        all.entry(*cause).or_insert_with(|| sources.clone().map(of).fold([0, 0], sum));
+    }
+    all
+}
+
 impl Report {
     /// By the ledger of `recording`; nothing is known to be damaged yet.
     pub(super) fn of(recording: &Recording) -> Report {
@@ -69,6 +89,7 @@ impl Report {
             unexplained: 0,
             pending: 0,
             lost: BTreeMap::new(),
+            lost_range: BTreeMap::new(),
             damaged: Vec::new(),
             faults: Vec::new(),
             proven: String::new(),
@@ -85,6 +106,8 @@ impl Report {
                 *report.lost.entry(*cause).or_default() += count;
             }
         }
+        let sources = recording.streams.iter().flat_map(|stream| &stream.sources);
+        report.lost_range = bounds(sources.map(|source| (&source.lost, &source.lost_range)));
         report.complete = report.unexplained == 0 && report.pending == 0 && report.lost.is_empty();
         report
     }
@@ -108,8 +131,7 @@ impl Report {
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let lost: Vec<String> =
-            self.lost.iter().map(|(cause, count)| format!("{count} {}", cause.label())).collect();
+        let lost = lost_words(&self.lost, &self.lost_range);
         let mut out = format!(
             "{}  {}  lost {}  unexplained {}  {}\n",
             self.id,
@@ -136,5 +158,23 @@ impl Report {
             out.push_str(&format!("  {fault}\n"));
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_several_sources_add_up() {
+        let exact = ([(Cause::Socket, 5), (Cause::Net, 1)].into(), BTreeMap::new());
+        let vague = (
+            [(Cause::Socket, 15)].into(),
+            [(Cause::Socket, [10, 15]), (Cause::Net, [0, 5])].into(),
+        );
+        let all = [&exact, &vague].map(|(lost, ranges)| (lost, ranges));
+        let expected = [(Cause::Socket, [15, 20]), (Cause::Net, [1, 6])].into();
+        assert_eq!(bounds(all.into_iter()), expected);
+        assert!(bounds(all[..1].iter().copied()).is_empty());
     }
 }
