@@ -197,6 +197,32 @@ fn our_own_client_rests_goes_on_and_ends_a_line_as_the_operator_wants() {
     assert!((120..=165).contains(&first) && second < first, "{first}, {second}");
 }
 
+#[test]
+fn media_in_the_clear_by_agreement_is_recorded_and_called_so() {
+    let (folder, port) = (fresh_folder(), free_port());
+    let store = folder.join("store");
+    let mut command = command(&folder, port);
+    command.args(["--set", "media.unencrypted=true"]);
+    let _server = Server::start(command, &folder).ready();
+    let suite = "AES_CM_128_HMAC_SHA1_80 UNENCRYPTED_SRTP UNENCRYPTED_SRTCP";
+    let call = Command::new(binary())
+        .args(["src", "call", "--to", &format!("sip:srs@127.0.0.1:{port}")])
+        .args(["--suite", suite, "--duration", "1"])
+        .output()
+        .expect("it runs");
+    assert!(call.status.success(), "{}", String::from_utf8_lossy(&call.stderr));
+    let over = until("the end", LIMIT, || {
+        let over = recording(&store);
+        (over["state"] == "ended" && over["durable_through"] == over["end"]).then_some(over)
+    });
+    assert_eq!(over["security"]["media"], "rtp", "{over}");
+    for stream in over["streams"].as_array().expect("two") {
+        let packets = &stream["sources"][0]["packets"];
+        assert_eq!((&stream["suite"], packets), (&suite.into(), &50.into()), "{stream}");
+        assert_ne!(stream["verdict"], "gaps", "{stream}");
+    }
+}
+
 /// REQ-011, use case 5: nothing that comes while the SRS has paused it reaches ring or disk, from an SRC
 /// that goes on sending, over the death of control and against the SRC's own offer.
 #[test]

@@ -4,7 +4,7 @@
 use super::g711::Law;
 use crate::base::ports::Entropy;
 use crate::base::secret::MasterKey;
-use crate::base::suite::Suite;
+use crate::base::suite::Agreed;
 
 /// Sixteen octets that name one thing in the metadata (RFC 7865 §6.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +51,16 @@ pub enum Protection {
     Plain,
     /// Keys in the offer (RFC 4568).
     Sdes {
-        /// The suite offered.
-        suite: Suite,
+        /// The suite offered, and what is not encrypted under it.
+        suite: Agreed,
         /// What we encrypt with.
         key: MasterKey,
     },
 }
 
 impl Protection {
-    fn fresh(suite: Suite, entropy: &impl Entropy) -> Self {
-        let mut bytes = zeroize::Zeroizing::new(vec![0; suite.master_bytes()]);
+    fn fresh(suite: Agreed, entropy: &impl Entropy) -> Self {
+        let mut bytes = zeroize::Zeroizing::new(vec![0; suite.suite().master_bytes()]);
         entropy.fill(&mut bytes);
         let key = MasterKey::new(&bytes).expect("a suite's own length");
         Protection::Sdes { suite, key }
@@ -127,7 +127,7 @@ impl Call {
         &mut self,
         port: u16,
         law: Law,
-        suite: Option<Suite>,
+        suite: Option<Agreed>,
         entropy: &impl Entropy,
     ) {
         let protection = match suite {
@@ -173,6 +173,7 @@ impl Call {
 mod tests {
     use super::*;
     use crate::base::prng::Prng;
+    use crate::base::suite::Suite;
     use std::cell::RefCell;
 
     struct Seeded(RefCell<Prng>);
@@ -189,7 +190,7 @@ mod tests {
         let mut call = Call::new(0, 2, &entropy);
         call.add_stream(4_000, Law::Mu, None, &entropy);
         assert!(call.is_mixed() && call.sends(1, 0) && call.hears(1, 0));
-        call.add_stream(4_002, Law::A, Some(Suite::AeadAes256Gcm), &entropy);
+        call.add_stream(4_002, Law::A, Some(Suite::AeadAes256Gcm.into()), &entropy);
         assert!(call.sends(1, 1) && !call.sends(1, 0) && call.hears(1, 0) && !call.hears(1, 1));
         assert_ne!(call.parties[0].aor, call.parties[1].aor);
         assert_eq!(call.streams[1].label, "2");

@@ -170,7 +170,7 @@ pub fn accept(call: &Call, answer: &[u8]) -> Result<Vec<Accepted>, AnswerError> 
                     .next()
                     .ok_or_else(|| fault("expected a crypto line"))?;
                 let theirs = &crypto.keys.first().ok_or_else(|| fault("expected a key"))?.key;
-                if crypto.tag != CRYPTO_TAG || crypto.suite != (*suite).into() {
+                if crypto.tag != CRYPTO_TAG || crypto.suite != *suite {
                     return Err(fault("expected tag and suite of the offer"));
                 }
                 if theirs.same(key) {
@@ -204,7 +204,7 @@ mod tests {
     fn call() -> Call {
         let entropy = Counter(std::cell::Cell::new(0));
         let mut call = Call::new(0, 2, &entropy);
-        call.add_stream(4_000, Law::Mu, Some(Suite::AesCm128HmacSha1_80), &entropy);
+        call.add_stream(4_000, Law::Mu, Some(Suite::AesCm128HmacSha1_80.into()), &entropy);
         call.add_stream(4_002, Law::A, None, &entropy);
         call
     }

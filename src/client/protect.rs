@@ -1,6 +1,6 @@
 //! SRTP and SRTCP of the client role, by the engine `webrtc-srtp`. It is not the engine that the
-//! recorder receives with, so each built-in call is also a test of the one against the other. Suites
-//! that it does not know (AES-192, f8) are left to the recorder's engine.
+//! recorder receives with, so each built-in call is also a test of the one against the other. What it
+//! does not know (AES-192, f8, SRTP that is not encrypted) is left to the recorder's engine.
 //!
 //! The engine panics on short SRTCP and believes SRTCP whose E bit is 0, so [`Protector::open_rtcp`]
 //! asks for length, SSRC and E bit before it lets the engine see a packet.
@@ -16,7 +16,7 @@ use webrtc_srtp::protection_profile::ProtectionProfile;
 use crate::base::ids::Index;
 use crate::base::limits::REPLAY_WINDOW;
 use crate::base::secret::MasterKey;
-use crate::base::suite::Suite;
+use crate::base::suite::{Agreed, Suite};
 use crate::proto::srtp;
 use crate::wire::rtp::Header;
 use crate::wire::seq;
@@ -45,7 +45,7 @@ pub enum ProtectError {
 /// The two directions of one m-line: what we send under our key, what the SRS sends (SRTCP only,
 /// RFC 4568 §5.1.2) under its own.
 pub struct Protector {
-    suite: Suite,
+    agreed: Agreed,
     engine: Engine,
 }
 
@@ -54,7 +54,7 @@ pub struct Protector {
 enum Engine {
     /// The foreign engine.
     Foreign { sending: Context, receiving: Option<Context> },
-    /// The recorder's own, for suites that the foreign one does not know.
+    /// The recorder's own, for what the foreign one does not know.
     Own(Box<Own>),
 }
 
@@ -73,20 +73,23 @@ struct Own {
 impl Protector {
     /// Derives both contexts. `theirs` is the key of the answer.
     pub fn new(
-        suite: Suite,
+        agreed: impl Into<Agreed>,
         ours: &MasterKey,
         theirs: Option<&MasterKey>,
     ) -> Result<Self, ProtectError> {
+        let agreed = agreed.into();
+        let suite = agreed.suite();
         for key in std::iter::once(ours).chain(theirs) {
             let (expected, found) = (suite.master_bytes(), key.expose().len());
             if expected != found {
                 return Err(ProtectError::KeyLength { suite: suite.name(), expected, found });
             }
         }
-        let engine = match profile(suite) {
+        let encrypts = !(agreed.rtp_in_clear() || agreed.rtcp_in_clear());
+        let engine = match profile(suite).filter(|_| encrypts) {
             Some(profile) => Engine::foreign(suite, profile, ours, theirs)?,
             None => {
-                let context = |key: &MasterKey| srtp::Context::new(suite, key);
+                let context = |key: &MasterKey| srtp::Context::new(agreed, key);
                 let fits = "the length was asked for above";
                 Engine::Own(Box::new(Own {
                     sending: context(ours).expect(fits),
@@ -97,7 +100,7 @@ impl Protector {
                 }))
             }
         };
-        Ok(Protector { suite, engine })
+        Ok(Protector { agreed, engine })
     }
 
     /// A whole RTP packet as SRTP.
@@ -117,18 +120,22 @@ impl Protector {
     }
 
     /// The compound packet inside an SRTCP packet of the SRS; `None` for anything that is not
-    /// whole, encrypted and authentic. `peer`: the only SSRC let in, once one is known; the engine
+    /// whole, encrypted unless agreed otherwise, and authentic. `peer`: the only SSRC let in, once one is known; the engine
     /// keeps state for each it sees.
     pub fn open_rtcp(&mut self, packet: &[u8], peer: Option<u32>) -> Option<Bytes> {
-        let tag_bytes = self.suite.rtcp_tag_bytes();
+        let suite = self.agreed.suite();
+        let tag_bytes = suite.rtcp_tag_bytes();
         // RFC 3711 §3.4: 8 octets of header, E flag and index (4), and the tag; for AEAD the tag
         // stands before the index (RFC 7714 §9.2).
-        let index_at = if self.suite.is_aead() {
+        let index_at = if suite.is_aead() {
             packet.len().checked_sub(4)?
         } else {
             packet.len().checked_sub(4 + tag_bytes)?
         };
-        if packet.len() < 12 + tag_bytes || packet[index_at] & 0x80 == 0 {
+        if packet.len() < 12 + tag_bytes {
+            return None;
+        }
+        if packet[index_at] & 0x80 == 0 && !self.agreed.rtcp_in_clear() {
             return None;
         }
         let ssrc = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
@@ -284,6 +291,26 @@ mod tests {
                 let length = srs.unprotect_rtp(&wire, at, &mut out).expect("its tag is good");
                 assert_eq!(out[..length], packet, "{suite:?}, {index}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_not_encrypted_by_agreement_is_readable_and_authenticated() {
+        let suite = Suite::AesCm128HmacSha1_80;
+        for (rtp, rtcp) in [(true, false), (false, true), (true, true)] {
+            let agreed = Agreed::from(suite).in_clear(rtp, rtcp).expect("no AEAD");
+            let (ours, theirs) = (key(suite, 1), key(suite, 2));
+            let mut src = Protector::new(agreed, &ours, Some(&theirs)).expect("right lengths");
+            let mut srs = Protector::new(agreed, &theirs, Some(&ours)).expect("right lengths");
+            let packet = [&[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7][..], &[0x55; 160]].concat();
+            let wire = src.seal_rtp(&packet).expect("in order");
+            assert_eq!((wire.starts_with(&packet), wire.len()), (rtp, packet.len() + 10));
+            let report = [0x80, 201, 0, 1, 0, 0, 0, 9];
+            let wire = srs.seal_rtcp(&report).expect("in order");
+            assert_eq!(src.open_rtcp(&wire, None).as_deref(), Some(&report[..]));
+            let mut forged = wire.to_vec();
+            forged[5] ^= 1;
+            assert_eq!(src.open_rtcp(&forged, None), None);
         }
     }
 

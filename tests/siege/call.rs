@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Content-Type and body of an INVITE: one secure line, and metadata of a call of two.
 pub(crate) fn offer(number: usize, local: IpAddr) -> (String, Vec<u8>) {
     let mut call = Call::new(number, 2, &SystemEntropy);
-    call.add_stream(40_000, Law::Mu, Some(Suite::AesCm128HmacSha1_80), &SystemEntropy);
+    call.add_stream(40_000, Law::Mu, Some(Suite::AesCm128HmacSha1_80.into()), &SystemEntropy);
     invite_body(&call, local, "2026-01-05T09:30:00.000Z")
 }
 

@@ -8,7 +8,7 @@ use super::leg::{Fresh, Leg, Rests, Sockets};
 use super::pace::{Lateness, Pace};
 use super::signalling::{ConnectError, Signalling, Target, TargetError, TlsFiles};
 use crate::base::ports::{Clock, Entropy};
-use crate::base::suite::Suite;
+use crate::base::suite::Agreed;
 use crate::base::time::{Mono, Wall};
 use crate::client::g711::Law;
 use crate::client::offer::{Accepted, AnswerError, Turn, accept, answer, invite_body};
@@ -36,7 +36,7 @@ pub struct Plan {
     /// File with `user:password` that challenges are answered with.
     pub digest: Option<PathBuf>,
     /// Suite of every line; `None`: plain RTP.
-    pub suite: Option<Suite>,
+    pub suite: Option<Agreed>,
     /// Codec.
     pub law: Law,
     /// Streams in all.

@@ -79,7 +79,7 @@ fn plan(sip: SocketAddr) -> Result<Plan, Failure> {
         target,
         tls: TlsFiles::default(),
         digest: None,
-        suite: Some(Suite::AesCm128HmacSha1_80),
+        suite: Some(Suite::AesCm128HmacSha1_80.into()),
         law: Law::Mu,
         streams: 2,
         streams_per_call: 2,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::base::suite::Suite;
+use crate::base::suite::{Agreed, Suite};
 use crate::client::g711::Law;
 use crate::client::media::{PAYLOAD_BYTES, numbered};
 use crate::client::{Drops, wav};
@@ -39,9 +39,10 @@ struct CallArgs {
     /// How media is protected
     #[arg(long, value_enum, default_value = "sdes")]
     srtp: Srtp,
-    /// Crypto suite that is offered
+    /// Crypto suite that is offered; with UNENCRYPTED_SRTP or UNENCRYPTED_SRTCP behind a space what is
+    /// authenticated only
     #[arg(long, value_name = "NAME", default_value = "AES_CM_128_HMAC_SHA1_80", value_parser = suite)]
-    suite: Suite,
+    suite: Agreed,
     /// Streams in all
     #[arg(long, value_name = "N", default_value = "2", value_parser = 1..=20_000)]
     streams: i64,
@@ -116,9 +117,11 @@ enum Codec {
     Pcma,
 }
 
-fn suite(name: &str) -> Result<Suite, String> {
+fn suite(text: &str) -> Result<Agreed, String> {
     let names = || Suite::ALL.map(Suite::name).join(", ");
-    Suite::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
+    let parameters = "UNENCRYPTED_SRTP (not with AEAD) or UNENCRYPTED_SRTCP behind it";
+    let fault = |_| format!("expected one of {}, perhaps {parameters}", names());
+    Agreed::try_from(text.to_owned()).map_err(fault)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
