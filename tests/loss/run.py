@@ -19,8 +19,12 @@ from forged import forged
 SEED = 7
 # A burst packet is charged 4,352 bytes of a queue: with 172 as in G.711 a burst would take five times as many.
 LARGE = 1700
-# Beyond the queue of a stream (8 MiB as the kernel counts, 1,927 of these) and of two who share (3,855).
+# Beyond the queue of a stream (8 MiB as the kernel counts, 1,927 of these).
 BURST = 2600
+# To each of two, beyond the queue of five who share (9,637).
+SHARED_BURST = 6000
+# Sockets of more than 64 streams; neighbours have different ones.
+SOCKETS = 16
 # A stopped process is taken to hang after a second.
 STOPPED_S = 0.8
 
@@ -191,7 +195,7 @@ def by_chance(claims, place, recorder):
 
 
 def shared(claims, place):
-    """Ports of more than 64 streams, steered to 64 sockets: a counter for two."""
+    """Ports of more than 64 streams, steered to 16 sockets: a counter for five."""
     recorder = Recorder(place.floortape, place.space, place.address, place.folder / "shared",
                         media__steering="on", media__streams_max=80)
     try:
@@ -201,17 +205,16 @@ def shared(claims, place):
         calls = [src.Call((place.address, SIP_PORT), place.own, streams[at:at + 8], f"shared-{at}")
                  for at in range(0, 80, 8)]
         by_port = {stream.target: stream for stream in streams}
-        first = next(stream for stream in streams if stream.target + 128 in by_port)
-        pair = [first, by_port[first.target + 128]]
-        alone = next(stream for stream in streams
-                     if not {stream.target - 128, stream.target, stream.target + 128} & {one.target for one in pair})
+        first = next(stream for stream in streams if stream.target + 2 * SOCKETS in by_port)
+        pair = [first, by_port[first.target + 2 * SOCKETS]]
+        alone = next(stream for stream in streams if (stream.target - first.target) // 2 % SOCKETS != 0)
         src.play(streams, 1.2)
         # The network takes some of one of the pair in the same second, and of one who does not share with them.
         net.drop(pair[0].target, each=4)
         net.drop(alone.target, each=4)
         src.play(streams, 0.4)
         net.stop()
-        stopped = burst(recorder, pair)
+        stopped = burst(recorder, pair, SHARED_BURST)
         src.play(streams, 1.2)
         src.report(streams)
         time.sleep(0.2)

@@ -309,12 +309,12 @@ def call(bench, name, address, port, suite, key, mki=None, parameters=""):
     return src, line, media[0]
 
 
-def end(bench, name, src, octets, suite, quirk=True):
+def end(bench, name, src, octets, suite, quirk=True, media="sdes"):
     time.sleep(0.3)
     answer = src.bye()
     check(name, "BYE answered 200", answer.status == 200, answer.reason)
     recording = bench.recording(src.call_id)
-    stream = judge(bench, name, recording, "1", octets, {"signalling": "udp", "media": "sdes"}, suite)
+    stream = judge(bench, name, recording, "1", octets, {"signalling": "udp", "media": media}, suite)
     if recording and quirk:
         check(name, "keys over clear signalling are noted", recording["quirks"], "no quirk")
     return stream
@@ -370,7 +370,8 @@ def gstreamer(bench, name, suite, cipher, address, port, mki=None, parameters=""
                     f"host={SERVER}", f"port={media['port']}", f"bind-address={address}",
                     f"bind-port={port}"], 60)
     check(name, "GStreamer sent it", done.returncode == 0, done.stdout[-300:])
-    end(bench, name, src, octets, f"{suite} {parameters}".strip())
+    media = "rtp" if "UNENCRYPTED_SRTP" in parameters.split() else "sdes"
+    end(bench, name, src, octets, f"{suite} {parameters}".strip(), media=media)
 
 
 def tamper(bench, name, address, port):
