@@ -215,6 +215,8 @@ def shared(claims, place):
         src.play(streams, 0.4)
         net.stop()
         stopped = burst(recorder, pair, SHARED_BURST)
+        # Until the queue is empty it would drop others' packets as well.
+        time.sleep(0.3)
         src.play(streams, 1.2)
         src.report(streams)
         time.sleep(0.2)
