@@ -29,10 +29,13 @@ where
         Cm { cipher: C::new(GenericArray::from_slice(&key[..])), salt: *prf.derive(salt) }
     }
 
-    /// See [`super::Context::touch`].
+    /// See [`super::Context::touch`]. A block of zeros, encrypted for nobody, is how one asks for the round
+    /// keys of a cipher that shows them to nobody.
     #[inline]
     pub(super) fn touch(&self) -> u64 {
-        self.salt[0].into()
+        let mut block = GenericArray::default();
+        self.cipher.encrypt_block(&mut block);
+        u64::from(block[0] ^ self.salt[0])
     }
 
     /// Encrypts or decrypts `input` to `out`, which has its length. `index` is the 48-bit packet
