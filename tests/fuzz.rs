@@ -123,6 +123,7 @@ fuzz! {
     log 3_000,
     segment 4_000,
     journal 3_000,
+    audit 4_000,
 }
 
 /// A format that changes without meaning to shows here. `FUZZ_WRITE=1` writes the corpus anew.

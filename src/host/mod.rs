@@ -1,6 +1,7 @@
 //! The adapters: what the ports of `base` mean on this operating system.
 
 pub mod affinity;
+pub mod audit;
 pub mod bpf;
 pub mod cards;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod survivor;
 pub mod topology;
 pub mod uring;
 pub mod uring_permit;
+pub mod users;
 pub mod volume;
 
 #[cfg(test)]

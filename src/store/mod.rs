@@ -1,8 +1,9 @@
-//! What is kept and how it is proven: records, log, segments, evidence, journal, metadata over
-//! time, catalogue, export.
+//! What is kept and how it is proven: records, log, segments, evidence, audit trail, journal,
+//! metadata over time, catalogue, export.
 //! Pure formats and rules; files are reached through the `Disk` port.
 
 pub mod archive;
+pub mod audit;
 pub mod catalog;
 pub mod event;
 pub mod evidence;

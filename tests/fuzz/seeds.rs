@@ -19,8 +19,9 @@ use floortape::plane::handoff::frame::{
     Crypto, Envelope, Frame, Notice, OpenStream, Refusal, WireKey, WireKeyring, WorkerStats,
 };
 use floortape::proto::srtp::Context;
+use floortape::store::audit::{self as trail, Act, Who, action};
 use floortape::store::event::{Event, Format, Origin, StreamDescription};
-use floortape::store::evidence::{Salt, SigningKey};
+use floortape::store::evidence::{Salt, SigningKey, sha256};
 use floortape::store::journal::{Standings, entry::Entry, frame, history, snapshot};
 use floortape::store::log::{
     BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, crc32c, group_span,
@@ -53,6 +54,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     buffers(&mut add);
     frames(&mut add);
     store(&mut add);
+    trail(&mut add);
     out
 }
 
@@ -503,4 +505,34 @@ fn segment(records: &[u8], number: u64) -> Vec<u8> {
     let filled = emitter.fill(&mut out, &signing_key(), &mut copy).expect("memory");
     assert_eq!(filled, out.len());
     out
+}
+
+/// Four entries of an audit trail, and what may have become of them.
+fn trail(add: &mut Add<'_>) {
+    let who = |role: &str| Who { uid: 1_000, user: "kim".into(), role: role.into() };
+    let at = CLOCK.wall;
+    let id = RsId([5; 16]).to_string();
+    let acts = [
+        Act::new(at, who("server"), action::BEGUN, "01890a5d-ac96-774b-bcce-b302099a8057"),
+        Act::new(at, who("listener"), action::EXPORT, &*id)
+            .because("a complaint")
+            .with("format", "wav"),
+        Act::new(at, who(""), action::LISTEN, &*id).refused("no role"),
+        Act::new(at, who("compliance"), action::HOLD_ADD, "h1")
+            .with("query", serde_json::json!({"ids": [id]})),
+    ];
+    let mut out = Vec::new();
+    let (mut previous, mut frames) = ([0; 32], Vec::new());
+    for (number, act) in (1..).zip(acts) {
+        let Act { at, who, action, object, reason, outcome, detail } = act;
+        let entry =
+            trail::Entry { number, previous, at, who, action, object, reason, outcome, detail };
+        let from = out.len();
+        assert!(frame::write(&entry, &mut out));
+        previous = sha256(&out[from + frame::HEAD_BYTES..]);
+        frames.push(out[from..].to_vec());
+    }
+    add("audit", "torn", out[..out.len() - 5].to_vec());
+    add("audit", "gap", [&*frames[0], &frames[1], &frames[3]].concat());
+    add("audit", "whole", out);
 }

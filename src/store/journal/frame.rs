@@ -49,15 +49,20 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
     Some((serde_json::from_slice(body).ok()?, HEAD_BYTES + body_bytes))
 }
 
-/// Offset of the next whole frame in `bytes` at or after `from`.
+/// Offset of the next whole frame of the journal in `bytes` at or after `from`.
 pub fn find(bytes: &[u8], from: usize) -> Option<usize> {
+    find_as::<Entry>(bytes, from)
+}
+
+/// The same, of whatever is framed so.
+pub fn find_as<T: DeserializeOwned>(bytes: &[u8], from: usize) -> Option<usize> {
     let finder = memchr::memmem::Finder::new(BODY_START);
     let mut at = from;
     while let Some(found) = finder.find(bytes.get(at..)?) {
         let body = at + found;
         if let Some(start) = body.checked_sub(HEAD_BYTES)
             && start >= from
-            && read::<Entry>(&bytes[start..]).is_some()
+            && read::<T>(&bytes[start..]).is_some()
         {
             return Some(start);
         }

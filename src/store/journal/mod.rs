@@ -28,5 +28,6 @@ pub use keybox::{KeyBox, KeyBoxError};
 pub use read::{
     Damage, JournalError, Replay, foreign, holds_any, marks, read, read_durable, replay_file,
 };
+pub(in crate::store) use read::{numbered, read_file, read_whole};
 pub use snapshotting::{Snapshotting, Written};
 pub use standing::Standings;

@@ -252,7 +252,7 @@ pub fn holds_any<D: Disk>(disk: &D, dir: &Path) -> std::io::Result<bool> {
 }
 
 /// Files below `dir` whose names are a number and `suffix`, in the order of their numbers.
-pub(super) fn numbered<D: Disk>(
+pub(in crate::store) fn numbered<D: Disk>(
     disk: &D,
     dir: &Path,
     suffix: &str,
@@ -266,11 +266,11 @@ pub(super) fn numbered<D: Disk>(
     Ok(files)
 }
 
-pub(super) fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::Result<Vec<u8>> {
+pub(in crate::store) fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::Result<Vec<u8>> {
     read_file(&disk.open_read(path)?)
 }
 
-pub(super) fn read_file(file: &impl DiskFile) -> std::io::Result<Vec<u8>> {
+pub(in crate::store) fn read_file(file: &impl DiskFile) -> std::io::Result<Vec<u8>> {
     // A byte more than there are now shows the end; one that is being written grows.
     let mut bytes = Vec::with_capacity(file.bytes()? as usize + 1);
     loop {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use floortape::base::ids::{Position, StreamId, WorkerId};
+use floortape::store::audit as trail;
 use floortape::store::event::Event;
-use floortape::store::evidence::{PublicKey, Salt};
+use floortape::store::evidence::{Hash, PublicKey, Salt};
 use floortape::store::journal::{Replay, Standings, frame, history, replay_file, snapshot};
 use floortape::store::log::{
     self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Mark, Piece, Step, Walk, crc32c, replay,
@@ -237,6 +238,52 @@ fn read_journal(image: &[u8]) {
     say_again(&standings, 1);
     standings.forget();
     say_again(&standings, 1);
+}
+
+/// Entries, damage and tails cover the file, each byte once; what is read without a fault is one chain;
+/// entries written again are the same entries.
+pub fn audit(data: &[u8]) {
+    if data.len() <= IMAGE_BYTES_MAX {
+        for image in [data, &sealed_journal(data)] {
+            read_trail(image);
+        }
+    }
+}
+
+fn read_trail(image: &[u8]) {
+    let mut found = Vec::new();
+    let learn = |entry: trail::Entry, hash: &Hash| found.push((entry, *hash));
+    let summary = trail::walk_file("00000001.audit", image, learn);
+    let mut unread = 0;
+    for fault in &summary.faults {
+        assert!(fault.at < image.len() as u64, "{fault}");
+        if let trail::Wrong::Damaged { bytes } = fault.wrong {
+            assert!(bytes > 0 && fault.at + bytes <= image.len() as u64, "{fault}");
+            unread += bytes;
+        }
+    }
+    for tail in &summary.tails {
+        assert_eq!(tail.from + tail.bytes, image.len() as u64, "a tail ends the file");
+        unread += tail.bytes;
+    }
+    assert!(summary.tails.len() <= 1);
+    assert!(unread <= image.len() as u64);
+    assert_eq!(found.is_empty(), unread == image.len() as u64);
+    let last = found.last().map(|(entry, hash)| trail::Head { number: entry.number, hash: *hash });
+    assert_eq!(summary.head, last.unwrap_or_default());
+    if summary.faults.is_empty() {
+        let mut head = trail::Head::default();
+        for (entry, hash) in &found {
+            assert_eq!((entry.number, entry.previous), (head.number + 1, head.hash));
+            head = trail::Head { number: entry.number, hash: *hash };
+        }
+    }
+    for (entry, _) in &found {
+        let mut written = Vec::new();
+        assert!(frame::write(entry, &mut written));
+        let again = frame::read::<trail::Entry>(&written).expect("just written");
+        assert_eq!((&again.0, again.1), (entry, written.len()));
+    }
 }
 
 fn sealed_journal(data: &[u8]) -> Vec<u8> {

@@ -1,0 +1,141 @@
+//! Appends to the trail. Each append begins with a look at the end of the trail as the disk has it, since
+//! the last one may have been another process's that was killed, or whose sync failed.
+
+use std::path::{Path, PathBuf};
+
+use super::entry::{Act, BODY_BYTES_MAX, Entry, Head, Who, action};
+use super::read::Ending;
+use super::{AuditError, folder};
+use crate::base::ports::{Disk, DiskFile};
+use crate::store::journal::frame;
+use crate::store::journal::{numbered, read_file, read_whole};
+
+/// A file is closed and the next one begun above this: each append reads the last one, some 3,000 entries.
+const FILE_BYTES: u64 = 1024 * 1024;
+
+/// The writer. The caller sees to it that there is one at a time.
+pub struct Writer<D: Disk> {
+    disk: D,
+    folder: PathBuf,
+    volume: String,
+    file_bytes: u64,
+}
+
+/// Where the next entry goes.
+struct Place {
+    head: Head,
+    /// Number of the newest file, 0 where there is none.
+    newest: u32,
+    /// That file and its size, where it may be appended to.
+    open: Option<u64>,
+    /// Frames that are known and perhaps not on the disk: to be said again in a new file.
+    unsure: Vec<u8>,
+}
+
+impl<D: Disk> Writer<D> {
+    /// A writer of the trail of `store`, whose volume id is `volume`: what a new trail begins with.
+    pub fn new(disk: D, store: &Path, volume: &str) -> Self {
+        Writer { disk, folder: folder(store), volume: volume.to_owned(), file_bytes: FILE_BYTES }
+    }
+
+    /// Closes files above this size.
+    #[cfg(test)]
+    pub(super) const fn set_file_bytes(&mut self, bytes: u64) {
+        self.file_bytes = bytes;
+    }
+
+    /// The newest entry, as the files have it.
+    pub fn head(&self) -> Result<Head, AuditError> {
+        let files = self.files()?;
+        self.place(&files).map(|place| place.head)
+    }
+
+    /// Records `act`; durable when it returns, as everything before it is.
+    pub fn append(&mut self, act: Act) -> Result<Entry, AuditError> {
+        self.append_all(vec![act]).map(|mut entries| entries.pop().expect("one act was given"))
+    }
+
+    /// The same for several, at once and in this order.
+    pub fn append_all(&mut self, mut acts: Vec<Act>) -> Result<Vec<Entry>, AuditError> {
+        let files = self.files()?;
+        let place = self.place(&files)?;
+        let mut head = place.head;
+        let mut bytes = place.unsure;
+        let is_begun = head.number > 0;
+        if let Some(first) = acts.first().filter(|_| !is_begun) {
+            let who = Who { role: "server".to_owned(), ..first.who.clone() };
+            acts.insert(0, Act::new(first.at, who, action::BEGUN, self.volume.clone()));
+        }
+        let mut entries = Vec::with_capacity(acts.len());
+        for act in acts {
+            let entry = Entry::behind(&head, act);
+            let from = bytes.len() + frame::HEAD_BYTES;
+            if !frame::write(&entry, &mut bytes) || bytes.len() - from > BODY_BYTES_MAX {
+                return Err(AuditError::TooLong { bytes: bytes.len().saturating_sub(from) });
+            }
+            head = Head::of(entry.number, &bytes[from..]);
+            entries.push(entry);
+        }
+        match place.open.filter(|size| *size < self.file_bytes) {
+            Some(size) => self.extend(place.newest, size, &bytes)?,
+            None => self.begin(place.newest + 1, &bytes)?,
+        }
+        if !is_begun {
+            entries.remove(0);
+        }
+        Ok(entries)
+    }
+
+    fn files(&self) -> Result<Vec<(u32, String)>, AuditError> {
+        Ok(numbered(&self.disk, &self.folder, ".audit")?)
+    }
+
+    /// The end of the trail. Whoever wrote it may have been killed before its sync, or its sync may have
+    /// failed, which is told to nobody again: what the medium holds is looked at (F12).
+    fn place(&self, files: &[(u32, String)]) -> Result<Place, AuditError> {
+        let newest = files.last().map_or(0, |(number, _)| *number);
+        let mut place = Place { head: Head::default(), newest, open: None, unsure: Vec::new() };
+        for (turn, (_, name)) in files.iter().rev().enumerate() {
+            let path = self.folder.join(name);
+            let bytes = read_whole(&self.disk, &path).map_err(AuditError::at("read", &path))?;
+            let ending = Ending::of(&bytes);
+            if turn == 0 {
+                let synced = self.disk.open_read(&path).and_then(|mut file| file.sync());
+                let stored = synced.and_then(|()| read_file(&self.disk.open_medium(&path)?));
+                if !stored.as_ref().is_ok_and(|stored| *stored == bytes) {
+                    let stored = stored.unwrap_or_default();
+                    let sure = stored.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
+                    let frames = ending.frames.iter().filter(|(_, frame)| frame.end > sure);
+                    frames.for_each(|(_, frame)| {
+                        place.unsure.extend_from_slice(&bytes[frame.clone()]);
+                    });
+                } else if ending.whole {
+                    place.open = Some(bytes.len() as u64);
+                }
+            }
+            if let Some((head, _)) = ending.frames.last() {
+                place.head = *head;
+                return Ok(place);
+            }
+        }
+        Ok(place)
+    }
+
+    fn extend(&self, number: u32, size: u64, bytes: &[u8]) -> Result<(), AuditError> {
+        let path = self.path(number);
+        let mut file = self.disk.open(&path).map_err(AuditError::at("open", &path))?;
+        file.write_at(size, bytes).map_err(AuditError::at("append to", &path))?;
+        file.sync().map_err(AuditError::at("sync", &path))
+    }
+
+    fn begin(&self, number: u32, bytes: &[u8]) -> Result<(), AuditError> {
+        let path = self.path(number);
+        let mut file = self.disk.create(&path, 0).map_err(AuditError::at("make", &path))?;
+        file.write_at(0, bytes).map_err(AuditError::at("append to", &path))?;
+        file.sync().map_err(AuditError::at("sync", &path))
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        self.folder.join(format!("{number:08}.audit"))
+    }
+}
