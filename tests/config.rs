@@ -120,6 +120,32 @@ fn faults_of_the_policy_are_told_with_line_and_caret() {
 }
 
 #[test]
+fn faults_of_roles_are_told_with_line_and_caret() {
+    let text = "[access]\noperator = [\"kim\", \"a:b\"]\nlistner = [\"kim\"]\n\
+                auditor = \"kim\"\ncompliance = [1001]\nreason = \"always\"\n";
+    let path = file("access", text);
+    let output = floortape(&["check", "-c", &path.display().to_string()]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for expected in [
+        ":2:12: error: access.operator: expected a user's name or number, or a group",
+        "found \"a:b\"",
+        ":3:1: error: access.listner: unknown key",
+        "fix: did you mean \"listener\"?",
+        ":4:11: error: access.auditor: ",
+        ":5:15: error: access.compliance: ",
+        "fix: write a list of users by name or number and of groups",
+        ":6:10: error: access.reason: unknown variant `always`",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    std::fs::remove_file(path).expect("ours");
+    let good = ["access.listener=[\"kim\", \"1001\", \"@desk\"]", "access.reason=listen"];
+    let output = floortape(&["check", "--set", good[0], "--set", good[1]]);
+    assert!(!stderr(&output).contains("access"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_missing_file_and_a_broken_one_end_with_78() {
     let output = floortape(&["check", "-c", "/nowhere/f.toml"]);
     assert_eq!(output.status.code(), Some(78));

@@ -13,6 +13,9 @@ const fn key(path: &'static str, fix: &'static str) -> Key {
     Key { path, fix }
 }
 
+/// Whom a role may be given to.
+const WHO: &str = "a list of users by name or number and of groups, such as [\"kim\", \"1001\", \"@desk\"]; [] for none";
+
 /// Every key outside of `[[peers]]` and `[[policy.rules]]`.
 pub(super) const KEYS: &[Key] = &[
     key("sip.udp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
@@ -70,6 +73,11 @@ pub(super) const KEYS: &[Key] = &[
     key("store.volume", "the id in STORE/volume.json, such as \"0199…\""),
     key("store.require_mount", "true or false"),
     key("store.unrecordable", "\"end\" or \"keep\""),
+    key("access.operator", WHO),
+    key("access.listener", WHO),
+    key("access.compliance", WHO),
+    key("access.auditor", WHO),
+    key("access.reason", "\"never\", or \"listen\" to ask before each listen and export"),
     key("http.listen", "a list of address:port, such as [\"127.0.0.1:9460\"]; [] for none"),
     key("http.token", "a file with one line, mode 0600, such as \"/etc/floortape/metrics.token\""),
     key("log.level", "\"error\", \"warn\", \"info\" or \"debug\""),

@@ -1,9 +1,10 @@
 //! The configuration: TOML, unknown keys refused, every key with a default. `model` is its shape
-//! (`policy` that of `[policy]`, `address` that of single values), `load` reads it, `lists` judges what
+//! (`policy` that of `[policy]`, `access` that of `[access]`, `address` that of single values), `load` reads it, `lists` judges what
 //! stands in `[[…]]`, `bounds` checks its arithmetic, `sizes` derives what the machine is asked for,
 //! `placement` which thread runs on which core, `contradictions` what is wrong with that, `proposal` what
 //! could be said instead; `appliance/floortape.toml` is the commented default.
 
+pub mod access;
 pub mod address;
 mod bounds;
 mod contradictions;

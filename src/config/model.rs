@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Access;
 use super::address::{Host, Listed};
 use super::policy::Policy;
 use crate::base::family::Family;
@@ -26,6 +27,8 @@ pub struct Config {
     pub cpu: Cpu,
     /// Storage.
     pub store: Store,
+    /// Who may do what.
+    pub access: Access,
     /// Figures over HTTP.
     pub http: Http,
     /// Logging.

@@ -1,10 +1,10 @@
 //! A listening SEQPACKET socket by which a process can be found under a name in a folder. Who
 //! connects, and from which process, the kernel says (SO_PEERCRED, unix(7)).
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -30,7 +30,7 @@ pub struct Peer {
 }
 
 /// Listens under `name` in `folder`, in the place of whoever did before. Only our own user can
-/// connect, by the mode of the folder. Where the disk takes no new names (F11, F12), it listens
+/// connect, by the mode of the socket, until [`admit`]. Where the disk takes no new names (F11, F12), it listens
 /// under an abstract one, which anybody can connect to: callers look at the [`Peer`] in any case.
 pub fn listen(folder: &Path, name: &str) -> io::Result<Door> {
     listen_by_path(folder, name).or_else(|error| {
@@ -49,9 +49,18 @@ fn listen_by_path(folder: &Path, name: &str) -> io::Result<Door> {
     }
     let fd = socket()?;
     rustix::net::bind(&fd, &address)?;
+    // Before anybody can connect.
+    admit(folder, name, false)?;
     rustix::net::listen(&fd, BACKLOG)?;
     drop(open);
     Ok(Door { fd })
+}
+
+/// Lets everybody connect to `name` in `folder`, or our own user alone. Who may do what is then for whoever
+/// listens to say, by the [`Peer`].
+pub fn admit(folder: &Path, name: &str, everybody: bool) -> io::Result<()> {
+    let mode = if everybody { 0o666 } else { 0o600 };
+    std::fs::set_permissions(folder.join(name), Permissions::from_mode(mode))
 }
 
 /// Connects to who listens under `name` in `folder`.
@@ -60,9 +69,10 @@ pub fn connect(folder: &Path, name: &str) -> io::Result<(SeqPacket, Peer)> {
     let found = connect_to(&address).or_else(|error| {
         // Anybody may have taken the abstract name: only who could have the path counts.
         let own = rustix::process::geteuid().as_raw();
+        let owner = std::fs::metadata(folder)?.uid();
         connect_to(&abstract_name(folder, name)?)
             .ok()
-            .filter(|(_, peer)| peer.uid == own || peer.uid == 0)
+            .filter(|(_, peer)| [own, owner, 0].contains(&peer.uid))
             .ok_or(error)
     });
     drop(open);
@@ -104,7 +114,8 @@ fn socket() -> io::Result<OwnedFd> {
 
 /// An address takes 108 bytes; a path by way of the open folder is always shorter.
 fn short(folder: &Path, name: &str) -> io::Result<(File, SocketAddrUnix)> {
-    let open = File::open(folder)?;
+    // Whoever may pass through the folder need not be one who may list it.
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(folder)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())).join(name);
     let address = SocketAddrUnix::new(&path)?;
     Ok((open, address))

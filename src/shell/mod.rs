@@ -1,5 +1,6 @@
 //! The outermost layer: processes, sockets of the control plane, command line, exit codes.
 
+pub(crate) mod access;
 pub mod client;
 pub mod cmd;
 pub mod exit;

@@ -10,6 +10,7 @@ use crate::base::counter::Cause;
 use crate::base::ids::{Index, RsId, Slot, Ssrc, StreamId};
 use crate::base::suite::Agreed;
 use crate::base::time::{ClockMap, Mono, Wall};
+use crate::store::audit::Head;
 
 /// What a payload type means on one m-line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,6 +236,13 @@ pub enum Event {
         sha256: String,
         /// When it arrived.
         at: Wall,
+    },
+    /// The newest entry of the audit trail: sealed with the records, so that the trail can neither be cut
+    /// nor written anew unseen.
+    Audit {
+        /// The entry.
+        #[serde(flatten)]
+        head: Head,
     },
     /// Recovery could not vouch for this span of positions.
     InDoubt {

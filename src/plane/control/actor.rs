@@ -276,6 +276,7 @@ impl Control {
             self.log(Grave::Warn, text);
         }
         self.guesses = failures;
+        self.effects.extend(self.sip.take_guessing().into_iter().map(Effect::Guessing));
     }
 
     /// F61: BYE or re-INVITE from somebody else. It has got 403; the recording goes on.

@@ -91,6 +91,8 @@ pub enum Effect {
         /// What.
         outcome: Outcome,
     },
+    /// Tell the audit trail who guesses passwords (F56).
+    Guessing(sip::Guessing),
     /// Tell the operator.
     Log {
         /// How grave.

@@ -105,7 +105,7 @@ impl Bench {
                 Effect::LookBack(sought) => self.sought.extend(sought),
                 Effect::Log { text, .. } => self.log.push(text),
                 Effect::Outcome { id, outcome } => self.outcomes.push((id, outcome)),
-                Effect::Disconnect { .. } | Effect::Sealed => {}
+                Effect::Disconnect { .. } | Effect::Sealed | Effect::Guessing(_) => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::client::ClientTxn;
 use super::dialog::{Dialog, DialogSnapshot};
 use super::event::{ClientTxnId, DialogId, EndpointConfig, Failure, Input, Output, Reply, TxnId};
-use super::guard::{DigestRules, Guard};
+use super::guard::{DigestRules, Guard, Guessing};
 use super::restore::Early;
 use super::server::{Due, ServerTxn};
 use super::tally::{Oddity, Tally};
@@ -110,6 +110,11 @@ impl Endpoint {
     /// Wrong answers to challenges so far.
     pub fn digest_failures(&self) -> u64 {
         self.guard.failures
+    }
+
+    /// Sources that have to wait for their guesses, since this was asked last (F56).
+    pub fn take_guessing(&mut self) -> Vec<Guessing> {
+        std::mem::take(&mut self.guard.guessing)
     }
 
     /// Takes an input, and whatever time has brought due by `now`.

@@ -96,6 +96,22 @@ struct Guesses {
     until: Mono,
 }
 
+/// A source that has to wait from now on, because it guesses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guessing {
+    /// The source.
+    pub source: IpAddr,
+    /// As which user it answered last, in its own words.
+    pub user: String,
+    /// Wrong answers so far.
+    pub failures: u32,
+}
+
+/// Sources that are noted until somebody asks; those beyond are counted only.
+const GUESSING_MAX: usize = 64;
+/// Characters that are kept of a user's name.
+const USER_CHARS: usize = 64;
+
 /// See the module. Makes no challenge before it has rules.
 pub(super) struct Guard {
     key: hmac::Key,
@@ -105,6 +121,8 @@ pub(super) struct Guard {
     by_age: BTreeSet<(u64, String)>,
     forgotten_ms: u64,
     guesses: HashMap<IpAddr, Guesses>,
+    /// Who has to wait since somebody asked.
+    pub(super) guessing: Vec<Guessing>,
     /// Wrong answers in all.
     pub(super) failures: u64,
 }
@@ -125,6 +143,7 @@ impl Guard {
             by_age: BTreeSet::new(),
             forgotten_ms: 0,
             guesses: HashMap::new(),
+            guessing: Vec::new(),
             failures: 0,
         }
     }
@@ -173,7 +192,7 @@ impl Guard {
             return Judgement::Challenge(self.challenges(now, source, md5, false));
         };
         if !self.is_right(&credentials, name.as_deref(), message) {
-            self.failed(now, source);
+            self.failed(now, source, &credentials.user);
             return Judgement::Challenge(self.challenges(now, source, md5, false));
         }
         let now_ms = now.0 / 1_000_000;
@@ -228,7 +247,7 @@ impl Guard {
         true
     }
 
-    fn failed(&mut self, now: Mono, source: IpAddr) {
+    fn failed(&mut self, now: Mono, source: IpAddr, user: &str) {
         self.failures += 1;
         if self.guesses.len() >= SIP_BACKOFFS_MAX && !self.guesses.contains_key(&source) {
             self.guesses.retain(|_, guesses| now.since(guesses.last) < FORGET_MS * 1_000_000);
@@ -250,6 +269,11 @@ impl Guard {
         if over > 0 {
             let wait_s = (1_u64 << (over - 1).min(6)).min(WAIT_S_MAX);
             guesses.until = now.plus_ms(wait_s * 1_000);
+            // Once for each run of guesses.
+            if over == 1 && self.guessing.len() < GUESSING_MAX {
+                let user = user.chars().take(USER_CHARS).collect();
+                self.guessing.push(Guessing { source, user, failures: guesses.failures });
+            }
         }
     }
 

@@ -40,7 +40,7 @@ pub use event::{
     ClientTxnId, DialogId, EndpointConfig, Failure, IncomingRequest, Input, Output, Reply, TlsPeer,
     TxnId,
 };
-pub use guard::{DigestPeer, DigestRules};
+pub use guard::{DigestPeer, DigestRules, Guessing};
 pub use send::Invite;
 pub use tally::{Oddity, Tally};
 pub use target::{ConnId, Outside, Target, Transport};

@@ -160,6 +160,10 @@ fn f56_guessing_makes_its_source_wait_and_nobody_else() {
     judge(&mut guard, now, 1, Some(&answer(&challenge, "guess", 2)));
     assert!(passes(&judge(&mut guard, now, 1, Some(&answer(&challenge, "secret", 3)))));
     assert_eq!(guard.failures, 3 + 8 + 1);
+    // Said once, when the wait began, and of the source that guessed.
+    let said: Vec<_> = guard.guessing.iter().map(|said| (said.source, said.failures)).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!((said[0].1, guard.guessing[0].user.as_str()), (4, "alice"));
 }
 
 #[test]

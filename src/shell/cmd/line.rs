@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{check, demo, doctor, export, ls, rebuild, rs, serve, show, src, verify};
+use super::{audit, check, demo, doctor, export, ls, rebuild, rs, serve, show, src, verify};
 use crate::shell::exit::{Exit, Failure};
 
 /// Floortape, a SIPREC Session Recording Server.
@@ -28,6 +28,7 @@ enum Verb {
     Verify(verify::Args),
     Rebuild(rebuild::Args),
     Rs(rs::Args),
+    Audit(audit::Args),
     Doctor(doctor::Args),
 }
 
@@ -44,6 +45,7 @@ impl Verb {
             Verb::Verify(args) => verify::run(args),
             Verb::Rebuild(args) => rebuild::run(args),
             Verb::Rs(args) => rs::run(args),
+            Verb::Audit(args) => audit::run(args),
             Verb::Doctor(args) => doctor::run(args),
         }
     }

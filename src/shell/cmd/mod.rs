@@ -1,6 +1,7 @@
 //! One file per verb. A verb is a module here with `Args` (clap) and
 //! `run(Args) -> Result<Exit, Failure>`, and two lines in [`mod@line`]: a variant and an arm.
 
+pub mod audit;
 pub mod check;
 mod check_map;
 pub mod demo;

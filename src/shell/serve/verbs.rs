@@ -1,21 +1,28 @@
-//! The way from the verbs to a running server: a socket in `STORE/run`, one JSON object each way. Who
-//! may write the store may ask; the kernel says who it is.
+//! The way from the verbs to a running server: a socket in `STORE/run`, one JSON object each way. The kernel
+//! says who asks, and the configuration who may; either answer is in the audit trail before anything is done.
 
+use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self as channel, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::estate;
+use crate::config::access::Right;
+use crate::config::model::Config;
 use crate::host::door::{self, Peer};
 use crate::host::seqpacket::SeqPacket;
 use crate::plane::control::{Outcome, Verb};
+use crate::shell::access::{self, Answer, Asker, Wish};
+use crate::store::audit::action;
 
 const DOOR: &str = "verbs.sock";
 /// Verbs at once.
@@ -26,6 +33,9 @@ const BYTES_MAX: usize = 8_192;
 const ASK_WAIT: Duration = Duration::from_secs(2);
 /// A resume waits for the SRC: 64·T1, and a moment for a way that is busy.
 const OUTCOME_WAIT: Duration = Duration::from_secs(35);
+/// A recording in which something else is under way is asked again for so long.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A verb on its way to control.
 pub(super) struct Call {
@@ -39,6 +49,8 @@ pub(super) struct Call {
 pub(super) fn listen(store: &Path, to: UnboundedSender<Call>) -> io::Result<()> {
     let door = door::listen(&estate::make_folder(store)?, DOOR)?;
     let under_way = Arc::new(AtomicUsize::new(0));
+    let refusals = Arc::new(Mutex::new(Refusals::default()));
+    let store = store.to_owned();
     let serve = move || {
         loop {
             let Ok((socket, peer)) = door.accept() else {
@@ -51,8 +63,9 @@ pub(super) fn listen(store: &Path, to: UnboundedSender<Call>) -> io::Result<()> 
                 continue;
             }
             let (to, count) = (to.clone(), Arc::clone(&under_way));
+            let (store, refusals) = (store.clone(), Arc::clone(&refusals));
             let work = move || {
-                if let Err(error) = serve_one(&socket, peer, &to) {
+                if let Err(error) = serve_one(&store, &socket, peer, &to, &refusals) {
                     tracing::warn!("a verb of process {}: {error}", peer.pid);
                 }
                 count.fetch_sub(1, Ordering::Relaxed);
@@ -66,20 +79,133 @@ pub(super) fn listen(store: &Path, to: UnboundedSender<Call>) -> io::Result<()> 
     Ok(())
 }
 
-fn serve_one(socket: &SeqPacket, peer: Peer, to: &UnboundedSender<Call>) -> io::Result<()> {
-    estate::allowed(peer.uid)?;
+/// Lets those in who have a role, beside the store's own user and root.
+pub(super) fn admit(config: &Config) {
+    let folder = estate::folder(&config.store.dir);
+    let everybody = config.access.has_any();
+    // Passing through is enough: nobody need see what else is there.
+    let mode = if everybody { 0o711 } else { 0o700 };
+    let admitted = std::fs::set_permissions(&folder, Permissions::from_mode(mode))
+        .and_then(|()| door::admit(&folder, DOOR, everybody));
+    if let Err(error) = admitted {
+        tracing::error!("who has a role may not reach {}: {error}", folder.join(DOOR).display());
+    }
+}
+
+fn serve_one(
+    store: &Path,
+    socket: &SeqPacket,
+    peer: Peer,
+    to: &UnboundedSender<Call>,
+    refusals: &Mutex<Refusals>,
+) -> io::Result<()> {
     set_socket_timeout(socket, Timeout::Recv, Some(ASK_WAIT))?;
     set_socket_timeout(socket, Timeout::Send, Some(ASK_WAIT))?;
     let mut bytes = vec![0; BYTES_MAX];
     let (asked, _) = socket.recv(&mut bytes)?;
-    let verb = serde_json::from_slice(&asked)?;
-    let (reply, outcome) = channel::channel();
-    // Where control ends, the other end of either channel is gone.
-    let outcome = match to.send(Call { uid: peer.uid, verb, reply }) {
-        Ok(()) => outcome.recv_timeout(OUTCOME_WAIT),
-        Err(_) => Err(RecvTimeoutError::Disconnected),
-    };
-    say(socket, &outcome.unwrap_or_else(no_outcome))
+    let verb: Verb = serde_json::from_slice(&asked)?;
+    say(socket, &permitted(store, peer, verb, to, refusals))
+}
+
+/// Records the verb and does it, or records that it is refused.
+fn permitted(
+    store: &Path,
+    peer: Peer,
+    verb: Verb,
+    to: &UnboundedSender<Call>,
+    refusals: &Mutex<Refusals>,
+) -> Outcome {
+    let count =
+        |refusals: &Mutex<Refusals>| refusals.lock().expect("nobody panics with it").of(peer.uid);
+    if count(refusals) >= REFUSALS_PER_HOUR {
+        return Outcome::Refused(
+            "refused too often: what is refused now is not recorded".to_owned(),
+        );
+    }
+    let asker = Asker { uid: peer.uid, pid: peer.pid };
+    let answer = access::ask(store, asker, Right::Control, wish(&verb));
+    match answer {
+        Ok(Answer::Allowed(entry)) => {
+            let outcome = ask_control(peer.uid, &verb, to);
+            if let Some(why) = failure(&outcome) {
+                // It stands as allowed, which is what it was; this says how it went on.
+                let failed = access::failed(store, &entry, why);
+                failed.unwrap_or_else(|error| tracing::error!("{error}"));
+            }
+            outcome
+        }
+        Ok(Answer::Refused(why)) => {
+            refusals.lock().expect("nobody panics with it").add(peer.uid);
+            Outcome::Refused(why)
+        }
+        Err(error) => Outcome::Failed(format!("not done, because it cannot be recorded: {error}")),
+    }
+}
+
+/// Control's word. One that is busy is asked again: it is one act, and one entry.
+fn ask_control(uid: u32, verb: &Verb, to: &UnboundedSender<Call>) -> Outcome {
+    let deadline = Instant::now() + BUSY_WAIT;
+    loop {
+        let (reply, outcome) = channel::channel();
+        // Where control ends, the other end of either channel is gone.
+        let outcome = match to.send(Call { uid, verb: verb.clone(), reply }) {
+            Ok(()) => outcome.recv_timeout(OUTCOME_WAIT),
+            Err(_) => Err(RecvTimeoutError::Disconnected),
+        };
+        match outcome {
+            Ok(Outcome::Busy) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            outcome => return outcome.unwrap_or_else(no_outcome),
+        }
+    }
+}
+
+fn failure(outcome: &Outcome) -> Option<&str> {
+    match outcome {
+        Outcome::Done | Outcome::Started(_) => None,
+        Outcome::Unknown => Some("it is not running"),
+        Outcome::Busy => Some("another change was under way"),
+        Outcome::Refused(why) | Outcome::Failed(why) => Some(why),
+    }
+}
+
+/// What the audit trail says of it.
+fn wish(verb: &Verb) -> Wish {
+    match verb {
+        Verb::Start { to, .. } => Wish::new(action::RS_START, to.clone()),
+        Verb::Pause { rs } => Wish::new(action::RS_PAUSE, rs.to_string()),
+        Verb::Resume { rs } => Wish::new(action::RS_RESUME, rs.to_string()),
+        Verb::Stop { rs, reason } => {
+            Wish::new(action::RS_STOP, rs.to_string()).because(Some(reason.clone()))
+        }
+        Verb::StopLine { rs, line, reason } => Wish::new(action::RS_STOP, rs.to_string())
+            .because(Some(reason.clone()))
+            .with("line", Some(line.clone())),
+    }
+}
+
+/// Refusals that are recorded of one user, an hour: whoever may connect could fill the disk with them.
+const REFUSALS_PER_HOUR: u32 = 60;
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Users whose refusals are counted; more begin anew together.
+const REFUSED_MAX: usize = 1_024;
+
+/// How often each user was refused, in the hour since it was first.
+#[derive(Default)]
+struct Refusals(HashMap<u32, (Option<Instant>, u32)>);
+
+impl Refusals {
+    fn of(&mut self, uid: u32) -> u32 {
+        self.0.retain(|_, (since, _)| since.is_some_and(|since| since.elapsed() < HOUR));
+        self.0.get(&uid).map_or(0, |(_, count)| *count)
+    }
+
+    fn add(&mut self, uid: u32) {
+        if self.0.len() >= REFUSED_MAX && !self.0.contains_key(&uid) {
+            self.0.clear();
+        }
+        let (_, count) = self.0.entry(uid).or_insert((Some(Instant::now()), 0));
+        *count += 1;
+    }
 }
 
 fn no_outcome(why: RecvTimeoutError) -> Outcome {

@@ -44,10 +44,10 @@ impl<D: Disk> Writer<D> {
         self.file_bytes = bytes;
     }
 
-    /// The newest entry, as the files have it.
-    pub fn head(&self) -> Result<Head, AuditError> {
-        let files = self.files()?;
-        self.place(&files).map(|place| place.head)
+    /// The newest entry, where it is known to be durable; number 0 where there is none.
+    pub fn head(&self) -> Result<Option<Head>, AuditError> {
+        let place = self.place(&self.files()?)?;
+        Ok(place.unsure.is_empty().then_some(place.head))
     }
 
     /// Records `act`; durable when it returns, as everything before it is.

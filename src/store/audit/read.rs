@@ -147,6 +147,30 @@ pub fn walk<D: Disk>(
     Ok(chain.summary)
 }
 
+/// The newest entry of `store` that `is_it` likes. Reads from the end, and no further than it must: a fault
+/// before that shows to [`walk`] only.
+pub fn newest<D: Disk>(
+    disk: &D,
+    store: &Path,
+    is_it: impl Fn(&Entry) -> bool,
+) -> Result<Option<Entry>, AuditError> {
+    let folder = folder(store);
+    for (_, name) in numbered(disk, &folder, ".audit")?.iter().rev() {
+        let path = folder.join(name);
+        let bytes = read_whole(disk, &path).map_err(AuditError::at("read", &path))?;
+        let mut found = None;
+        walk_file(name, &bytes, |entry, _| {
+            if is_it(&entry) {
+                found = Some(entry);
+            }
+        });
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
 /// Holds the trail of `store` against heads that were sealed with its recordings: those that it does not
 /// lead to.
 pub fn check_sealed<D: Disk>(

@@ -76,7 +76,11 @@ fn what_was_recorded_is_read_again_and_the_first_entry_names_the_store() {
     );
     assert_eq!((trail.summary.faults, trail.summary.tails), (vec![], vec![]));
     assert_eq!(Some(&trail.summary.head), heads(&disk).last());
-    assert_eq!(writer(&disk).head().expect("readable"), trail.summary.head);
+    assert_eq!(writer(&disk).head().expect("readable"), Some(trail.summary.head));
+    let is_first = |entry: &Entry| entry.number < 3;
+    let found = newest(&disk, Path::new(STORE), is_first).expect("readable");
+    assert_eq!(found.map(|entry| entry.number), Some(2));
+    assert_eq!(newest(&disk, Path::new(STORE), |_| false).expect("readable"), None);
 }
 
 #[test]
@@ -310,6 +314,21 @@ fn a_full_disk_refuses_and_an_entry_has_a_bound() {
     assert_eq!(read(&disk, Path::new(STORE)).expect("readable").entries, []);
     writer(&disk).append(act(1)).expect("a good disk");
     assert_eq!(read(&disk, Path::new(STORE)).expect("readable").entries.len(), 2);
+}
+
+#[test]
+fn f12_a_head_that_may_not_be_on_the_disk_is_none() {
+    let disk = TestDisk::default();
+    assert_eq!(writer(&disk).head().expect("readable"), Some(Head::default()), "nothing is lost");
+    writer(&disk).append(act(1)).expect("a good disk");
+    disk.set_sync_fails(Path::new(STORE), true);
+    assert!(writer(&disk).append(act(2)).is_err());
+    disk.set_sync_fails(Path::new(STORE), false);
+    // It can be read, and after a power cut it may be gone.
+    assert_eq!(heads(&disk).len(), 3);
+    assert_eq!(writer(&disk).head().expect("readable"), None);
+    writer(&disk).append(act(3)).expect("a good disk");
+    assert_eq!(writer(&disk).head().expect("readable").map(|head| head.number), Some(4));
 }
 
 #[test]

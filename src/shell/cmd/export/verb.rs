@@ -9,14 +9,19 @@ use super::mixed;
 use super::packets::Form;
 use super::proof::Gathered;
 use super::track::{Frame, Heard, Range, Track};
-use crate::base::ids::StreamId;
+use clap::ValueEnum as _;
+
+use crate::base::ids::{RsId, StreamId};
 use crate::base::ports::Clock;
 use crate::base::time::Wall;
+use crate::config::access::Right;
 use crate::host::clock::SystemClock;
+use crate::shell::access::{Wish, ask_for_ourselves};
 use crate::shell::cmd::show_session;
 use crate::shell::cmd::store::{StoreArgs, named, salt};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::archive::Seen;
+use crate::store::audit::action;
 use crate::store::catalog::{RsEntry, SessionSpan, session_span};
 use crate::store::evidence::Digest;
 use crate::store::export::manifest::{self, Content, FileEntry, Manifest, hex};
@@ -44,6 +49,9 @@ pub struct Args {
     /// What the streams become
     #[arg(long, value_enum, default_value = "wav")]
     format: Format,
+    /// Why, for the audit trail; `access.reason` may ask for it (exit 4 without it)
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -76,6 +84,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     })?;
     let signing = store.signing_key()?;
     make_empty(&args.out)?;
+    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
 
     let now = SystemClock.map().wall;
     let frame = Frame {
@@ -164,6 +173,19 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         eprintln!("floortape: stored, lost and not exported: {}", loss.why);
     }
     Ok(if reading.damaged.is_empty() && lost.is_empty() { Exit::Yes } else { Exit::No })
+}
+
+/// What the audit trail says of it.
+fn wish(args: &Args, rs: RsId) -> Wish {
+    let format = args.format.to_possible_value().map(|value| value.get_name().to_owned());
+    let folder = std::path::absolute(&args.out).unwrap_or_else(|_| args.out.clone());
+    Wish::new(action::EXPORT, rs.to_string())
+        .because(args.reason.clone())
+        .with("format", format)
+        .with("from", args.from.map(|from| from.to_string()))
+        .with("to", args.to.map(|to| to.to_string()))
+        .with("session", args.session.clone())
+        .with("folder", Some(folder.display().to_string()))
 }
 
 /// What of a recording is wanted.

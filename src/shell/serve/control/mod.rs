@@ -10,5 +10,6 @@ mod metrics;
 mod net;
 mod newer;
 mod role;
+mod trail;
 
 pub use role::run;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::base::ids::{Slot, StreamId, WorkerId};
 use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::ports::{Clock, Entropy};
 use crate::base::time::Mono;
@@ -33,6 +34,7 @@ use crate::shell::serve::control::lanes::Inbox;
 use crate::shell::serve::control::metrics::Snapshot;
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::control::newer;
+use crate::shell::serve::control::trail::{Note, Trail};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::placed;
@@ -41,6 +43,8 @@ use crate::shell::serve::steered;
 use crate::shell::serve::verbs::{self, Call};
 use crate::shell::{secrets, tls};
 use crate::store::archive::{Archive, LastSeen, Sought};
+use crate::store::audit;
+use crate::store::event::Event;
 use crate::store::journal::Journal;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::history;
@@ -202,6 +206,10 @@ struct Role {
     verbs: mpsc::UnboundedReceiver<Call>,
     called: HashMap<u64, channel::Sender<Outcome>>,
     calls: u64,
+    /// What we say in the audit trail, and its newest entry, from the thread that writes and looks.
+    trail: Trail,
+    heads: mpsc::UnboundedReceiver<audit::Head>,
+    head: Option<audit::Head>,
     /// What is told over HTTP, what of it is counted here, and who tells it.
     told: http::Shared,
     figures: Snapshot,
@@ -230,6 +238,7 @@ enum Wake {
     Beat,
     LookedBack(Past),
     Verb(Call),
+    Head(audit::Head),
     Time,
     Disk,
 }
@@ -261,6 +270,10 @@ impl Role {
         if let Err(error) = verbs::listen(&config.store.dir, calls) {
             tracing::error!("`floortape rs` will find nobody: {error}");
         }
+        verbs::admit(&config);
+        let (heads, fresh) = mpsc::unbounded_channel();
+        let trail = Trail::start(store.clone(), heads)?;
+        trail.say(Note::Configured(Box::new(config.clone())));
         let folders = [Some(&config.store.dir), config.store.spare_dir.as_ref()];
         let room = Room::watch(folders.into_iter().flatten().cloned().collect())?;
         let told = http::Shared::default();
@@ -287,6 +300,9 @@ impl Role {
             verbs,
             called: HashMap::new(),
             calls: 0,
+            trail,
+            heads: fresh,
+            head: None,
             told,
             figures: Snapshot::default(),
             service,
@@ -328,6 +344,7 @@ impl Role {
                 Some(said) = finished.recv() => Wake::Journal(said),
                 Some(seen) = self.past.1.recv() => Wake::LookedBack(seen),
                 Some(call) = self.verbs.recv() => Wake::Verb(call),
+                Some(head) = self.heads.recv() => Wake::Head(head),
                 () = tokio::time::sleep(deadline) => Wake::Time,
                 _ = look.tick() => Wake::Disk,
                 Some(arrival) = self.arrivals.recv() => Wake::Arrival(arrival),
@@ -367,6 +384,10 @@ impl Role {
                     let id = self.calls;
                     self.called.insert(id, reply);
                     self.tell(Input::Asked(Asked { id, uid, verb })).await?;
+                }
+                Wake::Head(head) => {
+                    self.head = Some(head);
+                    self.seal_head();
                 }
                 Wake::Time => self.tell(Input::Sip(sip::Input::Tick)).await?,
                 Wake::Disk => {
@@ -473,12 +494,16 @@ impl Role {
                     self.media = Some(link.into_async()?);
                     self.waiting.clear();
                     self.tell(Input::MediaUp).await?;
+                    // What was under way to its predecessor may be lost.
+                    self.seal_head();
                 }
                 Ok(())
             }
             Frame::Reload { config } => {
                 if let Ok(config) = serde_json::from_str::<Config>(&config) {
+                    self.trail.say(Note::Configured(Box::new(config.clone())));
                     self.config = config;
+                    verbs::admit(&self.config);
                     // The token may be another one though the file has its name.
                     self.service = None;
                     self.service = Service::start(&self.config.http, &self.told)?;
@@ -488,6 +513,17 @@ impl Role {
                 self.tell(Input::Keeper(Frame::Reload { config })).await
             }
             frame => self.tell(Input::Keeper(frame)).await,
+        }
+    }
+
+    /// Has the trail's newest entry recorded among the first worker's own events.
+    fn seal_head(&mut self) {
+        let Some(head) = self.head.filter(|_| self.media.is_some()) else { return };
+        let event = serde_json::to_string(&Event::Audit { head }).expect("numbers and text");
+        let frame = Frame::Note { stream: StreamId::host(WorkerId(0)), slot: Slot(0), event };
+        // Id 0 is nobody's: its answer is not waited for.
+        if self.waiting.len() < FRAMES_MAX {
+            self.waiting.push_back(Envelope { id: 0, fds: 0, frame });
         }
     }
 
@@ -601,6 +637,7 @@ impl Role {
                 self.drained |= matches!(frame, Frame::Drained);
                 self.say(frame).await;
             }
+            Effect::Guessing(guessing) => self.trail.say(Note::Guessing(guessing)),
             Effect::Log { grave: Grave::Info, text } => tracing::info!("{text}"),
             Effect::Log { grave: Grave::Warn, text } => tracing::warn!("{text}"),
             Effect::Log { grave: Grave::Error, text } => tracing::error!("{text}"),
