@@ -95,6 +95,8 @@ pub trait DiskFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Reads up to `out.len()` bytes; 0 at the end.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// Gives back what lies behind the first `bytes`; durable with the next sync.
+    fn cut(&mut self, bytes: u64) -> io::Result<()>;
     /// Makes all that was written durable (fdatasync).
     fn sync(&mut self) -> io::Result<()>;
     /// Size in bytes.

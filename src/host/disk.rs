@@ -176,7 +176,12 @@ impl DiskFile for HostFile {
         read_retrying(&self.file, offset, out)
     }
 
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
+        // A changed length is written with the data: without it they could not be read.
         self.file.sync_data()
     }
 
@@ -272,6 +277,11 @@ mod tests {
             assert_eq!(cached[..count], stored[..count], "at {offset}");
         }
         assert_eq!(medium.read_at(64 * 1024, &mut out).expect("read"), 0, "the end");
+        let mut file = disk.open(&path).expect("there");
+        file.cut(8_192).expect("shorter");
+        file.sync().expect("sync");
+        assert_eq!(file.bytes().expect("stat"), 8_192);
+        assert_eq!(file.read_at(8_192, &mut out).expect("read"), 0);
         assert_eq!(disk.list(&folder.join("deep")).expect("list"), ["a"]);
         assert!(disk.list(&folder.join("none")).expect("list").is_empty());
         assert!(disk.free_bytes(&folder).expect("statvfs") > 0);

@@ -20,6 +20,8 @@ pub(crate) enum Call {
     Write,
     /// `read_at`.
     Read,
+    /// `cut`.
+    Cut,
     /// `sync`.
     Sync,
     /// `rename`.
@@ -35,12 +37,13 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    pub(crate) const ALL: [Call; 11] = [
+    pub(crate) const ALL: [Call; 12] = [
         Call::Create,
         Call::Open,
         Call::OpenRead,
         Call::Write,
         Call::Read,
+        Call::Cut,
         Call::Sync,
         Call::Rename,
         Call::List,
@@ -204,6 +207,13 @@ impl<F: DiskFile> DiskFile for FaultFile<F> {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         check(&self.plan, Call::Read)?;
         self.file.read_at(offset, out)
+    }
+
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        assert!(!self.failed, "cut after a failure");
+        let result = check(&self.plan, Call::Cut);
+        self.failed = result.is_err();
+        result.and_then(|()| self.file.cut(bytes))
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -66,7 +66,7 @@ enum View {
 }
 
 impl TestDisk {
-    /// The nth create, write, sync or rename from now fails (1: the next), once.
+    /// The nth create, write, cut, sync or rename from now fails (1: the next), once.
     pub(crate) fn fail_nth(&self, nth: u64) {
         let mut state = self.0.borrow_mut();
         state.fail_at = Some(state.operations + nth);
@@ -133,10 +133,13 @@ impl TestDisk {
         for (path, content) in &self.0.borrow().files {
             let content = content.borrow();
             let mut bytes = content.synced.clone();
-            bytes.resize(content.bytes.len(), 0);
+            // Of a cut that was not synced either length may be left.
+            if bytes.len() < content.bytes.len() || random.below(2) == 1 {
+                bytes.resize(content.bytes.len(), 0);
+            }
             for block in &content.dirty {
                 if random.below(2) == 1 {
-                    let end = (block * BLOCK + BLOCK).min(bytes.len());
+                    let end = (block * BLOCK + BLOCK).min(content.bytes.len());
                     bytes[block * BLOCK..end].copy_from_slice(&content.bytes[block * BLOCK..end]);
                 }
             }
@@ -255,6 +258,18 @@ impl DiskFile for TestFile {
         let count = rest.len().min(out.len());
         out[..count].copy_from_slice(&rest[..count]);
         Ok(count)
+    }
+
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        let failed = self.disk.readable(&self.path).and_then(|()| self.disk.operation());
+        let mut content = self.content.borrow_mut();
+        assert!(!content.failed, "cut after a failure");
+        content.failed = failed.is_err();
+        if failed.is_ok() {
+            content.bytes.truncate(bytes as usize);
+            content.dirty.retain(|block| block * BLOCK < bytes as usize);
+        }
+        failed
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -90,6 +90,10 @@ impl<F: DiskFile> DiskFile for MeterFile<F> {
         Ok(count)
     }
 
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        self.file.cut(bytes)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync()
     }

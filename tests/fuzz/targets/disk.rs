@@ -53,6 +53,10 @@ impl DiskFile for ImageFile {
         Ok(count)
     }
 
+    fn cut(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }
