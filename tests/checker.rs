@@ -65,6 +65,7 @@ fn a_reader_that_shares_no_code_finds_the_same_packets() {
         commit_ms: 0,
         segment_bytes: 1 << 20,
         segment_ms: 3_600_000,
+        packing: true,
     };
     let key = Arc::new(SigningKey::from_seed(&[5; 32]));
     let clock = SystemClock;

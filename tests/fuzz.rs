@@ -122,6 +122,7 @@ fuzz! {
     config 500,
     log 3_000,
     segment 4_000,
+    packed 20_000,
     journal 3_000,
     audit 4_000,
 }

@@ -67,6 +67,7 @@ pub(super) const KEYS: &[Key] = &[
     key("store.segment_mib", "MiB from 1 to 4096"),
     key("store.commit_ms", "milliseconds from 1 to 10000"),
     key("store.segment_s", "seconds from 1 to 86400"),
+    key("store.packing", "true or false"),
     key("store.journal_dir", "a folder on a local disk"),
     key("store.reserve_minutes", "minutes from 0 to 1440"),
     key("store.spare_dir", "a folder on another local disk than store.dir"),

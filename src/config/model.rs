@@ -357,6 +357,8 @@ pub struct Store {
     pub commit_ms: u64,
     /// Longest span of a segment, s.
     pub segment_s: u64,
+    /// Segments hold packed records.
+    pub packing: bool,
     /// Journal folder; default: `journal` in `dir`.
     pub journal_dir: Option<PathBuf>,
     /// New RSs are refused when less than this many minutes of the present load fit on the disk.
@@ -390,6 +392,7 @@ impl Default for Store {
             segment_mib: 256,
             commit_ms: 100,
             segment_s: 300,
+            packing: true,
             journal_dir: None,
             reserve_minutes: 10,
             spare_dir: None,

@@ -105,6 +105,15 @@ impl Reader<'_> {
                 self.bad(path, offset, "extent");
                 continue;
             }
+            let mut unpacked = Vec::new();
+            let body = match head[19] {
+                0 => body,
+                1 if unpack(body, &mut unpacked).is_some() => &unpacked[..],
+                _ => {
+                    self.bad(path, offset, "packing");
+                    continue;
+                }
+            };
             let (mut at, mut count) = (0, 0);
             while at < body.len() {
                 match self.record(&body[at..]) {
@@ -210,6 +219,140 @@ impl Reader<'_> {
             at += (128 + length as usize).next_multiple_of(BLOCK);
         }
     }
+}
+
+/// format-segment.md: records of packed chunks, their sums left at 0.
+fn unpack(mut chunks: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    while let Some((head, rest)) = chunks.split_at_checked(8) {
+        let (stored, total) = (u32_at(head, 0) as usize, u32_at(head, 4) as usize);
+        let (mut body, behind) = rest.split_at_checked(stored)?;
+        let end = out.len() + total;
+        if stored == total {
+            out.extend_from_slice(body);
+            body = &[];
+        }
+        let mut before = Before::default();
+        while !body.is_empty() {
+            body = before.record(body, out)?;
+        }
+        if out.len() != end {
+            return None;
+        }
+        chunks = behind;
+    }
+    chunks.is_empty().then_some(())
+}
+
+/// What the records of a chunk tell of the next one.
+#[derive(Default)]
+struct Before {
+    /// Kind, flags, generation, source.
+    head: [u8; 12],
+    count: u64,
+    length: usize,
+    index: u64,
+    arrival: i64,
+    step: i64,
+    rtp: Option<[u8; 12]>,
+    rtp_index: u64,
+    ticks: u32,
+}
+
+impl Before {
+    /// Writes the first record of `body`; what is behind it.
+    fn record<'a>(&mut self, body: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let (what, mut rest) = body.split_first()?;
+        if *what == 0x80 {
+            let (raw, rest) =
+                rest.split_at_checked((HEADER + u32_at(rest, 0) as usize).next_multiple_of(8))?;
+            out.extend_from_slice(raw);
+            return Some(rest);
+        }
+        let has = |bit: u8| what & bit != 0;
+        if self.count == 0 {
+            self.head[0] = RTP;
+        }
+        if has(0x01) {
+            (self.head, rest) = (*rest.first_chunk()?, &rest[12..]);
+        }
+        let off = if has(0x02) { signed(&mut rest)? } else { 0 };
+        self.index = self.index.wrapping_add(1).wrapping_add(off as u64);
+        if has(0x04) {
+            self.length = number(&mut rest)? as usize;
+        }
+        let arrival = self.arrival.wrapping_add(self.step).wrapping_add(signed(&mut rest)?);
+        let distance = arrival.wrapping_sub(self.arrival);
+        self.arrival = arrival;
+        self.count += 1;
+        match self.count {
+            1 => {}
+            2 => self.step = distance,
+            _ => {
+                let off = distance.wrapping_sub(self.step) >> 3;
+                self.step = self.step.wrapping_add(off.clamp(-1 << 20, 1 << 20));
+            }
+        }
+        let mut front = Vec::new();
+        if has(0x08) {
+            let mut head = self.rtp?;
+            if has(0x10) {
+                head[1] ^= rest.split_off_first()?;
+            }
+            let off = if has(0x20) { signed(&mut rest)? as u32 } else { 0 };
+            let steps = self.index.wrapping_sub(self.rtp_index) as u32;
+            let ticks = self.ticks.wrapping_mul(steps).wrapping_add(off);
+            head[2..4].copy_from_slice(&(self.index as u16).to_be_bytes());
+            let timestamp = stamp(&head).wrapping_add(ticks);
+            head[4..8].copy_from_slice(&timestamp.to_be_bytes());
+            front = head.to_vec();
+        }
+        if has(0x40) {
+            rest = rest.get(4..)?;
+        }
+        let (behind, rest) = rest.split_at_checked(self.length.checked_sub(front.len())?)?;
+        front.extend_from_slice(behind);
+        if self.head[0] == RTP
+            && let Some(head) = front.first_chunk::<12>()
+        {
+            if let Some(last) = &self.rtp
+                && self.index == self.rtp_index.wrapping_add(1)
+            {
+                self.ticks = stamp(head).wrapping_sub(stamp(last));
+            }
+            (self.rtp, self.rtp_index) = (Some(*head), self.index);
+        }
+        out.extend_from_slice(&(self.length as u32).to_le_bytes());
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(&self.index.to_le_bytes());
+        out.extend_from_slice(&self.arrival.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&front);
+        out.resize(
+            out.len() + (HEADER + self.length).next_multiple_of(8) - HEADER - self.length,
+            0,
+        );
+        Some(rest)
+    }
+}
+
+fn stamp(head: &[u8; 12]) -> u32 {
+    u32::from_be_bytes([head[4], head[5], head[6], head[7]])
+}
+
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let octet = rest.split_off_first()?;
+        value |= u64::from(octet & 127) << shift;
+        if *octet < 128 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn signed(rest: &mut &[u8]) -> Option<i64> {
+    number(rest).map(|value| (value >> 1) as i64 ^ -((value & 1) as i64))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

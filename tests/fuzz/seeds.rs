@@ -27,7 +27,7 @@ use floortape::store::log::{
     BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, crc32c, group_span,
 };
 use floortape::store::record::{self, RecordKind, RecordMeta, record_bytes};
-use floortape::store::segment::{Emitter, SegmentFacts, Span};
+use floortape::store::segment::{Emitter, SegmentFacts, Span, put_chunk};
 use floortape::wire::rtcp::{ReportBlock, SenderInfo, Writer};
 use floortape::wire::rtp::Fields;
 use floortape::wire::sdes::CryptoLine;
@@ -408,13 +408,15 @@ fn store(add: &mut Add<'_>) {
     add("log", "one", groups(1, 0));
     add("log", "two", groups(2, 0));
     add("log", "hole", groups(2, 1));
-    add("segment", "sealed", segment(&records, 1));
-    let mut endless = segment(&records, 1);
+    add("segment", "sealed", segment(&records, 1, false));
+    add("segment", "packed", segment(&records, 1, true));
+    let mut endless = segment(&records, 1, false);
     let row = endless.windows(8).rposition(|word| word == 128_u64.to_le_bytes());
     let row = row.expect("the first row's offset");
     endless[row + 8..row + 16].fill(0xff);
     add("segment", "endless-row", endless);
-    add("segment", "next", segment(&records, 2));
+    add("segment", "next", segment(&records, 2, false));
+    packed(&records, add);
     let start = Entry::Start { version: 1, volume: "v".to_owned(), at: CLOCK.wall, kept: false };
     let rs = RsId([4; 16]);
     let body = Entry::Body {
@@ -478,7 +480,43 @@ const OPENED: &str = r#"{"entry":"opened","rs":"04040404040404040404040404040404
     "port":20006,"remote":null},"generation":2,"active":true,"rtcp_to":null,"rtcp_mux":false,
     "crypto":null}],"own":false,"answer":"","answer_sdp":"BBBB","bodies":1}"#;
 
-fn segment(records: &[u8], number: u64) -> Vec<u8> {
+/// Chunks of packed records: all kinds; a sender as most are, with what breaks its regularity.
+fn packed(records: &[u8], add: &mut Add<'_>) {
+    let mut chunks = Vec::new();
+    put_chunk(records, true, &mut chunks);
+    add("packed", "kinds", chunks.clone());
+    let mut out = Vec::new();
+    for number in 0_u64..24 {
+        let (skipped, talk) = (number / 9, number / 17);
+        let index = 65_526 + number + 3 * skipped;
+        let mut packet = vec![0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
+        packet[1] = if number == 17 * talk { 0x88 } else { 8 };
+        packet[2..4].copy_from_slice(&(index as u16).to_be_bytes());
+        let timestamp = (index * 160 + talk * 80_000) as u32;
+        packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
+        packet.resize(if number % 7 == 6 { 13 } else { 20 }, number as u8);
+        let meta = RecordMeta {
+            kind: RecordKind::Rtp,
+            flags: 1,
+            generation: 1,
+            source: SourceId::new(StreamId(9), 1),
+            index: Index(index),
+            arrival: Mono(7_000_000_000 + 20_000_000 * number + 77_777 * (number % 5)),
+        };
+        let start = out.len();
+        out.resize(start + record_bytes(packet.len()), 0);
+        record::write(&meta, &packet, &mut out[start..]);
+    }
+    // One that fails its sum.
+    out[200] ^= 1;
+    chunks.clear();
+    put_chunk(&out, true, &mut chunks);
+    put_chunk(&records[..3], true, &mut chunks);
+    put_chunk(&out[..300], false, &mut chunks);
+    add("packed", "sender", chunks);
+}
+
+fn segment(records: &[u8], number: u64, packed: bool) -> Vec<u8> {
     let mut span = Span::new(Position(0));
     let mut at = 0;
     while let Ok(record) = record::read(&records[at..]) {
@@ -494,17 +532,15 @@ fn segment(records: &[u8], number: u64) -> Vec<u8> {
         number,
         created: CLOCK.wall,
         previous: [1; 32],
+        packed,
     };
-    let mut emitter = Emitter::new(facts, span, |_| Some(SALT)).expect("all salts are known");
-    let mut out = vec![0; emitter.file_bytes() as usize];
+    let emitter = Emitter::new(facts, span, |_| Some(SALT)).expect("all salts are known");
     let mut copy = |at: Position, out: &mut [u8]| {
         let at = at.0 as usize;
         out.copy_from_slice(&records[at..at + out.len()]);
         Ok(())
     };
-    let filled = emitter.fill(&mut out, &signing_key(), &mut copy).expect("memory");
-    assert_eq!(filled, out.len());
-    out
+    emitter.all(&signing_key(), &mut copy).expect("memory")
 }
 
 /// Four entries of an audit trail, and what may have become of them.

@@ -62,6 +62,7 @@ pub(crate) fn run(folder: &Path, mib: u64) -> Result<String, String> {
             commit_ms: 100,
             segment_bytes: 256 << 20,
             segment_ms: 300_000,
+            packing: true,
         };
         let key = Arc::new(SigningKey::from_seed(&[5; 32]));
         let now = SystemClock.map();

@@ -30,6 +30,8 @@ pub struct SpoolConfig {
     pub segment_bytes: u64,
     /// Longest span of a segment.
     pub segment_ms: u64,
+    /// Whether segments hold packed records.
+    pub packing: bool,
 }
 
 impl SpoolConfig {
@@ -50,6 +52,7 @@ impl SpoolConfig {
             commit_ms: table.commit_ms,
             segment_bytes: u64::from(table.segment_mib) << 20,
             segment_ms: table.segment_s.saturating_mul(1_000),
+            packing: table.packing,
         }
     }
 

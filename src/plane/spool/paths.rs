@@ -250,6 +250,7 @@ mod tests {
             commit_ms: 100,
             segment_bytes: 1 << 20,
             segment_ms: 1_000,
+            packing: true,
         };
         Paths::new(disk.clone(), &config, 1 << 20)
     }

@@ -38,6 +38,8 @@ pub(super) struct Sealer<F> {
     path: PathBuf,
     temporary: PathBuf,
     file: Option<F>,
+    /// Octets at the start of the buffer that wait for it to be full.
+    filled: usize,
     at: u64,
     synced: u64,
 }
@@ -47,7 +49,7 @@ impl<F: DiskFile> Sealer<F> {
     pub(super) fn new(root: &Path, name: SegmentName, emitter: Emitter) -> Self {
         let path = folder(root).join(name.file());
         let temporary = folder(root).join(format!("{}.tmp", name.file()));
-        Sealer { name, emitter, path, temporary, file: None, at: 0, synced: 0 }
+        Sealer { name, emitter, path, temporary, file: None, filled: 0, at: 0, synced: 0 }
     }
 
     /// Whether the next step makes a file.
@@ -65,7 +67,8 @@ impl<F: DiskFile> Sealer<F> {
         self.file = None;
     }
 
-    /// Writes the next piece. After an error it starts over on a new file.
+    /// Goes on by a turn's work: about a megabyte of records, one write at most. `buffer` is its own
+    /// from one step to the next. After an error it starts over on a new file.
     pub(super) fn step<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -92,24 +95,32 @@ impl<F: DiskFile> Sealer<F> {
             // Left by a predecessor or by the attempt before; may well not exist.
             let _ = disk.remove(&self.temporary);
             self.emitter.restart();
+            self.filled = 0;
             self.at = 0;
             self.synced = 0;
-            let made = disk.create(&self.temporary, self.emitter.file_bytes());
+            // What is packed is shorter than this: nothing is begun that might not fit.
+            let made = disk.create(&self.temporary, self.emitter.room_bytes());
             self.file = Some(made.map_err(SealError::Write)?);
         }
         let file = self.file.as_mut().expect("made above");
-        let out = &mut buffer.bytes_mut()[..STEP_BYTES];
+        let out = &mut buffer.bytes_mut()[self.filled..STEP_BYTES];
         let count = self.emitter.fill(out, key, copy).map_err(|error| match error {
             EmitError::Records { source, .. } => SealError::Read(source),
             EmitError::Salt { .. } => {
                 SealError::Read(io::Error::other("salts are known before emission begins"))
             }
         })?;
-        if count > 0 {
-            file.write_at(self.at, &buffer.bytes()[..count]).map_err(SealError::Write)?;
-            self.at += count as u64;
+        self.filled += count;
+        let done = self.emitter.is_done();
+        if self.filled == STEP_BYTES || done && self.filled > 0 {
+            let piece = &buffer.bytes()[..self.filled];
+            file.write_at(self.at, piece).map_err(SealError::Write)?;
+            self.at += self.filled as u64;
+            self.filled = 0;
         }
-        let done = self.at == self.emitter.file_bytes();
+        if done && self.at < self.emitter.room_bytes() {
+            file.cut(self.at).map_err(SealError::Write)?;
+        }
         if done || self.at - self.synced >= SYNC_BYTES {
             file.sync().map_err(SealError::Write)?;
             self.synced = self.at;

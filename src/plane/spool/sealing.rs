@@ -148,6 +148,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             number: self.next_number,
             created: now.wall,
             previous: self.previous,
+            packed: self.config.packing,
         };
         let from = span.from;
         let salt = |stream: StreamId| Some(salts.get(&stream).copied().unwrap_or([0; 32]));

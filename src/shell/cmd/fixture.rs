@@ -295,16 +295,15 @@ fn segment(fixture: &Fixture, salt: &[u8; 32]) {
         number: 1,
         created: Wall(EPOCH + 6_500 * MS as i64),
         previous: [0; 32],
+        packed: true,
     };
-    let mut emitter = Emitter::new(facts, span, |_| Some(*salt)).expect("salt is known");
-    let mut file = vec![0; emitter.file_bytes() as usize];
-    let filled = emitter
-        .fill(&mut file, &key, &mut |at, out| {
+    let emitter = Emitter::new(facts, span, |_| Some(*salt)).expect("salt is known");
+    let file = emitter
+        .all(&key, &mut |at, out| {
             out.copy_from_slice(&bytes[at.0 as usize..at.0 as usize + out.len()]);
             Ok(())
         })
         .expect("records are in memory");
-    assert_eq!(filled, file.len());
     std::fs::create_dir_all(folder(&store)).expect("temp folder");
     std::fs::write(fixture.segment(), file).expect("temp folder");
 }

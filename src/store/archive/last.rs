@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 
 use super::reader::{Archive, ArchiveError, TRIES};
 use crate::base::ids::{Index, Position, SourceId, Ssrc, StreamId, WorkerId};
-use crate::base::ports::{Disk, DiskFile};
+use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
 use crate::store::event::Event;
 use crate::store::log::{self, Found, LOOK_BEHIND_BYTES, Mark, Piece, Step, Walk, scan_worker};
 use crate::store::record::{self, Record, RecordKind};
 use crate::store::segment::{
-    EXTENT_HEADER_BYTES, Row, SegmentName, clock_at, find_rows, read_clocks, read_extent,
+    Row, SegmentName, clock_at, find_rows, read_clocks, read_extent, read_first_record,
     read_trailer,
 };
 
@@ -272,9 +272,8 @@ impl<D: Disk> Archive<D> {
     /// SSRC of the first packet of an extent.
     fn first_ssrc(&self, name: SegmentName, offset: u64, source: SourceId) -> Option<Ssrc> {
         let file = self.file(name).ok()?;
-        let mut bytes = [0; FIRST_RECORD_BYTES];
-        let count = file.read_at(offset + EXTENT_HEADER_BYTES as u64, &mut bytes).ok()?;
-        let first = record::read(&bytes[..count]).ok()?;
+        let bytes = read_first_record(&file, offset, FIRST_RECORD_BYTES)?;
+        let first = record::read(&bytes).ok()?;
         (first.meta.source == source).then(|| ssrc_of(&first)).flatten()
     }
 }

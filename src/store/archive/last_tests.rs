@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::base::ports::DiskFile;
 use crate::base::time::Mono;
 use crate::store::evidence::SigningKey;
 use crate::store::log::{
@@ -96,16 +97,16 @@ fn segment(disk: &TestDisk, worker: u16, number: u64, first: u64, records: &[u8]
     }
     span.through = Position(first + records.len() as u64);
     let created = clock(created_ms).wall;
-    let facts = SegmentFacts { worker, volume: [1; 16], number, created, previous: [0; 32] };
-    let mut emitter = Emitter::new(facts, span, |_| Some([3; 32])).expect("salts");
+    let (volume, previous) = ([1; 16], [0; 32]);
+    let facts = SegmentFacts { worker, volume, number, created, previous, packed: true };
+    let emitter = Emitter::new(facts, span, |_| Some([3; 32])).expect("salts");
     let key = SigningKey::from_seed(&[5; 32]);
-    let mut bytes = vec![0; emitter.file_bytes() as usize];
     let mut copy = |at: Position, out: &mut [u8]| {
         let from = (at.0 - first) as usize;
         out.copy_from_slice(&records[from..from + out.len()]);
         Ok(())
     };
-    emitter.fill(&mut bytes, &key, &mut copy).expect("all in memory");
+    let bytes = emitter.all(&key, &mut copy).expect("all in memory");
     let name = SegmentName { worker, number };
     let path = crate::store::segment::folder(Path::new("store")).join(name.file());
     let mut file = disk.create(&path, bytes.len() as u64).expect("room");

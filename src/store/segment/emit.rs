@@ -1,17 +1,26 @@
 //! Turns a [`Span`] into the bytes of a segment, piece by piece, so that one turn of the spool
-//! stays bounded. Pure: record bytes are asked for by position, the file is somebody else's.
+//! stays bounded. Pure: record bytes are asked for by position, the file is somebody else's. An extent
+//! is made in memory, chunk by chunk, because its header says how long it has become.
 
-use super::extent::{EXTENT_HEADER_BYTES, ExtentHeader};
+use crc_fast::{CrcAlgorithm, Digest};
+
+use super::extent::{COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES, ExtentHeader};
 use super::footer::{
     CLOCK_BYTES, FENCE_BYTES, FENCE_ROWS, ROW_BYTES, Row, TRAILER_BYTES, Trailer, emit_clock,
     footer_hash,
 };
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::span::{Run, SourceSpan, Span};
+use super::pack::{CHUNK_HEADER_BYTES, CHUNK_RECORD_BYTES_MAX, put_chunk, whole_records};
+use super::span::{NO_RUN, Run, SourceSpan, Span};
 use crate::base::ids::{Index, Position, SourceId, StreamId, WorkerId};
 use crate::base::time::{ClockMap, Wall};
 use crate::store::evidence::{Hash, LeafHasher, Salt, SigningKey, head, root};
-use crate::store::log::BLOCK_BYTES;
+use crate::store::log::{BLOCK_BYTES, crc32c};
+
+/// Octets of records that one call of [`Emitter::fill`] takes at most, but for the chunk in hand.
+const TURN_RECORD_BYTES: usize = 1 << 20;
+/// Room that is kept for the next extent; a longer one gives back what it took more.
+const EXTENT_BYTES_KEPT: usize = 4 << 20;
 
 /// What a segment says about itself.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +35,8 @@ pub struct SegmentFacts {
     pub created: Wall,
     /// Chain head of the segment before.
     pub previous: Hash,
+    /// Whether its records are packed.
+    pub packed: bool,
 }
 
 /// Why a segment cannot be emitted.
@@ -53,13 +64,15 @@ enum Stage {
     Done,
 }
 
-/// The extent that is being emitted: place of its source, and how far it is.
+/// The extent that is being made: place of its source, and how far it is.
 struct Current {
     place: usize,
     leaf: LeafHasher,
+    /// Of the records as they were read now.
+    sum: Digest,
     run: u32,
     run_done: u32,
-    own_done: bool,
+    own_done: usize,
 }
 
 /// Emits one segment from first byte to last.
@@ -70,14 +83,21 @@ pub struct Emitter {
     clocks: Vec<ClockMap>,
     sources: Vec<(SourceId, SourceSpan, Salt)>,
     runs: Vec<Run>,
+    room_bytes: u64,
     next: usize,
     current: Option<Current>,
-    rows: Vec<Row>,
-    rows_at: u64,
-    file_bytes: u64,
+    /// Records of the chunk that is gathered, and how many octets of them are there.
+    records: Vec<u8>,
+    gathered: usize,
+    /// The extent that is being made, behind room for its header.
+    extent: Vec<u8>,
+    /// Finished bytes, and how many of them were handed out.
     pending: Vec<u8>,
     pending_done: usize,
-    done: u64,
+    rows: Vec<Row>,
+    /// Where the next extent begins in the file.
+    at: u64,
+    file_bytes: u64,
     stage: Stage,
     head: Hash,
 }
@@ -94,19 +114,14 @@ impl Emitter {
         let clocks = span.clocks.clone();
         let (spans, runs) = span.into_parts();
         let mut sources = Vec::with_capacity(spans.len());
-        let mut extents_bytes = 0;
+        let mut room_bytes = (SEGMENT_HEADER_BYTES + TRAILER_BYTES) as u64;
         for (source, one) in spans {
             let stream = source.stream();
             let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
-            extents_bytes += EXTENT_HEADER_BYTES as u64 + one.bytes;
+            room_bytes += extent_room(one.bytes, facts.packed);
             sources.push((source, one, salt.ok_or(EmitError::Salt { stream })?));
         }
-        let rows_at = SEGMENT_HEADER_BYTES as u64 + extents_bytes;
-        let footer_bytes = sources.len() * ROW_BYTES
-            + clocks.len() * CLOCK_BYTES
-            + sources.len().div_ceil(FENCE_ROWS) * FENCE_BYTES;
-        let file_bytes =
-            (rows_at + (footer_bytes + TRAILER_BYTES) as u64).next_multiple_of(BLOCK_BYTES as u64);
+        room_bytes += footer_bytes(sources.len(), clocks.len()) as u64;
         let mut emitter = Emitter {
             facts,
             from,
@@ -115,13 +130,16 @@ impl Emitter {
             rows: Vec::with_capacity(sources.len()),
             sources,
             runs,
+            room_bytes: room_bytes.next_multiple_of(BLOCK_BYTES as u64),
             next: 0,
             current: None,
-            rows_at,
-            file_bytes,
+            records: vec![0; CHUNK_RECORD_BYTES_MAX],
+            gathered: 0,
+            extent: Vec::new(),
             pending: Vec::new(),
             pending_done: 0,
-            done: 0,
+            at: 0,
+            file_bytes: 0,
             stage: Stage::Extents,
             head: [0; 32],
         };
@@ -143,16 +161,23 @@ impl Emitter {
         self.rows.clear();
         self.next = 0;
         self.current = None;
+        self.gathered = 0;
         self.pending = header.emit().to_vec();
         self.pending_done = 0;
-        self.done = 0;
+        self.at = SEGMENT_HEADER_BYTES as u64;
+        self.file_bytes = 0;
         self.stage = Stage::Extents;
         self.head = [0; 32];
     }
 
-    /// Bytes that the file will have, a multiple of a block.
-    pub const fn file_bytes(&self) -> u64 {
-        self.file_bytes
+    /// Bytes that the file will not be longer than, a multiple of a block.
+    pub const fn room_bytes(&self) -> u64 {
+        self.room_bytes
+    }
+
+    /// Whether all was handed out.
+    pub const fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
     }
 
     /// The chain head; zeros until all is emitted.
@@ -165,109 +190,161 @@ impl Emitter {
         self.through
     }
 
-    /// Fills `out` with the next bytes and returns how many: fewer than `out.len()` only at the
-    /// end of the segment. `copy` brings record bytes from a position.
+    /// Puts the next bytes to the start of `out` and returns how many: fewer than `out.len()`, even
+    /// none, where that is a turn's work or the end ([`Self::is_done`]). The whole is a multiple of a
+    /// block. `copy` brings record bytes from a position.
     pub fn fill(
         &mut self,
         out: &mut [u8],
         key: &SigningKey,
         copy: &mut impl FnMut(Position, &mut [u8]) -> std::io::Result<()>,
     ) -> Result<usize, EmitError> {
-        let mut filled = 0;
-        while filled < out.len() {
-            if self.pending_done < self.pending.len() {
-                let left = &self.pending[self.pending_done..];
-                let count = left.len().min(out.len() - filled);
-                out[filled..filled + count].copy_from_slice(&left[..count]);
-                self.pending_done += count;
-                filled += count;
-                self.done += count as u64;
-                continue;
+        let (mut filled, mut taken) = (0, 0);
+        loop {
+            let left = &self.pending[self.pending_done..];
+            let count = left.len().min(out.len() - filled);
+            out[filled..filled + count].copy_from_slice(&left[..count]);
+            self.pending_done += count;
+            filled += count;
+            if self.pending_done < self.pending.len() || taken >= TURN_RECORD_BYTES {
+                return Ok(filled);
             }
-            let copied = self.copy_run(&mut out[filled..], copy)?;
-            filled += copied;
-            self.done += copied as u64;
-            if copied == 0 && !self.next_piece(key) {
-                break;
+            match self.stage {
+                Stage::Extents if self.current.is_some() => taken += self.take_chunk(copy)?,
+                Stage::Extents if self.next < self.sources.len() => self.begin_extent(),
+                Stage::Extents => self.emit_footer(key),
+                Stage::Footer => self.stage = Stage::Done,
+                Stage::Done => return Ok(filled),
             }
         }
-        Ok(filled)
     }
 
-    /// Copies from the current extent's next run; 0 where there is none.
-    fn copy_run(
+    /// The whole segment, for whoever has its records in memory.
+    pub fn all(
+        mut self,
+        key: &SigningKey,
+        copy: &mut impl FnMut(Position, &mut [u8]) -> std::io::Result<()>,
+    ) -> Result<Vec<u8>, EmitError> {
+        let mut out = vec![0; self.room_bytes as usize];
+        let mut filled = 0;
+        while !self.is_done() {
+            filled += self.fill(&mut out[filled..], key, copy)?;
+        }
+        out.truncate(filled);
+        Ok(out)
+    }
+
+    fn begin_extent(&mut self) {
+        let (_, span, salt) = &self.sources[self.next];
+        self.extent.clear();
+        self.extent.shrink_to(EXTENT_BYTES_KEPT);
+        self.extent.resize(EXTENT_HEADER_BYTES, 0);
+        self.current = Some(Current {
+            place: self.next,
+            leaf: LeafHasher::new(salt),
+            sum: Digest::new(CrcAlgorithm::Crc32Iscsi),
+            run: span.first_run,
+            run_done: 0,
+            own_done: 0,
+        });
+        self.next += 1;
+    }
+
+    /// Takes a chunk's worth of the current extent's records; how many octets were read. The last one
+    /// finishes the extent.
+    fn take_chunk(
         &mut self,
-        out: &mut [u8],
         copy: &mut impl FnMut(Position, &mut [u8]) -> std::io::Result<()>,
     ) -> Result<usize, EmitError> {
         let Some(current) = &mut self.current else { return Ok(0) };
-        let Some(run) = self.runs.get(current.run as usize).copied() else { return Ok(0) };
-        let at = Position(run.at.0 + u64::from(current.run_done));
-        let count = ((run.bytes - current.run_done) as usize).min(out.len());
-        let target = &mut out[..count];
-        copy(at, target).map_err(|source| EmitError::Records { at, source })?;
-        current.leaf.update(target);
-        current.run_done += count as u32;
-        if current.run_done == run.bytes {
-            current.run = run.next;
-            current.run_done = 0;
+        let before = self.gathered;
+        while let Some(run) = self.runs.get(current.run as usize).copied()
+            && self.gathered < self.records.len()
+        {
+            let at = Position(run.at.0 + u64::from(current.run_done));
+            let left = (run.bytes - current.run_done) as usize;
+            let target = &mut self.records[self.gathered..];
+            let count = left.min(target.len());
+            copy(at, &mut target[..count]).map_err(|source| EmitError::Records { at, source })?;
+            self.gathered += count;
+            current.run_done += count as u32;
+            if current.run_done == run.bytes {
+                current.run = run.next;
+                current.run_done = 0;
+            }
         }
-        Ok(count)
+        let own = &self.sources[current.place].1.own;
+        if current.run == NO_RUN {
+            let target = &mut self.records[self.gathered..];
+            let count = (own.len() - current.own_done).min(target.len());
+            target[..count].copy_from_slice(&own[current.own_done..current.own_done + count]);
+            self.gathered += count;
+            current.own_done += count;
+        }
+        let read = self.gathered - before;
+        let last = current.run == NO_RUN && current.own_done == own.len();
+        let records = &self.records[..self.gathered];
+        // What is no record, since memory failed, is a chunk as it is.
+        let whole = match whole_records(records) {
+            0 => records.len(),
+            whole => whole,
+        };
+        let (chunk, rest) = records.split_at(whole);
+        current.leaf.update(chunk);
+        current.sum.update(chunk);
+        if self.facts.packed && !chunk.is_empty() {
+            put_chunk(chunk, true, &mut self.extent);
+        } else {
+            self.extent.extend_from_slice(chunk);
+        }
+        let left = rest.len();
+        self.records.copy_within(whole..self.gathered, 0);
+        self.gathered = left;
+        if last && left == 0 {
+            self.finish_extent();
+        }
+        Ok(read)
     }
 
-    /// Prepares the next piece behind what is emitted; false at the end.
-    fn next_piece(&mut self, key: &SigningKey) -> bool {
-        self.pending.clear();
+    /// Writes the header of the extent that is complete, notes its row, and hands it out.
+    fn finish_extent(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        let (source, span, _) = &self.sources[current.place];
+        let bytes = self.extent.len() as u64;
+        let header = self.extent_header(*source, span, current.sum.finalize() as u32);
+        self.extent[..EXTENT_HEADER_BYTES].copy_from_slice(&header.emit());
+        self.rows.push(Row {
+            source: *source,
+            offset: self.at,
+            bytes,
+            records: span.records,
+            packets: span.packets,
+            packet_bytes: span.packet_bytes,
+            first_index: header.first_index,
+            last_index: header.last_index,
+            first_arrival: span.first_arrival,
+            last_arrival: span.last_arrival,
+            leaf: current.leaf.finish(),
+            generation: span.generation,
+            cipher: header.cipher,
+            compression: header.compression,
+            key_epoch: header.key_epoch,
+        });
+        self.at += bytes;
+        std::mem::swap(&mut self.extent, &mut self.pending);
         self.pending_done = 0;
-        match self.stage {
-            Stage::Extents => {
-                if let Some(mut current) = self.current.take() {
-                    let own = &self.sources[current.place].1.own;
-                    if !own.is_empty() && !current.own_done {
-                        self.pending.extend_from_slice(own);
-                        current.leaf.update(own);
-                        current.own_done = true;
-                        self.current = Some(current);
-                        return true;
-                    }
-                    self.rows.push(self.row(current));
-                }
-                match self.sources.get(self.next) {
-                    Some((source, span, salt)) => {
-                        self.pending.extend_from_slice(&self.extent(*source, span).emit());
-                        self.current = Some(Current {
-                            place: self.next,
-                            leaf: LeafHasher::new(salt),
-                            run: span.first_run,
-                            run_done: 0,
-                            own_done: false,
-                        });
-                        self.next += 1;
-                    }
-                    None => {
-                        assert_eq!(self.done, self.rows_at, "extents are as long as planned");
-                        self.emit_footer(key);
-                        self.stage = Stage::Footer;
-                    }
-                }
-                true
-            }
-            Stage::Footer => {
-                assert_eq!(self.done, self.file_bytes, "the segment is as long as planned");
-                self.stage = Stage::Done;
-                false
-            }
-            Stage::Done => false,
-        }
     }
 
-    fn extent(&self, source: SourceId, span: &SourceSpan) -> ExtentHeader {
+    /// `sum`: of the records, as they were read for this.
+    fn extent_header(&self, source: SourceId, span: &SourceSpan, sum: u32) -> ExtentHeader {
         let (first_index, last_index) = span.indexes.unwrap_or((Index(0), Index(0)));
+        let stored = &self.extent[EXTENT_HEADER_BYTES..];
+        let right = sum == span.records_crc();
         ExtentHeader {
             source,
             generation: span.generation,
             cipher: 0,
-            compression: 0,
+            compression: if self.facts.packed { COMPRESSION_PACKED } else { COMPRESSION_NONE },
             key_epoch: 0,
             nonce: [0; 16],
             first_index,
@@ -275,49 +352,32 @@ impl Emitter {
             first_arrival: span.first_arrival,
             last_arrival: span.last_arrival,
             records: span.records,
-            bytes: span.bytes,
+            bytes: stored.len() as u64,
             number: self.facts.number,
             clock: self.clocks.first().copied().unwrap_or_default(),
             clocks: self.clocks.len() as u32,
-            records_crc: span.records_crc(),
-        }
-    }
-
-    /// The row of the extent that was just emitted.
-    fn row(&self, current: Current) -> Row {
-        let (source, span, _) = &self.sources[current.place];
-        let (first_index, last_index) = span.indexes.unwrap_or((Index(0), Index(0)));
-        let bytes = EXTENT_HEADER_BYTES as u64 + span.bytes;
-        Row {
-            source: *source,
-            offset: self.done - bytes,
-            bytes,
-            records: span.records,
-            packets: span.packets,
-            packet_bytes: span.packet_bytes,
-            first_index,
-            last_index,
-            first_arrival: span.first_arrival,
-            last_arrival: span.last_arrival,
-            leaf: current.leaf.finish(),
-            generation: span.generation,
-            cipher: 0,
-            compression: 0,
-            key_epoch: 0,
+            // Memory that has changed since the records were looked at: what was made of it is not to
+            // pass for what was recorded.
+            records_crc: if right { crc32c(stored) } else { !crc32c(stored) },
         }
     }
 
     fn emit_footer(&mut self, key: &SigningKey) {
-        let mut footer = Vec::new();
+        let rows_at = self.at;
+        let bytes = footer_bytes(self.rows.len(), self.clocks.len());
+        let mut footer = Vec::with_capacity(bytes + TRAILER_BYTES + BLOCK_BYTES);
         self.rows.iter().for_each(|row| footer.extend_from_slice(&row.emit()));
-        let clocks_at = self.rows_at + footer.len() as u64;
+        let clocks_at = rows_at + footer.len() as u64;
         self.clocks.iter().for_each(|map| footer.extend_from_slice(&emit_clock(map)));
-        let fences_at = self.rows_at + footer.len() as u64;
+        let fences_at = rows_at + footer.len() as u64;
         let leaves: Vec<Hash> = self.rows.iter().map(|row| row.leaf).collect();
         for (rows, leaves) in self.rows.chunks(FENCE_ROWS).zip(leaves.chunks(FENCE_ROWS)) {
             footer.extend_from_slice(&rows[0].source.0.to_le_bytes());
             footer.extend_from_slice(&root(leaves));
         }
+        let end = rows_at + (bytes + TRAILER_BYTES) as u64;
+        let file_bytes = end.next_multiple_of(BLOCK_BYTES as u64);
+        assert!(file_bytes <= self.room_bytes, "a segment fits into the room that was made for it");
         let mut trailer = Trailer {
             worker: self.facts.worker,
             volume: self.facts.volume,
@@ -325,7 +385,7 @@ impl Emitter {
             from: self.from,
             through: self.through,
             created: self.facts.created,
-            rows_at: self.rows_at,
+            rows_at,
             rows: self.rows.len() as u64,
             clocks_at,
             clocks: self.clocks.len() as u64,
@@ -336,15 +396,32 @@ impl Emitter {
             head: [0; 32],
             signature: [0; 64],
             public_key: key.public_key(),
-            file_bytes: self.file_bytes,
+            file_bytes,
             footer: footer_hash(&footer),
         };
         trailer.head = head(&trailer.chain_fields());
         trailer.signature = key.sign(&trailer.head);
         self.head = trailer.head;
-        let padded = (self.file_bytes - self.rows_at) as usize - TRAILER_BYTES;
-        footer.resize(padded, 0);
+        footer.resize((file_bytes - rows_at) as usize - TRAILER_BYTES, 0);
         footer.extend_from_slice(&trailer.emit());
         self.pending = footer;
+        self.pending_done = 0;
+        self.stage = Stage::Footer;
     }
 }
+
+/// Most bytes of an extent of `bytes` of records.
+const fn extent_room(bytes: u64, packed: bool) -> u64 {
+    // What does not shrink stands as it is behind its chunk's header. Two chunks beside each other
+    // have more than the records of one.
+    let chunks = if packed { 2 * bytes / CHUNK_RECORD_BYTES_MAX as u64 + 1 } else { 0 };
+    EXTENT_HEADER_BYTES as u64 + bytes + chunks * CHUNK_HEADER_BYTES as u64
+}
+
+const fn footer_bytes(rows: usize, clocks: usize) -> usize {
+    rows * ROW_BYTES + clocks * CLOCK_BYTES + rows.div_ceil(FENCE_ROWS) * FENCE_BYTES
+}
+
+#[cfg(test)]
+#[path = "emit_tests.rs"]
+mod tests;

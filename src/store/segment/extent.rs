@@ -7,7 +7,7 @@
 //!      8     8  source
 //!     16     2  generation of its first record
 //!     18     1  cipher (0 = clear)
-//!     19     1  compression (0 = none)
+//!     19     1  compression (0 = none: records; 1 = packed: chunks, see `pack`)
 //!     20     4  key epoch (0 = clear)
 //!     24    16  nonce (zeros = clear)
 //!     40     8  lowest index of its RTP records (0 where there is none)
@@ -23,7 +23,7 @@
 //!    116     4  CRC-32C of the bytes behind this header
 //!    120     4  zero
 //!    124     4  CRC-32C of bytes 0..124
-//!    128     n  records
+//!    128     n  records, or chunks of them
 //! ```
 
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
@@ -37,6 +37,10 @@ use crate::store::log::crc32c;
 pub const EXTENT_MAGIC: [u8; 8] = *b"FTEXTNT1";
 /// Bytes of its header.
 pub const EXTENT_HEADER_BYTES: usize = 128;
+/// Compression: the records stand as they are.
+pub const COMPRESSION_NONE: u8 = 0;
+/// Compression: chunks of packed records.
+pub const COMPRESSION_PACKED: u8 = 1;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -72,7 +76,7 @@ pub struct ExtentHeader {
     pub generation: u16,
     /// 0: clear.
     pub cipher: u8,
-    /// 0: none.
+    /// How the bytes behind the header hold the records, `COMPRESSION_…`.
     pub compression: u8,
     /// Which key; 0: clear.
     pub key_epoch: u32,

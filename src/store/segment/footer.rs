@@ -103,7 +103,7 @@ pub struct Row {
     pub generation: u16,
     /// 0: clear.
     pub cipher: u8,
-    /// 0: none.
+    /// As in the extent's header.
     pub compression: u8,
     /// Which key; 0: clear.
     pub key_epoch: u32,

@@ -11,24 +11,30 @@ mod extent;
 mod footer;
 mod header;
 mod name;
+mod pack;
 mod read;
 mod span;
+mod unpack;
 mod verify;
 
 pub use emit::{EmitError, Emitter, SegmentFacts};
-pub use extent::{EXTENT_HEADER_BYTES, EXTENT_MAGIC, ExtentHeader};
+pub use extent::{
+    COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES, EXTENT_MAGIC, ExtentHeader,
+};
 pub use footer::{
     FENCE_BYTES, FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, TRAILER_MAGIC, Trailer,
     footer_hash,
 };
 pub use header::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 pub use name::{SegmentName, folder, last_segment, list, sealed_through};
+pub use pack::{CHUNK_RECORD_BYTES_MAX, put_chunk};
 pub use read::{
     Extent, RECORD_BYTES_PER_EXTENT_MAX, SegmentError, clock_at, find_rows, read_extent,
     read_footer, read_trailer,
 };
-pub(crate) use read::{find_path, read_clocks};
+pub(crate) use read::{find_path, read_clocks, read_first_record};
 pub use span::{SourceSpan, Span};
+pub use unpack::{first_record, unpack};
 pub use verify::{Damage, SegmentReport, verify_segment};
 
 /// Version of every structure in a segment.

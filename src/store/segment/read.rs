@@ -3,11 +3,12 @@
 
 use std::io;
 
-use super::extent::{EXTENT_HEADER_BYTES, ExtentHeader};
+use super::extent::{COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES, ExtentHeader};
 use super::footer::{
     CLOCK_BYTES, FENCE_BYTES, FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, Trailer,
     footer_hash, parse_clock,
 };
+use super::unpack::{first_record, unpack};
 use crate::base::ids::{SourceId, StreamId};
 use crate::base::ports::DiskFile;
 use crate::base::time::{ClockMap, Mono};
@@ -51,6 +52,12 @@ pub enum SegmentError {
     #[error("no valid extent at offset {offset}")]
     Extent {
         /// Where.
+        offset: u64,
+    },
+    /// The bytes of an extent are those that were written, and no records can be had from them.
+    #[error("the records of the extent at offset {offset} cannot be unpacked")]
+    Packed {
+        /// Where the extent begins.
         offset: u64,
     },
     /// An extent's records are not those that were written.
@@ -227,19 +234,43 @@ pub fn read_extent<F: DiskFile>(file: &F, offset: u64, bytes: u64) -> Result<Ext
     if !fits {
         return Err(SegmentError::Extent { offset });
     }
-    let mut records = read_exact(file, offset, bytes)?;
-    let header = ExtentHeader::parse(&records)
+    let mut stored = read_exact(file, offset, bytes)?;
+    let header = ExtentHeader::parse(&stored)
         .filter(|header| header.bytes == bytes - EXTENT_HEADER_BYTES as u64)
         .ok_or(SegmentError::Extent { offset })?;
-    records.drain(..EXTENT_HEADER_BYTES);
     // An unknown cipher or compression is a newer writer's: its bytes are not records to us.
-    if header.cipher != 0 || header.compression != 0 {
+    if header.cipher != 0 || header.compression > COMPRESSION_PACKED {
         return Err(SegmentError::Extent { offset });
     }
-    if crc32c(&records) != header.records_crc {
+    if crc32c(&stored[EXTENT_HEADER_BYTES..]) != header.records_crc {
         return Err(SegmentError::Records { offset });
     }
+    let records = if header.compression == COMPRESSION_NONE {
+        stored.drain(..EXTENT_HEADER_BYTES);
+        stored
+    } else {
+        let records = unpack(&stored[EXTENT_HEADER_BYTES..], RECORD_BYTES_PER_EXTENT_MAX);
+        records.ok_or(SegmentError::Packed { offset })?
+    };
     Ok(Extent { header, records })
+}
+
+/// The first record of the extent at `offset`, from the first `room` bytes behind its header. Its own
+/// sum is all that vouches for it: check it. `None` where it is not whole, or no extent is there.
+pub(crate) fn read_first_record<F: DiskFile>(
+    file: &F,
+    offset: u64,
+    room: usize,
+) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; EXTENT_HEADER_BYTES + room];
+    let count = file.read_at(offset, &mut bytes).ok()?;
+    let stored = bytes[..count].get(EXTENT_HEADER_BYTES..)?;
+    let header = ExtentHeader::parse(&bytes)?;
+    match (header.cipher, header.compression) {
+        (0, COMPRESSION_NONE) => Some(stored.to_vec()),
+        (0, COMPRESSION_PACKED) => first_record(stored),
+        _ => None,
+    }
 }
 
 /// The clock map valid at `arrival`: the last one taken by then, else the first.

@@ -15,8 +15,8 @@ use floortape::store::log::{
 };
 use floortape::store::record::{self, HEADER_BYTES, RecordKind};
 use floortape::store::segment::{
-    ROW_BYTES, TRAILER_BYTES, find_rows, footer_hash, read_extent, read_footer, read_trailer,
-    verify_segment,
+    CHUNK_RECORD_BYTES_MAX, COMPRESSION_NONE, ROW_BYTES, TRAILER_BYTES, find_rows, first_record,
+    footer_hash, put_chunk, read_extent, read_footer, read_trailer, unpack, verify_segment,
 };
 
 use super::disk::{Image, ImageFile};
@@ -113,6 +113,35 @@ pub fn is_proven(data: &[u8], salt: Salt, key: &PublicKey) -> bool {
     verify_segment(&file, None, &mut |_| Some(salt), Some(key)).is_good()
 }
 
+/// What is unpacked is bounded by what is there, and packs again to itself; anything at all that is
+/// packed comes back.
+pub fn packed(data: &[u8]) {
+    let again = |records: &[u8]| {
+        for wanted in [true, false] {
+            let mut chunk = Vec::new();
+            put_chunk(records, wanted, &mut chunk);
+            assert!(chunk.len() <= records.len() + 8);
+            assert_eq!(unpack(&chunk, u64::MAX).as_deref(), Some(records));
+            if let Ok(first) = record::read(records) {
+                let found = first_record(&chunk).expect("a whole record");
+                assert_eq!(found, first.raw);
+            }
+        }
+    };
+    let piece = &data[..data.len().min(CHUNK_RECORD_BYTES_MAX)];
+    if !piece.is_empty() {
+        again(piece);
+    }
+    if let Some(first) = first_record(data) {
+        assert!(first.len() <= data.len().max(HEADER_BYTES) * 20);
+    }
+    if let Some(records) = unpack(data, u64::MAX) {
+        assert!(records.len() <= data.len() * 20);
+        assert!(records.is_empty() || unpack(data, records.len() as u64 - 1).is_none());
+        records.chunks(CHUNK_RECORD_BYTES_MAX).for_each(again);
+    }
+}
+
 /// A segment's parts lie within it, whatever its fields say.
 pub fn segment(data: &[u8]) {
     if data.len() <= IMAGE_BYTES_MAX {
@@ -141,7 +170,9 @@ fn read_segment(image: Vec<u8>, sealed: bool) {
     for row in &footer.rows {
         let Ok(extent) = read_extent(&file, row.offset, row.bytes) else { continue };
         assert!(row.offset + row.bytes <= file_bytes);
-        assert_eq!(extent.records.len() as u64, extent.header.bytes);
+        if extent.header.compression == COMPRESSION_NONE {
+            assert_eq!(extent.records.len() as u64, extent.header.bytes);
+        }
         walk(&extent.records, Position(0), u64::MAX);
     }
 }

@@ -143,6 +143,7 @@ impl<D: Disk + Clone> Bench<D> {
                 commit_ms: 100,
                 segment_bytes: 400_000,
                 segment_ms: 300_000,
+                packing: true,
             },
             written: BTreeMap::new(),
             sent: 0,

@@ -81,6 +81,7 @@ fn spool(
         commit_ms: 100,
         segment_bytes: 400_000,
         segment_ms: 300_000,
+        packing: true,
     };
     let key = Arc::new(SigningKey::from_seed(&[42; 32]));
     let mut spool = Spool::open(config, ring.share(), state.share(), HostDisk, key, clock.map())
