@@ -125,6 +125,7 @@ fuzz! {
     packed 20_000,
     journal 3_000,
     audit 4_000,
+    tar 20_000,
 }
 
 /// A format that changes without meaning to shows here. `FUZZ_WRITE=1` writes the corpus anew.

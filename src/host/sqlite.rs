@@ -5,8 +5,9 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,16 +108,27 @@ pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catal
     }
 }
 
+/// Names of those who were recorded stand in it, and its folder may be one that others pass through. What
+/// cannot be done here shows when it is opened; the engine gives its other files the same mode.
+fn make_private(path: &Path) {
+    let mut wanted = OpenOptions::new();
+    // An empty file is an empty database.
+    let _ = wanted.write(true).create_new(true).mode(0o600).open(path);
+    let _ = std::fs::set_permissions(path, Permissions::from_mode(0o600));
+}
+
 /// Opens the catalogue for writing; makes it, or makes it anew where another version wrote it or
 /// where it is damaged: nothing is in it that journal and segments do not have.
 pub fn open_write(store: &Path) -> Result<Catalogue, IndexError> {
     if is_mapped(store) {
         remove(store);
     }
+    make_private(&path(store));
     match open(store).map_err(engine) {
         Err(IndexError::Damaged(why)) => {
             tracing::warn!("the catalogue is damaged and is made anew: {why}");
             remove(store);
+            make_private(&path(store));
             open(store).map_err(engine)
         }
         other => other,

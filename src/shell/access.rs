@@ -8,6 +8,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 
@@ -111,10 +112,21 @@ pub(crate) fn ask(
     }
 }
 
+/// Whether whoever started us has asked for us: the server, before it had its reader read for somebody.
+static IS_ASKED: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing is asked in this process: it has been, and is in the trail.
+pub(crate) fn is_asked() {
+    IS_ASKED.store(true, Ordering::Relaxed);
+}
+
 /// The same for us, who act on the files of `store`; a refusal is exit code 4. Where nobody can write the
 /// trail, because this is a copy on a read-only disk or another user's, whoever can read the files may: it
 /// is said aloud, and recorded nowhere.
 pub(crate) fn ask_for_ourselves(store: &Path, right: Right, wish: Wish) -> Result<(), Failure> {
+    if IS_ASKED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     match ask(store, Asker::ourselves(), right, wish) {
         Ok(Answer::Allowed(_)) => Ok(()),
         Ok(Answer::Refused(why)) => Err(Failure::new(Exit::Refused, format!("refused: {why}"))),

@@ -16,7 +16,11 @@ use crate::plane::keeper::Role;
 /// Plays the role that `argv[0]` names (keeper's children), else runs the command line.
 pub fn main() -> ExitCode {
     let name = std::env::args_os().next();
-    match name.as_deref().and_then(|name| name.to_str()).and_then(Role::from_name) {
+    let name = name.as_deref().and_then(|name| name.to_str());
+    if name == Some(serve::reading::NAME) {
+        return cmd::reader::main();
+    }
+    match name.and_then(Role::from_name) {
         Some(role) => serve::role::main(role),
         None => cmd::line::main(),
     }

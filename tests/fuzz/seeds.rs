@@ -22,6 +22,7 @@ use floortape::proto::srtp::Context;
 use floortape::store::audit::{self as trail, Act, Who, action};
 use floortape::store::event::{Event, Format, Origin, StreamDescription};
 use floortape::store::evidence::{Salt, SigningKey, sha256};
+use floortape::store::export::tar::Part;
 use floortape::store::journal::{Standings, entry::Entry, frame, history, snapshot};
 use floortape::store::log::{
     BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, crc32c, group_span,
@@ -571,4 +572,13 @@ fn trail(add: &mut Add<'_>) {
     add("audit", "torn", out[..out.len() - 5].to_vec());
     add("audit", "gap", [&*frames[0], &frames[1], &frames[3]].concat());
     add("audit", "whole", out);
+    let long = format!("{}/{}", "d".repeat(120), "n".repeat(90));
+    for (name, part) in [
+        ("file", Part::File { path: "metadata/001.xml".into(), bytes: 4_711 }),
+        ("large", Part::File { path: "mixed.wav".into(), bytes: 1 << 35 }),
+        ("long", Part::File { path: long, bytes: 1 }),
+        ("folder", Part::Folder { path: "records".into() }),
+    ] {
+        add("tar", name, part.header().expect("a safe path").to_vec());
+    }
 }

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
+use super::remote;
 use super::store::StoreArgs;
 use super::table::plain;
 use crate::base::time::Wall;
 use crate::host::audit;
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::reading::Read;
 use crate::store::audit::{Entry, Outcome};
 
 /// Show the audit trail: who listened, exported, held, changed, configured, and who was refused (exit 1:
@@ -44,6 +46,14 @@ impl Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
+    let read = || {
+        let Args { json, since, action, of, .. } = &args;
+        let (action, of) = (action.clone(), of.clone());
+        Ok(Read::Audit { json: *json, since: *since, action, of })
+    };
+    if let Some(exit) = remote::instead(&args.store, read)? {
+        return Ok(exit);
+    }
     let store = args.store.find()?;
     let trail = audit::read(&store.dir)?;
     let mut out = std::io::stdout().lock();

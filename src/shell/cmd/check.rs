@@ -45,6 +45,11 @@ impl ConfigArgs {
         self.load_for(&facts::machine()).map_err(told)
     }
 
+    /// The same, where it can be had without a fault: for those who ask what they may not need.
+    pub(crate) fn load_quietly(&self) -> Option<Config> {
+        config::load(&self.files, &self.sets).ok()
+    }
+
     fn load_for(&self, machine: &Machine) -> Result<Config, Vec<Fault>> {
         config::load_for(&self.files, &self.sets, machine, files)
     }

@@ -13,7 +13,8 @@ use crate::base::ports::Entropy as _;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::host::disk::HostDisk;
 use crate::host::entropy::SystemEntropy;
-use crate::host::{keyfile, signing, spare, volume};
+use crate::host::{audit, keyfile, signing, spare, volume};
+use crate::store::audit::{Act, Head, action};
 use crate::store::event::{Event, Format, HostDrops, Origin, StreamDescription};
 use crate::store::journal::entry::{DialogState, Entry, Signalling, SrcFacts, StreamOpened};
 use crate::store::journal::keybox::{answer_context, salt_context};
@@ -240,6 +241,16 @@ impl Ring {
     }
 }
 
+/// Begins an audit trail of three entries; its newest one.
+fn trail(store: &Path) -> Head {
+    for number in 1..=2 {
+        let at = Wall(EPOCH + number);
+        let act = Act::new(at, audit::ourselves("owner"), action::EXPORT, RS.to_string());
+        audit::record(store, act.because("a complaint")).expect("writable");
+    }
+    audit::head(store).expect("readable").expect("durable")
+}
+
 fn segment(fixture: &Fixture, salt: &[u8; 32]) {
     let store = fixture.store();
     let key = signing::load_or_make(&store, &SystemEntropy).expect("writable");
@@ -287,6 +298,7 @@ fn segment(fixture: &Fixture, salt: &[u8; 32]) {
     let event =
         Event::HostDrops { from: Mono(0), to: Mono(6_000 * MS), before: drops, after: drops };
     ring.event(host, 6_000, &event);
+    ring.event(host, 6_100, &Event::Audit { head: trail(&store) });
     let Ring { bytes, mut span } = ring;
     span.through = Position(bytes.len() as u64);
     let facts = SegmentFacts {

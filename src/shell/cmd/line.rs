@@ -1,5 +1,6 @@
 //! The command line: which verbs there are. A verb exists when it works.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -64,7 +65,18 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage } else { Exit::Yes }.into();
         }
     };
-    match line.verb.run() {
+    ended(line.verb.run())
+}
+
+/// Runs the verb that `words` are, for a caller who has put them together and knows that they are one.
+pub(crate) fn run(words: Vec<OsString>) -> Result<Exit, Failure> {
+    let line = Line::try_parse_from(words).map_err(|error| Failure::new(Exit::Usage, error))?;
+    line.verb.run()
+}
+
+/// Says what went wrong, if anything did.
+pub(crate) fn ended(done: Result<Exit, Failure>) -> ExitCode {
+    match done {
         Ok(exit) => exit.into(),
         // As a program that SIGPIPE ends: what nobody has read is no "yes".
         Err(failure) if closed_pipe(&failure.error) => ExitCode::from(CLOSED_PIPE),

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
+use super::remote;
 use super::show::name;
 use super::store::{Store, StoreArgs};
 use super::table::{plain, table};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::reading::Read;
 use crate::store::catalog::model::{Recording, SealState, Verdict};
 
 /// List recordings, oldest first.
@@ -26,6 +28,10 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
+    let Args { json, live, own, .. } = args;
+    if let Some(exit) = remote::instead(&args.store, || Ok(Read::Ls { json, live, own }))? {
+        return Ok(exit);
+    }
     let store = args.store.find()?;
     let library = store.library()?;
     let recordings =

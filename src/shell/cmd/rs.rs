@@ -6,7 +6,8 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::store::{Store, StoreArgs, named};
+use super::remote;
+use super::store::{StoreArgs, named};
 use crate::base::ids::RsId;
 use crate::host::volume::{self, Holder};
 use crate::plane::control::{Outcome, Verb};
@@ -70,7 +71,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             let Target { address, transport, .. } =
                 Target::parse(&to).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
             let verb = Verb::Start { to: to.clone(), address, transport };
-            ask(&store.find()?, &to, &verb)
+            let dir = match store.shut() {
+                Some(dir) => dir,
+                None => store.find()?.dir,
+            };
+            ask(&dir, &to, &verb)
         }
         What::Pause(args) => ask_of(&args, |rs| Verb::Pause { rs }),
         What::Resume(args) => ask_of(&args, |rs| Verb::Resume { rs }),
@@ -82,24 +87,28 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 }
 
 fn ask_of(args: &Named, verb: impl FnOnce(RsId) -> Verb) -> Result<Exit, Failure> {
+    if let Some(dir) = args.store.shut() {
+        let rs = remote::id(&args.id)?;
+        return ask(&dir, &rs.to_string(), &verb(rs));
+    }
     let store = args.store.find()?;
     let rs = named(&store.library()?, &args.id, &store.dir)?.id;
-    ask(&store, &rs.to_string(), &verb(rs))
+    ask(&store.dir, &rs.to_string(), &verb(rs))
 }
 
 /// `what`: what it is about, for messages.
-fn ask(store: &Store, what: &str, verb: &Verb) -> Result<Exit, Failure> {
+fn ask(dir: &Path, what: &str, verb: &Verb) -> Result<Exit, Failure> {
     if let Some(fault) = verb.fault() {
         return Err(Failure::new(Exit::Usage, format!("{what}: {fault}")));
     }
     let deadline = Instant::now() + BUSY_WAIT;
     let mut absent_until = None;
     loop {
-        let outcome = match verbs::ask(&store.dir, verb) {
+        let outcome = match verbs::ask(dir, verb) {
             Ok(outcome) => outcome,
             Err(unheard) => {
                 let until = *absent_until.get_or_insert_with(|| Instant::now() + ABSENT_WAIT);
-                look_again(&store.dir, verb, unheard, Instant::now() >= until)?;
+                look_again(dir, verb, unheard, Instant::now() >= until)?;
                 sleep(PAUSE);
                 continue;
             }

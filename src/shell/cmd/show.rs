@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use super::ls::word;
+use super::remote;
 use super::show_session::{heading, parts};
 use super::store::{StoreArgs, named};
 use super::table::{plain, table};
 use crate::base::counter::Cause;
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::reading::Read;
 use crate::store::catalog::model::{Contributor, Participant, Recording, Source, Stream};
 
 /// Show a recording: who, what, and the ledger of every stream.
@@ -31,6 +33,16 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
+    let read = || match (&args.id, &args.session) {
+        (Some(id), _) => Ok(Read::Show { id: remote::id(id)?, json: args.json }),
+        (None, session) => {
+            let session = session.clone().unwrap_or_default();
+            Ok(Read::ShowSession { session, json: args.json })
+        }
+    };
+    if let Some(exit) = remote::instead(&args.store, read)? {
+        return Ok(exit);
+    }
     let store = args.store.find()?;
     let library = store.library()?;
     let recordings = match (&args.id, &args.session) {

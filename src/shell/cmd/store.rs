@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::host::spare::{self, StoreDisk};
@@ -33,6 +35,20 @@ pub(crate) struct Store {
 }
 
 impl StoreArgs {
+    /// The store's folder, where it is there and its files are not ours to read: the server reads them for
+    /// those who have a role.
+    pub(crate) fn shut(&self) -> Option<PathBuf> {
+        let dir = match &self.store {
+            Some(dir) => dir.clone(),
+            None => self.config.load_quietly()?.store.dir,
+        };
+        let is_shut = |path: PathBuf| {
+            File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        // The one is nobody's else to read in any store; where we cannot come so far, neither is the other.
+        is_shut(keyfile::path(&dir)).then_some(dir)
+    }
+
     /// Finds the store; it must exist.
     pub(crate) fn find(&self) -> Result<Store, Failure> {
         let (dir, journal) = match &self.store {

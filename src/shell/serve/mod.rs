@@ -9,6 +9,7 @@ pub mod link;
 pub mod media;
 pub mod notify;
 mod placed;
+pub(crate) mod reading;
 pub mod role;
 mod room;
 mod steered;

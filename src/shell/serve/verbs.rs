@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::Permissions;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,9 +14,11 @@ use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::estate;
+use super::reading::{self, Read, Readers, Reply};
 use crate::config::access::Right;
 use crate::config::model::Config;
 use crate::host::door::{self, Peer};
@@ -46,11 +49,12 @@ pub(super) struct Call {
 }
 
 /// Takes verbs from now on, on threads of their own, and passes them to control.
-pub(super) fn listen(store: &Path, to: UnboundedSender<Call>) -> io::Result<()> {
-    let door = door::listen(&estate::make_folder(store)?, DOOR)?;
+pub(super) fn listen(config: &Config, to: UnboundedSender<Call>) -> io::Result<()> {
+    let door = door::listen(&estate::make_folder(&config.store.dir)?, DOOR)?;
+    reading::sweep(&config.store.dir);
     let under_way = Arc::new(AtomicUsize::new(0));
     let refusals = Arc::new(Mutex::new(Refusals::default()));
-    let store = store.to_owned();
+    let shared = Arc::new((config.clone(), Readers::default()));
     let serve = move || {
         loop {
             let Ok((socket, peer)) = door.accept() else {
@@ -63,9 +67,10 @@ pub(super) fn listen(store: &Path, to: UnboundedSender<Call>) -> io::Result<()> 
                 continue;
             }
             let (to, count) = (to.clone(), Arc::clone(&under_way));
-            let (store, refusals) = (store.clone(), Arc::clone(&refusals));
+            let (shared, refusals) = (Arc::clone(&shared), Arc::clone(&refusals));
             let work = move || {
-                if let Err(error) = serve_one(&store, &socket, peer, &to, &refusals) {
+                let (config, readers) = &*shared;
+                if let Err(error) = serve_one((config, readers), &socket, peer, &to, &refusals) {
                     tracing::warn!("a verb of process {}: {error}", peer.pid);
                 }
                 count.fetch_sub(1, Ordering::Relaxed);
@@ -87,13 +92,13 @@ pub(super) fn admit(config: &Config) {
     let mode = if everybody { 0o711 } else { 0o700 };
     let admitted = std::fs::set_permissions(&folder, Permissions::from_mode(mode))
         .and_then(|()| door::admit(&folder, DOOR, everybody));
-    if let Err(error) = admitted {
+    if let (true, Err(error)) = (everybody, admitted) {
         tracing::error!("who has a role may not reach {}: {error}", folder.join(DOOR).display());
     }
 }
 
 fn serve_one(
-    store: &Path,
+    (config, readers): (&Config, &Readers),
     socket: &SeqPacket,
     peer: Peer,
     to: &UnboundedSender<Call>,
@@ -102,10 +107,34 @@ fn serve_one(
     set_socket_timeout(socket, Timeout::Recv, Some(ASK_WAIT))?;
     set_socket_timeout(socket, Timeout::Send, Some(ASK_WAIT))?;
     let mut bytes = vec![0; BYTES_MAX];
-    let (asked, _) = socket.recv(&mut bytes)?;
-    let verb: Verb = serde_json::from_slice(&asked)?;
-    say(socket, &permitted(store, peer, verb, to, refusals))
+    let (asked, fds) = socket.recv(&mut bytes)?;
+    match serde_json::from_slice(&asked)? {
+        Asked::Verb(verb) => say(socket, &permitted(&config.store.dir, peer, verb, to, refusals)),
+        Asked::Read { read } => {
+            let refused = || refusals.lock().expect("nobody panics with it").add(peer.uid);
+            let reply = if is_over(refusals, peer) {
+                Reply::Refused(TOO_OFTEN.to_owned())
+            } else {
+                reading::serve(config, readers, socket, peer, read, fds, &refused)
+            };
+            say(socket, &reply)
+        }
+    }
 }
+
+/// What can be asked for.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    Read { read: Read },
+    Verb(Verb),
+}
+
+fn is_over(refusals: &Mutex<Refusals>, peer: Peer) -> bool {
+    refusals.lock().expect("nobody panics with it").of(peer.uid) >= REFUSALS_PER_HOUR
+}
+
+const TOO_OFTEN: &str = "refused too often: what is refused now is not recorded";
 
 /// Records the verb and does it, or records that it is refused.
 fn permitted(
@@ -115,12 +144,8 @@ fn permitted(
     to: &UnboundedSender<Call>,
     refusals: &Mutex<Refusals>,
 ) -> Outcome {
-    let count =
-        |refusals: &Mutex<Refusals>| refusals.lock().expect("nobody panics with it").of(peer.uid);
-    if count(refusals) >= REFUSALS_PER_HOUR {
-        return Outcome::Refused(
-            "refused too often: what is refused now is not recorded".to_owned(),
-        );
+    if is_over(refusals, peer) {
+        return Outcome::Refused(TOO_OFTEN.to_owned());
     }
     let asker = Asker { uid: peer.uid, pid: peer.pid };
     let answer = access::ask(store, asker, Right::Control, wish(&verb));
@@ -218,7 +243,7 @@ fn no_outcome(why: RecvTimeoutError) -> Outcome {
     })
 }
 
-fn say(socket: &SeqPacket, outcome: &Outcome) -> io::Result<()> {
+fn say(socket: &SeqPacket, outcome: &impl Serialize) -> io::Result<()> {
     socket.send(&serde_json::to_vec(outcome)?, &[])
 }
 
@@ -241,6 +266,19 @@ pub fn ask(store: &Path, verb: &Verb) -> Result<Outcome, Unheard> {
         return Err(Unheard::Perhaps(io::ErrorKind::ConnectionReset.into()));
     }
     serde_json::from_slice(&outcome).map_err(|error| Unheard::Perhaps(error.into()))
+}
+
+/// Has the server of `store` read for us; what it reads goes to `fds`.
+pub(crate) fn read(store: &Path, read: &Read, fds: &[BorrowedFd<'_>]) -> io::Result<Reply> {
+    let (socket, _) = door::connect(&estate::folder(store), DOOR)?;
+    let asked = serde_json::to_vec(&serde_json::json!({ "read": read }))?;
+    socket.send(&asked, fds)?;
+    let (reply, _) = socket.recv(&mut vec![0; BYTES_MAX])?;
+    if reply.is_empty() {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    // `Busy` is said so before it is read what is asked, whatever that is.
+    Ok(serde_json::from_slice(&reply)?)
 }
 
 #[cfg(test)]

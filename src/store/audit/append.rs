@@ -29,7 +29,7 @@ struct Place {
     /// That file and its size, where it may be appended to.
     open: Option<u64>,
     /// Frames that are known and perhaps not on the disk: to be said again in a new file.
-    unsure: Vec<u8>,
+    unsure: Vec<Vec<u8>>,
 }
 
 impl<D: Disk> Writer<D> {
@@ -60,7 +60,7 @@ impl<D: Disk> Writer<D> {
         let files = self.files()?;
         let place = self.place(&files)?;
         let mut head = place.head;
-        let mut bytes = place.unsure;
+        let mut frames = place.unsure;
         let is_begun = head.number > 0;
         if let Some(first) = acts.first().filter(|_| !is_begun) {
             let who = Who { role: "server".to_owned(), ..first.who.clone() };
@@ -69,16 +69,27 @@ impl<D: Disk> Writer<D> {
         let mut entries = Vec::with_capacity(acts.len());
         for act in acts {
             let entry = Entry::behind(&head, act);
-            let from = bytes.len() + frame::HEAD_BYTES;
-            if !frame::write(&entry, &mut bytes) || bytes.len() - from > BODY_BYTES_MAX {
-                return Err(AuditError::TooLong { bytes: bytes.len().saturating_sub(from) });
+            let mut bytes = Vec::new();
+            let fits = frame::write(&entry, &mut bytes);
+            let body = bytes.get(frame::HEAD_BYTES..).unwrap_or_default();
+            if !fits || body.len() > BODY_BYTES_MAX {
+                return Err(AuditError::TooLong { bytes: body.len() });
             }
-            head = Head::of(entry.number, &bytes[from..]);
+            head = Head::of(entry.number, body);
+            frames.push(bytes);
             entries.push(entry);
         }
         match place.open.filter(|size| *size < self.file_bytes) {
-            Some(size) => self.extend(place.newest, size, &bytes)?,
-            None => self.begin(place.newest + 1, &bytes)?,
+            Some(size) => {
+                let path = self.path(place.newest);
+                let file = self.disk.open(&path).map_err(AuditError::at("open", &path))?;
+                write(file, &path, size, &frames)?;
+            }
+            None => {
+                let path = self.path(place.newest + 1);
+                let file = self.disk.create(&path, 0).map_err(AuditError::at("make", &path))?;
+                write(file, &path, 0, &frames)?;
+            }
         }
         if !is_begun {
             entries.remove(0);
@@ -106,9 +117,7 @@ impl<D: Disk> Writer<D> {
                     let stored = stored.unwrap_or_default();
                     let sure = stored.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
                     let frames = ending.frames.iter().filter(|(_, frame)| frame.end > sure);
-                    frames.for_each(|(_, frame)| {
-                        place.unsure.extend_from_slice(&bytes[frame.clone()]);
-                    });
+                    place.unsure = frames.map(|(_, frame)| bytes[frame.clone()].to_vec()).collect();
                 } else if ending.whole {
                     place.open = Some(bytes.len() as u64);
                 }
@@ -121,21 +130,23 @@ impl<D: Disk> Writer<D> {
         Ok(place)
     }
 
-    fn extend(&self, number: u32, size: u64, bytes: &[u8]) -> Result<(), AuditError> {
-        let path = self.path(number);
-        let mut file = self.disk.open(&path).map_err(AuditError::at("open", &path))?;
-        file.write_at(size, bytes).map_err(AuditError::at("append to", &path))?;
-        file.sync().map_err(AuditError::at("sync", &path))
-    }
-
-    fn begin(&self, number: u32, bytes: &[u8]) -> Result<(), AuditError> {
-        let path = self.path(number);
-        let mut file = self.disk.create(&path, 0).map_err(AuditError::at("make", &path))?;
-        file.write_at(0, bytes).map_err(AuditError::at("append to", &path))?;
-        file.sync().map_err(AuditError::at("sync", &path))
-    }
-
     fn path(&self, number: u32) -> PathBuf {
         self.folder.join(format!("{number:08}.audit"))
     }
+}
+
+/// Writes frames from byte `at` on, each durable before the next: of a file that a power cut has torn only the
+/// last one is lost, and never one with another behind it.
+fn write(
+    mut file: impl DiskFile,
+    path: &Path,
+    mut at: u64,
+    frames: &[Vec<u8>],
+) -> Result<(), AuditError> {
+    for frame in frames {
+        file.write_at(at, frame).map_err(AuditError::at("append to", path))?;
+        file.sync().map_err(AuditError::at("sync", path))?;
+        at += frame.len() as u64;
+    }
+    Ok(())
 }

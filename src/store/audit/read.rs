@@ -259,12 +259,12 @@ impl Chain {
     }
 }
 
-/// Whether the end of a file is what a writer leaves that was stopped: less than a whole frame, or room
-/// that was never filled. JSON has no zero byte.
+/// Whether the end of a file is what a writer leaves that was stopped: less than a whole frame, or blocks that
+/// were never filled. JSON has no zero byte.
 fn is_torn(rest: &[u8]) -> bool {
-    let length =
-        rest.first_chunk().map_or(usize::MAX, |length| u32::from_le_bytes(*length) as usize);
-    rest.len() < length.saturating_add(HEAD_BYTES) || rest.ends_with(&[0])
+    let Some((head, body)) = rest.split_at_checked(HEAD_BYTES) else { return true };
+    let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    length == 0 || head[4..] == [0; 4] || body.len() < length || memchr::memchr(0, body).is_some()
 }
 
 /// Where the last entry of a file ends, the frames that it holds, and whether anything follows them.

@@ -8,6 +8,7 @@ pub mod name;
 pub mod pcapng;
 pub mod placement;
 pub mod rtpdump;
+pub mod tar;
 pub mod wav;
 
 /// Why an export cannot be made or checked.

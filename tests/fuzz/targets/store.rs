@@ -8,6 +8,7 @@ use floortape::base::ids::{Position, StreamId, WorkerId};
 use floortape::store::audit as trail;
 use floortape::store::event::Event;
 use floortape::store::evidence::{Hash, PublicKey, Salt};
+use floortape::store::export::tar::{Block, Part};
 use floortape::store::journal::{Replay, Standings, frame, history, replay_file, snapshot};
 use floortape::store::log::{
     self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Mark, Piece, Step, Walk, crc32c, replay,
@@ -314,6 +315,28 @@ fn read_trail(image: &[u8]) {
         assert!(frame::write(entry, &mut written));
         let again = frame::read::<trail::Entry>(&written).expect("just written");
         assert_eq!((&again.0, again.1), (entry, written.len()));
+    }
+}
+
+/// A header that is read stays below its folder; it and its size are read again of what is written of it.
+pub fn tar(data: &[u8]) {
+    let mut block: Block = [0; 512];
+    let count = data.len().min(block.len());
+    block[..count].copy_from_slice(&data[..count]);
+    let sums = |block: &Block| -> u32 {
+        let others = block[..148].iter().chain(&block[156..]);
+        others.map(|byte| u32::from(*byte)).sum::<u32>() + 256
+    };
+    let mut summed = block;
+    summed[148..156].copy_from_slice(format!("{:06o}\0 ", sums(&block)).as_bytes());
+    for block in [block, summed] {
+        let Ok(Some(part)) = Part::parse(&block) else { continue };
+        let (Part::File { path, .. } | Part::Folder { path }) = &part;
+        assert!(!path.starts_with('/') && path.split('/').all(|name| name != ".." && name != "."));
+        // A path may have been split where ours never is.
+        if let Some(header) = part.header() {
+            assert_eq!(Part::parse(&header), Ok(Some(part)));
+        }
     }
 }
 

@@ -2,24 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
+
+use clap::ValueEnum as _;
 
 use super::mixed;
 use super::packets::Form;
 use super::proof::Gathered;
 use super::track::{Frame, Heard, Range, Track};
-use clap::ValueEnum as _;
-
 use crate::base::ids::{RsId, StreamId};
 use crate::base::ports::Clock;
 use crate::base::time::Wall;
 use crate::config::access::Right;
 use crate::host::clock::SystemClock;
 use crate::shell::access::{Wish, ask_for_ourselves};
-use crate::shell::cmd::show_session;
 use crate::shell::cmd::store::{StoreArgs, named, salt};
+use crate::shell::cmd::{remote, show_session};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::reading::{self, Read};
 use crate::store::archive::Seen;
 use crate::store::audit::action;
 use crate::store::catalog::{RsEntry, SessionSpan, session_span};
@@ -73,6 +74,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         && from >= to
     {
         return Err(Failure::new(Exit::Usage, "--from must lie before --to"));
+    }
+    if let Some(dir) = args.store.shut() {
+        return by_server(&args, &dir);
     }
     let store = args.store.find()?;
     let library = store.library()?;
@@ -173,6 +177,29 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         eprintln!("floortape: stored, lost and not exported: {}", loss.why);
     }
     Ok(if reading.damaged.is_empty() && lost.is_empty() { Exit::Yes } else { Exit::No })
+}
+
+/// The same by way of the server.
+fn by_server(args: &Args, dir: &Path) -> Result<Exit, Failure> {
+    let read = Read::Export {
+        id: remote::id(&args.id)?,
+        from: args.from,
+        to: args.to,
+        session: args.session.clone(),
+        format: match args.format {
+            Format::Wav => reading::Format::Wav,
+            Format::Rtp => reading::Format::Rtp,
+            Format::Pcapng => reading::Format::Pcapng,
+        },
+        reason: args.reason.clone(),
+    };
+    make_empty(&args.out)?;
+    let exit = remote::export_instead(dir, &read, &args.out)?;
+    let mut out = io::stdout().lock();
+    for file in files(&args.out)? {
+        writeln!(out, "{:>12}  {}", file.bytes, args.out.join(&file.path).display())?;
+    }
+    Ok(exit)
 }
 
 /// What the audit trail says of it.

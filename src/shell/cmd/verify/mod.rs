@@ -4,6 +4,7 @@ mod folder;
 mod held;
 mod report;
 mod touched;
+mod trail;
 mod verb;
 
 pub use verb::{Args, run};

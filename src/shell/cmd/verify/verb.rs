@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::held::Checked;
-use super::{folder, held};
+use super::{folder, held, trail};
 use crate::base::ids::StreamId;
 use crate::host::spare::StoreDisk;
+use crate::shell::cmd::remote;
 use crate::shell::cmd::store::{Store, StoreArgs, damage, named};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::reading::Read;
 use crate::store::catalog::Library;
 use crate::store::export::manifest;
 
@@ -51,6 +53,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             }
         }
         Some(id) => {
+            let read = || {
+                let Args { complete, json, .. } = args;
+                Ok(Read::Verify { id: remote::id(id)?, complete, json })
+            };
+            if let Some(exit) = remote::instead(&args.store, read)? {
+                return Ok(exit);
+            }
             let store = args.store.find()?;
             let library = store.bare_library()?;
             let rs = named(&library, id, &store.dir)?;
@@ -65,6 +74,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             let mut checked = held::check(&store, &library, &all, true)?;
             checked.elsewhere.extend(damage(&library));
             checked.elsewhere.extend(strays(&store, &library)?);
+            checked.elsewhere.extend(trail::faults(&store, &library)?);
             checked
         }
     };

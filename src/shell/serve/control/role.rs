@@ -267,7 +267,7 @@ impl Role {
         let (net, arrivals) = Net::open(bound, |family| config.media.own(family), doorway.clone())?;
         let (calls, verbs) = mpsc::unbounded_channel();
         // A store whose folder takes no socket is recorded into all the same.
-        if let Err(error) = verbs::listen(&config.store.dir, calls) {
+        if let Err(error) = verbs::listen(&config, calls) {
             tracing::error!("`floortape rs` will find nobody: {error}");
         }
         verbs::admit(&config);
