@@ -131,7 +131,7 @@ impl Locked {
 
     /// The newest entry that `is_it` likes.
     pub fn newest(&self, is_it: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, AuditError> {
-        audit::newest(&HostDisk, &self.store, is_it)
+        newest(&self.store, is_it)
     }
 
     /// Records `act`: durable when it returns.
@@ -153,6 +153,11 @@ fn private() -> std::fs::Permissions {
 /// done.
 pub fn record(store: &Path, act: Act) -> Result<Entry, AuditError> {
     Locked::take(store)?.append(act)
+}
+
+/// The newest entry of the trail of `store` that `is_it` likes.
+pub fn newest(store: &Path, is_it: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, AuditError> {
+    audit::newest(&HostDisk, store, is_it)
 }
 
 /// All that was recorded so far in `store`, whoever writes meanwhile.

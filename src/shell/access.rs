@@ -18,7 +18,7 @@ use crate::config::access::{Access, Principal, ReasonFor, Right, Role};
 use crate::host::audit::{self, Locked};
 use crate::host::clock::SystemClock;
 use crate::host::users::{self, User};
-use crate::store::audit::{Act, AuditError, Entry, Outcome, action};
+use crate::store::audit::{Act, AuditError, Entry, Outcome, Who, action};
 
 /// Bytes that a reason may have.
 const REASON_BYTES_MAX: usize = 1_000;
@@ -83,23 +83,33 @@ pub(crate) fn ask(
     right: Right,
     wish: Wish,
 ) -> Result<Answer, AuditError> {
-    let mut trail = Locked::take(store)?;
-    let access = in_force(&trail)?;
-    let role = role(&access, store, asker.uid, right);
+    // A directory service may be slow, and nobody else shall wait for it: names first, then the lock.
+    let user = users::by_uid(asker.uid);
+    let name = user.as_ref().map_or_else(|| asker.uid.to_string(), |user| user.name.clone());
+    let login = audit::login(asker.pid, asker.uid).map(users::name);
+    let (mut trail, access, role) = loop {
+        let access = in_force(store)?;
+        let role = role(&access, store, asker.uid, user.as_ref(), right);
+        let trail = Locked::take(store)?;
+        // Configured meanwhile: other rules.
+        if in_force(store)? == access {
+            break (trail, access, role);
+        }
+    };
     let why = match role {
         None => Some(format!(
-            "user {} has no role that may do this (`access` in the configuration)",
-            users::name(asker.uid)
+            "user {name} has no role that may do this (`access` in the configuration)"
         )),
         Some(_) => reason_fault(&access, right, wish.reason.as_deref()).map(str::to_owned),
     };
-    let who = audit::who(asker.uid, role.map_or("", Role::name));
+    let role = role.map_or("", Role::name).to_owned();
+    let who = Who { uid: asker.uid, user: name, role };
     let mut act = Act::new(SystemClock.map().wall, who, &wish.action, wish.object)
         .because(wish.reason.unwrap_or_default());
     act.detail = wish.detail;
     // Who has become root since: all that the kernel knows of it.
-    if let Some(login) = audit::login(asker.pid, asker.uid) {
-        act = act.with("login", users::name(login));
+    if let Some(login) = login {
+        act = act.with("login", login);
     }
     match why {
         None => Ok(Answer::Allowed(Box::new(trail.append(act)?))),
@@ -153,20 +163,25 @@ pub(crate) fn failed(store: &Path, entry: &Entry, why: &str) -> Result<(), Audit
 
 /// The rules that were configured last; where none ever were, the store's owner has all roles and nobody
 /// else any.
-fn in_force(trail: &Locked) -> Result<Access, AuditError> {
-    let configured = trail.newest(|entry| entry.action == action::CONFIGURED)?;
+fn in_force(store: &Path) -> Result<Access, AuditError> {
+    let configured = audit::newest(store, |entry| entry.action == action::CONFIGURED)?;
     let access = configured.as_ref().and_then(|entry| entry.detail.get("config")?.get("access"));
     // Of a later version, with rules that this one does not know: nobody but the owner then.
     Ok(access.and_then(|access| serde_json::from_value(access.clone()).ok()).unwrap_or_default())
 }
 
 /// The widest role by which `uid` has `right`.
-fn role(access: &Access, store: &Path, uid: u32, right: Right) -> Option<Role> {
+fn role(
+    access: &Access,
+    store: &Path,
+    uid: u32,
+    user: Option<&User>,
+    right: Right,
+) -> Option<Role> {
     let owner = owner(store).ok();
-    let user = users::by_uid(uid);
     Role::ALL.into_iter().filter(|role| role.may(right)).find(|role| match role {
         Role::Owner => uid == 0 || owner == Some(uid),
-        role => access.of(*role).iter().any(|principal| is(principal, uid, user.as_ref())),
+        role => access.of(*role).iter().any(|principal| is(principal, uid, user)),
     })
 }
 
