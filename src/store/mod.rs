@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod audit;
 pub mod catalog;
+pub mod cipher;
 pub mod event;
 pub mod evidence;
 pub mod export;

@@ -20,6 +20,7 @@ use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{
     AT_CHECK_UNTIL, AT_DURABLE, AT_RING_BYTES, AT_SEALED, AT_SPOOL_HEARTBEAT, AT_TAIL,
 };
+use crate::store::cipher::WriteKeys;
 use crate::store::evidence::{Hash, Salt, SigningKey};
 use crate::store::journal;
 use crate::store::log::{Doubt, Found, GROUP_BYTES_MAX, Mark, group_span};
@@ -61,6 +62,8 @@ pub struct Spool<R: Region, S: Region, D: Disk + Clone> {
     pub(super) state: S,
     pub(super) disk: D,
     pub(super) key: Arc<SigningKey>,
+    /// What segments are encrypted under; `None`: in the clear.
+    pub(super) keys: Option<Arc<dyn WriteKeys + Send + Sync>>,
     pub(super) ring_bytes: u64,
     pub(super) salts: HashMap<StreamId, Salt>,
     pub(super) salts_told: bool,
@@ -158,6 +161,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             state,
             disk,
             key,
+            keys: None,
             ring_bytes,
             salts: HashMap::new(),
             salts_told: false,
@@ -253,6 +257,11 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         self.salts.insert(stream, salt);
     }
 
+    /// Encrypts the extents of all segments from now on. Call it before the first turn.
+    pub fn encrypt(&mut self, keys: Arc<dyn WriteKeys + Send + Sync>) {
+        self.keys = Some(keys);
+    }
+
     /// All salts that there are have been set: of an INVITE that a power cut took before the journal
     /// had it, nobody knows one.
     pub fn no_more_salts(&mut self) {
@@ -303,7 +312,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         }
     }
 
-    /// The stream without a salt that holds up sealing.
+    /// The stream without a salt, or without a secret where it is to be encrypted, that holds up sealing.
     pub const fn waits_for_salt(&self) -> Option<StreamId> {
         self.waits_for
     }

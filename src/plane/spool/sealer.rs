@@ -106,8 +106,8 @@ impl<F: DiskFile> Sealer<F> {
         let out = &mut buffer.bytes_mut()[self.filled..STEP_BYTES];
         let count = self.emitter.fill(out, key, copy).map_err(|error| match error {
             EmitError::Records { source, .. } => SealError::Read(source),
-            EmitError::Salt { .. } => {
-                SealError::Read(io::Error::other("salts are known before emission begins"))
+            EmitError::Salt { .. } | EmitError::Secret { .. } => {
+                SealError::Read(io::Error::other("salts and secrets are known before it begins"))
             }
         })?;
         self.filled += count;

@@ -138,6 +138,13 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         if self.waits_for.is_some() && !pressed && !self.salts_told {
             return false;
         }
+        if let Some(keys) = &self.keys {
+            // For a secret there is nothing to stand in: what is to be encrypted waits.
+            self.waits_for = span.streams().find(|stream| keys.current(*stream).is_none());
+            if self.waits_for.is_some() {
+                return false;
+            }
+        }
         let recovered = !self.recovered.is_empty();
         let span = self.recovered.pop_front().or_else(|| self.closed.take());
         let Some(span) = span else { return false };
@@ -152,7 +159,8 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         };
         let from = span.from;
         let salt = |stream: StreamId| Some(salts.get(&stream).copied().unwrap_or([0; 32]));
-        let emitter = Emitter::new(facts, span, salt).expect("every stream has some salt");
+        let emitter = Emitter::under(facts, span, salt, self.keys.clone());
+        let emitter = emitter.expect("every stream has some salt, and a secret where it needs one");
         let place = self.paths.choose();
         let sealer = Sealer::new(self.paths.root(place), name, emitter);
         self.sealing = Some(Sealing { sealer, place, from, recovered });

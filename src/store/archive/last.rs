@@ -14,7 +14,7 @@ use crate::store::event::Event;
 use crate::store::log::{self, Found, LOOK_BEHIND_BYTES, Mark, Piece, Step, Walk, scan_worker};
 use crate::store::record::{self, Record, RecordKind};
 use crate::store::segment::{
-    Row, SegmentName, clock_at, find_rows, read_clocks, read_extent, read_first_record,
+    Row, SegmentName, clock_at, find_rows, open_extent, read_clocks, read_first_record,
     read_trailer,
 };
 
@@ -233,7 +233,8 @@ impl<D: Disk> Archive<D> {
             for row in &rows {
                 if row.source.ordinal() == 0
                     && search.wants_sender(row.source.stream())
-                    && let Ok(extent) = read_extent(&file, row.offset, row.bytes)
+                    && let Ok(extent) =
+                        open_extent(&file, row.offset, row.bytes, self.opener(name.worker))
                 {
                     search.events(row.source.stream(), &extent.records);
                 }
@@ -272,7 +273,7 @@ impl<D: Disk> Archive<D> {
     /// SSRC of the first packet of an extent.
     fn first_ssrc(&self, name: SegmentName, offset: u64, source: SourceId) -> Option<Ssrc> {
         let file = self.file(name).ok()?;
-        let bytes = read_first_record(&file, offset, FIRST_RECORD_BYTES)?;
+        let bytes = read_first_record(&file, offset, FIRST_RECORD_BYTES, self.opener(name.worker))?;
         let first = record::read(&bytes).ok()?;
         (first.meta.source == source).then(|| ssrc_of(&first)).flatten()
     }

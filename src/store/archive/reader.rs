@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::check::{ChainReport, check_chain};
 use super::meter::Meter;
@@ -11,12 +12,13 @@ use super::unsealed::{self, Unsealed};
 use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
+use crate::store::cipher::ReadKeys;
 use crate::store::evidence::{Proof, PublicKey, Salt};
 use crate::store::log::{self, LogError, Mark, Marks};
 use crate::store::record::{self, Record};
 use crate::store::segment::{
-    self, EXTENT_HEADER_BYTES, Extent, Footer, Row, SegmentError, SegmentName, SegmentReport,
-    Trailer, clock_at, find_path, find_rows, read_extent, read_footer, read_trailer,
+    self, EXTENT_HEADER_BYTES, Extent, Footer, Opener, Row, SegmentError, SegmentName,
+    SegmentReport, Trailer, clock_at, find_path, find_rows, open_extent, read_footer, read_trailer,
 };
 
 /// How often a read starts over because segments were sealed under it. Seals are seconds apart.
@@ -197,12 +199,27 @@ pub struct Archive<D: Disk> {
     disk: Meter<D>,
     store: PathBuf,
     promised: OnceCell<Marks>,
+    keys: Option<Arc<dyn ReadKeys>>,
 }
 
 impl<D: Disk> Archive<D> {
     /// The store in folder `store`. Nothing is read yet.
     pub fn open(disk: D, store: impl Into<PathBuf>) -> Self {
-        Archive { disk: Meter::new(disk), store: store.into(), promised: OnceCell::new() }
+        Archive {
+            disk: Meter::new(disk),
+            store: store.into(),
+            promised: OnceCell::new(),
+            keys: None,
+        }
+    }
+
+    /// Opens what is encrypted with `keys`.
+    pub fn open_with(&mut self, keys: Arc<dyn ReadKeys>) {
+        self.keys = Some(keys);
+    }
+
+    pub(super) fn opener(&self, worker: WorkerId) -> Option<Opener<'_>> {
+        self.keys.as_deref().map(|keys| Opener { worker, keys })
     }
 
     /// What the journal says of the logs: a reader misses what they no longer hold of that.
@@ -263,7 +280,8 @@ impl<D: Disk> Archive<D> {
 
     /// The extent of a row.
     pub fn extent(&self, name: SegmentName, row: &Row) -> Result<Extent, ArchiveError> {
-        read_extent(&self.file(name)?, row.offset, row.bytes).map_err(self.fault(name))
+        let opener = self.opener(name.worker);
+        open_extent(&self.file(name)?, row.offset, row.bytes, opener).map_err(self.fault(name))
     }
 
     /// What an export needs to prove the records of `source` in segment `name`.
@@ -290,7 +308,8 @@ impl<D: Disk> Archive<D> {
         salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
         key: Option<&PublicKey>,
     ) -> Result<SegmentReport, ArchiveError> {
-        Ok(segment::verify_segment(&self.file(name)?, streams, salt, key))
+        let keys = self.keys.as_deref();
+        Ok(segment::verify_opened(&self.file(name)?, streams, salt, key, keys))
     }
 
     /// Checks that the segments of `worker` are one unbroken chain signed by `key`.
@@ -544,7 +563,7 @@ impl<D: Disk> Archive<D> {
         };
         let mut clocks: Option<Vec<ClockMap>> = None;
         for (offset, bytes, whose) in extents {
-            let extent = match read_extent(&file, offset, bytes) {
+            let extent = match open_extent(&file, offset, bytes, self.opener(name.worker)) {
                 Ok(extent) if extent.header.number == name.number => extent,
                 Ok(_) => {
                     damaged(offset, bytes, whose, "another segment's extent".to_owned());

@@ -2,9 +2,15 @@
 //! stays bounded. Pure: record bytes are asked for by position, the file is somebody else's. An extent
 //! is made in memory, chunk by chunk, because its header says how long it has become.
 
+use std::sync::Arc;
+
 use crc_fast::{CrcAlgorithm, Digest};
 
-use super::extent::{COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES, ExtentHeader};
+use super::crypt::Chunks;
+use super::extent::{
+    CIPHER_AES_256_GCM, CIPHER_NONE, COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES,
+    ExtentHeader,
+};
 use super::footer::{
     CLOCK_BYTES, FENCE_BYTES, FENCE_ROWS, ROW_BYTES, Row, TRAILER_BYTES, Trailer, emit_clock,
     footer_hash,
@@ -14,6 +20,7 @@ use super::pack::{CHUNK_HEADER_BYTES, CHUNK_RECORD_BYTES_MAX, put_chunk, whole_r
 use super::span::{NO_RUN, Run, SourceSpan, Span};
 use crate::base::ids::{Index, Position, SourceId, StreamId, WorkerId};
 use crate::base::time::{ClockMap, Wall};
+use crate::store::cipher::{Secret, TAG_BYTES, WriteKeys};
 use crate::store::evidence::{Hash, LeafHasher, Salt, SigningKey, head, root};
 use crate::store::log::{BLOCK_BYTES, crc32c};
 
@@ -48,6 +55,12 @@ pub enum EmitError {
         /// The stream.
         stream: StreamId,
     },
+    /// What is recorded is encrypted, and a recording's secret is not known (yet).
+    #[error("the secret of stream {} is not known", stream.0)]
+    Secret {
+        /// The stream.
+        stream: StreamId,
+    },
     /// The records cannot be read.
     #[error("records at position {}: {source}", at.0)]
     Records {
@@ -67,6 +80,10 @@ enum Stage {
 /// The extent that is being made: place of its source, and how far it is.
 struct Current {
     place: usize,
+    /// As far as it is known before the records are.
+    header: ExtentHeader,
+    /// Where they are encrypted.
+    chunks: Option<Chunks>,
     leaf: LeafHasher,
     /// Of the records as they were read now.
     sum: Digest,
@@ -83,6 +100,10 @@ pub struct Emitter {
     clocks: Vec<ClockMap>,
     sources: Vec<(SourceId, SourceSpan, Salt)>,
     runs: Vec<Run>,
+    /// Who is asked for octets that are never the same twice; `None`: in the clear.
+    keys: Option<Arc<dyn WriteKeys + Send + Sync>>,
+    /// Epoch and secret of each source, where they are encrypted.
+    secrets: Vec<(u32, Secret)>,
     room_bytes: u64,
     next: usize,
     current: Option<Current>,
@@ -110,15 +131,29 @@ impl Emitter {
         span: Span,
         salt: impl Fn(StreamId) -> Option<Salt>,
     ) -> Result<Self, EmitError> {
+        Self::under(facts, span, salt, None)
+    }
+
+    /// As [`Self::new`]; what `keys` are given for is encrypted, every stream's and the recorder's own.
+    pub fn under(
+        facts: SegmentFacts,
+        span: Span,
+        salt: impl Fn(StreamId) -> Option<Salt>,
+        keys: Option<Arc<dyn WriteKeys + Send + Sync>>,
+    ) -> Result<Self, EmitError> {
         let (from, through) = (span.from, span.through);
         let clocks = span.clocks.clone();
         let (spans, runs) = span.into_parts();
         let mut sources = Vec::with_capacity(spans.len());
+        let mut secrets = Vec::new();
         let mut room_bytes = (SEGMENT_HEADER_BYTES + TRAILER_BYTES) as u64;
         for (source, one) in spans {
             let stream = source.stream();
             let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
-            room_bytes += extent_room(one.bytes, facts.packed);
+            if let Some(keys) = &keys {
+                secrets.push(keys.current(stream).ok_or(EmitError::Secret { stream })?);
+            }
+            room_bytes += extent_room(one.bytes, facts.packed, keys.is_some());
             sources.push((source, one, salt.ok_or(EmitError::Salt { stream })?));
         }
         room_bytes += footer_bytes(sources.len(), clocks.len()) as u64;
@@ -130,6 +165,8 @@ impl Emitter {
             rows: Vec::with_capacity(sources.len()),
             sources,
             runs,
+            keys,
+            secrets,
             room_bytes: room_bytes.next_multiple_of(BLOCK_BYTES as u64),
             next: 0,
             current: None,
@@ -235,12 +272,23 @@ impl Emitter {
     }
 
     fn begin_extent(&mut self) {
-        let (_, span, salt) = &self.sources[self.next];
+        let (source, span, salt) = &self.sources[self.next];
+        let mut header = self.extent_header(*source, span);
+        let mut chunks = None;
+        if let (Some(keys), Some((epoch, secret))) = (&self.keys, self.secrets.get(self.next)) {
+            header.cipher = CIPHER_AES_256_GCM;
+            header.key_epoch = *epoch;
+            // Anew for each attempt: nothing is ever written twice under one key.
+            header.nonce = keys.fresh();
+            chunks = Some(Chunks::new(secret, self.facts.worker, &header));
+        }
         self.extent.clear();
         self.extent.shrink_to(EXTENT_BYTES_KEPT);
         self.extent.resize(EXTENT_HEADER_BYTES, 0);
         self.current = Some(Current {
             place: self.next,
+            header,
+            chunks,
             leaf: LeafHasher::new(salt),
             sum: Digest::new(CrcAlgorithm::Crc32Iscsi),
             run: span.first_run,
@@ -292,12 +340,15 @@ impl Emitter {
         let (chunk, rest) = records.split_at(whole);
         current.leaf.update(chunk);
         current.sum.update(chunk);
-        if self.facts.packed && !chunk.is_empty() {
-            put_chunk(chunk, true, &mut self.extent);
+        let (left, start) = (rest.len(), self.extent.len());
+        if (self.facts.packed || current.chunks.is_some()) && !chunk.is_empty() {
+            put_chunk(chunk, self.facts.packed, &mut self.extent);
         } else {
             self.extent.extend_from_slice(chunk);
         }
-        let left = rest.len();
+        if let Some(chunks) = &mut current.chunks {
+            chunks.seal(&mut self.extent, start, last && left == 0);
+        }
         self.records.copy_within(whole..self.gathered, 0);
         self.gathered = left;
         if last && left == 0 {
@@ -311,7 +362,13 @@ impl Emitter {
         let Some(current) = self.current.take() else { return };
         let (source, span, _) = &self.sources[current.place];
         let bytes = self.extent.len() as u64;
-        let header = self.extent_header(*source, span, current.sum.finalize() as u32);
+        let stored = &self.extent[EXTENT_HEADER_BYTES..];
+        let sum = crc32c(stored);
+        // Memory that has changed since the records were looked at: what was made of it is not to pass
+        // for what was recorded.
+        let right = current.sum.finalize() as u32 == span.records_crc();
+        let records_crc = if right { sum } else { !sum };
+        let header = ExtentHeader { bytes: stored.len() as u64, records_crc, ..current.header };
         self.extent[..EXTENT_HEADER_BYTES].copy_from_slice(&header.emit());
         self.rows.push(Row {
             source: *source,
@@ -335,15 +392,13 @@ impl Emitter {
         self.pending_done = 0;
     }
 
-    /// `sum`: of the records, as they were read for this.
-    fn extent_header(&self, source: SourceId, span: &SourceSpan, sum: u32) -> ExtentHeader {
+    /// As far as it is known before the records are read.
+    fn extent_header(&self, source: SourceId, span: &SourceSpan) -> ExtentHeader {
         let (first_index, last_index) = span.indexes.unwrap_or((Index(0), Index(0)));
-        let stored = &self.extent[EXTENT_HEADER_BYTES..];
-        let right = sum == span.records_crc();
         ExtentHeader {
             source,
             generation: span.generation,
-            cipher: 0,
+            cipher: CIPHER_NONE,
             compression: if self.facts.packed { COMPRESSION_PACKED } else { COMPRESSION_NONE },
             key_epoch: 0,
             nonce: [0; 16],
@@ -352,13 +407,11 @@ impl Emitter {
             first_arrival: span.first_arrival,
             last_arrival: span.last_arrival,
             records: span.records,
-            bytes: stored.len() as u64,
+            bytes: 0,
             number: self.facts.number,
             clock: self.clocks.first().copied().unwrap_or_default(),
             clocks: self.clocks.len() as u32,
-            // Memory that has changed since the records were looked at: what was made of it is not to
-            // pass for what was recorded.
-            records_crc: if right { crc32c(stored) } else { !crc32c(stored) },
+            records_crc: 0,
         }
     }
 
@@ -411,11 +464,13 @@ impl Emitter {
 }
 
 /// Most bytes of an extent of `bytes` of records.
-const fn extent_room(bytes: u64, packed: bool) -> u64 {
+const fn extent_room(bytes: u64, packed: bool, encrypted: bool) -> u64 {
     // What does not shrink stands as it is behind its chunk's header. Two chunks beside each other
     // have more than the records of one.
-    let chunks = if packed { 2 * bytes / CHUNK_RECORD_BYTES_MAX as u64 + 1 } else { 0 };
-    EXTENT_HEADER_BYTES as u64 + bytes + chunks * CHUNK_HEADER_BYTES as u64
+    let chunks =
+        if packed || encrypted { 2 * bytes / CHUNK_RECORD_BYTES_MAX as u64 + 1 } else { 0 };
+    let tag = if encrypted { TAG_BYTES } else { 0 };
+    EXTENT_HEADER_BYTES as u64 + bytes + chunks * (CHUNK_HEADER_BYTES + tag) as u64
 }
 
 const fn footer_bytes(rows: usize, clocks: usize) -> usize {

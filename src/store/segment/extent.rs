@@ -6,10 +6,10 @@
 //!      0     8  magic "FTEXTNT1"
 //!      8     8  source
 //!     16     2  generation of its first record
-//!     18     1  cipher (0 = clear)
+//!     18     1  cipher (0 = clear, 1 = AES-256-GCM by chunks)
 //!     19     1  compression (0 = none: records; 1 = packed: chunks, see `pack`)
 //!     20     4  key epoch (0 = clear)
-//!     24    16  nonce (zeros = clear)
+//!     24    16  nonce (zeros = clear): drawn anew for each attempt to write the extent
 //!     40     8  lowest index of its RTP records (0 where there is none)
 //!     48     8  highest index of its RTP records
 //!     56     8  arrival of the first record, monotonic ns
@@ -37,6 +37,10 @@ use crate::store::log::crc32c;
 pub const EXTENT_MAGIC: [u8; 8] = *b"FTEXTNT1";
 /// Bytes of its header.
 pub const EXTENT_HEADER_BYTES: usize = 128;
+/// Cipher: in the clear.
+pub const CIPHER_NONE: u8 = 0;
+/// Cipher: AES-256-GCM, chunk by chunk.
+pub const CIPHER_AES_256_GCM: u8 = 1;
 /// Compression: the records stand as they are.
 pub const COMPRESSION_NONE: u8 = 0;
 /// Compression: chunks of packed records.
@@ -74,7 +78,7 @@ pub struct ExtentHeader {
     pub source: SourceId,
     /// Generation of its first record.
     pub generation: u16,
-    /// 0: clear.
+    /// `CIPHER_…`.
     pub cipher: u8,
     /// How the bytes behind the header hold the records, `COMPRESSION_…`.
     pub compression: u8,
@@ -105,6 +109,14 @@ pub struct ExtentHeader {
 }
 
 impl ExtentHeader {
+    /// What each chunk of the extent is bound to: the header, but for what is known only when all chunks are
+    /// there (bytes, their sum, and so its own sum: zeros).
+    pub(super) fn context(&self) -> [u8; EXTENT_HEADER_BYTES] {
+        let mut context = ExtentHeader { bytes: 0, records_crc: 0, ..*self }.emit();
+        context[EXTENT_HEADER_BYTES - 4..].fill(0);
+        context
+    }
+
     /// The bytes.
     pub fn emit(&self) -> [u8; EXTENT_HEADER_BYTES] {
         let mut wire = Wire {

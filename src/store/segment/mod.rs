@@ -6,6 +6,7 @@
 //! header 128 | extent … extent | rows | clock maps | fences | zeros to a block | trailer 512
 //! ```
 
+mod crypt;
 mod emit;
 mod extent;
 mod footer;
@@ -17,9 +18,11 @@ mod span;
 mod unpack;
 mod verify;
 
+pub use crypt::Opener;
 pub use emit::{EmitError, Emitter, SegmentFacts};
 pub use extent::{
-    COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES, EXTENT_MAGIC, ExtentHeader,
+    CIPHER_AES_256_GCM, CIPHER_NONE, COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES,
+    EXTENT_MAGIC, ExtentHeader,
 };
 pub use footer::{
     FENCE_BYTES, FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, TRAILER_MAGIC, Trailer,
@@ -29,13 +32,13 @@ pub use header::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 pub use name::{SegmentName, folder, last_segment, list, sealed_through};
 pub use pack::{CHUNK_RECORD_BYTES_MAX, put_chunk};
 pub use read::{
-    Extent, RECORD_BYTES_PER_EXTENT_MAX, SegmentError, clock_at, find_rows, read_extent,
-    read_footer, read_trailer,
+    Extent, RECORD_BYTES_PER_EXTENT_MAX, SegmentError, clock_at, find_rows, open_extent,
+    read_extent, read_footer, read_trailer,
 };
 pub(crate) use read::{find_path, read_clocks, read_first_record};
 pub use span::{SourceSpan, Span};
 pub use unpack::{first_record, unpack};
-pub use verify::{Damage, SegmentReport, verify_segment};
+pub use verify::{Damage, SegmentReport, verify_opened, verify_segment};
 
 /// Version of every structure in a segment.
 pub const VERSION: u32 = 1;

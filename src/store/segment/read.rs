@@ -3,7 +3,11 @@
 
 use std::io;
 
-use super::extent::{COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES, ExtentHeader};
+use super::crypt::{Chunks, Opener};
+use super::extent::{
+    CIPHER_AES_256_GCM, CIPHER_NONE, COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES,
+    ExtentHeader,
+};
 use super::footer::{
     CLOCK_BYTES, FENCE_BYTES, FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, Trailer,
     footer_hash, parse_clock,
@@ -57,6 +61,18 @@ pub enum SegmentError {
     /// The bytes of an extent are those that were written, and no records can be had from them.
     #[error("the records of the extent at offset {offset} cannot be unpacked")]
     Packed {
+        /// Where the extent begins.
+        offset: u64,
+    },
+    /// An extent is encrypted and whole, as far as its sum tells; its key is not there.
+    #[error("the extent at offset {offset} is encrypted, and its key is not there")]
+    NoKey {
+        /// Where the extent begins.
+        offset: u64,
+    },
+    /// An extent has the sum that it had, and its key does not open it.
+    #[error("the extent at offset {offset} is not what was encrypted under its key")]
+    Sealed {
         /// Where the extent begins.
         offset: u64,
     },
@@ -228,8 +244,19 @@ pub struct Extent {
     pub records: Vec<u8>,
 }
 
-/// Reads the extent at `offset` (`bytes`: header included): one read of exactly that.
+/// Reads the extent at `offset` (`bytes`: header included): one read of exactly that. One that is
+/// encrypted is not opened.
 pub fn read_extent<F: DiskFile>(file: &F, offset: u64, bytes: u64) -> Result<Extent, SegmentError> {
+    open_extent(file, offset, bytes, None)
+}
+
+/// As [`read_extent`]; `opener` opens what is encrypted.
+pub fn open_extent<F: DiskFile>(
+    file: &F,
+    offset: u64,
+    bytes: u64,
+    opener: Option<Opener<'_>>,
+) -> Result<Extent, SegmentError> {
     let fits = (EXTENT_HEADER_BYTES as u64..=RECORD_BYTES_PER_EXTENT_MAX).contains(&bytes);
     if !fits {
         return Err(SegmentError::Extent { offset });
@@ -239,36 +266,46 @@ pub fn read_extent<F: DiskFile>(file: &F, offset: u64, bytes: u64) -> Result<Ext
         .filter(|header| header.bytes == bytes - EXTENT_HEADER_BYTES as u64)
         .ok_or(SegmentError::Extent { offset })?;
     // An unknown cipher or compression is a newer writer's: its bytes are not records to us.
-    if header.cipher != 0 || header.compression > COMPRESSION_PACKED {
+    if header.cipher > CIPHER_AES_256_GCM || header.compression > COMPRESSION_PACKED {
         return Err(SegmentError::Extent { offset });
     }
     if crc32c(&stored[EXTENT_HEADER_BYTES..]) != header.records_crc {
         return Err(SegmentError::Records { offset });
     }
-    let records = if header.compression == COMPRESSION_NONE {
-        stored.drain(..EXTENT_HEADER_BYTES);
-        stored
-    } else {
-        let records = unpack(&stored[EXTENT_HEADER_BYTES..], RECORD_BYTES_PER_EXTENT_MAX);
-        records.ok_or(SegmentError::Packed { offset })?
-    };
-    Ok(Extent { header, records })
+    stored.drain(..EXTENT_HEADER_BYTES);
+    if header.cipher == CIPHER_AES_256_GCM {
+        let stream = header.source.stream();
+        let secret = opener.and_then(|one| Some((one, one.keys.secret(stream, header.key_epoch)?)));
+        let (opener, secret) = secret.ok_or(SegmentError::NoKey { offset })?;
+        let chunks = Chunks::new(&secret, opener.worker, &header).open(stored);
+        stored = chunks.ok_or(SegmentError::Sealed { offset })?;
+    } else if header.compression == COMPRESSION_NONE {
+        return Ok(Extent { header, records: stored });
+    }
+    let records = unpack(&stored, RECORD_BYTES_PER_EXTENT_MAX);
+    Ok(Extent { header, records: records.ok_or(SegmentError::Packed { offset })? })
 }
 
 /// The first record of the extent at `offset`, from the first `room` bytes behind its header. Its own
-/// sum is all that vouches for it: check it. `None` where it is not whole, or no extent is there.
+/// sum is all that vouches for it: check it. Of an extent that is encrypted, all is read. `None` where it
+/// is not whole, no extent is there, or it cannot be opened.
 pub(crate) fn read_first_record<F: DiskFile>(
     file: &F,
     offset: u64,
     room: usize,
+    opener: Option<Opener<'_>>,
 ) -> Option<Vec<u8>> {
     let mut bytes = vec![0; EXTENT_HEADER_BYTES + room];
     let count = file.read_at(offset, &mut bytes).ok()?;
     let stored = bytes[..count].get(EXTENT_HEADER_BYTES..)?;
     let header = ExtentHeader::parse(&bytes)?;
     match (header.cipher, header.compression) {
-        (0, COMPRESSION_NONE) => Some(stored.to_vec()),
-        (0, COMPRESSION_PACKED) => first_record(stored),
+        (CIPHER_NONE, COMPRESSION_NONE) => Some(stored.to_vec()),
+        (CIPHER_NONE, COMPRESSION_PACKED) => first_record(stored),
+        (CIPHER_AES_256_GCM, _) => {
+            let bytes = header.bytes.checked_add(EXTENT_HEADER_BYTES as u64)?;
+            open_extent(file, offset, bytes, opener).ok().map(|extent| extent.records)
+        }
         _ => None,
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::crypt::Opener;
 use super::footer::{FENCE_BYTES, Footer, TRAILER_BYTES, Trailer};
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::read::{SegmentError, read_extent, read_footer, read_trailer};
+use super::read::{SegmentError, open_extent, read_footer, read_trailer};
 use crate::base::ids::{Index, SourceId, StreamId};
 use crate::base::ports::DiskFile;
 use crate::base::time::Mono;
+use crate::store::cipher::ReadKeys;
 use crate::store::evidence::{Hash, LeafHasher, PublicKey, Salt, head, root, verify};
 
 /// Records of one source that fail their proof.
@@ -40,6 +42,8 @@ pub struct SegmentReport {
     pub proven: u64,
     /// Extents that agree with their CRC but whose salt is not known.
     pub unsalted: Vec<SourceId>,
+    /// Extents that agree with their CRC and are encrypted under a key that is not there.
+    pub unopened: Vec<SourceId>,
     /// Bytes read.
     pub bytes_read: u64,
 }
@@ -59,6 +63,18 @@ pub fn verify_segment<F: DiskFile>(
     streams: Option<&BTreeSet<StreamId>>,
     salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
     key: Option<&PublicKey>,
+) -> SegmentReport {
+    verify_opened(file, streams, salt, key, None)
+}
+
+/// As [`verify_segment`]; `keys` open what is encrypted. Where there are none an extent is compared with its
+/// CRC only, and named.
+pub fn verify_opened<F: DiskFile>(
+    file: &F,
+    streams: Option<&BTreeSet<StreamId>>,
+    salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
+    key: Option<&PublicKey>,
+    keys: Option<&dyn ReadKeys>,
 ) -> SegmentReport {
     let mut report = SegmentReport::default();
     let footer = match read_trailer(file).and_then(|trailer| read_footer(file, trailer)) {
@@ -82,7 +98,8 @@ pub fn verify_segment<F: DiskFile>(
         // What a row claims may be more than any file holds.
         report.bytes_read = report.bytes_read.saturating_add(row.bytes);
         let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
-        let why = match read_extent(file, row.offset, row.bytes) {
+        let opener = keys.map(|keys| Opener { worker: trailer.worker, keys });
+        let why = match open_extent(file, row.offset, row.bytes, opener) {
             Ok(extent) if extent.header.source != row.source => Some("another source's".to_owned()),
             Ok(extent) if extent.header.number != trailer.number => {
                 Some("another segment's".to_owned())
@@ -102,6 +119,10 @@ pub fn verify_segment<F: DiskFile>(
                 }
                 Some(_) => Some("the records do not give the leaf that was sealed".to_owned()),
             },
+            Err(SegmentError::NoKey { .. }) => {
+                report.unopened.push(row.source);
+                None
+            }
             Err(error) => Some(error.to_string()),
         };
         if let Some(why) = why {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod damage;
+mod encrypted;
 pub(crate) mod faults;
 mod ladder;
 mod trouble;
