@@ -126,6 +126,7 @@ fuzz! {
     journal 3_000,
     audit 4_000,
     tar 20_000,
+    thinned 3_000,
 }
 
 /// A format that changes without meaning to shows here. `FUZZ_WRITE=1` writes the corpus anew.
@@ -167,5 +168,19 @@ fn no_mutant_of_a_segment_is_proven() {
     for seed in 0..4_000 * setting("FUZZ_RUNS", 1) {
         let bytes = mutant(&mut Prng::new(seed), &corpus);
         assert!(sealed.contains(&&bytes) || !proven(&bytes), "seed {seed}: {}", hex(&bytes));
+    }
+}
+
+/// The same of what is left of one by retention: nobody takes an extent away unnoticed.
+#[test]
+fn no_mutant_of_a_thinned_segment_is_proven() {
+    let corpus = inputs("thinned");
+    let key = seeds::signing_key().public_key();
+    let proven = |bytes: &[u8]| targets::is_proven_thinned(bytes, seeds::SALT, &key);
+    assert!(corpus.iter().all(|(_, bytes)| proven(bytes)));
+    for seed in 0..4_000 * setting("FUZZ_RUNS", 1) {
+        let bytes = mutant(&mut Prng::new(seed), &corpus);
+        let known = corpus.iter().any(|(_, own)| *own == bytes);
+        assert!(known || !proven(&bytes), "seed {seed}: {}", hex(&bytes));
     }
 }

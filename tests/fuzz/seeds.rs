@@ -1,5 +1,6 @@
 //! The corpus, made by the product's own writers from the messages in `tests/corpus`.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,6 +15,7 @@ use floortape::base::mki::Mki;
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::{Agreed, Suite};
 use floortape::base::time::{ClockMap, Mono, Wall};
+use floortape::host::disk::HostDisk;
 use floortape::plane::handoff::datagram::{self, AT_CONTROL, AT_PAYLOAD, Datagram};
 use floortape::plane::handoff::frame::{
     Crypto, Envelope, Frame, Notice, OpenStream, Refusal, WireKey, WireKeyring, WorkerStats,
@@ -28,7 +30,9 @@ use floortape::store::log::{
     BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, crc32c, group_span,
 };
 use floortape::store::record::{self, RecordKind, RecordMeta, record_bytes};
-use floortape::store::segment::{Emitter, SegmentFacts, Span, put_chunk};
+use floortape::store::segment::{
+    Emitter, Row, SegmentFacts, SegmentName, Span, Thinning, put_chunk,
+};
 use floortape::wire::rtcp::{ReportBlock, SenderInfo, Writer};
 use floortape::wire::rtp::Fields;
 use floortape::wire::sdes::CryptoLine;
@@ -418,6 +422,8 @@ fn store(add: &mut Add<'_>) {
     add("segment", "endless-row", endless);
     add("segment", "next", segment(&records, 2, false));
     packed(&records, add);
+    add("thinned", "all", thinned(&segment(&records, 1, true), u64::MAX));
+    add("thinned", "some", thinned(&segment(&records, 1, false), 1));
     let start = Entry::Start { version: 1, volume: "v".to_owned(), at: CLOCK.wall, kept: false };
     let rs = RsId([4; 16]);
     let body = Entry::Body {
@@ -515,6 +521,28 @@ fn packed(records: &[u8], add: &mut Add<'_>) {
     put_chunk(&records[..3], true, &mut chunks);
     put_chunk(&out[..300], false, &mut chunks);
     add("packed", "sender", chunks);
+}
+
+/// What is left of a segment when its first `gone` extents have gone.
+fn thinned(segment: &[u8], gone: u64) -> Vec<u8> {
+    let name = SegmentName { worker: WorkerId(1), number: 1 };
+    let store =
+        std::env::temp_dir().join(format!("floortape-thinned-{}-{gone}", std::process::id()));
+    let folder = floortape::store::segment::folder(&store);
+    std::fs::create_dir_all(&folder).expect("a temp folder");
+    std::fs::write(folder.join(name.file()), segment).expect("a temp file");
+    let key = signing_key();
+    let left = Cell::new(gone);
+    let fate = |_: &Row| {
+        let goes = left.get() > 0;
+        left.set(left.get().saturating_sub(1));
+        goes.then(|| "default".to_owned())
+    };
+    let thinning = Thinning { now: CLOCK.wall, audit: 7, key: &key };
+    thinning.run(&HostDisk, &store, name, &fate, &mut |_| ()).expect("a temp folder");
+    let bytes = std::fs::read(folder.join(name.thinned_file())).expect("just written");
+    let _ = std::fs::remove_dir_all(&store);
+    bytes
 }
 
 fn segment(records: &[u8], number: u64, packed: bool) -> Vec<u8> {

@@ -11,4 +11,4 @@ pub use chain::{ChainFields, head};
 pub use hash::{Digest, Hash, LeafHasher, Salt, sha256};
 pub use merkle::{node, path, root, root_from_path};
 pub use proof::{Proof, ProofError, verify_proof};
-pub use sign::{KeyError, PublicKey, Signature, SigningKey, verify};
+pub use sign::{KeyError, PublicKey, Signature, SigningKey, THINNED, verify, verify_in};

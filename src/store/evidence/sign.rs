@@ -12,6 +12,8 @@ pub type Signature = [u8; 64];
 
 /// What stands before a chain head in the signed text, so that the signature serves nothing else.
 const DOMAIN: &[u8] = b"floortape seal 1\0";
+/// The same for what is said to be gone from a segment.
+pub const THINNED: &[u8] = b"floortape kept 1\0";
 
 /// Bytes that are no signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,15 +56,25 @@ impl SigningKey {
 
     /// Signs a chain head.
     pub fn sign(&self, head: &Hash) -> Signature {
+        self.sign_in(DOMAIN, head)
+    }
+
+    /// Signs a hash of something else, by the text that stands for its kind.
+    pub fn sign_in(&self, domain: &[u8], hash: &Hash) -> Signature {
         let mut signature = [0; 64];
-        signature.copy_from_slice(self.0.sign(&[DOMAIN, head].concat()).as_ref());
+        signature.copy_from_slice(self.0.sign(&[domain, hash].concat()).as_ref());
         signature
     }
 }
 
 /// Whether `signature` over `head` is by the holder of `key`.
 pub fn verify(key: &PublicKey, head: &Hash, signature: &Signature) -> bool {
-    UnparsedPublicKey::new(&ED25519, key).verify(&[DOMAIN, head].concat(), signature).is_ok()
+    verify_in(DOMAIN, key, head, signature)
+}
+
+/// Same, of what [`SigningKey::sign_in`] signed.
+pub fn verify_in(domain: &[u8], key: &PublicKey, hash: &Hash, signature: &Signature) -> bool {
+    UnparsedPublicKey::new(&ED25519, key).verify(&[domain, hash].concat(), signature).is_ok()
 }
 
 #[cfg(test)]
@@ -79,6 +91,9 @@ mod tests {
         assert!(verify(&key.public_key(), &[1; 32], &signature));
         assert!(!verify(&key.public_key(), &[2; 32], &signature));
         assert!(!verify(&[9; 32], &[1; 32], &signature));
+        let other = key.sign_in(THINNED, &[1; 32]);
+        assert!(verify_in(THINNED, &key.public_key(), &[1; 32], &other));
+        assert!(!verify(&key.public_key(), &[1; 32], &other), "a head is nothing else");
         assert!(SigningKey::from_pkcs8(&bytes[1..]).is_err());
     }
 }

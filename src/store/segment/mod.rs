@@ -5,6 +5,8 @@
 //! ```text
 //! header 128 | extent … extent | rows | clock maps | fences | zeros to a block | trailer 512
 //! ```
+//!
+//! What is left of one by retention is a thinned segment (`thin`): it reads as the one that it was.
 
 mod crypt;
 mod emit;
@@ -15,6 +17,11 @@ mod name;
 mod pack;
 mod read;
 mod span;
+mod thin;
+mod thin_table;
+#[cfg(test)]
+mod thin_tests;
+mod thin_write;
 mod unpack;
 mod verify;
 
@@ -29,7 +36,7 @@ pub use footer::{
     footer_hash,
 };
 pub use header::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
-pub use name::{SegmentName, folder, last_segment, list, sealed_through};
+pub use name::{SegmentName, folder, last_segment, list, list_thinned, sealed_through};
 pub use pack::{CHUNK_RECORD_BYTES_MAX, put_chunk};
 pub use read::{
     Extent, RECORD_BYTES_PER_EXTENT_MAX, SegmentError, clock_at, find_rows, open_extent,
@@ -37,6 +44,11 @@ pub use read::{
 };
 pub(crate) use read::{find_path, read_clocks, read_first_record};
 pub use span::{SourceSpan, Span};
+pub use thin::{Gone, SegmentFile, Thinned, open_segment, segment_path};
+pub use thin_table::{
+    THIN_HEADER_BYTES, THIN_MAGIC, THIN_ROW_BYTES, THIN_TAIL_BYTES, THIN_TAIL_MAGIC, Tail,
+};
+pub use thin_write::{ThinError, ThinReport, Thinning, withdraw};
 pub use unpack::{first_record, unpack};
 pub use verify::{Damage, SegmentReport, verify_opened, verify_segment};
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::footer::Trailer;
 use super::read::{SegmentError, read_trailer};
+use super::thin::open_segment;
 use crate::base::ids::{Position, WorkerId};
 use crate::base::ports::Disk;
 
@@ -23,12 +24,18 @@ impl SegmentName {
         format!("w{}-{:010}.seg", self.worker.0, self.number)
     }
 
-    /// Reads a file name; `None` where it is no segment's.
+    /// The file name of what is left of it by retention.
+    pub fn thinned_file(&self) -> String {
+        format!("w{}-{:010}.kept", self.worker.0, self.number)
+    }
+
+    /// Reads a file name, of a whole segment or of a thinned one; `None` where it is neither.
     pub fn parse(file: &str) -> Option<Self> {
-        let (worker, number) = file.strip_prefix('w')?.strip_suffix(".seg")?.split_once('-')?;
+        let (stem, _) = file.rsplit_once('.')?;
+        let (worker, number) = stem.strip_prefix('w')?.split_once('-')?;
         let name =
             SegmentName { worker: WorkerId(worker.parse().ok()?), number: number.parse().ok()? };
-        (name.file() == file).then_some(name)
+        (name.file() == file || name.thinned_file() == file).then_some(name)
     }
 }
 
@@ -37,10 +44,20 @@ pub fn folder(store: &Path) -> PathBuf {
     store.join("segments")
 }
 
-/// All segments of a store, by worker and number.
+/// All segments of a store, whole or thinned, by worker and number.
 pub fn list<D: Disk>(disk: &D, store: &Path) -> io::Result<Vec<SegmentName>> {
     let mut names: Vec<SegmentName> =
         disk.list(&folder(store))?.iter().filter_map(|file| SegmentName::parse(file)).collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+/// Those of which a thinned one is there.
+pub fn list_thinned<D: Disk>(disk: &D, store: &Path) -> io::Result<Vec<SegmentName>> {
+    let files = disk.list(&folder(store))?;
+    let thinned = files.iter().filter(|file| file.ends_with(".kept"));
+    let mut names: Vec<SegmentName> = thinned.filter_map(|file| SegmentName::parse(file)).collect();
     names.sort_unstable();
     Ok(names)
 }
@@ -56,9 +73,11 @@ pub fn last_segment<D: Disk>(
         list(disk, store)?.into_iter().filter(|name| name.worker == worker).collect();
     let highest = mine.last().map_or(0, |name| name.number);
     for name in mine.iter().rev() {
-        let file = disk.open_read(&folder(store).join(name.file()))?;
+        let file = open_segment(disk, store, *name)?;
         match read_trailer(&file) {
             Ok(trailer) => return Ok((highest, Some(trailer))),
+            Err(SegmentError::Disk { source, .. })
+                if source.kind() == io::ErrorKind::InvalidData => {}
             // F13: not damaged, only not read. Whoever went on from an older one would use its
             // positions twice and break the chain.
             Err(SegmentError::Disk { source, .. }) => return Err(source),
@@ -83,7 +102,16 @@ mod tests {
         let name = SegmentName { worker: WorkerId(3), number: 17 };
         assert_eq!(name.file(), "w3-0000000017.seg");
         assert_eq!(SegmentName::parse(&name.file()), Some(name));
-        for other in ["w3-0000000017.seg.tmp", "w3-17.seg", "w03-0000000017.seg", "x", ""] {
+        assert_eq!(SegmentName::parse(&name.thinned_file()), Some(name));
+        for other in [
+            "w3-0000000017.seg.tmp",
+            "w3-0000000017.kept.tmp",
+            "w3-17.kept",
+            "w3-17.seg",
+            "w03-0000000017.seg",
+            "x",
+            "",
+        ] {
             assert_eq!(SegmentName::parse(other), None, "{other}");
         }
     }

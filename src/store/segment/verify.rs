@@ -6,6 +6,7 @@ use super::crypt::Opener;
 use super::footer::{FENCE_BYTES, Footer, TRAILER_BYTES, Trailer};
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::read::{SegmentError, open_extent, read_footer, read_trailer};
+use super::thin::Gone;
 use crate::base::ids::{Index, SourceId, StreamId};
 use crate::base::ports::DiskFile;
 use crate::base::time::Mono;
@@ -44,6 +45,8 @@ pub struct SegmentReport {
     pub unsalted: Vec<SourceId>,
     /// Extents that agree with their CRC and are encrypted under a key that is not there.
     pub unopened: Vec<SourceId>,
+    /// Extents that are gone by retention, and how. Nothing is wrong with that.
+    pub gone: Vec<(SourceId, Gone)>,
     /// Bytes read.
     pub bytes_read: u64,
 }
@@ -123,7 +126,13 @@ pub fn verify_opened<F: DiskFile>(
                 report.unopened.push(row.source);
                 None
             }
-            Err(error) => Some(error.to_string()),
+            Err(error) => match error.gone() {
+                Some(gone) => {
+                    report.gone.push((row.source, gone.clone()));
+                    None
+                }
+                None => Some(error.to_string()),
+            },
         };
         if let Some(why) = why {
             report.damaged.push(Damage {

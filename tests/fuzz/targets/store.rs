@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use floortape::base::ids::{Position, StreamId, WorkerId};
 use floortape::store::audit as trail;
 use floortape::store::event::Event;
-use floortape::store::evidence::{Hash, PublicKey, Salt};
+use floortape::store::evidence::{Hash, PublicKey, Salt, sha256};
 use floortape::store::export::tar::{Block, Part};
 use floortape::store::journal::{Replay, Standings, frame, history, replay_file, snapshot};
 use floortape::store::log::{
@@ -16,8 +16,9 @@ use floortape::store::log::{
 };
 use floortape::store::record::{self, HEADER_BYTES, RecordKind};
 use floortape::store::segment::{
-    CHUNK_RECORD_BYTES_MAX, COMPRESSION_NONE, ROW_BYTES, TRAILER_BYTES, find_rows, first_record,
-    footer_hash, put_chunk, read_extent, read_footer, read_trailer, unpack, verify_segment,
+    CHUNK_RECORD_BYTES_MAX, COMPRESSION_NONE, ROW_BYTES, SegmentFile, THIN_ROW_BYTES,
+    THIN_TAIL_BYTES, TRAILER_BYTES, find_rows, first_record, footer_hash, put_chunk, read_extent,
+    read_footer, read_trailer, unpack, verify_segment,
 };
 
 use super::disk::{Image, ImageFile};
@@ -208,6 +209,73 @@ fn sealed_segment(data: &[u8]) -> Vec<u8> {
     let file_bytes = (image.len() as u64).to_le_bytes();
     image[trailer + 304..trailer + 312].copy_from_slice(&file_bytes);
     seal(&mut image, trailer, 508);
+    image
+}
+
+/// Whether every byte of a thinned segment is proven under `key`.
+pub fn is_proven_thinned(data: &[u8], salt: Salt, key: &PublicKey) -> bool {
+    let file = SegmentFile::of_thinned(ImageFile(data.to_vec())).expect("memory");
+    file.verify(None, &mut |_| Some(salt), Some(key)).is_good()
+}
+
+/// A thinned segment reads as the one that it was: each extent is here or gone, and nothing lies
+/// outside of the file.
+pub fn thinned(data: &[u8]) {
+    if data.len() <= IMAGE_BYTES_MAX {
+        read_thinned(data.to_vec());
+        read_thinned(sealed_thinned(data));
+    }
+}
+
+fn read_thinned(image: Vec<u8>) {
+    let file_bytes = image.len() as u64;
+    let file = SegmentFile::of_thinned(ImageFile(image)).expect("memory");
+    let report = file.verify(None, &mut |_| None, None);
+    let Some(thinned) = file.thinned() else {
+        assert!(!report.is_good() && report.trailer.is_none(), "good without a table");
+        return;
+    };
+    let tail = thinned.tail().clone();
+    assert!(tail.footer_at + tail.footer_bytes + TRAILER_BYTES as u64 == tail.table_at);
+    assert!(tail.rules_at + tail.rules_bytes + THIN_TAIL_BYTES as u64 <= file_bytes);
+    let gone = (0..tail.rows as usize).filter(|row| thinned.gone(*row).is_some()).count();
+    assert_eq!(gone as u64, tail.gone);
+    let Ok(footer) = read_trailer(&file).and_then(|trailer| read_footer(&file, trailer)) else {
+        return;
+    };
+    let known = thinned.faults(None).is_empty();
+    for (place, row) in footer.rows.iter().enumerate().filter(|_| known) {
+        match read_extent(&file, row.offset, row.bytes) {
+            Ok(extent) => {
+                assert!(thinned.gone(place).is_none());
+                walk(&extent.records, Position(0), u64::MAX);
+            }
+            Err(error) => assert_eq!(error.gone().is_some(), thinned.gone(place).is_some()),
+        }
+    }
+}
+
+fn sealed_thinned(data: &[u8]) -> Vec<u8> {
+    let mut image = data.to_vec();
+    let Some(tail) = image.len().checked_sub(THIN_TAIL_BYTES) else { return image };
+    let field = |offset| word(&image, tail + offset);
+    let (Some(footer_at), Some(footer), Some(table_at), Some(rows), Some(rules)) =
+        (field(48), field(56), field(64), field(72), field(88))
+    else {
+        return image;
+    };
+    if let Some(trailer) = footer_at.checked_add(footer) {
+        seal(&mut image, trailer, 508);
+    }
+    let end = rows.checked_mul(THIN_ROW_BYTES).and_then(|bytes| bytes.checked_add(rules));
+    let end = end.and_then(|bytes| bytes.checked_add(table_at));
+    if let Some(table) = end.and_then(|end| image.get(table_at..end)) {
+        let hash = sha256(table);
+        image[tail + 112..tail + 144].copy_from_slice(&hash);
+    }
+    let file_bytes = (image.len() as u64).to_le_bytes();
+    image[tail + 96..tail + 104].copy_from_slice(&file_bytes);
+    seal(&mut image, tail, 508);
     image
 }
 
