@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Disk trouble under a real `floortape serve` with numbered packets, judged from disk by a reader that
 # shares no code with the writer: full, read-only, unmounted and stalled disks, and a journal without
-# room (failure catalogue F11, F12, F14, F18, F19).
+# room (failure catalogue F11, F12, F14, F16, F18, F19).
 #
 #   tests/disk.sh                 short form, about 2 minutes: 500 streams, stall of 10 s
 #   tests/disk.sh long            long form: stall of 30 s, latency judged, not only printed
-#   tests/disk.sh short full ro   only these cases: full over ro death unmount stall journal ends mount
+#   tests/disk.sh short full ro   only these cases: full over held ro death unmount stall journal ends mount
 #   FLOORTAPE=path tests/disk.sh  this binary instead of a build
 #
 # As root: makes loop mounts below a folder of its own. Last line: "N passed, N failed".
@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 form=${1:-short}
 shift || true
-cases=${*:-mount journal ends full over ro death unmount stall}
+cases=${*:-mount journal ends full over held ro death unmount stall}
 [ "$(id -u)" = 0 ] || { echo "run as root: mounts loop disks" >&2; exit 2; }
 missing=
 for pair in mkfs.ext4:e2fsprogs losetup:mount fsfreeze:util-linux python3:python3; do
@@ -233,6 +233,30 @@ case_over() {
     stop
     "$floortape" verify --all --store "$dir/store/s" >"$dir/checked"
     expect "what was kept proves itself" test $? = 0
+}
+
+# F16: a full disk of what is due and held: nothing of it goes, and who is refused hears what keeps it.
+case_held() {
+    disk store 400
+    serve "store.dir=$dir/store/s" store.retention=3s store.retention_check_s=1
+    "$floortape" hold add '*' --reason "the whole floor" --store "$dir/store/s" >/dev/null
+    expect "the hold" test $? = 0
+    call 20 3
+    wait "$caller"
+    await "sealed" 200 settled "$dir/store/s"
+    local before after
+    before=$(cd "$dir/store/s/segments" && sha256sum -- *.seg)
+    dd if=/dev/zero of="$dir/store/fill" bs=1M status=none 2>/dev/null
+    await "503" 300 answers 75
+    expect "the reason names the hold" await "it" 300 log_says "kept by hold"
+    sleep 5
+    after=$(cd "$dir/store/s/segments" && sha256sum -- *.seg)
+    expect "0 bytes overwritten" test "$before" = "$after"
+    rm "$dir/store/fill"
+    await "200 again" 300 answers 0
+    stop
+    "$floortape" verify --all --store "$dir/store/s" >"$dir/checked"
+    expect "what is held proves itself" test $? = 0
 }
 
 # F12: the disk becomes read-only under the calls, as ext4 does after an error.

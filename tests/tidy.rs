@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto/media", &["base", "wire", "proto::media"]),
     ("store", &["base", "wire", "store"]),
     ("plane/handoff", &["base", "wire", "proto", "store", "config", "plane::handoff"]),
+    ("plane/retention", &["base", "wire", "proto", "store", "config", "plane::retention"]),
     (
         "plane/worker",
         &["base", "wire", "proto", "store", "config", "plane::handoff", "plane::worker"],
@@ -35,7 +36,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "plane/control",
-        &["base", "wire", "proto", "store", "config", "plane::handoff", "plane::control"],
+        &[
+            "base",
+            "wire",
+            "proto",
+            "store",
+            "config",
+            "plane::handoff",
+            "plane::retention",
+            "plane::control",
+        ],
     ),
     (
         "plane/keeper",

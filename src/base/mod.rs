@@ -5,6 +5,7 @@ pub mod counter;
 pub mod family;
 pub mod faults;
 pub mod ids;
+pub mod keep;
 pub mod keyring;
 pub mod limits;
 pub mod mki;

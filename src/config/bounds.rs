@@ -28,7 +28,7 @@ pub(super) fn breach(path: &'static str, why: String) -> Breach {
 /// Checks that need nothing but the configuration.
 pub(super) fn values(config: &Config) -> Vec<Breach> {
     let mut found = Vec::new();
-    let ranges: [(&str, u64, u64, u64); 10] = [
+    let ranges: [(&str, u64, u64, u64); 11] = [
         ("sip.max_message_bytes", config.sip.max_message_bytes as u64, 65_535, 16 << 20),
         ("sip.min_se_s", config.sip.min_se_s.into(), 2, 86_400),
         ("sip.session_expires_s", config.sip.session_expires_s.into(), 0, 86_400),
@@ -39,6 +39,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         ("store.commit_ms", config.store.commit_ms, 1, 10_000),
         ("store.segment_s", config.store.segment_s, 1, 86_400),
         ("store.reserve_minutes", config.store.reserve_minutes.into(), 0, 1_440),
+        ("store.retention_check_s", config.store.retention_check_s, 1, 86_400),
     ];
     for (path, value, least, most) in ranges {
         if !(least..=most).contains(&value) {

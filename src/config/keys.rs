@@ -16,7 +16,7 @@ const fn key(path: &'static str, fix: &'static str) -> Key {
 /// Whom a role may be given to.
 const WHO: &str = "a list of users by name or number and of groups, such as [\"kim\", \"1001\", \"@desk\"]; [] for none";
 
-/// Every key outside of `[[peers]]` and `[[policy.rules]]`.
+/// Every key outside of `[[peers]]`, `[[policy.rules]]` and `[[retention]]`.
 pub(super) const KEYS: &[Key] = &[
     key("sip.udp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
     key("sip.tcp", "a list of address:port, such as [\"127.0.0.1:5060\"]; [] for none"),
@@ -79,6 +79,8 @@ pub(super) const KEYS: &[Key] = &[
     key("access.compliance", WHO),
     key("access.auditor", WHO),
     key("access.reason", "\"never\", or \"listen\" to ask before each listen and export"),
+    key("store.retention", "\"forever\", or how long such as \"90d\" or \"7y\""),
+    key("store.retention_check_s", "seconds from 1 to 86400"),
     key("http.listen", "a list of address:port, such as [\"127.0.0.1:9460\"]; [] for none"),
     key("http.token", "a file with one line, mode 0600, such as \"/etc/floortape/metrics.token\""),
     key("log.level", "\"error\", \"warn\", \"info\" or \"debug\""),
@@ -107,6 +109,17 @@ pub(super) const PEER_KEYS: &[Key] = &[
 pub(super) const RULE_KEYS: &[Key] = &[
     key("name", "a name for reports, such as \"no private lines\""),
     key("record", "true or false"),
+    key("peer", "a list of names of [[peers]], such as [\"sbc-1\"]"),
+    key("aor", "a list of addresses, such as [\"sip:*@private.example\", \"tel:+49*\"]"),
+    key("label", "a list of a=label values, such as [\"1\"]"),
+    key("media", "a list of \"audio\", \"video\" and \"text\""),
+    key("codec", "a list of codecs as SDP names them, such as [\"PCMU\"]"),
+];
+
+/// The keys of one `[[retention]]` table.
+pub(super) const CLASS_KEYS: &[Key] = &[
+    key("name", "a name for reports, such as \"desk calls\""),
+    key("keep", "\"forever\", or how long such as \"90d\" or \"7y\""),
     key("peer", "a list of names of [[peers]], such as [\"sbc-1\"]"),
     key("aor", "a list of addresses, such as [\"sip:*@private.example\", \"tel:+49*\"]"),
     key("label", "a list of a=label values, such as [\"1\"]"),

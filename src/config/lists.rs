@@ -7,9 +7,10 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Key, PEER_KEYS, RULE_KEYS};
+use super::keys::{self, CLASS_KEYS, Key, PEER_KEYS, RULE_KEYS};
 use super::load::{at, build, insert};
 use super::policy::AorPattern;
+use super::retention::DEFAULT_CLASS;
 
 /// What is wrong with one value.
 pub(super) struct Wrong {
@@ -52,6 +53,12 @@ const RULES: List = List {
     required: [("name", StandIn::Text("rule")), ("record", StandIn::Yes)],
 };
 
+const CLASSES: List = List {
+    path: "retention",
+    keys: CLASS_KEYS,
+    required: [("name", StandIn::Text("class")), ("keep", StandIn::Text("forever"))],
+};
+
 /// A rule's name stands in reports and in quirks.
 const RULE_NAME_CHARS_MAX: usize = 64;
 
@@ -62,79 +69,114 @@ pub(super) fn peer_errors(value: &Value<'_>) -> Vec<Wrong> {
 
 /// The faults of `[[policy.rules]]`. `peers`: what stands in `[[peers]]`.
 pub(super) fn rule_errors(value: &Value<'_>, peers: Option<&Value<'_>>) -> Vec<Wrong> {
-    let mut found = RULES.errors(value);
-    let peers: BTreeSet<&str> =
-        peers.map(tables).into_iter().flatten().filter_map(|peer| text(peer, "name")).collect();
-    let (mut names, mut whole) = (BTreeSet::new(), Vec::new());
-    for rule in value.get_ref().as_array().into_iter().flat_map(|rules| rules.iter()) {
-        let Some(entries) = rule.get_ref().as_table() else { continue };
-        name_errors(entries, &mut names, &mut found);
-        if entries.keys().all(|key| ["name", "record"].contains(&key.get_ref().as_ref())) {
+    RULES.condition_errors(value, peers, "policy.record")
+}
+
+/// The faults of `[[retention]]`. `peers`: what stands in `[[peers]]`.
+pub(super) fn class_errors(value: &Value<'_>, peers: Option<&Value<'_>>) -> Vec<Wrong> {
+    let mut found = CLASSES.condition_errors(value, peers, "store.retention");
+    for class in tables(value) {
+        let name = class.iter().find(|(key, _)| key.get_ref() == "name");
+        if let Some((_, name)) =
+            name.filter(|(_, name)| name.get_ref().as_str() == Some(DEFAULT_CLASS))
+        {
             found.push(Wrong {
-                span: rule.span(),
-                key: RULES.path.to_owned(),
-                why: "a rule without a condition would decide about everything".to_owned(),
-                fix: "add peer, aor, label, media or codec, or set policy.record instead"
-                    .to_owned(),
+                span: name.span(),
+                key: format!("{}.name", CLASSES.path),
+                why: format!("\"{DEFAULT_CLASS}\" is the class of what no other one fits"),
+                fix: "set store.retention, or give it another name".to_owned(),
             });
         }
-        for (key, entry) in entries {
-            let key = key.get_ref().as_ref();
-            let Some(known) = RULE_KEYS.iter().find(|known| known.path == key) else { continue };
-            let Some(values) = entry.get_ref().as_array() else { continue };
-            let mut wrong = |span: Range<usize>, why: String, fix: String| {
-                found.push(Wrong { span, key: format!("{}.{key}", RULES.path), why, fix });
-            };
-            if values.is_empty() {
-                let why = "expected at least one value: nothing could meet this".to_owned();
-                wrong(entry.span(), why, format!("write {}, or leave it out", known.fix));
-            }
-            for value in values.iter() {
-                let Some(text) = value.get_ref().as_str() else { continue };
-                let pattern = AorPattern::try_from(text.to_owned());
-                if let (true, Err(why)) = (key == "aor", pattern) {
-                    // The list as a whole was blamed for it.
-                    whole.push(entry.span());
-                    wrong(value.span(), why, format!("write {}", known.fix));
-                } else if key == "peer" && !peers.contains(text) {
-                    let near = keys::nearest(text, peers.iter().copied());
-                    let fix = near.map(|near| format!("did you mean \"{near}\"?"));
-                    let fix = fix.unwrap_or("add it to [[peers]]".to_owned());
-                    wrong(value.span(), format!("no [[peers]] has the name \"{text}\""), fix);
-                } else if text.is_empty() {
-                    let why = "expected a value, found nothing".to_owned();
-                    wrong(value.span(), why, format!("write {}", known.fix));
-                }
-            }
-        }
     }
-    found.retain(|wrong| !whole.contains(&wrong.span));
     found
 }
 
-/// A name that cannot be told from another, or that would break a report.
-fn name_errors<'t>(
-    entries: &'t DeTable<'_>,
-    names: &mut BTreeSet<&'t str>,
-    found: &mut Vec<Wrong>,
-) {
-    let Some((_, name)) = entries.iter().find(|(key, _)| key.get_ref() == "name") else { return };
-    let Some(text) = name.get_ref().as_str() else { return };
-    let unfit = |c: char| c.is_control() || c == '"' || c == '\\';
-    let why = if text.is_empty() || text.contains(unfit) {
-        "expected a name without quotes, backslashes and line ends".to_owned()
-    } else if text.chars().count() > RULE_NAME_CHARS_MAX {
-        format!("expected at most {RULE_NAME_CHARS_MAX} characters")
-    } else if !names.insert(text) {
-        format!("another rule is called \"{text}\" too")
-    } else {
-        return;
-    };
-    let fix = "give each rule a short name of its own: reports count by it".to_owned();
-    found.push(Wrong { span: name.span(), key: format!("{}.name", RULES.path), why, fix });
-}
-
 impl List {
+    /// The faults of a list whose entries have a name, and conditions. `instead`: the key that decides
+    /// where no condition is met.
+    fn condition_errors(
+        &self,
+        value: &Value<'_>,
+        peers: Option<&Value<'_>>,
+        instead: &str,
+    ) -> Vec<Wrong> {
+        let mut found = self.errors(value);
+        let peers: BTreeSet<&str> =
+            peers.map(tables).into_iter().flatten().filter_map(|peer| text(peer, "name")).collect();
+        let (mut names, mut whole) = (BTreeSet::new(), Vec::new());
+        for rule in value.get_ref().as_array().into_iter().flat_map(|rules| rules.iter()) {
+            let Some(entries) = rule.get_ref().as_table() else { continue };
+            self.name_errors(entries, &mut names, &mut found);
+            let required = self.required.map(|(name, _)| name);
+            if entries.keys().all(|key| required.contains(&key.get_ref().as_ref())) {
+                found.push(Wrong {
+                    span: rule.span(),
+                    key: self.path.to_owned(),
+                    why: "a rule without a condition would decide about everything".to_owned(),
+                    fix: format!("add peer, aor, label, media or codec, or set {instead} instead"),
+                });
+            }
+            for (key, entry) in entries {
+                let key = key.get_ref().as_ref();
+                let Some(known) = self.keys.iter().find(|known| known.path == key) else {
+                    continue;
+                };
+                let Some(values) = entry.get_ref().as_array() else { continue };
+                let mut wrong = |span: Range<usize>, why: String, fix: String| {
+                    found.push(Wrong { span, key: format!("{}.{key}", self.path), why, fix });
+                };
+                if values.is_empty() {
+                    let why = "expected at least one value: nothing could meet this".to_owned();
+                    wrong(entry.span(), why, format!("write {}, or leave it out", known.fix));
+                }
+                for value in values.iter() {
+                    let Some(text) = value.get_ref().as_str() else { continue };
+                    let pattern = AorPattern::try_from(text.to_owned());
+                    if let (true, Err(why)) = (key == "aor", pattern) {
+                        // The list as a whole was blamed for it.
+                        whole.push(entry.span());
+                        wrong(value.span(), why, format!("write {}", known.fix));
+                    } else if key == "peer" && !peers.contains(text) {
+                        let near = keys::nearest(text, peers.iter().copied());
+                        let fix = near.map(|near| format!("did you mean \"{near}\"?"));
+                        let fix = fix.unwrap_or("add it to [[peers]]".to_owned());
+                        wrong(value.span(), format!("no [[peers]] has the name \"{text}\""), fix);
+                    } else if text.is_empty() {
+                        let why = "expected a value, found nothing".to_owned();
+                        wrong(value.span(), why, format!("write {}", known.fix));
+                    }
+                }
+            }
+        }
+        found.retain(|wrong| !whole.contains(&wrong.span));
+        found
+    }
+
+    /// A name that cannot be told from another, or that would break a report.
+    fn name_errors<'t>(
+        &self,
+        entries: &'t DeTable<'_>,
+        names: &mut BTreeSet<&'t str>,
+        found: &mut Vec<Wrong>,
+    ) {
+        let Some((_, name)) = entries.iter().find(|(key, _)| key.get_ref() == "name") else {
+            return;
+        };
+        let Some(text) = name.get_ref().as_str() else { return };
+        let unfit = |c: char| c.is_control() || c == '"' || c == '\\';
+        let why = if text.is_empty() || text.contains(unfit) {
+            "expected a name without quotes, backslashes and line ends".to_owned()
+        } else if text.chars().count() > RULE_NAME_CHARS_MAX {
+            format!("expected at most {RULE_NAME_CHARS_MAX} characters")
+        } else if !names.insert(text) {
+            format!("another rule is called \"{text}\" too")
+        } else {
+            return;
+        };
+        let fix = "give each rule a short name of its own: reports count by it".to_owned();
+        found.push(Wrong { span: name.span(), key: format!("{}.name", self.path), why, fix });
+    }
+
     /// The faults of all entries.
     fn errors(&self, value: &Value<'_>) -> Vec<Wrong> {
         let wrong = |span: Range<usize>, key: String, why: &str, fix: &str| Wrong {

@@ -101,6 +101,9 @@ fn set_text(set: &str) -> Result<String, Box<Fault>> {
     Ok(text)
 }
 
+/// Top-level lists of tables.
+const LISTS: [&str; 2] = ["peers", "retention"];
+
 /// One value and where it stands.
 struct Leaf<'t> {
     source: usize,
@@ -143,14 +146,14 @@ impl<'t> Document<'t> {
         name_span: &Range<usize>,
         value: Spanned<DeValue<'t>>,
     ) {
-        if name == "peers" {
+        if LISTS.contains(&name) {
             self.leaves.insert(name.to_owned(), Leaf { source, value });
             return;
         }
         let prefix = format!("{name}.");
         if !KEYS.iter().any(|key| key.path.starts_with(&prefix)) {
             let tables = KEYS.iter().filter_map(|key| key.path.split('.').next());
-            let near = keys::nearest(name, tables.chain(["peers"]));
+            let near = keys::nearest(name, tables.chain(LISTS));
             self.unknown(source, name_span, name, near);
             return;
         }
@@ -202,6 +205,9 @@ impl<'t> Document<'t> {
             } else if path == "policy.rules" {
                 let peers = self.leaves.get("peers").map(|peers| &peers.value);
                 lists::rule_errors(&leaf.value, peers)
+            } else if path == "retention" {
+                let peers = self.leaves.get("peers").map(|peers| &peers.value);
+                lists::class_errors(&leaf.value, peers)
             } else {
                 let mut alone = DeTable::new();
                 insert(&mut alone, path, leaf.value.clone());
@@ -296,7 +302,7 @@ pub(super) fn insert<'t>(root: &mut DeTable<'t>, path: &str, value: Spanned<DeVa
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::{PEER_KEYS, RULE_KEYS};
+    use super::super::keys::{CLASS_KEYS, PEER_KEYS, RULE_KEYS};
     use super::super::model::SrtpPolicy;
     use super::*;
     use crate::base::prng::Prng;
@@ -319,7 +325,7 @@ mod tests {
             });
             assert!(named, "{} is not in floortape.toml", key.path);
         }
-        for key in PEER_KEYS.iter().chain(RULE_KEYS) {
+        for key in PEER_KEYS.iter().chain(RULE_KEYS).chain(CLASS_KEYS) {
             assert!(DEFAULT.contains(&format!("# {} = ", key.path)), "{}", key.path);
         }
     }
@@ -403,6 +409,33 @@ mod tests {
         assert_eq!(rule(2_000), []);
         let found = rule(5_000);
         assert_eq!((found.len(), found[0].key.as_str()), (1, "policy.rules"));
+    }
+
+    #[test]
+    fn classes_of_retention_are_judged_where_they_stand() {
+        let class = |lines: &str| format!("[[retention]]\nname = \"a\"\n{lines}");
+        let one = |lines: &str| {
+            let found = faults(&class(lines));
+            assert_eq!(found.len(), 1, "{lines}: {found:?}");
+            let place = found[0].place.as_ref().expect("it stands in the text");
+            (found[0].key.clone(), place.line, found[0].why.clone())
+        };
+        let (key, line, why) = one("keep = \"90 days\"\nlabel = [\"1\"]\n");
+        assert_eq!((key.as_str(), line), ("retention.keep", 3));
+        assert!(why.contains("\"90d\"") && why.contains("\"90 days\""), "{why}");
+        assert_eq!(one("label = [\"1\"]\n").0, "retention.keep");
+        assert!(one("keep = \"1y\"\n").2.contains("without a condition"));
+        assert!(one("keep = \"1y\"\npeer = [\"b\"]\n").2.contains("no [[peers]]"));
+        assert!(one("keep = \"1y\"\naor = [\"sip:?\"]\n").2.contains("only wildcard"));
+        let (key, line, _) = one("keep = \"1y\"\nlabel = [\"1\"]\nkep = 3\n");
+        assert_eq!((key.as_str(), line), ("retention.kep", 5));
+        let default = class("keep = \"1y\"\nlabel = [\"1\"]\n").replace("\"a\"", "\"default\"");
+        assert_eq!(faults(&default)[0].key, "retention.name");
+        let good = class("keep = \"5s\"\nlabel = [\"1\"]\n");
+        assert_eq!(faults(&good), []);
+        assert_eq!(faults(&format!("{good}{good}"))[0].key, "retention.name", "twice");
+        assert_eq!(faults("[store]\nretention = \"1 day\"\n")[0].key, "store.retention");
+        assert_eq!(faults("[store]\nretention_check_s = 0\n")[0].key, "store.retention_check_s");
     }
 
     #[test]

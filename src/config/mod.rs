@@ -18,6 +18,7 @@ pub mod model;
 pub mod placement;
 pub mod policy;
 mod proposal;
+pub mod retention;
 pub mod sizes;
 
 pub use bounds::{Breach, reserve_shortfall, room_shortfall};

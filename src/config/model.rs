@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::access::Access;
 use super::address::{Host, Listed};
 use super::policy::Policy;
+use super::retention::RetentionClass;
 use crate::base::family::Family;
+use crate::base::keep::Keep;
 use crate::base::suite::Suite;
 
 /// The whole configuration.
@@ -29,10 +31,29 @@ pub struct Config {
     pub store: Store,
     /// Who may do what.
     pub access: Access,
+    /// How long what is recorded is kept: classes, the first that fits counts.
+    pub retention: Vec<RetentionClass>,
     /// Figures over HTTP.
     pub http: Http,
     /// Logging.
     pub log: Log,
+}
+
+impl Config {
+    /// What the configuration says of who sends from `address`, by the name of its certificate or the
+    /// user that it has proven to be.
+    pub fn peer(
+        &self,
+        address: IpAddr,
+        identity: Option<&str>,
+        user: Option<&str>,
+    ) -> Option<&Peer> {
+        self.peers.iter().find(|rule| match &rule.matches {
+            PeerMatch::Address(known) => *known == address.to_canonical(),
+            PeerMatch::Name(name) => identity.is_some_and(|own| own.eq_ignore_ascii_case(name)),
+            PeerMatch::User(name) => user == Some(name),
+        })
+    }
 }
 
 /// `[sip]`
@@ -371,6 +392,10 @@ pub struct Store {
     pub require_mount: bool,
     /// What becomes of running RSs of which nothing can be kept any more.
     pub unrecordable: Unrecordable,
+    /// How long a recording is kept that no class of `[[retention]]` fits.
+    pub retention: Keep,
+    /// Seconds between two looks for what may go.
+    pub retention_check_s: u64,
 }
 
 /// What becomes of running RSs of which nothing can be kept: the disk has failed and the ring is full.
@@ -399,6 +424,8 @@ impl Default for Store {
             volume: None,
             require_mount: false,
             unrecordable: Unrecordable::End,
+            retention: Keep::Forever,
+            retention_check_s: 3_600,
         }
     }
 }

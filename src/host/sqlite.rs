@@ -4,7 +4,7 @@
 //! damaged is not there, and it is told once; a writer makes it again.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -492,6 +492,36 @@ impl Index for Catalogue {
     fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError> {
         let (rows, _) = self.absorb(self.segment_rows())?;
         Ok(rows.iter().map(SegmentRow::name).collect())
+    }
+
+    fn thinned(&self) -> Result<BTreeMap<SegmentName, u64>, IndexError> {
+        let mut query = self.connection.prepare_cached(schema::THINNED).map_err(engine)?;
+        let rows = query.query_map([], |row| {
+            let (worker, number): (u16, i64) = (row.get(0)?, row.get(1)?);
+            let name = SegmentName { worker: WorkerId(worker), number: number as u64 };
+            Ok((name, row.get::<_, i64>(2)? as u64))
+        });
+        rows.map_err(engine)?.collect::<rusqlite::Result<_>>().map_err(engine)
+    }
+
+    fn thin(
+        &mut self,
+        segment: SegmentName,
+        gone: u64,
+        streams: &BTreeSet<StreamId>,
+    ) -> Result<(), IndexError> {
+        let change = self.connection.transaction().map_err(engine)?;
+        let run = || -> rusqlite::Result<()> {
+            let (worker, number) = (segment.worker.0, segment.number as i64);
+            change.execute(schema::THIN, params![worker, number, gone as i64])?;
+            let mut delete = change.prepare_cached(schema::DELETE_OF_STREAM)?;
+            for stream in streams {
+                delete.execute([stream.0 as i64])?;
+            }
+            Ok(())
+        };
+        run().map_err(engine)?;
+        change.commit().map_err(engine)
     }
 
     fn extents(

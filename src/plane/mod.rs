@@ -5,6 +5,7 @@ pub mod control;
 pub mod handoff;
 pub mod keeper;
 pub mod reporter;
+pub mod retention;
 pub mod spool;
 pub mod watch;
 pub mod worker;

@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub mod client;
 pub mod cmd;
 pub mod exit;
+mod kept;
 pub mod log;
 pub mod secrets;
 pub mod serve;

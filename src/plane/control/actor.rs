@@ -24,6 +24,7 @@ use crate::base::ports::Entropy;
 use crate::base::time::{ClockMap, Mono};
 use crate::config::model::Config;
 use crate::plane::handoff::frame::{Envelope, Frame, Notice, Refusal};
+use crate::plane::retention::Classes;
 use crate::proto::session::Selection;
 use crate::proto::sip::{self, ClientTxnId, DialogId, Endpoint, EndpointConfig, Reply, TxnId};
 use crate::store::archive::LastStream;
@@ -105,6 +106,8 @@ pub struct Control {
     pub(super) told: sip::Tally,
     /// Which lines are recorded.
     pub(super) selection: Selection,
+    /// How long what begins is promised to be kept.
+    pub(super) classes: Classes,
     /// What the policy has refused since that was last told.
     pub(super) unwanted: Unwanted,
     /// Which RS media was asked about whose keys do not match (F34), by request.
@@ -139,6 +142,7 @@ impl Control {
                 ..EndpointConfig::default()
             }),
             selection: selection(&setup.config),
+            classes: Classes::of(&setup.config),
             unwanted: Unwanted::default(),
             config: setup.config,
             slots,

@@ -311,6 +311,10 @@ impl Control {
             .map(|open| Frame::Open(Box::new(open)))
             .collect();
         let seal = |secret: &[u8], context: &str| self.keys.seal(&*self.entropy, secret, context);
+        let (identity, user) = (snapshot.identity.as_deref(), snapshot.user.as_deref());
+        let peer = self.rule_of(snapshot.peer.ip(), identity, user).map(|rule| &*rule.name);
+        // Its SRC sends metadata later; what that says counts as soon as it is there.
+        let promise = self.promise(peer, &session.streams, &Body::default());
         entries.push(Entry::Opened {
             rs,
             at: self.now.wall,
@@ -330,6 +334,7 @@ impl Control {
             answer_sdp: seal(session.answer_sdp.as_bytes(), &answer_context(rs)),
             bodies: None,
             timer: None,
+            retention: Some(promise),
         });
         self.sessions.insert(rs, Box::new(session));
         let veil = self.veil(rs, &people, &left_out);

@@ -18,9 +18,10 @@ use super::session::Session;
 use crate::base::ids::RsId;
 use crate::base::limits::METADATA_NODES_MAX;
 use crate::base::time::Wall;
-use crate::config::model::{Config, Peer, PeerMatch};
+use crate::config::model::{Config, Peer};
 use crate::config::policy::{Rest, Sources};
 use crate::plane::handoff::frame::Frame;
+use crate::plane::retention::{Classes, Facts};
 use crate::proto::session::{
     Body, LineFacts, METADATA_TYPE, METADATA_TYPE_OLD, Negotiated, People, Policy, Refusal,
     Selection, SelectionRule, Verdict, WhyRefused, normal_aor,
@@ -28,7 +29,7 @@ use crate::proto::session::{
 use crate::proto::sip::{IncomingRequest, Reply, Transport};
 use crate::store::event::Origin;
 use crate::store::evidence::sha256;
-use crate::store::journal::entry::StreamOpened;
+use crate::store::journal::entry::{Promise, StreamOpened};
 use crate::store::metadata::{Arrival, Model};
 use crate::wire::metadata::{self, DataMode, Document, Id, Named, Root};
 use crate::wire::multipart::{self, Part};
@@ -261,11 +262,20 @@ impl Control {
         identity: Option<&str>,
         user: Option<&str>,
     ) -> Option<&Peer> {
-        self.config.peers.iter().find(|rule| match &rule.matches {
-            PeerMatch::Address(address) => *address == peer.to_canonical(),
-            PeerMatch::Name(name) => identity.is_some_and(|own| own.eq_ignore_ascii_case(name)),
-            PeerMatch::User(name) => user == Some(name),
-        })
+        self.config.peer(peer, identity, user)
+    }
+
+    /// How long an RS that begins is promised to be kept, by what `body` says of it.
+    pub(super) fn promise(
+        &self,
+        peer: Option<&str>,
+        streams: &[StreamOpened],
+        body: &Body,
+    ) -> Promise {
+        let document = document(body).unwrap_or_default();
+        let names = document.participants.iter().flat_map(|one| &one.names);
+        let addresses: Vec<String> = names.map(|name| name.aor.clone()).collect();
+        self.classes.class_of(&Facts::of_new(peer, streams, &addresses))
     }
 
     /// The name of who sent a request, if the configuration knows it.
@@ -509,6 +519,7 @@ impl Control {
         /// The answers of 2,000 come over 40 s and not in one burst.
         const EACH_MS: u64 = 20;
         self.selection = selection(&self.config);
+        self.classes = Classes::of(&self.config);
         if !self.selection.is_selective() {
             return;
         }

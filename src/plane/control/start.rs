@@ -175,6 +175,7 @@ impl Control {
             answer_sdp: seal(session.answer_sdp.as_bytes(), &answer_context(rs)),
             bodies: None,
             timer: self.refreshed_now(agreed),
+            retention: Some(self.promise(self.peer_of(request), &session.streams, &body)),
         });
         let reply = self
             .with_capabilities(Reply::new(200), request)

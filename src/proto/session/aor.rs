@@ -29,7 +29,7 @@ pub fn normal_aor(aor: &str) -> String {
 }
 
 /// The same, and the number that a SIP address of a telephone stands for (RFC 3261 §19.1.6).
-pub(super) fn forms(aor: &str) -> Vec<String> {
+pub fn forms(aor: &str) -> Vec<String> {
     let normal = normal_aor(aor);
     let user = normal.strip_prefix("sip:").and_then(|rest| rest.rsplit_once('@'));
     let is_phone = bare(aor).contains("user=phone");
@@ -43,7 +43,7 @@ pub(super) fn forms(aor: &str) -> Vec<String> {
 }
 
 /// Whether a normal pattern, in which `*` stands for any characters, fits a normal address.
-pub(super) fn fits(pattern: &str, aor: &str) -> bool {
+pub fn fits(pattern: &str, aor: &str) -> bool {
     let (pattern, aor) = (pattern.as_bytes(), aor.as_bytes());
     let (mut p, mut a) = (0, 0);
     // Where the last `*` stands, and how much it has taken so far.

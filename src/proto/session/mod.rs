@@ -41,7 +41,7 @@ mod snapshot;
 mod timer;
 
 pub use answer::{AnswerOrigin, Local, emit_answer};
-pub use aor::normal_aor;
+pub use aor::{fits as aor_fits, forms as aor_forms, normal_aor};
 pub use body::{Body, METADATA_TYPE, METADATA_TYPE_OLD};
 pub use calls::Calls;
 pub use change::LineChange;

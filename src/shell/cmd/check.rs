@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::check_map::{Map, Told};
+use crate::base::ports::Clock;
 use crate::config::machine::Machine;
 use crate::config::model::{Config, Engine, Steering};
 use crate::config::{self, Fault};
+use crate::host::clock::SystemClock;
 use crate::host::{bpf, facts, spare, uring_permit, volume};
 use crate::shell::exit::{Exit, Failure};
-use crate::shell::{secrets, tls};
+use crate::shell::{kept, secrets, tls};
 
 /// Check a configuration: syntax, types, arithmetic, then what this machine permits; shows which core
 /// does what.
@@ -165,6 +167,16 @@ fn show(report: &Report, unasked: Option<String>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// F16: a shortfall, and what keeps the bytes that are there.
+fn blocked(config: &Config, why: String) -> String {
+    let is_store = config.store.dir.join("segments").is_dir();
+    let keeps = is_store.then(|| kept::keeps(config, SystemClock.map().wall));
+    match keeps.and_then(Result::ok).filter(|words| !words.is_empty()) {
+        Some(words) => format!("{why}; kept by {words}"),
+        None => why,
+    }
+}
+
 fn report(config: &Config, machine: &Machine) -> Report {
     let mut checks = vec![line("configuration", true, format!("ok: {}", summary(config)))];
     checks.push(store(config));
@@ -173,6 +185,7 @@ fn report(config: &Config, machine: &Machine) -> Report {
         .unwrap_or_else(|error| {
             Some(format!("cannot ask {}: {error}", config.store.dir.display()))
         });
+    let shortfall = shortfall.map(|why| blocked(config, why));
     checks.push(line("disk", shortfall.is_none(), shortfall.unwrap_or_else(|| "ok".to_owned())));
     checks.extend(certificate(config));
     checks.extend(addresses(config));

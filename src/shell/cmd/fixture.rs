@@ -176,6 +176,7 @@ pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
             answer_sdp: seal(b"", &answer_context(RS)),
             bodies: None,
             timer: None,
+            retention: None,
         },
         Entry::Body {
             rs: RS,

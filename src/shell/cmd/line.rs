@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{audit, check, demo, doctor, export, ls, rebuild, rs, serve, show, src, verify};
+use super::{
+    audit, check, demo, doctor, export, hold, ls, rebuild, retention, rs, serve, show, src, verify,
+};
 use crate::shell::exit::{Exit, Failure};
 
 /// Floortape, a SIPREC Session Recording Server.
@@ -27,6 +29,8 @@ enum Verb {
     Show(show::Args),
     Export(export::Args),
     Verify(verify::Args),
+    Hold(hold::Args),
+    Retention(retention::Args),
     Rebuild(rebuild::Args),
     Rs(rs::Args),
     Audit(audit::Args),
@@ -44,6 +48,8 @@ impl Verb {
             Verb::Show(args) => show::run(args),
             Verb::Export(args) => export::run(args),
             Verb::Verify(args) => verify::run(args),
+            Verb::Hold(args) => hold::run(args),
+            Verb::Retention(args) => retention::run(args),
             Verb::Rebuild(args) => rebuild::run(args),
             Verb::Rs(args) => rs::run(args),
             Verb::Audit(args) => audit::run(args),

@@ -7,6 +7,7 @@ use super::show::name;
 use super::store::{Store, StoreArgs};
 use super::table::{plain, table};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::kept::Keeping;
 use crate::shell::serve::reading::Read;
 use crate::store::catalog::model::{Recording, SealState, Verdict};
 
@@ -34,8 +35,15 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let store = args.store.find()?;
     let library = store.library()?;
-    let recordings =
+    let mut recordings =
         library.recordings(|rs| (args.own || !rs.own) && (!args.live || rs.end.is_none()))?;
+    let keeping = Keeping::of(&store.dir, args.store.keeping()?);
+    let journalled = library.journalled()?;
+    for recording in &mut recordings {
+        if let Some(rs) = journalled.recordings.get(&recording.id) {
+            keeping.tell(recording, rs);
+        }
+    }
     let mut out = std::io::stdout().lock();
     if args.json {
         for recording in &recordings {
@@ -66,21 +74,31 @@ fn row(recording: &Recording) -> Vec<String> {
         format!("{}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60),
         word(&recording.state),
         recording.streams.len().to_string(),
-        recording
-            .streams
-            .iter()
-            .map(|stream| stream.verdict)
-            .max_by_key(|verdict| match verdict {
-                Verdict::Complete => 0,
-                Verdict::Continuous => 1,
-                Verdict::Empty => 2,
-                Verdict::Gaps => 3,
+        is_gone(recording)
+            .then(|| "gone".to_owned())
+            .or_else(|| {
+                recording
+                    .streams
+                    .iter()
+                    .map(|stream| stream.verdict)
+                    .max_by_key(|verdict| match verdict {
+                        Verdict::Complete => 0,
+                        Verdict::Continuous => 1,
+                        Verdict::Empty => 2,
+                        Verdict::Gaps => 3,
+                    })
+                    .map(|verdict| word(&verdict))
             })
-            .map(|verdict| word(&verdict))
             .unwrap_or_else(|| "-".to_owned()),
         if recording.seal.state == SealState::Sealed { "sealed" } else { "open" }.to_owned(),
         who(recording),
     ]
+}
+
+/// Whether nothing of it is left by retention.
+fn is_gone(recording: &Recording) -> bool {
+    let gone = recording.retention.as_ref().and_then(|retention| retention.gone.as_ref());
+    gone.is_some_and(|gone| gone.whole)
 }
 
 /// The parties, or the client where its metadata names none.

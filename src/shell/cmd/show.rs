@@ -10,9 +10,13 @@ use super::show_session::{heading, parts};
 use super::store::{StoreArgs, named};
 use super::table::{plain, table};
 use crate::base::counter::Cause;
+use crate::base::keep::Keep;
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::kept::Keeping;
 use crate::shell::serve::reading::Read;
-use crate::store::catalog::model::{Contributor, Participant, Recording, Source, Stream};
+use crate::store::catalog::model::{
+    Contributor, Expiry, Participant, Recording, Retention, Source, Stream,
+};
 
 /// Show a recording: who, what, and the ledger of every stream.
 #[derive(clap::Args)]
@@ -45,16 +49,22 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let store = args.store.find()?;
     let library = store.library()?;
-    let recordings = match (&args.id, &args.session) {
+    let mut recordings = match (&args.id, &args.session) {
         (Some(id), _) => {
             let id = named(&library, id, &store.dir)?.id;
-            library.recording(id)?.into_iter().collect()
+            library.recording(id)?.into_iter().collect::<Vec<_>>()
         }
         (None, Some(session)) => parts(&library, session)?,
         (None, None) => Vec::new(),
     };
     if recordings.is_empty() {
         return Err(Failure::new(Exit::NotFound, "nothing recorded under that name"));
+    }
+    let keeping = Keeping::of(&store.dir, args.store.keeping()?);
+    for recording in &mut recordings {
+        if let Some(rs) = library.entry(recording.id)? {
+            keeping.tell(recording, &rs);
+        }
     }
     let mut out = std::io::stdout().lock();
     if let Some(session) = args.session.as_ref().filter(|_| !args.json) {
@@ -73,6 +83,29 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Yes)
+}
+
+/// What is gone of a recording, in words.
+pub(crate) fn expiry_words(gone: &Expiry) -> String {
+    let part = if gone.whole { "gone" } else { "partly gone" };
+    format!("{part} by retention since {}, class {}", gone.since, plain(&gone.class))
+}
+
+/// How long a recording is kept, in words.
+fn kept_words(retention: &Retention) -> String {
+    let mut words = match (retention.keep, retention.keep_until) {
+        (_, Some(until)) => format!("until {until}"),
+        (Some(Keep::Forever), None) => "for ever".to_owned(),
+        (Some(keep), None) => format!("{keep} from its end"),
+        (None, None) => "as long as it was promised".to_owned(),
+    };
+    if let Some(class) = &retention.class {
+        let _ = write!(words, ", class {}", plain(class));
+    }
+    for hold in &retention.held_by {
+        let _ = write!(words, ", held by hold {hold}");
+    }
+    words
 }
 
 fn text(recording: &Recording) -> String {
@@ -109,6 +142,12 @@ fn text(recording: &Recording) -> String {
     let mut out = table(&rows);
     for quirk in &recording.quirks {
         let _ = writeln!(out, "quirk      {}", plain(quirk));
+    }
+    if let Some(retention) = &recording.retention {
+        let _ = writeln!(out, "kept       {}", kept_words(retention));
+        if let Some(gone) = &retention.gone {
+            let _ = writeln!(out, "gone       {}", expiry_words(gone));
+        }
     }
     for session in &recording.sessions {
         let time = |time: &Option<String>| plain(time.as_deref().unwrap_or("?"));

@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::config::{self, model::Config};
 use crate::host::spare::{self, StoreDisk};
 use crate::host::{keyfile, signing, sqlite, volume};
-use crate::shell::cmd::check::ConfigArgs;
+use crate::shell::cmd::check::{ConfigArgs, told};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::{Index, Library, RsEntry};
 use crate::store::evidence::{PublicKey, Salt, SigningKey};
@@ -47,6 +48,11 @@ impl StoreArgs {
         };
         // The one is nobody's else to read in any store; where we cannot come so far, neither is the other.
         is_shut(keyfile::path(&dir)).then_some(dir)
+    }
+
+    /// The configuration by which recordings are kept; this machine need not be able to record by it.
+    pub(crate) fn keeping(&self) -> Result<Config, Failure> {
+        config::load(&self.config.files, &self.config.sets).map_err(told)
     }
 
     /// Finds the store; it must exist.

@@ -11,5 +11,5 @@ pub use check::{ChainFault, ChainReport, check_chain};
 pub use last::{LastSeen, LastSource, LastStream, Sought};
 pub use meter::Meter;
 pub use reader::{
-    Archive, ArchiveError, Damaged, Hint, Hints, Lost, Place, Seen, Visit, Watermark,
+    Archive, ArchiveError, Damaged, Expired, Hint, Hints, Lost, Place, Seen, Visit, Watermark,
 };

@@ -17,7 +17,7 @@ use crate::store::evidence::{Proof, PublicKey, Salt};
 use crate::store::log::{self, LogError, Mark, Marks};
 use crate::store::record::{self, Record};
 use crate::store::segment::{
-    self, EXTENT_HEADER_BYTES, Extent, Footer, Opener, Row, SegmentError, SegmentName,
+    self, EXTENT_HEADER_BYTES, Extent, Footer, Opener, Row, SegmentError, SegmentFile, SegmentName,
     SegmentReport, Trailer, clock_at, find_path, find_rows, open_extent, read_footer, read_trailer,
 };
 
@@ -85,6 +85,8 @@ pub struct Hint {
     pub bytes: u64,
     /// Whose it is.
     pub source: SourceId,
+    /// Lowest and highest index.
+    pub indexes: (u64, u64),
     /// First and last arrival.
     pub arrivals: (Wall, Wall),
 }
@@ -166,6 +168,21 @@ pub struct Lost {
     pub durable: bool,
 }
 
+/// Records of one source in one segment that are gone by retention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The segment.
+    pub segment: SegmentName,
+    /// Whose.
+    pub source: SourceId,
+    /// Lowest and highest index.
+    pub indexes: (u64, u64),
+    /// First and last arrival.
+    pub arrivals: (Wall, Wall),
+    /// Since when, and by which class.
+    pub gone: segment::Gone,
+}
+
 /// What a visit came to.
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
@@ -177,6 +194,8 @@ pub struct Visit {
     pub last_segments: BTreeMap<WorkerId, SegmentName>,
     /// What was skipped.
     pub damaged: Vec<Damaged>,
+    /// What is gone by retention.
+    pub expired: Vec<Expired>,
     /// Bytes read from the disk.
     pub bytes_read: u64,
 }
@@ -193,6 +212,12 @@ pub struct Watermark {
     /// Sealed up to here.
     pub sealed: Position,
 }
+
+/// A segment of a store, open.
+type OpenSegment<D> = SegmentFile<<Meter<D> as Disk>::File>;
+
+/// Whose an extent is: source, indexes, arrivals.
+type Whose = Option<(SourceId, (u64, u64), (Wall, Wall))>;
 
 /// A store, for reading.
 pub struct Archive<D: Disk> {
@@ -243,9 +268,37 @@ impl<D: Disk> Archive<D> {
         names.map_err(|source| ArchiveError::disk(&segment::folder(&self.store), source))
     }
 
-    /// Path of a segment.
+    /// Path of a segment, or of what is left of it.
     pub fn path(&self, name: SegmentName) -> PathBuf {
-        self.disk.locate(&segment::folder(&self.store).join(name.file()))
+        segment::segment_path(&self.disk, &self.store, name)
+    }
+
+    /// Segments some or all of whose extents are gone by retention, and how many.
+    pub fn thinned(&self) -> Result<Vec<(SegmentName, u64)>, ArchiveError> {
+        let fault = |source| ArchiveError::disk(&segment::folder(&self.store), source);
+        let mut thinned = Vec::new();
+        for name in segment::list_thinned(&self.disk, &self.store).map_err(fault)? {
+            if let Some(one) = self.file(name)?.thinned() {
+                thinned.push((name, one.tail().gone));
+            }
+        }
+        Ok(thinned)
+    }
+
+    /// A segment's rows, and the places of those that are gone by retention.
+    pub fn rows_left(&self, name: SegmentName) -> Result<(Footer, BTreeSet<usize>), ArchiveError> {
+        let file = self.file(name)?;
+        let footer = read_trailer(&file).and_then(|trailer| read_footer(&file, trailer));
+        let footer = footer.map_err(self.fault(name))?;
+        let is_gone = |row: &usize| file.thinned().is_some_and(|one| one.gone(*row).is_some());
+        let gone = (0..footer.rows.len()).filter(is_gone).collect();
+        Ok((footer, gone))
+    }
+
+    /// Streams of which extents in segment `name` are gone by retention.
+    pub fn gone_streams(&self, name: SegmentName) -> Result<BTreeSet<StreamId>, ArchiveError> {
+        let (footer, gone) = self.rows_left(name)?;
+        Ok(gone.iter().map(|row| footer.rows[*row].source.stream()).collect())
     }
 
     pub(super) fn disk(&self) -> &Meter<D> {
@@ -257,9 +310,11 @@ impl<D: Disk> Archive<D> {
         &self.store
     }
 
-    pub(super) fn file(&self, name: SegmentName) -> Result<<Meter<D> as Disk>::File, ArchiveError> {
-        let path = self.path(name);
-        self.disk.open_read(&path).map_err(|source| ArchiveError::disk(&path, source))
+    pub(super) fn file(&self, name: SegmentName) -> Result<OpenSegment<D>, ArchiveError> {
+        let opened = segment::open_segment(&self.disk, &self.store, name);
+        opened.map_err(|source| {
+            ArchiveError::disk(&segment::folder(&self.store).join(name.file()), source)
+        })
     }
 
     fn fault(&self, name: SegmentName) -> impl FnOnce(SegmentError) -> ArchiveError + '_ {
@@ -300,7 +355,7 @@ impl<D: Disk> Archive<D> {
         })
     }
 
-    /// See [`segment::verify_segment`].
+    /// See [`SegmentFile::verify`].
     pub fn verify_segment(
         &self,
         name: SegmentName,
@@ -308,8 +363,7 @@ impl<D: Disk> Archive<D> {
         salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
         key: Option<&PublicKey>,
     ) -> Result<SegmentReport, ArchiveError> {
-        let keys = self.keys.as_deref();
-        Ok(segment::verify_opened(&self.file(name)?, streams, salt, key, keys))
+        Ok(self.file(name)?.verify(streams, salt, key, self.keys.as_deref()))
     }
 
     /// Checks that the segments of `worker` are one unbroken chain signed by `key`.
@@ -514,24 +568,24 @@ impl<D: Disk> Archive<D> {
         visit: &mut Visit,
     ) -> Result<(), ArchiveError> {
         let path = self.path(name);
-        let mut damaged = |offset, bytes, whose: Option<(SourceId, (Wall, Wall))>, why: String| {
-            let (path, torn, source) = (path.clone(), false, whose.map(|(source, _)| source));
+        let Visit { damaged: skipped, expired, records, last_segments, .. } = visit;
+        let mut damaged = |offset, bytes, whose: Whose, why: String| {
+            let (path, torn, source) = (path.clone(), false, whose.map(|(source, ..)| source));
             let lost = match whose {
-                Some((_, (first, last))) => Some(Lost::between(Some(first), Some(last))),
+                Some((_, _, (first, last))) => Some(Lost::between(Some(first), Some(last))),
                 // All that there was in it.
                 None if bytes == 0 => Some(self.around(name)),
                 None => None,
             };
-            visit.damaged.push(Damaged { path, offset, bytes, source, torn, why, lost });
+            skipped.push(Damaged { path, offset, bytes, source, torn, why, lost });
         };
         let hinted = hints.filter(|hints| hints.indexed.contains(&name));
         let mut file = None;
-        type Whose = Option<(SourceId, (Wall, Wall))>;
         let extents: Vec<(u64, u64, Whose)> = match hinted {
             Some(hints) => {
                 let mine = hints.extents.iter().filter(|hint| hint.segment == name);
-                mine.map(|hint| (hint.offset, hint.bytes, Some((hint.source, hint.arrivals))))
-                    .collect()
+                let whose = |hint: &Hint| (hint.source, hint.indexes, hint.arrivals);
+                mine.map(|hint| (hint.offset, hint.bytes, Some(whose(hint)))).collect()
             }
             None => {
                 let file = file.insert(self.file(name)?);
@@ -543,7 +597,9 @@ impl<D: Disk> Archive<D> {
                     Ok((rows, clocks)) => {
                         let wall = |mono| clock_at(&clocks, mono).wall(mono);
                         let whose = |row: &Row| {
-                            (row.source, (wall(row.first_arrival), wall(row.last_arrival)))
+                            let indexes = (row.first_index.0, row.last_index.0);
+                            let arrivals = (wall(row.first_arrival), wall(row.last_arrival));
+                            (row.source, indexes, arrivals)
                         };
                         rows.iter().map(|row| (row.offset, row.bytes, Some(whose(row)))).collect()
                     }
@@ -570,7 +626,14 @@ impl<D: Disk> Archive<D> {
                     continue;
                 }
                 Err(error) => {
-                    damaged(offset, bytes, whose, error.to_string());
+                    match (error.gone().cloned(), whose) {
+                        (Some(gone), Some((source, indexes, arrivals))) => {
+                            let segment = name;
+                            let one = Expired { segment, source, indexes, arrivals, gone };
+                            expired.push(one);
+                        }
+                        _ => damaged(offset, bytes, whose, error.to_string()),
+                    }
                     continue;
                 }
             };
@@ -601,8 +664,8 @@ impl<D: Disk> Archive<D> {
                     }
                 };
                 at += record.raw.len();
-                visit.records += 1;
-                visit.last_segments.insert(name.worker, name);
+                *records += 1;
+                last_segments.insert(name.worker, name);
                 visitor(Seen {
                     worker: name.worker,
                     place: Place { path: &path, offset, segment: Some(name) },

@@ -13,7 +13,7 @@ use crate::base::ids::{Position, RsId, StreamId};
 use crate::base::time::Wall;
 use crate::store::event::{Origin, StreamDescription};
 use crate::store::journal::entry::{
-    DialogState, Entry, Sealed, Signalling, SrcFacts, StreamOpened,
+    DialogState, Entry, Promise, Sealed, Signalling, SrcFacts, StreamOpened,
 };
 use crate::store::log::{Marks, learn_marks};
 use crate::wire::metadata;
@@ -67,6 +67,9 @@ pub struct RsEntry {
     pub counted: u32,
     /// What was decided of it.
     pub turns: Turns,
+    /// How long it was promised to be kept. `None`: a version that deleted nothing has begun it.
+    #[serde(default)]
+    pub promise: Option<Promise>,
 }
 
 /// A journal's type in a binary row: it leaves out what is absent, which only a form that names its
@@ -191,6 +194,7 @@ impl Journalled {
                 streams,
                 own,
                 bodies,
+                retention,
                 ..
             } => {
                 let fresh = || RsEntry {
@@ -208,6 +212,7 @@ impl Journalled {
                     own: *own,
                     counted: bodies.unwrap_or(0),
                     turns: Turns::default(),
+                    promise: retention.clone(),
                 };
                 let entry = self.recordings.entry(*rs).or_insert_with(fresh);
                 entry.note(quirks);

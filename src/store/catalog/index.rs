@@ -1,6 +1,6 @@
 //! The index: what saves reading segments and scanning audio. A port; the engine is elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fold::RsEntry;
 use super::model::Recording;
@@ -63,6 +63,15 @@ pub trait Index {
     fn is_settled(&self, id: RsId) -> Result<bool, IndexError>;
     /// Segments whose extents are kept.
     fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError>;
+    /// How many extents of each of them were gone by retention when that was last looked at.
+    fn thinned(&self) -> Result<BTreeMap<SegmentName, u64>, IndexError>;
+    /// So many extents of a segment are gone. Recordings with `streams` have changed: they are forgotten.
+    fn thin(
+        &mut self,
+        segment: SegmentName,
+        gone: u64,
+        streams: &BTreeSet<StreamId>,
+    ) -> Result<(), IndexError>;
     /// The extents of `streams` that overlap `span`.
     fn extents(
         &self,

@@ -11,7 +11,7 @@ use super::read::{Watch, assemble};
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
-use crate::store::archive::{Archive, ArchiveError, Damaged, Hint, Hints, Seen, Watermark};
+use crate::store::archive::{Archive, ArchiveError, Damaged, Hint, Hints, Seen, Visit, Watermark};
 use crate::store::journal::{self, Damage, JournalError, history};
 use crate::store::ledger::Loss;
 use crate::store::segment::{self, SegmentName, clock_at};
@@ -193,10 +193,11 @@ impl<D: Disk + Clone> Library<D> {
         let start = wanted.iter().map(|rs| rs.start).min().unwrap_or_default();
         let end = wanted.iter().map(|rs| rs.end.unwrap_or(Wall(i64::MAX))).max();
         let span = (start, end.unwrap_or_default());
-        let mut damaged = self.visit(&streams, span, &mut |seen| {
+        let Visit { mut damaged, expired, .. } = self.visit(&streams, span, &mut |seen| {
             watch.record(&seen);
             visitor(&seen);
         })?;
+        expired.iter().for_each(|one| watch.expired(one));
         let indexed = match &self.index {
             Some(index) => index.segments()?,
             None => BTreeSet::new(),
@@ -231,7 +232,7 @@ impl<D: Disk + Clone> Library<D> {
         streams: &BTreeSet<StreamId>,
         span: (Wall, Wall),
         visitor: &mut dyn FnMut(Seen<'_>),
-    ) -> Result<Vec<Damaged>, LibraryError> {
+    ) -> Result<Visit, LibraryError> {
         /// Host events a little before and after bound the gaps at the edges.
         const MARGIN_NS: i64 = 10_000_000_000;
         let hints = match &self.index {
@@ -248,12 +249,13 @@ impl<D: Disk + Clone> Library<D> {
                     offset: row.offset,
                     bytes: row.bytes,
                     source: row.source,
+                    indexes: row.indexes,
                     arrivals: row.arrivals,
                 };
                 Some(Hints { extents: rows.iter().map(hint).collect(), indexed })
             }
         };
-        Ok(self.archive.visit(streams, hints.as_ref(), visitor)?.damaged)
+        Ok(self.archive.visit(streams, hints.as_ref(), visitor)?)
     }
 
     /// What the journal says of all recordings, for an index to be made of it: not a word that a power
@@ -277,11 +279,15 @@ impl<D: Disk + Clone> Library<D> {
     ) -> Result<(usize, usize), LibraryError> {
         let indexed = index.segments()?;
         let mut fresh = Vec::new();
+        let mut thinned = Vec::new();
         for name in self.archive.segments()?.into_iter().filter(|name| !indexed.contains(name)) {
             // A damaged footer is `verify`'s to report; the segment stays unindexed.
             if let Ok(rows) = self.extent_rows(name) {
                 fresh.push((name, rows));
             }
+        }
+        if !fresh.is_empty() {
+            thinned = self.archive.thinned()?;
         }
         let mut ended = Vec::new();
         for rs in known.recordings.values().filter(|rs| rs.end.is_some() && rs.was_accepted()) {
@@ -298,7 +304,28 @@ impl<D: Disk + Clone> Library<D> {
         let settled: Vec<_> =
             read.filter(|(_, entry)| reading.settled.contains(&entry.id)).collect();
         index.put(&fresh, &settled)?;
+        // These recordings were read as the segments are now.
+        for (name, _) in &fresh {
+            if let Some((_, gone)) = thinned.iter().find(|(thinned, _)| thinned == name) {
+                index.thin(*name, *gone, &BTreeSet::new())?;
+            }
+        }
         Ok((fresh.len(), reading.settled.len()))
+    }
+
+    /// What has gone by retention since the index was told: recordings that lost something by it are not
+    /// settled any more, and are read anew. Returns whether there are any.
+    pub fn refresh_thinned(&self, index: &mut dyn Index) -> Result<bool, LibraryError> {
+        let known = index.thinned()?;
+        let mut any = false;
+        for (name, gone) in self.archive.thinned()? {
+            // One that the index does not know is taken in as it is.
+            if known.get(&name).is_some_and(|known| *known != gone) {
+                index.thin(name, gone, &self.archive.gone_streams(name)?)?;
+                any = true;
+            }
+        }
+        Ok(any)
     }
 
     fn extent_rows(&self, segment: SegmentName) -> Result<Vec<ExtentRow>, LibraryError> {

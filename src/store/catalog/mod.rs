@@ -19,5 +19,5 @@ pub use controls::{Action, Step, Turns};
 pub use fold::{Body, Journalled, RsEntry};
 pub use index::{ExtentRow, Extents, Index, IndexError};
 pub use library::{Library, LibraryError};
-pub use people::{SessionSpan, names_session, session_span};
+pub use people::{SessionSpan, named_in, names_session, session_span};
 pub use unsettled::Unsettled;

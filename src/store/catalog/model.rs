@@ -12,6 +12,7 @@ pub use super::people_model::{
 };
 use crate::base::counter::Cause;
 use crate::base::ids::{RsId, StreamId};
+use crate::base::keep::Keep;
 use crate::base::time::Wall;
 use crate::store::event::Origin;
 use crate::store::journal::entry::Signalling;
@@ -51,6 +52,40 @@ pub struct Recording {
     /// What else its metadata said, and when.
     #[serde(default)]
     pub metadata: Metadata,
+    /// How long it is kept, and what of it is gone; absent where nobody has asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+/// How long a recording is kept, what holds it, and what of it is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Its class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// How long that keeps: `forever`, `90d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+    /// Until when: its end and `keep`; null while it is open, and for ever.
+    #[serde(default)]
+    pub keep_until: Option<Wall>,
+    /// Numbers of the holds that hold it, whatever its class says.
+    #[serde(default)]
+    pub held_by: Vec<u64>,
+    /// What is gone of it; null: nothing.
+    #[serde(default)]
+    pub gone: Option<Expiry>,
+}
+
+/// What is gone of a recording by retention.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// Since when: of several parts that went, the last.
+    pub since: Wall,
+    /// By which class.
+    pub class: String,
+    /// All of it is; false: what came later is here.
+    pub whole: bool,
 }
 
 /// Where a recording stands.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::fold::{Body, RsEntry, StreamEntry};
-use super::model::{Association, Ends, LabelPeriod, Source, Stream};
+use super::model::{Association, Ends, LabelPeriod, Participant, Session, Source, Stream};
 use super::people_view::period;
 use crate::base::time::Wall;
 use crate::store::metadata::{
@@ -69,6 +69,12 @@ pub fn names_session(rs: &RsEntry, session: &Id) -> bool {
             _ => false,
         }
     })
+}
+
+/// The Communication Sessions and participants that any document of `rs` names.
+pub fn named_in(rs: &RsEntry) -> (Vec<Session>, Vec<Participant>) {
+    let people = people(rs);
+    (people.sessions(), people.participants())
 }
 
 /// What a recording holds of one Communication Session.
@@ -318,6 +324,7 @@ mod tests {
                 answer_sdp: Sealed("".into()),
                 bodies: None,
                 timer: None,
+                retention: None,
             },
             body(1, 10, 1, "application/sdp", SDP),
             body(2, 10, 1, metadata, SAID),

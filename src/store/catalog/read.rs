@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::controls::Action;
 use super::fold::{RsEntry, StreamEntry};
 use super::model::{
-    Association, Control, Gap, MediaSecurity, Recording, Seal, SealState, Security, Src, State,
-    Stream, StreamState,
+    Association, Control, Expiry, Gap, MediaSecurity, Recording, Retention, Seal, SealState,
+    Security, Src, State, Stream, StreamState,
 };
 use super::people::people;
 use crate::base::counter::Cause;
 use crate::base::ids::{SourceId, StreamId, WorkerId};
 use crate::base::suite::Agreed;
 use crate::base::time::Wall;
-use crate::store::archive::{Damaged, Seen, Watermark};
+use crate::store::archive::{Damaged, Expired, Seen, Watermark};
 use crate::store::evidence::Hash;
 use crate::store::journal::entry::line_name;
 use crate::store::ledger::{Ledgers, Loss, StreamLedger};
@@ -30,6 +30,8 @@ pub(super) struct Watch {
     workers: BTreeMap<StreamId, BTreeMap<WorkerId, Wall>>,
     segments: BTreeMap<StreamId, BTreeSet<SegmentName>>,
     unsealed: BTreeSet<StreamId>,
+    /// Of what is gone by retention: since when, and by which class.
+    expired: BTreeMap<StreamId, (Wall, String)>,
 }
 
 impl Watch {
@@ -44,6 +46,7 @@ impl Watch {
             workers: BTreeMap::new(),
             segments: BTreeMap::new(),
             unsealed: BTreeSet::new(),
+            expired: BTreeMap::new(),
         }
     }
 
@@ -83,6 +86,26 @@ impl Watch {
             Some(ledger) => ledger.lose(&loss),
             None => self.ledgers.host.lose(loss),
         }
+    }
+
+    /// Takes what is gone by retention.
+    pub(super) fn expired(&mut self, one: &Expired) {
+        let stream = one.source.stream();
+        if let Some(ledger) = self.ledgers.streams.get_mut(&stream) {
+            ledger.expire(one.source.ordinal(), one.indexes);
+        }
+        let known = self.expired.entry(stream).or_insert_with(|| (Wall(0), String::new()));
+        if known.0 <= one.gone.since {
+            *known = (one.gone.since, one.gone.rule.clone());
+        }
+    }
+
+    /// What is gone of a recording.
+    fn expiry(&self, rs: &RsEntry) -> Option<Expiry> {
+        let gone = rs.streams.keys().filter_map(|stream| self.expired.get(stream));
+        let (since, class) = gone.max_by_key(|(since, _)| *since)?.clone();
+        let here = rs.streams.keys().any(|stream| self.workers.contains_key(stream));
+        Some(Expiry { since, class, whole: rs.end.is_some() && !here })
     }
 
     /// Records that were durable and are there no more.
@@ -235,6 +258,9 @@ pub(super) fn assemble(
         seal,
         own: rs.own,
         metadata: people.metadata(),
+        retention: watch
+            .expiry(rs)
+            .map(|gone| Retention { gone: Some(gone), ..Retention::default() }),
     }
 }
 

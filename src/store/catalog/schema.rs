@@ -3,7 +3,7 @@
 //! the row's key as well: a row that fails it is not there.
 
 /// Version of the tables: another one is dropped and built anew.
-pub const VERSION: i64 = 8;
+pub const VERSION: i64 = 9;
 
 /// Makes the tables.
 pub const CREATE: &str = "
@@ -30,6 +30,7 @@ CREATE INDEX IF NOT EXISTS names_recording ON names (recording);
 CREATE TABLE IF NOT EXISTS segments (
     worker INTEGER NOT NULL, number INTEGER NOT NULL, extents INTEGER NOT NULL,
     first_arrival INTEGER NOT NULL, last_arrival INTEGER NOT NULL, sum INTEGER NOT NULL,
+    gone INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (worker, number)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS extents (
     worker INTEGER NOT NULL, number INTEGER NOT NULL, rows BLOB NOT NULL, sum INTEGER NOT NULL,
@@ -54,7 +55,14 @@ pub const SEGMENTS: &str =
 /// The extents of a segment, as postcard of its name and all of them.
 pub const EXTENTS: &str = "SELECT rows, sum FROM extents WHERE worker = ?1 AND number = ?2";
 /// One segment.
-pub const PUT_SEGMENT: &str = "INSERT OR REPLACE INTO segments VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+pub const PUT_SEGMENT: &str = "INSERT OR REPLACE INTO segments VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
+/// How many of its extents are gone by retention.
+pub const THINNED: &str = "SELECT worker, number, gone FROM segments";
+/// Says so of one.
+pub const THIN: &str = "UPDATE segments SET gone = ?3 WHERE worker = ?1 AND number = ?2";
+/// Removes the recording that a stream is of.
+pub const DELETE_OF_STREAM: &str =
+    "DELETE FROM recordings WHERE id = (SELECT recording FROM streams WHERE stream = ?1)";
 /// Its extents.
 pub const PUT_EXTENTS: &str = "INSERT OR REPLACE INTO extents VALUES (?1, ?2, ?3, ?4)";
 /// Removes all segments.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
+use crate::base::keep::Keep;
 use crate::base::mki::Mki;
 use crate::base::suite::Agreed;
 use crate::base::time::{ClockMap, Mono, Wall};
@@ -123,6 +124,21 @@ pub struct Hold {
     /// The SRC is only told; false: where it is not held, it is asked to send.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tells: bool,
+}
+
+/// How long a recording is kept: what was promised when it began only grows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// Name of its class.
+    pub class: String,
+    /// How long each part of it is kept from when it came.
+    pub keep: Keep,
+}
+
+impl Default for Promise {
+    fn default() -> Self {
+        Promise { class: String::new(), keep: Keep::Forever }
+    }
 }
 
 /// How an m-line is named where people see it: its label, else its place, from `m1` on.
@@ -260,6 +276,9 @@ pub enum Entry {
         /// Its session timer, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timer: Option<SessionTimer>,
+        /// How long it will be kept at least. `None`: from a version that deleted nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retention: Option<Promise>,
     },
     /// A re-INVITE, UPDATE or INFO was taken; its streams may be the same.
     Changed {

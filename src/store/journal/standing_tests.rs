@@ -104,6 +104,7 @@ pub(in crate::store) fn history(seed: u64, count: usize) -> Vec<Entry> {
                 answer_sdp: sealed("answer", &mut random),
                 bodies: None,
                 timer: None,
+                retention: None,
             });
             live.push((id, vec![next_stream], 1));
             next_stream += 1;
@@ -210,6 +211,7 @@ pub(super) fn short_calls(count: u64, seconds: i64) -> Vec<Entry> {
             answer_sdp: Sealed("".into()),
             bodies: Some(2),
             timer: None,
+            retention: None,
         });
         for number in 1..=2 {
             entries.push(Entry::Body {

@@ -36,6 +36,18 @@ impl Hole {
         self.last - self.first + 1
     }
 
+    /// What is left of it without the indexes from `first` to `last`.
+    pub fn without(self, first: u64, last: u64) -> impl Iterator<Item = Hole> {
+        let before = Hole { last: self.last.min(first.saturating_sub(1)), ..self };
+        let behind = Hole { first: self.first.max(last.saturating_add(1)), ..self };
+        let apart = first > self.last || last < self.first || first > last;
+        let parts = if apart { [Some(self), None] } else { [Some(before), Some(behind)] };
+        // Nothing stands before the first index of all.
+        let empty =
+            move |hole: &Hole| hole.first > hole.last || (!apart && first == 0 && *hole == before);
+        parts.into_iter().flatten().filter(move |hole| !empty(hole))
+    }
+
     /// Its arrivals, earlier one first: reordering may turn them round.
     pub fn span(&self) -> (Wall, Wall) {
         (self.from.min(self.to), self.from.max(self.to))
@@ -124,6 +136,21 @@ mod tests {
                 prop_assert_eq!(runs.has_any(from, from + 3), any);
             }
         }
+    }
+
+    #[test]
+    fn what_is_gone_is_cut_out_of_a_gap() {
+        let hole = |first, last| Hole { first, last, from: Wall(1), to: Wall(2) };
+        let without = |first, last| hole(10, 20).without(first, last).collect::<Vec<_>>();
+        assert_eq!(without(12, 15), [hole(10, 11), hole(16, 20)]);
+        assert_eq!(without(10, 20), []);
+        assert_eq!(without(0, 30), []);
+        assert_eq!(without(0, 12), [hole(13, 20)]);
+        assert_eq!(without(15, u64::MAX), [hole(10, 14)]);
+        assert_eq!(without(21, 30), [hole(10, 20)]);
+        assert_eq!(without(0, 9), [hole(10, 20)]);
+        let first = Hole { first: 0, ..hole(0, 5) };
+        assert_eq!(first.without(0, 3).collect::<Vec<_>>(), [hole(4, 5)]);
     }
 
     #[test]

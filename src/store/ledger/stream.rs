@@ -86,6 +86,8 @@ struct SourceAccount {
     duplicates: u64,
     first_arrival: Option<Wall>,
     last_arrival: Option<Wall>,
+    /// First and last index of records that are gone by retention.
+    expired: Vec<(u64, u64)>,
 }
 
 /// What the ledger says about a stream.
@@ -284,6 +286,12 @@ impl StreamLedger {
         self.lost.push((loss.since, loss.until));
     }
 
+    /// Takes that records of a source are gone by retention, from the first index to the last: what is
+    /// missing there is not lost.
+    pub fn expire(&mut self, ordinal: u16, (first, last): (u64, u64)) {
+        self.sources.entry(ordinal).or_default().expired.push((first, last));
+    }
+
     /// The account as it stands. `through`: for a stream that is still open, records up to here are
     /// known; nothing is said about the time after. `end`: when it was closed, as far as others say.
     pub fn account(
@@ -294,7 +302,7 @@ impl StreamLedger {
     ) -> Account {
         let claims = self.all_claims();
         let with_gaps =
-            self.sources.values().filter(|source| source.runs.holes().next().is_some()).count();
+            self.sources.values().filter(|source| source.holes().next().is_some()).count();
         let (dark, absent) = (self.all_dark(host), self.absences(host, end));
         let mut blame = Blame::new(&claims, &dark, host, with_gaps > 1);
         let heard = self.sources.values().filter(|source| source.packets > 0).count();
@@ -357,7 +365,7 @@ impl StreamLedger {
             let (from, to) = hole.span();
             dark.iter().any(|dark| dark.from <= to && dark.to >= from)
         };
-        let holes = source.runs.holes().filter(|hole| away(hole) || !source.jumps(hole, &proven));
+        let holes = source.holes().filter(|hole| away(hole) || !source.jumps(hole, &proven));
         let mut verdicts = blame.source(source.ssrc, holes);
         if let Some(tail) = source.tail() {
             blame.tail(&tail, absent, &self.pauses, &mut verdicts);
@@ -502,6 +510,17 @@ impl StreamLedger {
 }
 
 impl SourceAccount {
+    /// Its gaps, without what is gone by retention.
+    fn holes(&self) -> impl Iterator<Item = Hole> + '_ {
+        self.runs.holes().flat_map(|hole| {
+            let mut left = vec![hole];
+            for (first, last) in &self.expired {
+                left = left.into_iter().flat_map(|hole| hole.without(*first, *last)).collect();
+            }
+            left
+        })
+    }
+
     /// Whether the SRC began anew there instead of having lost so much (F41): more than half of all
     /// sequence numbers at once, in a time in which it could not have sent them, or over which its own
     /// reports prove that nothing is missing.

@@ -23,10 +23,11 @@ use super::read::{SegmentError, read_footer, read_trailer};
 use super::thin_table::{
     Fate, THIN_HEADER_BYTES, THIN_ROW_BYTES, THIN_TAIL_BYTES, Tail, emit_header, parse_rules,
 };
-use super::verify::{SegmentReport, verify_segment};
+use super::verify::{SegmentReport, verify_opened};
 use crate::base::ids::StreamId;
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::Wall;
+use crate::store::cipher::ReadKeys;
 use crate::store::evidence::{PublicKey, Salt, THINNED, sha256, verify_in};
 
 /// Most bytes of table and rules that are read at once: 2 M rows.
@@ -122,14 +123,15 @@ impl<F: DiskFile> SegmentFile<F> {
         }
     }
 
-    /// Checks it against its own proof, see [`verify_segment`], and where it is thinned what says so.
+    /// Checks it against its own proof, see [`verify_opened`], and where it is thinned what says so.
     pub fn verify(
         &self,
         streams: Option<&BTreeSet<StreamId>>,
         salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
         key: Option<&PublicKey>,
+        keys: Option<&dyn ReadKeys>,
     ) -> SegmentReport {
-        let mut report = verify_segment(self, streams, salt, key);
+        let mut report = verify_opened(self, streams, salt, key, keys);
         if let Some(thinned) = self.thinned() {
             report.faults.extend(thinned.faults(key));
         }

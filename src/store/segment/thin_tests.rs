@@ -96,7 +96,7 @@ fn open(disk: &TestDisk) -> SegmentFile<<TestDisk as Disk>::File> {
 }
 
 fn check<F: DiskFile>(file: &SegmentFile<F>) -> SegmentReport {
-    file.verify(None, &mut |_| Some(SALT), Some(&key().public_key()))
+    file.verify(None, &mut |_| Some(SALT), Some(&key().public_key()), None)
 }
 
 /// What `disk` has says: these streams are here, byte for byte as in `whole`, the others are gone.

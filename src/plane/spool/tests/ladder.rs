@@ -263,6 +263,7 @@ fn one_stream_of_500_costs_at_most_1_3_times_its_own_rtp_bytes() {
             offset: row.offset,
             bytes: row.bytes,
             source,
+            indexes: (row.first_index.0, row.last_index.0),
             arrivals: Default::default(),
         }));
     }

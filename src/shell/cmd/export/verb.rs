@@ -17,6 +17,7 @@ use crate::base::time::Wall;
 use crate::config::access::Right;
 use crate::host::clock::SystemClock;
 use crate::shell::access::{Wish, ask_for_ourselves};
+use crate::shell::cmd::show::expiry_words;
 use crate::shell::cmd::store::{StoreArgs, named, salt};
 use crate::shell::cmd::{remote, show_session};
 use crate::shell::exit::{Exit, Failure};
@@ -125,6 +126,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     })?;
     if let Some(error) = failed {
         return Err(error.into());
+    }
+    let gone = reading.recordings.first().and_then(|one| one.retention.as_ref()?.gone.as_ref());
+    if let Some(gone) = gone.filter(|gone| gone.whole) {
+        let why = format!("recording {}: {}", rs.id, expiry_words(gone));
+        return Err(Failure::new(Exit::NotFound, why));
     }
     let mut in_order: Vec<_> = tracks.into_values().collect();
     in_order.sort_by_key(|(place, _)| *place);

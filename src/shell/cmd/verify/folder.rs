@@ -72,6 +72,7 @@ fn bad(dir: &Path, fault: String) -> Report {
         damaged: Vec::new(),
         faults: vec![fault],
         proven: String::new(),
+        gone: None,
     }
 }
 

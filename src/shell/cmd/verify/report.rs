@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::show::lost_words;
+use super::super::show::{expiry_words, lost_words};
 use crate::base::counter::Cause;
 use crate::base::limits::QUARANTINE_MS;
 use crate::base::time::Wall;
-use crate::store::catalog::model::{Gap, Recording};
+use crate::store::catalog::model::{Expiry, Gap, Recording};
 
 /// One line of `--json`.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +30,9 @@ pub(super) struct Report {
     pub(super) faults: Vec<String>,
     /// How far a signature vouches for it.
     pub(super) proven: String,
+    /// What is gone of it by retention; nothing is wrong with that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gone: Option<Expiry>,
 }
 
 /// Whether all bytes passed their proof.
@@ -93,6 +96,7 @@ impl Report {
             damaged: Vec::new(),
             faults: Vec::new(),
             proven: String::new(),
+            gone: recording.retention.as_ref().and_then(|retention| retention.gone.clone()),
         };
         let judged = judged_through(recording);
         for source in recording.streams.iter().flat_map(|stream| &stream.sources) {
@@ -142,6 +146,9 @@ impl Report {
         );
         if self.pending > 0 {
             out.push_str(&format!("  {} are missing too recently to say why\n", self.pending));
+        }
+        if let Some(gone) = &self.gone {
+            out.push_str(&format!("  {}\n", expiry_words(gone)));
         }
         let time = |at: Option<Wall>| at.map_or_else(|| "?".to_owned(), |at| at.to_string());
         for damage in &self.damaged {

@@ -17,6 +17,8 @@ use crate::store::journal::entry::Entry;
 pub(super) enum Change {
     /// A segment is in place.
     Sealed,
+    /// Something is gone by retention.
+    Thinned,
     /// A durable journal entry.
     Entry(Box<Entry>),
 }
@@ -38,7 +40,8 @@ pub(super) fn spawn(
     journal: PathBuf,
 ) -> io::Result<(Sender<Change>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
-    let catalogue = Catalogue { store, journal, known: None, segments: 0, trim_at: None };
+    let catalogue =
+        Catalogue { store, journal, known: None, segments: 0, thinned: true, trim_at: None };
     let thread = std::thread::Builder::new().name("catalogue".into()).spawn(move || {
         // Under load it works beside those who answer, and nobody waits for it.
         process::give_way();
@@ -55,6 +58,8 @@ struct Catalogue {
     known: Option<Unsettled>,
     /// Segments in the index when that was last looked at.
     segments: usize,
+    /// Something may be gone that the index still has; so it is after a start.
+    thinned: bool,
     /// When memory is given back.
     trim_at: Option<Instant>,
 }
@@ -99,6 +104,10 @@ impl Catalogue {
     fn note(&mut self, change: Change) -> bool {
         match change {
             Change::Sealed => true,
+            Change::Thinned => {
+                self.thinned = true;
+                true
+            }
             // Before the journal has been read it is in there.
             Change::Entry(entry) => {
                 if let Some(known) = &mut self.known {
@@ -144,6 +153,13 @@ impl Catalogue {
             }
         }
         let library = Library::open(spare::places(store, journal), store, journal, None)?;
+        if self.thinned {
+            if library.refresh_thinned(&mut index)? {
+                // What had settled is wanted once more.
+                self.known = None;
+            }
+            self.thinned = false;
+        }
         let known = match &mut self.known {
             Some(known) => known,
             none => {

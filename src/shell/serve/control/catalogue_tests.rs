@@ -110,8 +110,14 @@ impl Bench {
         let spool = spool(&store, &ring, &state, &clock);
         let (journal, _) =
             Journal::open(HostDisk, &folder, &history::folder(&store)).expect("empty");
-        let catalogue =
-            Catalogue { store, journal: folder, known: None, segments: 0, trim_at: None };
+        let catalogue = Catalogue {
+            store,
+            journal: folder,
+            known: None,
+            segments: 0,
+            thinned: true,
+            trim_at: None,
+        };
         let opened = vec![start, opened, body];
         Bench { root, clock, ring, state, spool, journal, catalogue, opened }
     }
@@ -263,8 +269,14 @@ impl Bench {
         let (store, folder) = (self.catalogue.store.clone(), self.catalogue.journal.clone());
         let opened = Journal::open(HostDisk, &folder, &history::folder(&store));
         (self.journal, _) = opened.expect("readable");
-        self.catalogue =
-            Catalogue { store, journal: folder, known: None, segments: 0, trim_at: None };
+        self.catalogue = Catalogue {
+            store,
+            journal: folder,
+            known: None,
+            segments: 0,
+            thinned: true,
+            trim_at: None,
+        };
     }
 
     /// Takes up its streams again, after the cut.

@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod doorway;
+mod expirer;
 mod http;
 mod journal;
 mod lanes;

@@ -28,6 +28,7 @@ use crate::proto::sip::{self, TlsPeer};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::doorway::Doorway;
+use crate::shell::serve::control::expirer::Expirer;
 use crate::shell::serve::control::http::{self, Service};
 use crate::shell::serve::control::journal::{self, Job, Reserve, Said};
 use crate::shell::serve::control::lanes::Inbox;
@@ -141,6 +142,7 @@ fn role(mut start: Start) -> io::Result<()> {
     }
     let reserve = Reserve::new(HostDisk, &folder);
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
+    let (expirer, expiry) = Expirer::spawn(&start.config, changes.clone())?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
     let first = Entry::Start { version: 1, volume: volume.id, at: now.wall, kept: false };
@@ -166,12 +168,14 @@ fn role(mut start: Start) -> io::Result<()> {
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let mut role = Role::new(start, bound, control, store, (jobs, changes), nonce_key)?;
+        let threads = (jobs, changes, expirer);
+        let mut role = Role::new(start, bound, control, store, threads, nonce_key)?;
         role.load_passwords().await?;
         role.serve(finished).await
     });
-    // The senders went with the role: both threads end when their queues are empty.
+    // The senders went with the role: the threads end when their queues are empty.
     let _ = writer.join();
+    let _ = expiry.join();
     let _ = catalogue.join();
     result
 }
@@ -202,6 +206,8 @@ struct Role {
     known_at: Mono,
     jobs: channel::Sender<Job>,
     changes: channel::Sender<Change>,
+    /// Who removes what may go.
+    expirer: Expirer,
     /// What operators ask for, and where each outcome goes.
     verbs: mpsc::UnboundedReceiver<Call>,
     called: HashMap<u64, channel::Sender<Outcome>>,
@@ -249,7 +255,7 @@ impl Role {
         bound: Bound,
         control: Control,
         store: PathBuf,
-        (jobs, changes): (channel::Sender<Job>, channel::Sender<Change>),
+        (jobs, changes, expirer): (channel::Sender<Job>, channel::Sender<Change>, Expirer),
         nonce_key: Zeroizing<Vec<u8>>,
     ) -> io::Result<Self> {
         let Start { keeper: link, config, lock, peer, workers, slots, .. } = start;
@@ -297,6 +303,7 @@ impl Role {
             known_at: Mono(0),
             jobs,
             changes,
+            expirer,
             verbs,
             called: HashMap::new(),
             calls: 0,
@@ -444,7 +451,14 @@ impl Role {
             self.warned = !self.warned;
             tracing::warn!("disk: room for {minutes} minutes of the present load");
         }
-        room_shortfall(&self.config, free, load)
+        let shortfall = room_shortfall(&self.config, free, load)?;
+        // F16: nothing is removed to make room, so whoever needs it must know what keeps it.
+        let blockers = self.expirer.blockers();
+        Some(if blockers.is_empty() {
+            shortfall
+        } else {
+            format!("{shortfall}; kept by {blockers}")
+        })
     }
 
     /// Bytes a second that are written at present, and the minutes of it that fit.
@@ -504,6 +518,7 @@ impl Role {
                     self.trail.say(Note::Configured(Box::new(config.clone())));
                     self.config = config;
                     verbs::admit(&self.config);
+                    self.expirer.configure(&self.config);
                     // The token may be another one though the file has its name.
                     self.service = None;
                     self.service = Service::start(&self.config.http, &self.told)?;

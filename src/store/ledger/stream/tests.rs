@@ -133,6 +133,25 @@ fn f41_a_jump_is_no_loss_and_a_long_loss_is_no_jump() {
 }
 
 #[test]
+fn what_is_gone_by_retention_is_neither_lost_nor_unexplained() {
+    let mut ledger = ten_seconds(240..275);
+    ledger.expire(1, (250, 264));
+    let account = ledger.account(&host(0), None, None);
+    let source = &account.sources[0];
+    assert_eq!((source.lost[&Cause::Net], source.unexplained, source.gaps.len()), (20, 0, 2));
+    let mut ledger = ten_seconds(240..275);
+    ledger.expire(1, (200, 280));
+    let account = ledger.account(&HostEvidence::default(), None, None);
+    let source = &account.sources[0];
+    assert_eq!((source.lost.len(), source.unexplained, source.gaps.len()), (0, 0, 0));
+    assert_ne!(account.verdict, Verdict::Gaps);
+    // Of a source that is gone as a whole nothing is said.
+    let mut ledger = opened();
+    ledger.expire(1, (0, 500));
+    assert_eq!(ledger.account(&host(0), None, None).verdict, Verdict::Empty);
+}
+
+#[test]
 fn without_samples_around_it_a_gap_is_unexplained() {
     let account = ten_seconds(250..265).account(&HostEvidence::default(), None, None);
     assert_eq!((account.sources[0].unexplained, account.sources[0].lost.len()), (15, 0));

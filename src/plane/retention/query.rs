@@ -1,0 +1,212 @@
+//! Which recordings are meant: by id, address, session, word, peer and time. All conditions that a query
+//! has must be met, each by one of its values. What it means it means now and in future.
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::Facts;
+use crate::base::ids::RsId;
+use crate::base::time::Wall;
+use crate::config::policy::AorPattern;
+use crate::proto::session::{aor_fits, normal_aor};
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// Recordings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<RsId>,
+    /// Addresses of anybody named, in normal form; `*` stands for any characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aors: Vec<String>,
+    /// Communication Sessions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<String>,
+    /// Words in names and addresses, in lower case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<String>,
+    /// Names of `[[peers]]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
+    /// It ran at or after this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Wall>,
+    /// It ran at or before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Wall>,
+}
+
+/// A term that means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// Of no known kind, or without a value.
+    #[error("expected id:, aor:, session:, word: or peer: and a value, found \"{0}\"")]
+    Term(String),
+    /// No id.
+    #[error("expected the id of a recording, found \"{0}\"")]
+    Id(String),
+    /// No address.
+    #[error("{0}")]
+    Aor(String),
+    /// Without any condition it would mean everything.
+    #[error("expected at least one condition: everything is meant by aor:* only")]
+    Empty,
+    /// The times are the wrong way round.
+    #[error("expected the first time before the last one")]
+    Times,
+}
+
+impl Query {
+    /// Reads terms. One without a kind is a recording's id, an address, or else a word.
+    pub fn parse(
+        terms: &[String],
+        from: Option<Wall>,
+        to: Option<Wall>,
+    ) -> Result<Query, QueryError> {
+        let mut query = Query { from, to, ..Query::default() };
+        for term in terms {
+            query.add(term)?;
+        }
+        if query == Query::default() {
+            return Err(QueryError::Empty);
+        }
+        match (from, to) {
+            (Some(from), Some(to)) if from > to => Err(QueryError::Times),
+            _ => Ok(query),
+        }
+    }
+
+    fn add(&mut self, term: &str) -> Result<(), QueryError> {
+        let (kind, value) = match term.split_once(':') {
+            Some((kind @ ("id" | "aor" | "session" | "word" | "peer"), value)) => (kind, value),
+            // Addresses have a scheme.
+            _ if term.parse::<RsId>().is_ok() => ("id", term),
+            _ if term.contains(['@', ':', '*']) || term.starts_with('+') => ("aor", term),
+            _ => ("word", term),
+        };
+        let value = value.trim();
+        if value.is_empty() {
+            return Err(QueryError::Term(term.to_owned()));
+        }
+        match kind {
+            "id" => {
+                let id = value.parse().map_err(|_| QueryError::Id(value.to_owned()))?;
+                self.ids.push(id);
+            }
+            "aor" => {
+                AorPattern::try_from(value.to_owned()).map_err(QueryError::Aor)?;
+                self.aors.push(normal_aor(value));
+            }
+            "session" => self.sessions.push(value.to_owned()),
+            "word" => self.words.push(value.to_lowercase()),
+            _ => self.peers.push(value.to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Whether a recording is meant.
+    pub fn matches(&self, facts: &Facts) -> bool {
+        let any = |none: bool, found: bool| none || found;
+        let aor = |own: &String| facts.addresses.iter().any(|one| aor_fits(own, one));
+        let word = |own: &String| facts.words.iter().any(|one| one.contains(own.as_str()));
+        let session = |own: &String| facts.sessions.iter().any(|one| same_session(own, one));
+        any(self.ids.is_empty(), self.ids.contains(&facts.id))
+            && any(self.aors.is_empty(), self.aors.iter().any(aor))
+            && any(self.words.is_empty(), self.words.iter().any(word))
+            && any(self.sessions.is_empty(), self.sessions.iter().any(session))
+            && any(
+                self.peers.is_empty(),
+                facts.peer.as_ref().is_some_and(|peer| self.peers.contains(peer)),
+            )
+            && self.to.is_none_or(|to| facts.start <= to)
+            && self.from.is_none_or(|from| facts.end.is_none_or(|end| end >= from))
+    }
+
+    /// For people: as it may be typed.
+    pub fn text(&self) -> String {
+        let mut terms: Vec<String> = Vec::new();
+        let mut add = |kind: &str, values: Vec<String>| {
+            terms.extend(values.iter().map(|value| format!("{kind}{value}")));
+        };
+        add("id:", self.ids.iter().map(ToString::to_string).collect());
+        add("aor:", self.aors.clone());
+        add("session:", self.sessions.clone());
+        add("word:", self.words.clone());
+        add("peer:", self.peers.clone());
+        add("--from ", self.from.iter().map(ToString::to_string).collect());
+        add("--to ", self.to.iter().map(ToString::to_string).collect());
+        terms.join(" ")
+    }
+}
+
+/// Ids are compared without case and separators: logs write UUIDs in several ways.
+fn same_session(one: &str, other: &str) -> bool {
+    let plain = |text: &str| {
+        let text = text.trim().to_ascii_lowercase();
+        text.strip_prefix("urn:uuid:").unwrap_or(&text).replace('-', "")
+    };
+    one == other || plain(one) == plain(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(terms: &[&str]) -> Result<Query, QueryError> {
+        let terms: Vec<String> = terms.iter().map(|&term| term.to_owned()).collect();
+        Query::parse(&terms, None, None)
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            id: RsId([4; 16]),
+            start: Wall(100),
+            end: Some(Wall(200)),
+            addresses: vec!["sip:ann@desk.example".to_owned(), "tel:+49301234".to_owned()],
+            words: vec!["ann miller".to_owned(), "sip:ann@desk.example".to_owned()],
+            sessions: vec!["urn:uuid:0b3e4bba-7ce1-45f8-9a0a-0c2ea4ad3b40".to_owned()],
+            peer: Some("sbc-1".to_owned()),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn every_condition_must_be_met_by_one_of_its_values() {
+        let meets = |terms: &[&str]| query(terms).expect("terms").matches(&facts());
+        assert!(
+            meets(&["sip:*@desk.example"]) && meets(&["aor:+49 30 1234".replace(' ', "").as_str()])
+        );
+        assert!(meets(&["Miller"]) && meets(&["peer:sbc-1"]) && !meets(&["peer:sbc-2"]));
+        assert!(meets(&[&RsId([4; 16]).to_string()]) && !meets(&[&RsId([5; 16]).to_string()]));
+        assert!(meets(&["session:0B3E4BBA7CE145F89A0A0C2EA4AD3B40"]));
+        assert!(meets(&["aor:bob@x", "aor:ann@desk.example"]), "one address will do");
+        assert!(!meets(&["aor:ann@desk.example", "peer:sbc-2"]), "both conditions");
+        assert!(meets(&["*"]));
+    }
+
+    #[test]
+    fn times_overlap() {
+        let at = |from: Option<i64>, to: Option<i64>| {
+            let query = Query::parse(&[], from.map(Wall), to.map(Wall)).expect("times");
+            let open = Facts { end: None, ..facts() };
+            (query.matches(&facts()), query.matches(&open))
+        };
+        assert_eq!(at(Some(200), None), (true, true));
+        assert_eq!(at(Some(201), None), (false, true), "it may run for ever");
+        assert_eq!(at(None, Some(100)), (true, true));
+        assert_eq!(at(None, Some(99)), (false, false));
+        assert_eq!(Query::parse(&[], Some(Wall(2)), Some(Wall(1))), Err(QueryError::Times));
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused() {
+        assert_eq!(query(&[]), Err(QueryError::Empty));
+        assert_eq!(query(&["word:"]), Err(QueryError::Term("word:".to_owned())));
+        assert_eq!(query(&["id:x"]), Err(QueryError::Id("x".to_owned())));
+        assert!(matches!(query(&["aor:a?@x"]), Err(QueryError::Aor(_))));
+        let said = query(&["peer:a", "word:B"]).expect("terms");
+        assert_eq!(said.text(), "word:b peer:a");
+        let json = serde_json::to_string(&said).expect("plain");
+        assert_eq!(serde_json::from_str::<Query>(&json).expect("its own"), said);
+    }
+}
