@@ -215,7 +215,7 @@ fn sealed_segment(data: &[u8]) -> Vec<u8> {
 /// Whether every byte of a thinned segment is proven under `key`.
 pub fn is_proven_thinned(data: &[u8], salt: Salt, key: &PublicKey) -> bool {
     let file = SegmentFile::of_thinned(ImageFile(data.to_vec())).expect("memory");
-    file.verify(None, &mut |_| Some(salt), Some(key)).is_good()
+    file.verify(None, &mut |_| Some(salt), Some(key), None).is_good()
 }
 
 /// A thinned segment reads as the one that it was: each extent is here or gone, and nothing lies
@@ -230,7 +230,7 @@ pub fn thinned(data: &[u8]) {
 fn read_thinned(image: Vec<u8>) {
     let file_bytes = image.len() as u64;
     let file = SegmentFile::of_thinned(ImageFile(image)).expect("memory");
-    let report = file.verify(None, &mut |_| None, None);
+    let report = file.verify(None, &mut |_| None, None, None);
     let Some(thinned) = file.thinned() else {
         assert!(!report.is_good() && report.trailer.is_none(), "good without a table");
         return;
