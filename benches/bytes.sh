@@ -35,17 +35,17 @@ spent() {
 one() {
     local srtp=$1 packing=$2 port media before after
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    rm -rf "$dir/store"
+    rm -rf "$dir/store" "$dir/serve.log"
     "$floortape" serve --set "store.dir=$dir/store" --set "sip.udp=[\"127.0.0.1:$port\"]" \
         --set "sip.tcp=[\"127.0.0.1:$port\"]" --set media.ports=10000-31999 \
         --set media.srtp=allow --set "media.streams_max=$streams" --set "store.packing=$packing" \
         2>"$dir/serve.log" &
     keeper=$!
-    for _ in $(seq 200); do
-        grep -q '^ready' "$dir/serve.log" && break
+    for _ in $(seq 1200); do
+        grep -qs '^ready' "$dir/serve.log" && break
         sleep 0.05
     done
-    grep -q '^ready' "$dir/serve.log" || { cat "$dir/serve.log" >&2; exit 1; }
+    grep -q '^ready' "$dir/serve.log" || { echo "not ready after a minute" >&2; cat "$dir/serve.log" >&2; exit 1; }
     media=$(for pid in $(cat "/proc/$keeper/task/$keeper/children"); do
         if tr '\0' '\n' <"/proc/$pid/cmdline" | head -1 | grep -qx floortape-media; then echo "$pid"; fi
     done)
