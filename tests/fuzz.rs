@@ -127,6 +127,7 @@ fuzz! {
     audit 4_000,
     tar 20_000,
     thinned 3_000,
+    evidence 6_000,
 }
 
 /// A format that changes without meaning to shows here. `FUZZ_WRITE=1` writes the corpus anew.

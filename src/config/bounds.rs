@@ -1,13 +1,13 @@
 //! What types cannot say: ranges of single values, and arithmetic between keys and machine.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::base::family::Family;
 use crate::base::limits::POLICY_BYTES_MAX;
 use crate::config::contradictions;
 use crate::config::cores;
 use crate::config::machine::Machine;
-use crate::config::model::{Config, Peer, PeerMatch, Sip};
+use crate::config::model::{Config, Evidence, Peer, PeerMatch, Sip};
 use crate::config::policy::{Rest, Sources};
 
 /// A fault at `path`, not yet placed in a text.
@@ -28,7 +28,7 @@ pub(super) fn breach(path: &'static str, why: String) -> Breach {
 /// Checks that need nothing but the configuration.
 pub(super) fn values(config: &Config) -> Vec<Breach> {
     let mut found = Vec::new();
-    let ranges: [(&str, u64, u64, u64); 11] = [
+    let ranges: [(&str, u64, u64, u64); 14] = [
         ("sip.max_message_bytes", config.sip.max_message_bytes as u64, 65_535, 16 << 20),
         ("sip.min_se_s", config.sip.min_se_s.into(), 2, 86_400),
         ("sip.session_expires_s", config.sip.session_expires_s.into(), 0, 86_400),
@@ -38,6 +38,9 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         ("store.segment_mib", config.store.segment_mib.into(), 1, 4_096),
         ("store.commit_ms", config.store.commit_ms, 1, 10_000),
         ("store.segment_s", config.store.segment_s, 1, 86_400),
+        ("evidence.anchor_s", config.evidence.anchor_s, 1, 86_400),
+        ("evidence.scrub_days", config.evidence.scrub_days.into(), 0, 365),
+        ("evidence.scrub_mib_s", config.evidence.scrub_mib_s.into(), 1, 10_000),
         ("store.reserve_minutes", config.store.reserve_minutes.into(), 0, 1_440),
         ("store.retention_check_s", config.store.retention_check_s, 1, 86_400),
     ];
@@ -92,6 +95,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         let why = "0 means one worker per core in cpu.rx, and cpu.rx names none".into();
         found.push(breach("cpu.workers", why));
     }
+    found.extend(evidence(&config.evidence));
     found.extend(contradictions::values(config));
     let (streams, pairs) = (config.media.streams_max, config.port_pairs());
     if config.pairs_each() < streams {
@@ -113,6 +117,33 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
             ),
             fix: Some(fix),
         });
+    }
+    found
+}
+
+/// Where anchors go. That a file lies on the disk that it vouches for only the machine knows.
+fn evidence(evidence: &Evidence) -> Vec<Breach> {
+    let mut found = Vec::new();
+    let is_syslog = |text: &String| text.starts_with('/') || text.parse::<SocketAddr>().is_ok();
+    if let Some(text) = evidence.syslog.as_ref().filter(|text| !is_syslog(text)) {
+        let why = format!("expected a socket's path or IP:port, found \"{text}\"");
+        found.push(breach("evidence.syslog", why));
+    }
+    let is_url = |url: &String| {
+        url.strip_prefix("http://").is_some_and(|rest| {
+            let host = rest.split('/').next().unwrap_or_default();
+            !host.is_empty() && !host.contains('@') && rest.bytes().all(|b| b.is_ascii_graphic())
+        })
+    };
+    if let Some(url) = evidence.webhook.as_ref().filter(|url| !is_url(url)) {
+        found.push(Breach {
+            path: "evidence.webhook",
+            why: format!("expected http://HOST:PORT/PATH, found \"{url}\""),
+            fix: Some("where TLS is wanted, name a relay on this machine".to_owned()),
+        });
+    }
+    if evidence.webhook_token.is_some() && evidence.webhook.is_none() {
+        found.push(breach("evidence.webhook_token", "there is no evidence.webhook".to_owned()));
     }
     found
 }

@@ -344,6 +344,13 @@ mod tests {
                 volume: Some("v".into()),
                 ..Default::default()
             },
+            evidence: super::super::model::Evidence {
+                anchor_file: Some("a".into()),
+                syslog: Some("/dev/log".into()),
+                webhook: Some("http://h/".into()),
+                webhook_token: Some("t".into()),
+                ..Default::default()
+            },
             http: super::super::model::Http { token: Some("t".into()), ..Default::default() },
             sip: super::super::model::Sip {
                 cert: Some("c".into()),

@@ -33,6 +33,8 @@ pub struct Config {
     pub access: Access,
     /// How long what is recorded is kept: classes, the first that fits counts.
     pub retention: Vec<RetentionClass>,
+    /// Proof, and where its heads are kept.
+    pub evidence: Evidence,
     /// Figures over HTTP.
     pub http: Http,
     /// Logging.
@@ -426,6 +428,40 @@ impl Default for Store {
             unrecordable: Unrecordable::End,
             retention: Keep::Forever,
             retention_check_s: 3_600,
+        }
+    }
+}
+
+/// `[evidence]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evidence {
+    /// File on another disk that anchors are appended to.
+    pub anchor_file: Option<PathBuf>,
+    /// Syslog that gets them: a socket's path, or an IP address with its port.
+    pub syslog: Option<String>,
+    /// URL that they are posted to.
+    pub webhook: Option<String>,
+    /// File with the token that the webhook is shown.
+    pub webhook_token: Option<PathBuf>,
+    /// Longest time from a new segment to its anchor, s.
+    pub anchor_s: u64,
+    /// Everything that is sealed is read once in so many days; 0: never.
+    pub scrub_days: u32,
+    /// At most so fast, MiB/s.
+    pub scrub_mib_s: u32,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Evidence {
+            anchor_file: None,
+            syslog: None,
+            webhook: None,
+            webhook_token: None,
+            anchor_s: 60,
+            scrub_days: 7,
+            scrub_mib_s: 32,
         }
     }
 }

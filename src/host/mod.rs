@@ -10,6 +10,7 @@ pub mod door;
 pub mod drops;
 pub mod engine;
 pub mod entropy;
+pub mod exported;
 pub mod facts;
 #[cfg(feature = "faults")]
 pub mod faults;
@@ -18,6 +19,7 @@ pub mod keyfile;
 pub mod letter;
 pub mod listener;
 pub mod mapped;
+pub mod outlet;
 pub mod process;
 pub mod recvmmsg;
 pub mod sendmmsg;

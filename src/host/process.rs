@@ -200,6 +200,17 @@ pub fn give_way() {
     let _ = rustix::process::setpriority_process(None, 10);
 }
 
+/// The same for the disk: the calling thread reads when nobody else does. Without effect where the
+/// scheduler of the disk knows no such class.
+pub fn give_way_on_disk() {
+    /// ioprio_set(2): of one thread, and the class that waits for all others.
+    const WHO_PROCESS: libc::c_int = 1;
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    // SAFETY: takes three numbers; 0 is the calling thread.
+    // JUSTIFICATION: neither libc nor rustix wraps ioprio_set(2).
+    let _ = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE) };
+}
+
 /// Gives back what is free between what is in use: pieces of many that came and went together. Each arena
 /// is locked while it is looked through, some milliseconds for 100 MiB.
 pub fn trim_memory() {

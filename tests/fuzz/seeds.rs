@@ -23,7 +23,10 @@ use floortape::plane::handoff::frame::{
 use floortape::proto::srtp::Context;
 use floortape::store::audit::{self as trail, Act, Who, action};
 use floortape::store::event::{Event, Format, Origin, StreamDescription};
-use floortape::store::evidence::{Salt, SigningKey, sha256};
+use floortape::store::evidence::{
+    ANCHOR_VERSION, AuditHead, FileMark, Heads, Hex, KeyFields, Salt, SigningKey, WorkerHead,
+    emit_keys, sha256,
+};
 use floortape::store::export::tar::Part;
 use floortape::store::journal::{Standings, entry::Entry, frame, history, snapshot};
 use floortape::store::log::{
@@ -60,6 +63,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     frames(&mut add);
     store(&mut add);
     trail(&mut add);
+    evidence(&mut add);
     out
 }
 
@@ -375,6 +379,33 @@ fn records() -> Vec<u8> {
     out
 }
 
+/// Anchors, bare and in a syslog, and a list of two keys.
+fn evidence(add: &mut Add<'_>) {
+    let (old, new) = (signing_key(), SigningKey::from_seed(&[8; 32]));
+    let heads = Heads {
+        version: ANCHOR_VERSION,
+        at: CLOCK.wall,
+        volume: "0199aa00-0000-7000-8000-000000000000".to_owned(),
+        workers: vec![WorkerHead { worker: 0, segment: 17, head: Hex([4; 32]) }],
+        journal: Some(FileMark::of(3, b"journal")),
+        audit: Some(AuditHead { number: 9, sha256: Hex([5; 32]) }),
+        key: Hex([0; 32]),
+    };
+    let line = heads.sign(&old).line();
+    let logged = format!("<109>1 2026-11-30T18:00:00Z host floortape 7 anchor - {line}\n");
+    add("evidence", "logged", logged.into_bytes());
+    add("evidence", "anchor", line.into_bytes());
+    let fields = |number, key: &SigningKey, from: &[(u16, u64)]| KeyFields {
+        number,
+        public_key: Hex(key.public_key()),
+        volume: "v".to_owned(),
+        at: CLOCK.wall,
+        from: from.iter().copied().collect(),
+    };
+    let keys = [fields(1, &old, &[]).sign(&old), fields(2, &new, &[(0, 9), (1, 4)]).sign(&old)];
+    add("evidence", "keys", emit_keys(&keys));
+}
+
 fn store(add: &mut Add<'_>) {
     let records = records();
     let groups = |count: u64, skip: u64| {
@@ -424,7 +455,13 @@ fn store(add: &mut Add<'_>) {
     packed(&records, add);
     add("thinned", "all", thinned(&segment(&records, 1, true), u64::MAX));
     add("thinned", "some", thinned(&segment(&records, 1, false), 1));
-    let start = Entry::Start { version: 1, volume: "v".to_owned(), at: CLOCK.wall, kept: false };
+    let start = Entry::Start {
+        version: 1,
+        volume: "v".to_owned(),
+        at: CLOCK.wall,
+        kept: false,
+        before: None,
+    };
     let rs = RsId([4; 16]);
     let body = Entry::Body {
         rs,
@@ -455,12 +492,12 @@ fn store(add: &mut Add<'_>) {
     let ids = Entry::StreamIds { next: StreamId(10) };
     let (durable, at) = (Position(4_096), CLOCK.wall);
     let mark = Mark { worker: WorkerId(1), durable, segment: 2, at };
-    let marks = Entry::Durable { marks: vec![mark] };
+    let marks = Entry::Durable { marks: vec![mark], seal: None };
     let mut out = Vec::new();
     for entry in [&start, &ids, &marks, &body, &direction, &ended] {
         assert!(frame::write(entry, &mut out));
     }
-    add("journal", "history", history::write(1, &out));
+    add("journal", "history", history::write(1, &out, None, None));
     add("journal", "torn", out[..out.len() - 5].to_vec());
     add("journal", "whole", out);
     let opened: Entry = serde_json::from_str(OPENED).expect("an entry");

@@ -62,7 +62,10 @@ impl Control {
         let token = self.number();
         self.known.asked = Some((token, self.known.marks.clone()));
         let marks = self.known.marks.values().copied().collect();
-        self.effects.push_back(Effect::Persist { token, entries: vec![Entry::Durable { marks }] });
+        self.effects.push_back(Effect::Persist {
+            token,
+            entries: vec![Entry::Durable { marks, seal: None }],
+        });
     }
 
     /// The journal's answer. False: it is to something else.

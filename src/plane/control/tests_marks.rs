@@ -19,7 +19,7 @@ fn durable(bench: &mut Bench, durable: u64) {
 /// Positions and segment numbers of the marks in the journal.
 fn marks(bench: &Bench) -> Vec<(u64, u64)> {
     let entries = bench.journal.iter().filter_map(|entry| match entry {
-        Entry::Durable { marks } => Some(marks),
+        Entry::Durable { marks, .. } => Some(marks),
         _ => None,
     });
     entries.flatten().map(|mark| (mark.durable.0, mark.segment)).collect()

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -190,7 +191,8 @@ fn report(config: &Config, machine: &Machine) -> Report {
     checks.extend(certificate(config));
     checks.extend(addresses(config));
     checks.extend(environment(config));
-    let warnings: Vec<Told> = config::doubts(config, machine).into_iter().map(Told::from).collect();
+    let doubts = config::doubts(config, machine).into_iter().chain(beside_itself(config));
+    let warnings: Vec<Told> = doubts.map(Told::from).collect();
     let map = Map::of(config, machine);
     checks.push(line("placement", true, map.summary(warnings.len())));
     let ok = checks.iter().all(|line| line.ok);
@@ -214,6 +216,23 @@ fn store(config: &Config) -> Line {
         (Ok(()), Err(_)) => "ok: made at the first start".to_owned(),
     };
     line("store", fit.is_ok(), text)
+}
+
+/// A log that lies where the store does goes and comes back with it.
+fn beside_itself(config: &Config) -> Option<config::Breach> {
+    let file = config.evidence.anchor_file.as_deref()?;
+    let device = |path: &Path| {
+        let there = path.ancestors().find(|one| one.exists()).unwrap_or(Path::new("."));
+        std::fs::metadata(there).ok().map(|of| std::os::unix::fs::MetadataExt::dev(&of))
+    };
+    let folder = std::path::absolute(file).ok()?;
+    let store = std::path::absolute(&config.store.dir).ok()?;
+    (device(&folder).is_some() && device(&folder) == device(&store)).then(|| config::Breach {
+        path: "evidence.anchor_file",
+        why: "it lies on the disk of store.dir: whoever rolls that back takes the anchors along"
+            .into(),
+        fix: Some("name a file on another disk, or evidence.syslog or evidence.webhook".into()),
+    })
 }
 
 /// What the configuration asks for, in one line.

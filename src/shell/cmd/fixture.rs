@@ -140,7 +140,13 @@ pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
         through: None,
     };
     [
-        Entry::Start { version: 1, volume: "test".to_owned(), at: at(0), kept: false },
+        Entry::Start {
+            version: 1,
+            volume: "test".to_owned(),
+            at: at(0),
+            kept: false,
+            before: None,
+        },
         Entry::Opened {
             rs: RS,
             at: at(1_000),

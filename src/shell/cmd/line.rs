@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    audit, check, demo, doctor, export, hold, ls, rebuild, retention, rs, serve, show, src, verify,
+    audit, check, demo, doctor, export, hold, key, ls, rebuild, retention, rs, serve, show, src,
+    verify,
 };
 use crate::shell::exit::{Exit, Failure};
 
@@ -32,6 +33,7 @@ enum Verb {
     Hold(hold::Args),
     Retention(retention::Args),
     Rebuild(rebuild::Args),
+    Key(key::Args),
     Rs(rs::Args),
     Audit(audit::Args),
     Doctor(doctor::Args),
@@ -51,6 +53,7 @@ impl Verb {
             Verb::Hold(args) => hold::run(args),
             Verb::Retention(args) => retention::run(args),
             Verb::Rebuild(args) => rebuild::run(args),
+            Verb::Key(args) => key::run(args),
             Verb::Rs(args) => rs::run(args),
             Verb::Audit(args) => audit::run(args),
             Verb::Doctor(args) => doctor::run(args),

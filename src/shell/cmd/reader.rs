@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::export::files;
 use super::line;
+use crate::host::exported::files;
 use crate::host::process;
 use crate::shell::access;
 use crate::shell::exit::{Exit, Failure};

@@ -12,9 +12,9 @@ use crate::host::{keyfile, signing, sqlite, volume};
 use crate::shell::cmd::check::{ConfigArgs, told};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::{Index, Library, RsEntry};
-use crate::store::evidence::{PublicKey, Salt, SigningKey};
-use crate::store::journal::KeyBox;
+use crate::store::evidence::{KeyStatement, Keys, PublicKey, Salt, SigningKey};
 use crate::store::journal::keybox::salt_context;
+use crate::store::journal::{self, FileFault, JournalCheck, JournalError, KeyBox};
 use crate::store::segment::SegmentName;
 
 /// Where recordings are read from.
@@ -30,7 +30,7 @@ pub struct StoreArgs {
 /// A store on this machine.
 pub(crate) struct Store {
     pub(crate) dir: PathBuf,
-    journal: PathBuf,
+    pub(crate) journal: PathBuf,
     unreadable: Cell<bool>,
     nameless: bool,
 }
@@ -137,6 +137,46 @@ impl Store {
             .or_else(|| signing::load(&self.dir).ok().map(|key| key.public_key()))
     }
 
+    /// All keys that it signed with, each vouched for by the one before; what is wrong with the list
+    /// of them, where that does not hold.
+    pub(crate) fn signers(&self) -> (Option<Keys>, Option<String>) {
+        let own = signing::load(&self.dir).ok().map(|key| key.public_key());
+        let other = own.is_some_and(|own| signing::published(&self.dir) != Some(own));
+        let other = other.then(|| {
+            "evidence/signing.pub is not the public half of signing.key, or not there".to_owned()
+        });
+        match signing::keys(&self.dir) {
+            Ok(keys) => (keys, other),
+            Err(error) => {
+                (self.public_key().map(Keys::one), Some(format!("evidence/keys: {error}")))
+            }
+        }
+    }
+
+    /// What vouches for all keys but the first; nothing where the key was never changed.
+    pub(crate) fn key_statements(&self) -> Result<Vec<KeyStatement>, Failure> {
+        Ok(signing::statements(&self.dir)?)
+    }
+
+    /// Its id; empty where it says none.
+    pub(crate) fn volume(&self) -> String {
+        volume::read(&self.dir).map(|volume| volume.id).unwrap_or_default()
+    }
+
+    /// Checks the files of its journal against each other, their signatures, and `heads`.
+    pub(crate) fn check_journal(
+        &self,
+        keys: Option<&Keys>,
+        heads: &[crate::store::evidence::FileMark],
+    ) -> Result<JournalCheck, JournalError> {
+        let places = spare::places(&self.dir, &self.journal);
+        let volume = self.volume();
+        let by = |hash: &_, signature: &_| keys.is_some_and(|keys| keys.signed(hash, signature));
+        let signed = journal::Signed { volume: &volume, by: &by };
+        let past = journal::history::folder(&self.dir);
+        journal::check(&places, &self.journal, &past, &signed, heads)
+    }
+
     /// The machine key at work.
     pub(crate) fn keys(&self) -> Result<KeyBox, Failure> {
         let key = keyfile::load(&self.dir).map_err(|error| {
@@ -158,6 +198,11 @@ pub(crate) fn damage(library: &Library<StoreDisk>) -> impl Iterator<Item = Strin
         let (file, from, to) = (&damage.file, damage.from, damage.to);
         format!("journal {file} is damaged from byte {from} to {to}")
     })
+}
+
+/// A fault of a file of the journal, in words.
+pub(crate) fn journal_fault(fault: &FileFault) -> String {
+    format!("journal {} {}", fault.file, fault.why)
 }
 
 /// Tells them.

@@ -201,7 +201,7 @@ fn packets_come_out_as_pcapng_and_rtpdump() {
 fn one_changed_byte_in_any_exported_file_fails() {
     let fixture = Fixture::new("tamper");
     let out = exported(&fixture, "out", &[]);
-    let files = export::files(&out).expect("readable");
+    let files = crate::host::exported::files(&out).expect("readable");
     assert!(files.len() >= 7, "{files:?}");
     for file in files {
         let path = out.join(&file.path);

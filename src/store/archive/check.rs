@@ -1,6 +1,6 @@
 //! Whether the segments of a worker are one chain.
 
-use crate::store::evidence::{Hash, PublicKey, head, verify};
+use crate::store::evidence::{Hash, Keys, head, verify};
 use crate::store::segment::{SegmentError, SegmentName, Trailer};
 
 /// What is wrong with a chain, and where.
@@ -27,7 +27,7 @@ pub struct ChainReport {
 /// number 1 on; every head must cover the one before, every span begin where the last one ended.
 pub fn check_chain(
     trailers: &[(SegmentName, Result<Trailer, SegmentError>)],
-    key: Option<&PublicKey>,
+    keys: Option<&Keys>,
 ) -> ChainReport {
     let mut report = ChainReport::default();
     let mut number = 1;
@@ -58,8 +58,12 @@ pub fn check_chain(
         if head(&trailer.chain_fields()) != trailer.head {
             fault(*name, "the fields do not give the chain head".to_owned());
         }
-        let signer = key.unwrap_or(&trailer.public_key);
-        if !verify(signer, &trailer.head, &trailer.signature) {
+        let signer = keys.map(|keys| keys.signer(name.worker.0, name.number));
+        if !verify(
+            signer.as_ref().unwrap_or(&trailer.public_key),
+            &trailer.head,
+            &trailer.signature,
+        ) {
             fault(*name, "not signed by this store's key".to_owned());
         }
         match before {

@@ -13,7 +13,7 @@ use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
 use crate::store::cipher::ReadKeys;
-use crate::store::evidence::{Proof, PublicKey, Salt};
+use crate::store::evidence::{Keys, Proof, PublicKey, Salt};
 use crate::store::log::{self, LogError, Mark, Marks};
 use crate::store::record::{self, Record};
 use crate::store::segment::{
@@ -366,18 +366,18 @@ impl<D: Disk> Archive<D> {
         Ok(self.file(name)?.verify(streams, salt, key, self.keys.as_deref()))
     }
 
-    /// Checks that the segments of `worker` are one unbroken chain signed by `key`.
+    /// Checks that the segments of `worker` are one unbroken chain signed by `keys`.
     pub fn verify_chain(
         &self,
         worker: WorkerId,
-        key: Option<&PublicKey>,
+        keys: Option<&Keys>,
     ) -> Result<ChainReport, ArchiveError> {
         let mine = self.segments()?.into_iter().filter(|name| name.worker == worker);
         let mut trailers = Vec::new();
         for name in mine {
             trailers.push((name, read_trailer(&self.file(name)?)));
         }
-        Ok(check_chain(&trailers, key))
+        Ok(check_chain(&trailers, keys))
     }
 
     /// The public key that this store signs with; `None` where there is none yet.

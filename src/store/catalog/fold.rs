@@ -182,7 +182,7 @@ impl Journalled {
         match entry {
             Entry::Start { volume, .. } => self.volume = Some(volume.clone()),
             Entry::StreamIds { next } => self.next_stream = self.next_stream.max(*next),
-            Entry::Durable { marks } => learn_marks(&mut self.marks, marks),
+            Entry::Durable { marks, .. } => learn_marks(&mut self.marks, marks),
             Entry::Opened {
                 rs,
                 at,

@@ -1,14 +1,23 @@
 //! What makes a store provable: SHA-256 leaves over each source's records, a Merkle tree per
-//! segment, and a signed chain of roots per worker. Formats: `appliance/docs/format-evidence.md`.
+//! segment, a signed chain of roots per worker, signed anchors for logs elsewhere, and the list of keys.
+//! Formats: `appliance/docs/format-evidence.md`.
 
+mod anchor;
 mod chain;
 mod hash;
+mod hex;
+mod keys;
+mod mark;
 mod merkle;
 mod proof;
 mod sign;
 
+pub use anchor::{ANCHOR_VERSION, Anchor, AnchorError, AuditHead, Heads, WorkerHead};
 pub use chain::{ChainFields, head};
 pub use hash::{Digest, Hash, LeafHasher, Salt, sha256};
+pub use hex::Hex;
+pub use keys::{KeyFields, KeyStatement, Keys, KeysError, emit_keys, parse_keys};
+pub use mark::FileMark;
 pub use merkle::{node, path, root, root_from_path};
 pub use proof::{Proof, ProofError, verify_proof};
 pub use sign::{KeyError, PublicKey, Signature, SigningKey, THINNED, verify, verify_in};

@@ -11,7 +11,8 @@ use super::ExportError;
 use crate::base::ids::{RsId, SourceId};
 use crate::base::time::Wall;
 use crate::store::evidence::{
-    Digest, Hash, Proof, PublicKey, Salt, Signature, SigningKey, verify, verify_proof,
+    Digest, Hash, KeyStatement, Keys, Proof, PublicKey, Salt, Signature, SigningKey, verify,
+    verify_proof,
 };
 
 /// Version of the manifest.
@@ -56,6 +57,9 @@ pub struct Content {
     pub salt: String,
     /// The stored records.
     pub records: Vec<RecordsEntry>,
+    /// The keys of the store where it had more than one: each vouches for the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyStatement>,
     /// The store's public key, 64 hex digits: signed the segments, signs this.
     pub public_key: String,
 }
@@ -158,12 +162,22 @@ impl Content {
         unhex(&self.public_key)
     }
 
+    /// All keys of the store, the one that signed this last; `None` where they do not hold together.
+    pub fn keys(&self) -> Option<Keys> {
+        let own = self.key()?;
+        if self.keys.is_empty() {
+            return Some(Keys::one(own));
+        }
+        Keys::of(&self.keys).ok().filter(|keys| keys.last() == own)
+    }
+
     /// Checks the bytes of one run of records; the error says what does not fit.
     pub fn check(&self, entry: &RecordsEntry, records: &[u8]) -> Result<(), String> {
-        let (Some(key), Some(salt)) = (self.key(), unhex::<32>(&self.salt)) else {
+        let (Some(keys), Some(salt)) = (self.keys(), unhex::<32>(&self.salt)) else {
             return Err("expected a key and a salt of 64 hex digits".to_owned());
         };
         let Some(proof) = &entry.proof else { return Ok(()) };
+        let key = keys.signer(proof.fields.worker, proof.fields.number);
         // The recorder's own events are not salted: they say nothing about anybody.
         let salt: Salt = if entry.source.stream().is_host() { [0; 32] } else { salt };
         if proof.source != entry.source {
@@ -199,6 +213,7 @@ mod tests {
                 to: Wall(2),
                 proof: None,
             }],
+            keys: Vec::new(),
             public_key: hex(&key.public_key()),
         };
         Manifest::sign(content, &key)

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::chain::{Before, Chained, Signer, before, covers, link_fault, replaced};
 use super::entry::Entry;
 use super::file::{Folder, check_device, write_again};
 use super::read::{HEAD_BYTES, JournalError, at, numbered, read_whole, snapshot_name, walk};
@@ -24,6 +25,7 @@ use super::{frame, history, snapshot};
 use crate::base::faults::fault;
 use crate::base::ids::RsId;
 use crate::base::ports::{Disk, DiskFile};
+use crate::store::evidence::{Digest, FileMark};
 use crate::store::log::{Marks, learn_marks};
 
 /// Closed files that are merged whatever their size: every start makes one.
@@ -48,6 +50,8 @@ pub struct Compaction<D> {
     pub(super) standing: BTreeSet<RsId>,
     /// New files together as long as this, or as what is kept, are worth it.
     pub(super) file_bytes: u64,
+    /// Chains what it writes; `None`: nothing is chained.
+    pub(super) signer: Option<Signer>,
 }
 
 /// What was done.
@@ -174,36 +178,41 @@ impl<D: Disk> Compaction<D> {
         if batch.len() < 2 {
             return Ok(None);
         }
+        if self.signer.is_some() {
+            check_links(&batch)?;
+        }
         self.replace(batch)
     }
 
     fn replace(&self, mut batch: Vec<Closed>) -> Result<Option<Compacted>, JournalError> {
+        let mark = |closed: &Closed| FileMark::of(closed.number, &closed.bytes);
+        let replaces = batch.iter().map(mark).collect();
         let parted = self.part(&mut batch);
         let (last, before) = batch.split_last().expect("two or more");
         // Each file begins with one; without it there is nothing that could say `kept`.
         let Some(Entry::Start { version, volume, at: when, .. }) = parted.start else {
             return Ok(None);
         };
-        let start = Entry::Start { version, volume, at: when, kept: true };
-        let mut kept = Vec::new();
+        let start = Entry::Start { version, volume, at: when, kept: true, before: None };
         let marks: Vec<_> = parted.marks.into_values().collect();
-        let marks = (!marks.is_empty()).then_some(Entry::Durable { marks });
+        let marks = (!marks.is_empty()).then_some(Entry::Durable { marks, seal: None });
         let heads = [Some(start), parted.stream_ids, marks];
-        if !heads.iter().flatten().all(|entry| frame::write(entry, &mut kept)) {
-            return Err(JournalError::TooLong);
+        let mut past = match &self.signer {
+            Some(_) => history::newest_mark(&self.disk, &self.history, last.number)?,
+            None => None,
+        };
+        let over = history::write(last.number, &parted.over, past, self.signer.as_ref());
+        if !parted.over.is_empty() {
+            past = Some(FileMark::of(last.number, &over));
         }
-        kept.extend_from_slice(&parted.kept);
+        let said = Before { previous: Vec::new(), replaces, history: past };
+        let kept = self.kept(last.number, &heads, &parted.kept, &said)?;
         if !parted.over.is_empty() {
             check_device(&self.disk, &self.store)?;
             let path = self.history.join(history::file_name(last.number));
-            self.put(
-                &path,
-                &history::write(last.number, &parted.over),
-                "history.kept.tmp",
-                || {
-                    fault!("journal.history_rename");
-                },
-            )?;
+            self.put(&path, &over, "history.kept.tmp", || {
+                fault!("journal.history_rename");
+            })?;
             // The name is durable where the store is, or nothing goes.
             check_device(&self.disk, &self.store)?;
         }
@@ -221,6 +230,33 @@ impl<D: Disk> Compaction<D> {
         fault!("journal.kept_remove");
         before.iter().try_for_each(|closed| self.put_away(closed))?;
         Ok(Some(Compacted { files: before.len(), bytes: parted.over.len() as u64 }))
+    }
+
+    /// The bytes of a file that stands for all before it. Signed at its end, where it is chained.
+    fn kept(
+        &self,
+        number: u32,
+        heads: &[Option<Entry>],
+        frames: &[u8],
+        before: &Before,
+    ) -> Result<Vec<u8>, JournalError> {
+        let (mut kept, mut whole) = (Vec::new(), true);
+        match &self.signer {
+            None => {
+                whole &= heads.iter().flatten().all(|entry| frame::write(entry, &mut kept));
+                kept.extend_from_slice(frames);
+            }
+            Some(signer) => {
+                let digest = Digest::new();
+                let mut chained = Chained { signer, number, bytes: 0, digest, before };
+                whole &= heads.iter().flatten().all(|entry| chained.put(entry, &mut kept));
+                kept.extend_from_slice(frames);
+                chained.took(frames);
+                let end = Entry::Durable { marks: Vec::new(), seal: None };
+                whole &= chained.put(&end, &mut kept);
+            }
+        }
+        if whole { Ok(kept) } else { Err(JournalError::TooLong) }
     }
 
     /// Writes a file whole or not at all, instead of the one of that name if there is one.
@@ -262,7 +298,7 @@ impl<D: Disk> Compaction<D> {
                     Some(_) => parted.over.extend_from_slice(bytes),
                     None => match entry {
                         Entry::Start { .. } => parted.start = Some(entry),
-                        Entry::Durable { marks } => learn_marks(&mut parted.marks, &marks),
+                        Entry::Durable { marks, .. } => learn_marks(&mut parted.marks, &marks),
                         _ => parted.stream_ids = Some(entry),
                     },
                 }
@@ -286,4 +322,26 @@ impl<D: Disk> Compaction<D> {
 /// Whether the file whose first entry this is stands for all before it, together with the history.
 pub(super) const fn stands_for_all_before(first: &Entry) -> bool {
     matches!(first, Entry::Start { kept: true, .. })
+}
+
+/// Whether each file of a batch is what the one behind it says. Where one is not, all of them stay as
+/// they are: they are evidence of that.
+fn check_links(batch: &[Closed]) -> Result<(), JournalError> {
+    for next in batch {
+        let Some(before) = before(&next.bytes) else { continue };
+        for mark in &before.previous {
+            let Some(found) = batch.iter().find(|closed| closed.number == mark.number) else {
+                continue;
+            };
+            let fault = match replaced(&found.bytes) {
+                Some(marks) if marks.iter().any(|replaced| covers(replaced, mark)) => None,
+                Some(_) => Some("does not stand for the file that had its name".to_owned()),
+                None => link_fault(mark, &found.bytes, &next.bytes),
+            };
+            if let Some(why) = fault {
+                return Err(JournalError::Altered { number: mark.number, why });
+            }
+        }
+    }
+    Ok(())
 }

@@ -31,7 +31,8 @@ fn open(disk: &TestDisk) -> Journal<TestDisk> {
     let (mut journal, damage) = Journal::open(disk.clone(), dir(), past()).expect("memory");
     assert_eq!(damage, []);
     journal.set_file_bytes(FILE_BYTES);
-    let start = Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false };
+    let start =
+        Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false, before: None };
     journal.append(&start).expect("memory");
     journal
 }
@@ -243,4 +244,178 @@ fn the_folder_and_the_start_do_not_grow_with_what_was() {
     }
     let (journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
     assert_eq!(essence(journal.standings().clone()), wanted);
+}
+
+mod chained {
+    //! The same journals, signed: the chain holds through every compaction, and shows what does not belong.
+
+    use std::sync::Arc;
+
+    use super::super::check::{JournalCheck, Signed, check};
+    use super::super::{Signer, history as past_files};
+    use super::*;
+    use crate::store::evidence::{FileMark, SigningKey, verify};
+
+    fn key() -> SigningKey {
+        SigningKey::from_seed(&[7; 32])
+    }
+
+    fn open(disk: &TestDisk) -> Journal<TestDisk> {
+        let (mut journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
+        journal.sign_by(Signer { key: Arc::new(key()), volume: "v".to_owned() });
+        journal.set_file_bytes(FILE_BYTES);
+        if journal.has_failed() {
+            journal.revive().expect("works again");
+        }
+        let start = Entry::Start {
+            version: 1,
+            volume: "v".to_owned(),
+            at: Wall(1),
+            kept: false,
+            before: None,
+        };
+        journal.append(&start).and_then(|()| journal.sync()).expect("memory");
+        journal
+    }
+
+    fn checked(disk: &TestDisk, heads: &[FileMark]) -> JournalCheck {
+        let key = key().public_key();
+        let signed = Signed { volume: "v", by: &|hash, signature| verify(&key, hash, signature) };
+        check(disk, dir(), past(), &signed, heads).expect("memory")
+    }
+
+    /// Writes with compactions and starts in between.
+    fn lived(seed: u64, heads: &mut Vec<FileMark>) -> TestDisk {
+        let disk = TestDisk::default();
+        let mut journal = open(&disk);
+        for (place, entries) in history(seed, 600).chunks(60).enumerate() {
+            write(&mut journal, entries);
+            journal.seal().and_then(|()| journal.sync()).expect("memory");
+            heads.extend(journal.head());
+            if let Some(compaction) = journal.compaction() {
+                compaction.run().expect("memory");
+            }
+            if place % 3 == 2 {
+                drop(journal);
+                journal = open(&disk);
+            }
+        }
+        journal.seal().and_then(|()| journal.sync()).expect("memory");
+        heads.extend(journal.head());
+        disk
+    }
+
+    #[test]
+    fn the_chain_holds_through_starts_and_compactions_and_all_heads_are_in_it() {
+        for seed in 0..8 {
+            let mut heads = Vec::new();
+            let disk = lived(seed, &mut heads);
+            assert!(names(&disk, ".history").len() > 1, "seed {seed}");
+            let found = checked(&disk, &heads);
+            assert_eq!((found.faults, found.unsigned), (Vec::new(), Vec::new()), "seed {seed}");
+            assert!(found.chained && found.open_bytes == 0);
+        }
+    }
+
+    #[test]
+    fn every_frame_and_file_taken_out_doubled_or_swapped_is_found() {
+        let mut heads = Vec::new();
+        let disk = lived(3, &mut heads);
+        let mut paths = disk.paths();
+        paths.retain(|path| !path.to_str().is_some_and(|path| path.ends_with("snapshot")));
+        let mut tries = 0;
+        for path in &paths {
+            let whole = disk.get(path);
+            let is_found = |bytes: Option<Vec<u8>>, what: &str| {
+                match bytes {
+                    Some(bytes) => disk.put(path, bytes),
+                    None => disk.remove(path).expect("there"),
+                }
+                let found = checked(&disk, &heads);
+                disk.put(path, whole.clone());
+                assert!(!found.faults.is_empty(), "{}: {what}", path.display());
+                let name = path.file_name().and_then(|name| name.to_str()).expect("text");
+                let number = name.split('.').next().expect("a number").trim_start_matches('0');
+                let text = format!("{:?}", found.faults);
+                assert!(text.contains(number), "{}: {what}: {text}", path.display());
+            };
+            is_found(None, "gone");
+            let mut frames = Vec::new();
+            let mut at = 0;
+            while let Some((_, size)) = frame::read::<serde_json::Value>(&whole[at..]) {
+                frames.push(&whole[at..at + size]);
+                at += size;
+            }
+            assert_eq!(at, whole.len());
+            for place in 0..frames.len() {
+                let mut without = frames.clone();
+                without.remove(place);
+                is_found(Some(without.concat()), "a frame taken out");
+                let mut twice = frames.clone();
+                twice.insert(place, frames[place]);
+                is_found(Some(twice.concat()), "a frame doubled");
+                if place > 0 {
+                    let mut swapped = frames.clone();
+                    swapped.swap(place, place - 1);
+                    is_found(Some(swapped.concat()), "two frames swapped");
+                }
+                tries += 3;
+            }
+        }
+        assert!(tries > 300, "{tries}");
+        // The files of two numbers in each other's place.
+        for pair in paths.windows(2).filter(|pair| pair[0].parent() == pair[1].parent()) {
+            let held = [disk.get(&pair[0]), disk.get(&pair[1])];
+            disk.put(&pair[0], held[1].clone());
+            disk.put(&pair[1], held[0].clone());
+            assert!(!checked(&disk, &heads).faults.is_empty(), "{pair:?}");
+            disk.put(&pair[0], held[0].clone());
+            disk.put(&pair[1], held[1].clone());
+        }
+        assert_eq!(checked(&disk, &heads).faults, []);
+        // Without what was kept elsewhere an end that was cut at a seal is only shorter.
+        let last = paths.iter().rfind(|path| path.starts_with(dir())).expect("files");
+        let whole = disk.get(last);
+        let (_, start) = frame::read::<Entry>(&whole).expect("a start");
+        disk.put(last, whole[..start].to_vec());
+        assert_eq!(checked(&disk, &[]).faults, []);
+        assert_eq!(checked(&disk, &heads).faults.len(), 2, "the last two heads");
+        let _ = past_files::VERSION;
+    }
+
+    #[test]
+    fn whatever_operation_fails_and_whenever_power_is_cut_the_chain_accuses_nobody() {
+        for nth in 1.. {
+            let entries = history(nth, 160);
+            let disk = TestDisk::default();
+            let mut journal = open(&disk);
+            write(&mut journal, &entries[..60]);
+            disk.fail_nth(nth);
+            for entry in &entries[60..] {
+                let _ = journal.append(entry).and_then(|()| journal.sync());
+                if journal.has_failed() {
+                    let _ = journal.revive();
+                }
+                let _ = journal.snapshot();
+                if let Some(compaction) = journal.compaction() {
+                    let _ = compaction.run();
+                }
+            }
+            let failed = disk.has_failed();
+            drop(journal);
+            for seed in 0..3 {
+                let cut = disk.power_cut(&mut Prng::new(nth * 10 + seed));
+                let found = checked(&cut, &[]);
+                assert_eq!(found.faults, [], "nth {nth}, seed {seed}, before a start");
+                let mut journal = open(&cut);
+                journal.seal().and_then(|()| journal.sync()).expect("memory");
+                let found = checked(&cut, &[]);
+                assert_eq!(found.faults, [], "nth {nth}, seed {seed}, behind a start");
+            }
+            if !failed {
+                assert!(nth > 60, "the failures reached {nth} operations");
+                return;
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::chain::{Before, Seal};
 use crate::base::ids::{Generation, Position, RsId, Slot, StreamId};
 use crate::base::keep::Keep;
 use crate::base::mki::Mki;
@@ -233,6 +234,10 @@ pub enum Entry {
         /// the history. Only as the first entry of a file.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         kept: bool,
+        /// What the files before it held, as the first entry of a file. `None`: from a version that did
+        /// not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Before>,
     },
     /// Stream ids below this are used up (reserved in blocks).
     StreamIds {
@@ -244,6 +249,10 @@ pub enum Entry {
     Durable {
         /// One a worker.
         marks: Vec<Mark>,
+        /// A signature over all that stands before it in its file. `None`: from a version that did not
+        /// sign, or what it covered was written again elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seal: Option<Seal>,
     },
     /// An RS was accepted. Synced before its 200 leaves.
     Opened {

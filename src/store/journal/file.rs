@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::chain::{Before, Chained, Signer};
 use super::compaction::{Compaction, stands_for_all_before};
 use super::entry::Entry;
 use super::frame;
@@ -16,6 +17,7 @@ use super::read::{
 use super::snapshotting::{Snapshotting, Written};
 use super::standing::Standings;
 use crate::base::ports::{Disk, DiskFile};
+use crate::store::evidence::{Digest, FileMark, Hex};
 
 /// A file is closed and the next one begun above this, so that a snapshot may stand for it: a start
 /// reads what is behind the last snapshot, some 10 ms a MiB. More where the snapshot is more than
@@ -57,6 +59,12 @@ pub struct Journal<D: Disk> {
     snapshots: Option<[u32; 2]>,
     /// [`FILE_BYTES_MIN`] and [`FILE_BYTES_MAX`], but in tests.
     file_bytes: (u64, u64),
+    /// Chains the files; `None`: they are not chained.
+    signer: Option<Signer>,
+    /// What the next file says of those before it.
+    before: Before,
+    /// Behind the last seal of the file stands something that is not sealed.
+    unsealed: bool,
 }
 
 /// A folder, and the file system that it was on.
@@ -77,6 +85,31 @@ struct Open<F> {
     file: F,
     path: PathBuf,
     bytes: u64,
+    /// Over these bytes.
+    digest: Digest,
+    /// How much of them a sync has made durable, and its hash.
+    synced: FileMark,
+}
+
+impl<F> Open<F> {
+    /// A file that is there and empty.
+    fn new(file: F, path: PathBuf, number: u32) -> Self {
+        let synced = FileMark::of(number, &[]);
+        Open { file, path, bytes: 0, digest: Digest::new(), synced }
+    }
+
+    fn took(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+
+    fn is_synced(&mut self) {
+        let (number, bytes) = (self.synced.number, self.bytes);
+        if self.synced.bytes != bytes {
+            let sha256 = Hex(self.digest.clone().finish());
+            self.synced = FileMark { number, bytes, sha256 };
+        }
+    }
 }
 
 impl<D: Disk> Journal<D> {
@@ -124,6 +157,9 @@ impl<D: Disk> Journal<D> {
             store,
             snapshots: None,
             file_bytes: (FILE_BYTES_MIN, FILE_BYTES_MAX),
+            signer: None,
+            before: Before::default(),
+            unsealed: false,
         };
         journal.add_folder(dir)?;
         journal.settle_last()?;
@@ -134,8 +170,32 @@ impl<D: Disk> Journal<D> {
 
     /// Closes files above this size, whatever the snapshot's.
     #[cfg(test)]
-    pub(super) const fn set_file_bytes(&mut self, bytes: u64) {
+    pub(crate) const fn set_file_bytes(&mut self, bytes: u64) {
         self.file_bytes = (bytes, bytes);
+    }
+
+    /// Chains what is written from now on, signed by `signer`. Asked before anything is appended.
+    pub fn sign_by(&mut self, signer: Signer) {
+        self.signer = Some(signer);
+    }
+
+    /// How far the newest file is durable; `None` where there is none.
+    pub fn head(&self) -> Option<FileMark> {
+        let open = self.file.as_ref().map(|open| open.synced).filter(|mark| mark.bytes > 0);
+        open.or_else(|| self.before.previous.last().copied())
+    }
+
+    /// Whether entries stand behind the last seal.
+    pub const fn is_unsealed(&self) -> bool {
+        self.unsealed && !self.failed
+    }
+
+    /// Seals them; durable after the next [`Journal::sync`].
+    pub fn seal(&mut self) -> Result<(), JournalError> {
+        if self.signer.is_none() || !self.is_unsealed() {
+            return Ok(());
+        }
+        self.append(&Entry::Durable { marks: Vec::new(), seal: None })
     }
 
     /// What stands of all entries so far.
@@ -155,7 +215,7 @@ impl<D: Disk> Journal<D> {
         let replay = read(&self.disk, &self.folders[0].path, &self.history)?;
         let marks = std::mem::take(&mut self.standings.marks);
         self.standings = Standings::of(&replay.entries);
-        self.standings.learn(&Entry::Durable { marks: marks.into_values().collect() });
+        self.standings.learn(&Entry::Durable { marks: marks.into_values().collect(), seal: None });
         Ok(())
     }
 
@@ -195,7 +255,7 @@ impl<D: Disk> Journal<D> {
 
     /// All of that at once.
     #[cfg(test)]
-    pub(super) fn snapshot(&mut self) -> Result<(), JournalError>
+    pub(crate) fn snapshot(&mut self) -> Result<(), JournalError>
     where
         D: Clone,
     {
@@ -221,6 +281,7 @@ impl<D: Disk> Journal<D> {
             snapshots,
             standing: self.standings.recordings.keys().copied().collect(),
             file_bytes: self.file_bytes.0,
+            signer: self.signer.clone(),
         })
     }
 
@@ -238,9 +299,33 @@ impl<D: Disk> Journal<D> {
         let synced = self.disk.open_read(&path).and_then(|mut file| file.sync());
         let read = read_whole(&self.disk, &path).map_err(at("read", &path))?;
         let stored = synced.and_then(|()| read_file(&self.disk.open_medium(&path)?));
+        let same = match &stored {
+            Ok(stored) => read.iter().zip(stored).take_while(|(one, other)| one == other).count(),
+            Err(_) => 0,
+        };
         if !stored.is_ok_and(|stored| stored == read) {
             self.unsynced = whole_frames(&read);
             self.failed = true;
+        }
+        let durable = if self.failed { same } else { read.len() };
+        self.before.previous = vec![FileMark::of(self.number, &read[..durable])];
+        self.link_back(&read[..durable])
+    }
+
+    /// A file whose own first entry is not there names none before it: the next one does.
+    fn link_back(&mut self, newest: &[u8]) -> Result<(), JournalError> {
+        let has_first = |bytes: &[u8]| frame::read::<Entry>(bytes).is_some();
+        if has_first(newest) {
+            return Ok(());
+        }
+        let files = numbered(&self.disk, &self.folders[0].path, ".journal")?;
+        for (number, name) in files.into_iter().rev().filter(|(number, _)| *number < self.number) {
+            let path = self.folders[0].path.join(name);
+            let bytes = read_whole(&self.disk, &path).map_err(at("read", &path))?;
+            self.before.previous.insert(0, FileMark::of(number, &bytes));
+            if has_first(&bytes) {
+                break;
+            }
         }
         Ok(())
     }
@@ -276,7 +361,8 @@ impl<D: Disk> Journal<D> {
         }
         entries.iter().for_each(|entry| self.standings.learn(entry));
         // The head of the file that this makes repeats the start before this one, if any.
-        let result = if self.failed { Err(JournalError::Failed) } else { self.write(&bytes) };
+        let result =
+            if self.failed { Err(JournalError::Failed) } else { self.write(entries, &mut bytes) };
         self.unsynced.extend_from_slice(&bytes);
         if let Some(start) = entries.iter().rfind(|entry| matches!(entry, Entry::Start { .. })) {
             self.start = Some(start.clone());
@@ -315,16 +401,28 @@ impl<D: Disk> Journal<D> {
     fn fail_on(&mut self, result: Result<(), JournalError>) -> Result<(), JournalError> {
         if result.is_err() {
             self.failed = true;
-            self.file = None;
+            if let Some(open) = self.file.take() {
+                self.leave(open.synced);
+            }
         }
         result
+    }
+
+    /// The file of that mark is final. Where nothing of it is durable, it does not say what was before.
+    fn leave(&mut self, mark: FileMark) {
+        if mark.bytes > 0 {
+            self.before.previous.clear();
+        }
+        self.before.previous.push(mark);
     }
 
     fn try_sync(&mut self) -> Result<(), JournalError> {
         // What is written to a file system that was unmounted nobody finds again (F18).
         self.check_device(self.place)?;
         let Some(open) = &mut self.file else { return Ok(()) };
-        open.file.sync().map_err(at("sync", &open.path))
+        open.file.sync().map_err(at("sync", &open.path))?;
+        open.is_synced();
+        Ok(())
     }
 
     fn check_device(&self, place: usize) -> Result<(), JournalError> {
@@ -338,7 +436,7 @@ impl<D: Disk> Journal<D> {
         // Left by the attempt before; may well not exist.
         let _ = self.disk.remove(&temporary);
         let mut bytes = Vec::new();
-        self.emit_start(&mut bytes);
+        self.emit_any_start(&mut bytes);
         bytes.extend_from_slice(&self.unsynced);
         let file = write_again(&self.disk, &temporary, &bytes).inspect_err(|_| {
             let _ = self.disk.remove(&temporary);
@@ -346,28 +444,67 @@ impl<D: Disk> Journal<D> {
         // Used up, whatever the rename comes to: its file may be there after an error too, and
         // replaying entries twice changes nothing.
         self.number += 1;
-        self.disk.rename(&temporary, &path).map_err(at("rename", &temporary))?;
-        self.file = Some(Open { file, path: path.clone(), bytes: bytes.len() as u64 });
+        let mut open = Open::new(file, path.clone(), self.number);
+        if let Err(error) = self.disk.rename(&temporary, &path) {
+            self.leave(open.synced);
+            return Err(at("rename", &temporary)(error));
+        }
+        open.took(&bytes);
+        open.is_synced();
+        self.file = Some(open);
+        self.unsealed = true;
         self.place = place;
         self.unsynced.clear();
         self.failed = false;
         Ok(path)
     }
 
+    /// The first entry of a file, repeated with what that file says of those before it.
     fn emit_start(&self, out: &mut Vec<u8>) {
-        if let Some(start) = &self.start {
-            frame::write(start, out);
+        match (&self.start, &self.signer) {
+            (Some(Entry::Start { version, volume, at, kept, .. }), Some(_)) => {
+                let (version, volume, at, kept) = (*version, volume.clone(), *at, *kept);
+                let before = Some(self.before.clone());
+                frame::write(&Entry::Start { version, volume, at, kept, before }, out);
+            }
+            (Some(start), _) => drop(frame::write(start, out)),
+            (None, _) => {}
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+    /// The same of a file that is begun before anything was appended by this start.
+    fn emit_any_start(&self, out: &mut Vec<u8>) {
+        let Some(signer) = self.signer.as_ref().filter(|_| self.start.is_none()) else {
+            return self.emit_start(out);
+        };
+        let (volume, at) = (signer.volume.clone(), self.standings.alive);
+        let before = Some(self.before.clone());
+        frame::write(&Entry::Start { version: 1, volume, at, kept: false, before }, out);
+    }
+
+    /// Writes `bytes`, the frames of `entries`; of a journal that is chained they become others.
+    fn write(&mut self, entries: &[Entry], bytes: &mut Vec<u8>) -> Result<(), JournalError> {
         let full = (2 * self.snapshot_bytes).clamp(self.file_bytes.0, self.file_bytes.1);
         if self.file.as_ref().is_none_or(|open| open.bytes >= full) {
             self.rotate()?;
         }
         let open = self.file.as_mut().expect("rotate leaves a file");
+        if let Some(signer) = &self.signer {
+            let mut chained = Chained {
+                signer,
+                number: self.number,
+                bytes: open.bytes,
+                digest: open.digest.clone(),
+                before: &self.before,
+            };
+            bytes.clear();
+            if !entries.iter().all(|entry| chained.put(entry, bytes)) {
+                return Err(JournalError::TooLong);
+            }
+        }
         open.file.write_at(open.bytes, bytes).map_err(at("append to", &open.path))?;
-        open.bytes += bytes.len() as u64;
+        open.took(bytes);
+        self.unsealed = !matches!(entries.last(), Some(Entry::Durable { .. }));
         Ok(())
     }
 
@@ -377,18 +514,22 @@ impl<D: Disk> Journal<D> {
             self.try_sync()?;
             self.unsynced.clear();
         }
+        if let Some(open) = self.file.take() {
+            self.leave(open.synced);
+        }
         self.check_device(self.place)?;
         let number = self.number + 1;
         let path = self.folders[self.place].path.join(file_name(number));
-        let mut file = self.disk.create(&path, 0).map_err(at("create", &path))?;
+        let file = self.disk.create(&path, 0).map_err(at("create", &path))?;
         // Used up, whatever becomes of it.
         self.number = number;
         let mut head = Vec::new();
         self.emit_start(&mut head);
+        let open = self.file.insert(Open::new(file, path, number));
         if !head.is_empty() {
-            file.write_at(0, &head).map_err(at("append to", &path))?;
+            open.file.write_at(0, &head).map_err(at("append to", &open.path))?;
+            open.took(&head);
         }
-        self.file = Some(Open { file, path, bytes: head.len() as u64 });
         Ok(())
     }
 }
@@ -437,7 +578,7 @@ mod tests {
     use crate::store::test_disk::TestDisk;
 
     fn start() -> Entry {
-        Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false }
+        Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false, before: None }
     }
 
     fn ids(next: u64) -> Entry {

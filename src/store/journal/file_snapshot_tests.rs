@@ -21,7 +21,7 @@ fn past() -> &'static Path {
 }
 
 fn start() -> Entry {
-    Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false }
+    Entry::Start { version: 1, volume: "v".to_owned(), at: Wall(1), kept: false, before: None }
 }
 
 /// What a start finds, and what all files say.

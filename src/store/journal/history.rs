@@ -8,10 +8,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::chain::Signer;
 use super::entry::Entry;
 use super::frame;
 use super::read::{Damage, JournalError, at, numbered, read_whole, walk};
 use crate::base::ports::Disk;
+use crate::store::evidence::{FileMark, Hex, Signature, sha256};
+
+/// Names a file of the history in what is signed.
+const KIND: &str = "history";
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -30,13 +35,30 @@ struct Line {
     body: Head,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Head {
     version: u32,
     /// The last journal file that any of it stood in.
     through: u32,
     /// Bytes of the frames that follow.
     bytes: u64,
+    /// SHA-256 of them; from here on absent in files of versions that did not sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<Hex<32>>,
+    /// The file of the history before it, whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<FileMark>,
+    /// By the store's signing key, over the head without this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<Hex<64>>,
+}
+
+impl Head {
+    /// What is signed: the head as JSON, named as a file of the history.
+    fn mark(&self) -> FileMark {
+        let text = serde_json::to_vec(&Head { signature: None, ..*self });
+        FileMark::of(self.through, &text.expect("nothing in it that JSON cannot"))
+    }
 }
 
 /// Where a store keeps it.
@@ -49,14 +71,83 @@ pub(super) fn file_name(through: u32) -> String {
     format!("{through:08}{SUFFIX}")
 }
 
-/// The bytes of a file: `frames` are whole frames of entries, in the order of the journal.
-pub fn write(through: u32, frames: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(frames.len() + 128);
-    let head = Head { version: VERSION, through, bytes: frames.len() as u64 };
+/// The bytes of a file: `frames` are whole frames of entries, in the order of the journal. `previous`:
+/// the file of the history before it. Signed where there is a signer.
+pub fn write(
+    through: u32,
+    frames: &[u8],
+    previous: Option<FileMark>,
+    signer: Option<&Signer>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(frames.len() + 512);
+    let mut head = Head {
+        version: VERSION,
+        through,
+        bytes: frames.len() as u64,
+        sha256: signer.map(|_| Hex(sha256(frames))),
+        previous: previous.filter(|_| signer.is_some()),
+        signature: None,
+    };
+    if let Some(Signer { key, volume }) = signer {
+        head.signature = Some(Hex(head.mark().sign(KIND, volume, key)));
+    }
     let written = frame::write(&Line { entry: Kind::History, body: head }, &mut out);
     assert!(written, "a head is shorter than a frame may be");
     out.extend_from_slice(frames);
     out
+}
+
+/// How a file of the history stands in the chain.
+pub(super) enum Link {
+    /// From a version that did not sign.
+    None,
+    /// It is what was signed, behind that file.
+    Follows(Option<FileMark>),
+    /// It is not: why.
+    Broken(&'static str),
+}
+
+/// Checks the head of a file against its frames. `signed`: whether the store signed a hash so.
+pub(super) fn link(
+    number: u32,
+    bytes: &[u8],
+    volume: &str,
+    signed: &dyn Fn(&[u8; 32], &Signature) -> bool,
+) -> Link {
+    let Some((Line { body: head, .. }, size)) = frame::read::<Line>(bytes) else {
+        return Link::Broken("has no head that can be read");
+    };
+    let (Some(frames), Some(signature)) = (head.sha256, head.signature) else {
+        return match (head.sha256, head.signature) {
+            (None, None) => Link::None,
+            _ => Link::Broken("is signed by half"),
+        };
+    };
+    if head.through != number {
+        return Link::Broken("is another file by its head");
+    }
+    if sha256(&bytes[size..]) != frames.0 {
+        return Link::Broken("does not hold what its head says");
+    }
+    match signed(&head.mark().digest(KIND, volume), &signature.0) {
+        true => Link::Follows(head.previous),
+        false => Link::Broken("is not signed by this store's key"),
+    }
+}
+
+/// The newest file of the history below `through`.
+pub(super) fn newest_mark<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    through: u32,
+) -> Result<Option<FileMark>, JournalError> {
+    let files = numbered(disk, dir, SUFFIX)?;
+    let Some((number, name)) = files.into_iter().rfind(|(number, _)| *number < through) else {
+        return Ok(None);
+    };
+    let path = dir.join(&name);
+    let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
+    Ok(Some(FileMark::of(number, &bytes)))
 }
 
 /// Shows each entry of one file to `learn`; what cannot be read of it. All of that is damage: a file
@@ -104,7 +195,7 @@ mod tests {
         let entries = standing_tests::history(5, count);
         let mut frames = Vec::new();
         assert!(entries.iter().all(|entry| frame::write(entry, &mut frames)));
-        (entries, write(9, &frames))
+        (entries, write(9, &frames, None, None))
     }
 
     fn entries(bytes: &[u8]) -> (Vec<Entry>, Vec<Damage>) {
@@ -133,7 +224,14 @@ mod tests {
     #[test]
     fn of_a_version_that_we_do_not_know_nothing_is_guessed() {
         let mut bytes = Vec::new();
-        let head = Head { version: VERSION + 1, through: 1, bytes: 0 };
+        let head = Head {
+            version: VERSION + 1,
+            through: 1,
+            bytes: 0,
+            sha256: None,
+            previous: None,
+            signature: None,
+        };
         frame::write(&Line { entry: Kind::History, body: head }, &mut bytes);
         let (found, damage) = entries(&bytes);
         assert!(found.is_empty() && damage[0].to == bytes.len() as u64);

@@ -4,6 +4,8 @@
 //! server. `appliance/docs/format-journal.md` is the format's page. Nothing here holds a clock or a
 //! key file: bytes, entropy and disk come in.
 
+pub mod chain;
+pub mod check;
 pub mod compaction;
 pub mod entry;
 pub mod file;
@@ -22,6 +24,8 @@ mod file_snapshot_tests;
 #[cfg(test)]
 pub(super) mod standing_tests;
 
+pub use chain::Signer;
+pub use check::{FileFault, JournalCheck, Signed, check};
 pub use compaction::{Compacted, Compaction};
 pub use file::Journal;
 pub use keybox::{KeyBox, KeyBoxError};

@@ -33,6 +33,14 @@ pub enum JournalError {
     /// A write or sync failed before; nothing more is promised until a folder works again.
     #[error("journal failed before: nothing more can be made durable until a folder works again")]
     Failed,
+    /// A file is not what the one behind it says.
+    #[error("journal file {number} {why}")]
+    Altered {
+        /// Its number.
+        number: u32,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Longer than any entry may be, or more than is kept while no folder works.
     #[error("journal entry is longer than {} bytes, or too much waits", frame::BODY_BYTES_MAX)]
     TooLong,
@@ -216,7 +224,7 @@ pub fn marks<D: Disk>(disk: &D, dir: &Path) -> Result<Marks, JournalError> {
         let path = dir.join(&name);
         let bytes = read_whole(disk, &path).map_err(at("read", &path))?;
         walk(&name, &bytes, 0, |entry| {
-            if let Entry::Durable { marks: news } = entry {
+            if let Entry::Durable { marks: news, .. } = entry {
                 learn_marks(&mut marks, &news);
             }
         });

@@ -167,7 +167,7 @@ impl Standings {
                 let (free, bound) = self.stream_ids;
                 self.stream_ids = (free.max(*next), bound.max(*next));
             }
-            Entry::Durable { marks } => learn_marks(&mut self.marks, marks),
+            Entry::Durable { marks, .. } => learn_marks(&mut self.marks, marks),
             Entry::Opened { rs, at, dialog, salt, streams, answer_sdp, bodies, timer, .. } => {
                 self.use_up(streams);
                 let mut standing = Standing {
@@ -300,7 +300,7 @@ fn written(entry: &Entry) -> Option<Wall> {
         | Entry::Body { at, .. }
         | Entry::StreamClosed { at, .. }
         | Entry::Ended { at, .. } => Some(*at),
-        Entry::Durable { marks } => marks.iter().map(|mark| mark.at).max(),
+        Entry::Durable { marks, .. } => marks.iter().map(|mark| mark.at).max(),
         Entry::StreamIds { .. } => None,
     }
 }

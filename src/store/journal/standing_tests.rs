@@ -89,7 +89,7 @@ pub(in crate::store) fn history(seed: u64, count: usize) -> Vec<Entry> {
             entries.push(Entry::StreamIds { next: StreamId(next_stream + 10) });
             let (durable, segment) = (Position(now as u64), next_rs);
             let mark = Mark { worker: WorkerId(0), durable, segment, at };
-            entries.push(Entry::Durable { marks: vec![mark] });
+            entries.push(Entry::Durable { marks: vec![mark], seal: None });
             entries.push(Entry::Opened {
                 rs: id,
                 at,
@@ -284,7 +284,7 @@ fn what_is_over_is_forgotten_in_time() {
     assert!(standings.recordings.values().all(|one| one.answers.len() <= 8));
     // A day on, nothing is left but what is live, what its streams were, and the numbers used up.
     let at = Wall(alive.0 + 25 * 3_600 * SECOND);
-    let start = Entry::Start { version: 1, volume: String::new(), at, kept: false };
+    let start = Entry::Start { version: 1, volume: String::new(), at, kept: false, before: None };
     entries.push(start.clone());
     standings.learn(&start);
     standings.forget();

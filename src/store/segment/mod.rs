@@ -16,6 +16,7 @@ mod header;
 mod name;
 mod pack;
 mod read;
+mod scrub;
 mod span;
 mod thin;
 mod thin_table;
@@ -43,6 +44,7 @@ pub use read::{
     read_extent, read_footer, read_trailer,
 };
 pub(crate) use read::{find_path, read_clocks, read_first_record};
+pub use scrub::{Failed, scrub};
 pub use span::{SourceSpan, Span};
 pub use thin::{Gone, SegmentFile, Thinned, open_segment, segment_path};
 pub use thin_table::{

@@ -5,6 +5,7 @@
 
 mod body;
 mod disk;
+mod evidence;
 mod link;
 mod media;
 mod merge;
@@ -12,6 +13,7 @@ mod sip;
 mod store;
 
 pub use body::{crypto, metadata, multipart, sdp};
+pub use evidence::evidence;
 pub use link::{config, datagram, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};

@@ -301,7 +301,7 @@ fn read_history(image: &[u8]) {
     let mut frames = Vec::new();
     if found.iter().all(|entry| frame::write(entry, &mut frames)) {
         let mut again = Vec::new();
-        let whole = history::write(1, &frames);
+        let whole = history::write(1, &frames, None, None);
         assert!(history::read("h", &whole, |entry| again.push(entry)).is_empty());
         assert_eq!(again, found);
     }

@@ -13,7 +13,7 @@ use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_DURABLE, AT_SEALED, AT_TAIL, Geometry, initialise};
 use crate::plane::spool::{Output, Spool, SpoolConfig, SpoolError, first_position};
 use crate::store::archive::Archive;
-use crate::store::evidence::SigningKey;
+use crate::store::evidence::{Keys, SigningKey};
 use crate::store::log;
 use crate::store::places::{Places, Root};
 use crate::store::record::{self, HEADER_BYTES, RecordKind, RecordMeta, record_bytes};
@@ -274,7 +274,7 @@ impl<D: Disk + Clone> Bench<D> {
             let report = archive.verify_segment(name, None, &mut salts, Some(&key)).unwrap();
             assert!(report.is_good(), "{}: {report:?}", name.file());
         }
-        assert_eq!(archive.verify_chain(WorkerId(0), Some(&key)).unwrap().faults, []);
+        assert_eq!(archive.verify_chain(WorkerId(0), Some(&Keys::one(key))).unwrap().faults, []);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::base::ports::{Disk, Region};
 use crate::base::time::Wall;
 use crate::plane::handoff::layout::AT_TAIL;
 use crate::store::event::Event;
-use crate::store::evidence::SigningKey;
+use crate::store::evidence::{Keys, SigningKey};
 use crate::store::journal::entry::Entry;
 use crate::store::journal::frame;
 use crate::store::log::{self, Mark};
@@ -71,9 +71,10 @@ fn promise(bench: &Bench, durable: u64, segment: u64) -> Mark {
     let mark = Mark { worker, durable: Position(durable), segment, at };
     let volume = "7".to_owned();
     let mut bytes = Vec::new();
-    for entry in
-        [Entry::Start { version: 1, volume, at, kept: false }, Entry::Durable { marks: vec![mark] }]
-    {
+    for entry in [
+        Entry::Start { version: 1, volume, at, kept: false, before: None },
+        Entry::Durable { marks: vec![mark], seal: None },
+    ] {
         assert!(frame::write(&entry, &mut bytes));
     }
     bench.disk.put(&bench.config.journal.join("00000001.journal"), bytes);
@@ -220,7 +221,7 @@ fn a_missing_a_renamed_and_a_foreign_segment_break_the_chain() {
     let names = archive.segments().unwrap();
     assert_eq!(names.len(), 4);
     let key = key().public_key();
-    let faults = || archive.verify_chain(WorkerId(0), Some(&key)).unwrap().faults;
+    let faults = || archive.verify_chain(WorkerId(0), Some(&Keys::one(key))).unwrap().faults;
     assert_eq!(faults(), []);
     let second = bench.disk.get(&archive.path(names[1]));
     let third = bench.disk.get(&archive.path(names[2]));
@@ -244,7 +245,7 @@ fn a_missing_a_renamed_and_a_foreign_segment_break_the_chain() {
     assert!(all.len() == 2 && all[1].0.contains("segments from w0-0000000005.seg on"), "{all:?}");
     assert!(all[1].1.until.is_none());
     let other = SigningKey::from_seed(&[1; 32]).public_key();
-    assert_eq!(archive.verify_chain(WorkerId(0), Some(&other)).unwrap().faults.len(), 4);
+    assert_eq!(archive.verify_chain(WorkerId(0), Some(&Keys::one(other))).unwrap().faults.len(), 4);
 }
 
 #[test]

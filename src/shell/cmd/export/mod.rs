@@ -8,5 +8,4 @@ mod track;
 mod verb;
 mod wave;
 
-pub(in crate::shell::cmd) use verb::files;
 pub use verb::{Args, run};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
@@ -16,6 +16,7 @@ use crate::base::ports::Clock;
 use crate::base::time::Wall;
 use crate::config::access::Right;
 use crate::host::clock::SystemClock;
+use crate::host::exported::files;
 use crate::shell::access::{Wish, ask_for_ourselves};
 use crate::shell::cmd::show::expiry_words;
 use crate::shell::cmd::store::{StoreArgs, named, salt};
@@ -25,8 +26,7 @@ use crate::shell::serve::reading::{self, Read};
 use crate::store::archive::Seen;
 use crate::store::audit::action;
 use crate::store::catalog::{RsEntry, SessionSpan, session_span};
-use crate::store::evidence::Digest;
-use crate::store::export::manifest::{self, Content, FileEntry, Manifest, hex};
+use crate::store::export::manifest::{self, Content, Manifest, hex};
 use crate::store::export::name::Names;
 use crate::store::record::RecordKind;
 
@@ -159,6 +159,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         files: files(&args.out)?,
         salt: hex(&salt),
         records,
+        keys: store.key_statements()?,
         public_key: hex(&signing.public_key()),
     };
     fs::write(args.out.join(manifest::FILE), Manifest::sign(content, &signing).emit())?;
@@ -306,48 +307,4 @@ fn metadata(rs: &RsEntry, dir: &Path) -> io::Result<()> {
         fs::write(dir.join("metadata").join(format!("{:03}.xml", number + 1)), &body.bytes)?;
     }
     Ok(())
-}
-
-/// All files below `dir`, sorted by path, with their hashes. Anything but files and folders is an
-/// error: a link could point anywhere.
-pub(in crate::shell::cmd) fn files(dir: &Path) -> io::Result<Vec<FileEntry>> {
-    let mut entries = Vec::new();
-    let mut folders = vec![String::new()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(dir.join(&folder))? {
-            let entry = entry?;
-            let name = entry.file_name().into_string().map_err(|name| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("unexpected name {name:?}"))
-            })?;
-            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_file() {
-                let (bytes, sha256) = hash(&entry.path())?;
-                entries.push(FileEntry { path, bytes, sha256 });
-            } else {
-                let why = format!("{path} is neither file nor folder");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-            }
-        }
-    }
-    entries.sort_by(|left, right| left.path.cmp(&right.path));
-    Ok(entries)
-}
-
-fn hash(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = fs::File::open(path)?;
-    let mut digest = Digest::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((bytes, hex(&digest.finish()))),
-            count => {
-                digest.update(&buffer[..count]);
-                bytes += count as u64;
-            }
-        }
-    }
 }

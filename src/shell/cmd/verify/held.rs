@@ -4,18 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::anchored::Anchors;
 use super::report::{Damaged, Report};
 use super::touched::Touched;
 use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
 use crate::host::spare::StoreDisk;
-use crate::shell::cmd::store::{Store, salt};
+use crate::shell::cmd::store::{Store, journal_fault, salt};
 use crate::shell::exit::Failure;
 use crate::store::archive::Damaged as Damage;
 use crate::store::catalog::library::Reading;
 use crate::store::catalog::model::SealState;
 use crate::store::catalog::{Library, RsEntry};
-use crate::store::evidence::{PublicKey, Salt};
+use crate::store::evidence::{Keys, Salt};
 use crate::store::segment::{SegmentName, SegmentReport, clock_at};
 
 /// What checking a store came to.
@@ -37,6 +38,7 @@ pub(super) fn check(
     library: &Library<StoreDisk>,
     wanted: &[&RsEntry],
     whole: bool,
+    anchors: &Anchors,
 ) -> Result<Checked, Failure> {
     // Listed before the folder is: what the index knows was there by then.
     let indexed = store.indexed_segments();
@@ -55,9 +57,10 @@ pub(super) fn check(
     unreadable(&names, &mut reports);
     let mut elsewhere = Vec::new();
     lost(wanted, &reading, &mut reports, &mut elsewhere);
-    let key = store.public_key();
+    let (keys, wrong) = store.signers();
+    elsewhere.extend(wrong);
     let segments = library.archive.segments()?;
-    let mut faults = chain_faults(library, key.as_ref())?;
+    let mut faults = chain_faults(library, keys.as_ref())?;
     let gone = indexed.iter().filter(|name| !segments.contains(name));
     faults.extend(gone.map(|name| (*name, "is in the catalogue and not in the store".to_owned())));
     let streams: BTreeSet<StreamId> = owners.keys().copied().collect();
@@ -66,7 +69,7 @@ pub(super) fn check(
             *name,
             (!whole).then_some(&streams),
             &mut |stream| salts.get(&stream).copied(),
-            key.as_ref(),
+            keys.as_ref().map(|keys| keys.signer(name.worker.0, name.number)).as_ref(),
         )?;
         faults.extend(report.faults.iter().map(|fault| (*name, fault.clone())));
         damaged(library, *name, &report, &names, &mut reports);
@@ -82,11 +85,36 @@ pub(super) fn check(
             elsewhere.push(text);
         }
     }
+    let against = match whole {
+        true => anchors.check(&library.archive, (&store.volume(), keys.as_ref()))?,
+        false => Vec::new(),
+    };
     for recording in &reading.recordings {
         if let Some(report) = reports.get_mut(&recording.id) {
             let sealed = recording.seal.state == SealState::Sealed;
             report.proven = proven(touched.last_checkpoint(recording.id), sealed);
+            // One that does not fit vouches for nothing.
+            if whole && against.is_empty() {
+                report.proven += &anchored(anchors, &touched, recording.id);
+            }
             report.settle();
+        }
+    }
+    if whole {
+        elsewhere.extend(anchors.faults.iter().cloned());
+        elsewhere.extend(against);
+        let journal = store.check_journal(keys.as_ref(), &anchors.journal())?;
+        elsewhere.extend(journal.faults.iter().map(journal_fault));
+        if journal.chained && !anchors.has_own() && anchors.faults.is_empty() {
+            elsewhere.push("evidence/heads is not in the store".to_owned());
+        }
+        if !journal.unsigned.is_empty() {
+            let count = journal.unsigned.len();
+            eprintln!(
+                "floortape: {count} files of the journal are of a version that did not sign them: only \
+                 their sums speak for {}",
+                if count == 1 { "it" } else { "them" }
+            );
         }
     }
     let unreadable = store.is_unreadable();
@@ -102,6 +130,18 @@ fn proven(checkpoint: Option<u64>, sealed: bool) -> String {
             format!("proven up to checkpoint {number}, what came later is not sealed yet")
         }
     }
+}
+
+/// What a log outside adds to that.
+fn anchored(anchors: &Anchors, touched: &Touched<'_>, id: RsId) -> String {
+    let mut at: Option<Wall> = None;
+    for name in touched.segments_of(id) {
+        match anchors.vouches(name) {
+            Some(found) => at = at.max(Some(found)),
+            None => return "; not anchored: a roll-back to before it would not show".to_owned(),
+        }
+    }
+    at.map_or_else(String::new, |at| format!(", anchored {at}"))
 }
 
 struct Labels<'a> {
@@ -224,11 +264,11 @@ fn lost(
 
 fn chain_faults(
     library: &Library<StoreDisk>,
-    key: Option<&PublicKey>,
+    keys: Option<&Keys>,
 ) -> Result<Vec<(SegmentName, String)>, Failure> {
     let mut faults = Vec::new();
     for worker in library.archive.workers()? {
-        let report = library.archive.verify_chain(worker, key)?;
+        let report = library.archive.verify_chain(worker, keys)?;
         faults.extend(report.faults.into_iter().map(|fault| (fault.segment, fault.why)));
     }
     Ok(faults)

@@ -1,5 +1,6 @@
 //! `floortape verify`: whether every byte is what was sealed, and whether every loss is explained.
 
+mod anchored;
 mod folder;
 mod held;
 mod report;
@@ -9,5 +10,7 @@ mod verb;
 
 pub use verb::{Args, run};
 
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 
+use super::anchored::Anchors;
 use super::held::{self, Checked};
 use super::report::{Integrity, Report};
 use super::touched::Touched;
@@ -37,7 +38,7 @@ fn check(fixture: &Fixture) -> Checked {
     let store = store(fixture);
     let library = store.bare_library().expect("readable");
     let all: Vec<_> = library.journalled().expect("readable").recordings.values().collect();
-    held::check(&store, &library, &all, true).expect("checked")
+    held::check(&store, &library, &all, true, &Anchors::own(&store.dir)).expect("checked")
 }
 
 fn flip(fixture: &Fixture, at: usize) {
@@ -50,7 +51,10 @@ fn flip(fixture: &Fixture, at: usize) {
 fn a_sound_recording_is_proven_up_to_its_own_checkpoint() {
     let checked = check(&Fixture::new("sound"));
     assert_eq!(checked.reports[0].integrity, Integrity::Ok);
-    assert_eq!(checked.reports[0].proven, "proven up to checkpoint 1");
+    assert_eq!(
+        checked.reports[0].proven,
+        "proven up to checkpoint 1; not anchored: a roll-back to before it would not show"
+    );
     assert!(checked.elsewhere.is_empty());
 }
 

@@ -58,6 +58,12 @@ impl<'a> Touched<'a> {
         self.wanted.iter().filter(was_up).map(|rs| rs.id).collect()
     }
 
+    /// The segments that hold records of `id`.
+    pub(super) fn segments_of(&self, id: RsId) -> impl Iterator<Item = SegmentName> + '_ {
+        let holds = move |held: &Held| held.recordings.contains(&id);
+        self.held.iter().filter(move |(_, held)| holds(held)).map(|(name, _)| *name)
+    }
+
     /// The last checkpoint that covers records of `id`.
     pub(super) fn last_checkpoint(&self, id: RsId) -> Option<u64> {
         let holds = |(name, held): (&SegmentName, &Held)| {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::anchored::Anchors;
 use super::held::Checked;
 use super::{folder, held, trail};
 use crate::base::ids::StreamId;
@@ -14,6 +15,7 @@ use crate::shell::cmd::store::{Store, StoreArgs, damage, named};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::Read;
 use crate::store::catalog::Library;
+use crate::store::evidence::{Hex, PublicKey};
 use crate::store::export::manifest;
 
 /// Verify recordings, or an exported folder: every byte against its proof, every loss against its
@@ -32,6 +34,12 @@ pub struct Args {
     /// One JSON object a recording
     #[arg(long)]
     json: bool,
+    /// Log with anchors of the store, kept outside of it: every head that it names must be there
+    #[arg(long, value_name = "FILE", conflicts_with = "what")]
+    anchor: Vec<PathBuf>,
+    /// Public key that an export must descend from: 64 hex digits, or a file with the key
+    #[arg(long, value_name = "KEY", requires = "what")]
+    key: Option<String>,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -40,9 +48,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let Checked { reports, elsewhere, unreadable, unsure } = match &args.what {
         Some(what) if is_folder(what) => {
-            let key = match &args.store.store {
-                Some(_) => args.store.find()?.public_key(),
-                None => None,
+            let key = match (&args.key, &args.store.store) {
+                (Some(key), _) => Some(trusted(key)?),
+                (None, Some(_)) => args.store.find()?.signers().0.map(|keys| keys.first()),
+                (None, None) => None,
             };
             let report = folder::check(Path::new(what), key)?;
             Checked {
@@ -62,20 +71,17 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             }
             let store = args.store.find()?;
             let library = store.bare_library()?;
+            let anchors = Anchors::default();
             let rs = named(&library, id, &store.dir)?;
-            let checked = held::check(&store, &library, &[&rs], false)?;
+            let checked = held::check(&store, &library, &[&rs], false, &anchors)?;
             // The store as a whole was not asked about.
             Checked { elsewhere: Vec::new(), ..checked }
         }
         None => {
             let store = args.store.find()?;
-            let library = store.bare_library()?;
-            let all: Vec<_> = library.journalled()?.recordings.values().collect();
-            let mut checked = held::check(&store, &library, &all, true)?;
-            checked.elsewhere.extend(damage(&library));
-            checked.elsewhere.extend(strays(&store, &library)?);
-            checked.elsewhere.extend(trail::faults(&store, &library)?);
-            checked
+            let mut anchors = Anchors::own(&store.dir);
+            anchors.read(&args.anchor)?;
+            whole(&store, &anchors, ACCEPTED_WITHIN)?
         }
     };
     let mut out = std::io::stdout().lock();
@@ -106,12 +112,32 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     })
 }
 
+/// Checks everything that the store holds. `patience`: what is on its way into the journal has come by
+/// then.
+pub(super) fn whole(
+    store: &Store,
+    anchors: &Anchors,
+    patience: Duration,
+) -> Result<Checked, Failure> {
+    let library = store.bare_library()?;
+    let all: Vec<_> = library.journalled()?.recordings.values().collect();
+    let mut checked = held::check(store, &library, &all, true, anchors)?;
+    checked.elsewhere.extend(damage(&library));
+    checked.elsewhere.extend(strays(store, &library, patience)?);
+    checked.elsewhere.extend(trail::faults(store, &library)?);
+    Ok(checked)
+}
+
 /// What arrived of a call while its acceptance was on its way into the journal is known by then.
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Streams with packets whose acceptance the journal does not hold: it has been cut, or mixed up. Nobody
 /// sends before the 200, and that leaves after the last entry of it.
-fn strays(store: &Store, library: &Library<StoreDisk>) -> Result<Vec<String>, Failure> {
+fn strays(
+    store: &Store,
+    library: &Library<StoreDisk>,
+    patience: Duration,
+) -> Result<Vec<String>, Failure> {
     let of = |library: &Library<StoreDisk>| {
         let journal = library.journalled()?;
         let owned = journal.recordings.values().flat_map(|rs| rs.streams.keys());
@@ -120,13 +146,25 @@ fn strays(store: &Store, library: &Library<StoreDisk>) -> Result<Vec<String>, Fa
     };
     let mut strays = of(library)?;
     if !strays.is_empty() {
-        std::thread::sleep(ACCEPTED_WITHIN);
+        std::thread::sleep(patience);
         strays = of(&store.bare_library()?)?;
     }
     let text = |(stream, packets): (StreamId, u64)| {
         format!("stream {}: {packets} packets of no recording that the journal knows", stream.0)
     };
     Ok(strays.into_iter().map(text).collect())
+}
+
+/// A public key, by its digits or in a file: as it is, or as digits.
+fn trusted(text: &str) -> Result<PublicKey, Failure> {
+    if let Some(Hex(key)) = Hex::parse(text) {
+        return Ok(key);
+    }
+    let wrong = |why: String| Failure::new(Exit::Usage, format!("--key {text}: {why}"));
+    let bytes = std::fs::read(text).map_err(|error| wrong(error.to_string()))?;
+    let digits = || Some(Hex::parse(std::str::from_utf8(&bytes).ok()?.trim())?.0);
+    let raw = PublicKey::try_from(bytes.as_slice()).ok();
+    raw.or_else(digits).ok_or_else(|| wrong("expected 32 bytes, or 64 hex digits".to_owned()))
 }
 
 fn is_folder(what: &str) -> bool {

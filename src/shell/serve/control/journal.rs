@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::base::faults::fault;
 use crate::base::ports::Disk;
 use crate::plane::control::NotDurable;
+use crate::shell::serve::control::anchors::JournalHead;
 use crate::shell::serve::control::catalogue::Change;
 use crate::store::journal::Compacted;
 use crate::store::journal::entry::Entry;
@@ -46,6 +47,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const SNAPSHOT_AFTER: Duration = Duration::from_secs(1);
 /// What nobody asks for any more is forgotten this often, while there are entries.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
+/// What no seal covers is sealed after this, where nothing else does it.
+const SEAL_AFTER: Duration = Duration::from_secs(2);
 /// Jobs taken into one sync. 1,000 INVITE/s × 10 ms of fdatasync = 10; room for a slow disk.
 const GROUP_MAX: usize = 512;
 
@@ -94,6 +97,7 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
     said: &UnboundedSender<Said>,
     catalogue: &mpsc::Sender<Change>,
     mut reserve: Reserve<R>,
+    head: &JournalHead,
 ) {
     let mut retry_at = Instant::now();
     // The room for ends is in use, or cannot be had: nothing new is taken until it is there again.
@@ -121,9 +125,15 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
         } else {
             Duration::MAX
         };
+        *head.lock().expect("nobody panics with it") = journal.head();
+        let wait = if journal.is_unsealed() { wait.min(SEAL_AFTER) } else { wait };
         let mut group = Vec::new();
         match jobs.recv_timeout(wait) {
             Ok(job) => group.push(job),
+            // What fails here is found by the next group.
+            Err(RecvTimeoutError::Timeout) if journal.is_unsealed() => {
+                let _ = journal.seal().and_then(|()| journal.sync());
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -189,6 +199,9 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
         && let Err(error) = journal.revive()
     {
         tracing::error!("what was not in the journal yet is lost: {error}");
+    }
+    if journal.seal().and_then(|()| journal.sync()).is_ok() {
+        *head.lock().expect("nobody panics with it") = journal.head();
     }
     // A successor in this process would meet it; one in another has no process to meet.
     beside.wait();

@@ -16,6 +16,8 @@ use crate::base::time::Mono;
 use crate::plane::control::Figures;
 use crate::plane::handoff::frame::WorkerStats;
 use crate::proto::sip::Oddity;
+use crate::shell::serve::control::anchors;
+use crate::shell::serve::control::scrub::Scrubbed;
 use crate::shell::tls::Refusal;
 
 /// The media type of the text.
@@ -42,6 +44,10 @@ pub(super) struct Snapshot {
     pub(super) shaken: u64,
     /// Those in vain, by reason.
     pub(super) tls_refused: Vec<(Refusal, u64)>,
+    /// Places that anchors go to.
+    pub(super) anchors: Vec<anchors::Place>,
+    /// What reading the store over has come to.
+    pub(super) scrubbed: Scrubbed,
     /// How long the disk has room for the present load, s; `None`: not known.
     pub(super) disk_left_s: Option<u64>,
 }
@@ -105,7 +111,8 @@ impl Collector for Snapshot {
         let mut page = Page(encoder);
         self.state(&mut page)?;
         self.media(&mut page)?;
-        self.signalling(&mut page)
+        self.signalling(&mut page)?;
+        self.evidence(&mut page)
     }
 }
 
@@ -219,6 +226,27 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    fn evidence(&self, page: &mut Page<'_>) -> fmt::Result {
+        let places = self.anchors.iter();
+        let of = |place: &anchors::Place, count| ([("to", place.kind.to_owned())], count);
+        let help = "Anchors that a log outside of the store has taken";
+        let taken = places.clone().map(|place| of(place, place.taken));
+        page.counters(("anchors", help), None, taken)?;
+        let failed = places.clone().map(|place| of(place, place.failed));
+        page.counters(("anchor_failures", "Attempts at that in vain"), None, failed)?;
+        let waiting = places.map(|place| ([("to", place.kind.to_owned())], place.waiting as f64));
+        page.gauges(("anchors_waiting", "Anchors that wait for it"), None, waiting)?;
+        let scrubbed = &self.scrubbed;
+        let help = "Bytes of segments read over against their sums";
+        page.counters(("scrub", help), Some(&Unit::Bytes), [([], scrubbed.bytes)])?;
+        let help = "Times that all segments were read over";
+        page.counters(("scrub_passes", help), None, [([], scrubbed.passes)])?;
+        let help = "Extents and segments that were found damaged so and are still there";
+        page.gauges(("scrub_damaged", help), None, [([], scrubbed.damaged as f64)])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +276,8 @@ mod tests {
             control,
             tls_refused: vec![(Refusal::Expired, 3)],
             disk_left_s: Some(600),
+            anchors: vec![anchors::Place { kind: "syslog", taken: 5, failed: 2, waiting: 1 }],
+            scrubbed: Scrubbed { bytes: 7_000, passes: 1, damaged: 2 },
             ..Snapshot::default()
         };
         let page = page(Arc::new(snapshot));
@@ -262,6 +292,12 @@ mod tests {
             "floortape_tls_refused_total{reason=\"client certificate has expired\"} 3",
             "floortape_disk_left_seconds 600.0",
             "floortape_recordings_accepted_total 0",
+            "floortape_anchors_total{to=\"syslog\"} 5",
+            "floortape_anchor_failures_total{to=\"syslog\"} 2",
+            "floortape_anchors_waiting{to=\"syslog\"} 1.0",
+            "floortape_scrub_bytes_total 7000",
+            "floortape_scrub_passes_total 1",
+            "floortape_scrub_damaged 2.0",
             "# EOF",
         ] {
             assert!(page.lines().any(|own| own == line), "{line} in\n{page}");

@@ -1,6 +1,8 @@
 //! The control role: tokio around the control actor. It owns the signalling sockets, the links to
-//! keeper and media, the journal's thread and the catalogue's thread; the actor decides.
+//! keeper and media, the journal's thread, the catalogue's, and those of evidence; the actor
+//! decides.
 
+pub(in crate::shell) mod anchors;
 mod catalogue;
 mod doorway;
 mod expirer;
@@ -11,6 +13,7 @@ mod metrics;
 mod net;
 mod newer;
 mod role;
+mod scrub;
 mod trail;
 
 pub use role::run;

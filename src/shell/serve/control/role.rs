@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc as channel;
 use std::time::Duration;
 
@@ -20,12 +21,14 @@ use crate::config::room_shortfall;
 use crate::host::clock::SystemClock;
 use crate::host::disk::{HostDisk, make_folder};
 use crate::host::entropy::SystemEntropy;
-use crate::host::{keyfile, spare, volume};
+use crate::host::spare::StoreDisk;
+use crate::host::{keyfile, signing, spare, volume};
 use crate::plane::control::{Asked, Control, Effect, Grave, Input, NotDurable, Outcome, Setup};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::plane::keeper;
 use crate::proto::sip::{self, TlsPeer};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::control::anchors::{self, JournalHead};
 use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::doorway::Doorway;
 use crate::shell::serve::control::expirer::Expirer;
@@ -34,8 +37,8 @@ use crate::shell::serve::control::journal::{self, Job, Reserve, Said};
 use crate::shell::serve::control::lanes::Inbox;
 use crate::shell::serve::control::metrics::Snapshot;
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
-use crate::shell::serve::control::newer;
 use crate::shell::serve::control::trail::{Note, Trail};
+use crate::shell::serve::control::{newer, scrub};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::placed;
@@ -46,12 +49,14 @@ use crate::shell::{secrets, tls};
 use crate::store::archive::{Archive, LastSeen, Sought};
 use crate::store::audit;
 use crate::store::event::Event;
-use crate::store::journal::Journal;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::history;
 use crate::store::journal::keybox::{KeyBox, derive};
+use crate::store::journal::{Journal, Signer};
 use crate::wire::sip::{NameAddr, Uri, parse_datagram};
 
+/// The scrub waits while what was captured is older than this and not on disk, ms.
+const LAG_MS: u64 = 2_000;
 /// How often keeper hears that the loop turns (F07).
 const BEAT: Duration = Duration::from_secs(1);
 /// How often the disk's free space is looked at.
@@ -99,6 +104,15 @@ fn role(mut start: Start) -> io::Result<()> {
             tracing::error!("no spare folder for the journal: {error}");
         }
     }
+    let (head, places, scrubbed) =
+        (JournalHead::default(), anchors::Places::default(), scrub::Shared::default());
+    let witnesses = witnesses(
+        &start.config,
+        (&store, &folder),
+        &volume.id,
+        (&head, &places, &scrubbed),
+        &mut journal,
+    );
     // Nobody is answered out of what may be gone after a power cut.
     if journal.has_failed() {
         match journal.revive() {
@@ -145,10 +159,11 @@ fn role(mut start: Start) -> io::Result<()> {
     let (expirer, expiry) = Expirer::spawn(&start.config, changes.clone())?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
-    let first = Entry::Start { version: 1, volume: volume.id, at: now.wall, kept: false };
+    let first =
+        Entry::Start { version: 1, volume: volume.id, at: now.wall, kept: false, before: None };
     let writer = std::thread::Builder::new().name("journal".into()).spawn({
         let changes = changes.clone();
-        move || journal::run(journal, &first, &received, &done, &changes, reserve)
+        move || journal::run(journal, &first, &received, &done, &changes, reserve, &head)
     })?;
     // The next start may find nothing odd any more. Token 0 is nobody's.
     if let Some(next) = newer {
@@ -170,6 +185,7 @@ fn role(mut start: Start) -> io::Result<()> {
     let result = runtime.block_on(async {
         let threads = (jobs, changes, expirer);
         let mut role = Role::new(start, bound, control, store, threads, nonce_key)?;
+        role.witnessed = (places, scrubbed);
         role.load_passwords().await?;
         role.serve(finished).await
     });
@@ -177,7 +193,51 @@ fn role(mut start: Start) -> io::Result<()> {
     let _ = writer.join();
     let _ = expiry.join();
     let _ = catalogue.join();
+    // Behind the journal's last words, which they vouch for.
+    for (sender, thread) in witnesses {
+        drop(sender);
+        let _ = thread.join();
+    }
     result
+}
+
+/// A thread of evidence: it ends when the sender is gone.
+type Witness = (channel::Sender<()>, std::thread::JoinHandle<()>);
+
+/// Has the journal signed, and starts the threads that vouch for the store and read it over. Without
+/// them calls are recorded all the same.
+fn witnesses(
+    config: &Config,
+    (store, folder): (&Path, &Path),
+    volume: &str,
+    (head, places, scrubbed): (&JournalHead, &anchors::Places, &scrub::Shared),
+    journal: &mut Journal<StoreDisk>,
+) -> Vec<Witness> {
+    let mut threads = Vec::new();
+    let evidence = &config.evidence;
+    match signing::load(store) {
+        Ok(key) => {
+            let (key, volume) = (Arc::new(key), volume.to_owned());
+            journal.sign_by(Signer { key: key.clone(), volume: volume.clone() });
+            threads.push(anchors::spawn(anchors::Setup {
+                store: store.to_owned(),
+                journal: folder.to_owned(),
+                evidence: evidence.clone(),
+                volume,
+                key,
+                head: head.clone(),
+                places: places.clone(),
+            }));
+        }
+        Err(error) => tracing::error!(
+            "alarm: the journal is not signed, and no anchor is written: {}: {error}",
+            signing::path(store).display()
+        ),
+    }
+    let folders = (store.to_owned(), folder.to_owned());
+    threads.push(scrub::spawn(folders, evidence, scrubbed.clone()));
+    let told = |error: &io::Error| tracing::error!("a thread of evidence does not start: {error}");
+    threads.into_iter().filter_map(|thread| thread.inspect_err(told).ok()).collect()
 }
 
 struct Role {
@@ -220,6 +280,8 @@ struct Role {
     told: http::Shared,
     figures: Snapshot,
     service: Option<Service>,
+    /// What the threads of evidence did.
+    witnessed: (anchors::Places, scrub::Shared),
     /// What the store says of streams that go on, from the thread that looks.
     past: (mpsc::UnboundedSender<Past>, mpsc::UnboundedReceiver<Past>),
     /// Keeper wants the end, and the actor has no RS left.
@@ -313,6 +375,7 @@ impl Role {
             told,
             figures: Snapshot::default(),
             service,
+            witnessed: Default::default(),
             past: mpsc::unbounded_channel(),
             stopping: false,
             drained: false,
@@ -368,6 +431,9 @@ impl Role {
                         let tails = stats.iter().map(|worker| worker.tail.0).sum();
                         self.load.note(SystemClock.mono(), tails);
                         self.figures.workers.clone_from(stats);
+                        let lags =
+                            stats.iter().any(|of| of.lag_ms > LAG_MS || of.disk_error.is_some());
+                        self.witnessed.1.lags.store(lags, Ordering::Relaxed);
                     }
                     let envelope = Envelope { id: received.id, fds: 0, frame: received.frame };
                     self.tell(Input::Media(envelope)).await?;
@@ -563,6 +629,8 @@ impl Role {
             over_rate: self.arrivals.held(),
             shaken,
             tls_refused,
+            anchors: self.witnessed.0.lock().expect("nobody panics with it").clone(),
+            scrubbed: self.witnessed.1.found.lock().expect("nobody panics with it").clone(),
             disk_left_s: self
                 .room
                 .free()

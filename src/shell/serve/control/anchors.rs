@@ -1,0 +1,252 @@
+//! The thread of evidence: looks which heads the chains of the store have, signs them, keeps them in the
+//! store (`STORE/evidence/heads`) and sends them elsewhere as the configuration says. Nobody waits for it;
+//! what fails is counted, tried again, and an alarm where it lasts.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::base::ids::WorkerId;
+use crate::base::ports::Clock;
+use crate::config::model::Evidence;
+use crate::host::clock::SystemClock;
+use crate::host::outlet::Outlet;
+use crate::host::spare::StoreDisk;
+use crate::host::{process, signing, spare, volume};
+use crate::store::evidence::{ANCHOR_VERSION, FileMark, Heads, Hex, SigningKey, WorkerHead};
+use crate::store::{log, segment};
+
+/// Lines that wait for a place that does not take them; the newest says all that older ones say but
+/// when.
+const WAITING_MAX: usize = 64;
+/// Between two attempts at a place that refused.
+const RETRY: Duration = Duration::from_secs(10);
+/// A place that takes nothing for so long is an alarm.
+const ALARM: Duration = Duration::from_secs(300);
+/// Before the first look: who has just begun answers first.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Where the journal's thread says how far it is.
+pub(super) type JournalHead = Arc<Mutex<Option<FileMark>>>;
+
+/// What a monitoring system sees of one place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// `file`, `syslog` or `webhook`.
+    pub(super) kind: &'static str,
+    /// Anchors that it took.
+    pub(super) taken: u64,
+    /// Attempts in vain.
+    pub(super) failed: u64,
+    /// Anchors that wait.
+    pub(super) waiting: u64,
+}
+
+/// By place; shared with whoever tells them.
+pub(super) type Places = Arc<Mutex<Vec<Place>>>;
+
+/// What the thread works with.
+pub(super) struct Setup {
+    pub(super) store: PathBuf,
+    pub(super) journal: PathBuf,
+    pub(super) evidence: Evidence,
+    pub(super) volume: String,
+    pub(super) key: Arc<SigningKey>,
+    pub(super) head: JournalHead,
+    pub(super) places: Places,
+}
+
+/// Starts the thread. It looks once more when the sender is gone, and ends.
+pub(super) fn spawn(setup: Setup) -> io::Result<(Sender<()>, JoinHandle<()>)> {
+    let (sender, receiver) = channel();
+    let mut anchors = Anchors::new(setup);
+    // A journal that is signed has heads beside it: their absence is a sign, too.
+    if !path(&anchors.setup.store).exists() {
+        anchors.look(false);
+    }
+    let thread = std::thread::Builder::new().name("anchors".into()).spawn(move || {
+        process::give_way();
+        anchors.run(&receiver);
+    })?;
+    Ok((sender, thread))
+}
+
+struct Anchors {
+    setup: Setup,
+    outlets: Vec<Waiting>,
+    /// What `evidence/heads` says.
+    kept: Option<Heads>,
+    /// What was sent last.
+    sent: Option<Heads>,
+    told: bool,
+}
+
+/// A place and what it has not taken.
+struct Waiting {
+    outlet: Outlet,
+    lines: VecDeque<(String, String)>,
+    since: Option<Instant>,
+    alarmed: bool,
+    figures: Place,
+}
+
+impl Anchors {
+    fn new(setup: Setup) -> Self {
+        let evidence = &setup.evidence;
+        let file = evidence.anchor_file.clone().map(Outlet::File);
+        let syslog = evidence.syslog.as_deref().and_then(Outlet::syslog);
+        let token = evidence.webhook_token.clone();
+        let webhook = evidence.webhook.as_deref().and_then(|url| Outlet::webhook(url, token));
+        let outlets = [file, syslog, webhook].into_iter().flatten();
+        let outlets = outlets.map(|outlet| Waiting {
+            figures: Place { kind: outlet.kind(), ..Place::default() },
+            outlet,
+            lines: VecDeque::new(),
+            since: None,
+            alarmed: false,
+        });
+        let outlets = outlets.collect();
+        Anchors { setup, outlets, kept: None, sent: None, told: false }
+    }
+
+    fn run(mut self, ends: &Receiver<()>) {
+        let every = Duration::from_secs(self.setup.evidence.anchor_s);
+        let mut wait = FIRST.min(every);
+        let mut look_at = Instant::now() + wait;
+        loop {
+            let ended = ends.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
+            if ended || Instant::now() >= look_at {
+                look_at = Instant::now() + every;
+                self.look(ended);
+            }
+            self.send();
+            if ended {
+                return;
+            }
+            let waits = self.outlets.iter().any(|one| !one.lines.is_empty());
+            let retry = if waits { RETRY } else { every };
+            wait = look_at.saturating_duration_since(Instant::now()).min(retry);
+        }
+    }
+
+    /// `last`: nobody looks again before the next start.
+    fn look(&mut self, last: bool) {
+        // Of a disk that was unmounted the folder is still there (F18).
+        let heads = match volume::read(&self.setup.store) {
+            Ok(_) => self.heads(),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        };
+        let heads = match heads {
+            Ok(heads) => heads,
+            Err(error) => {
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::error!("alarm: the heads of the store cannot be read: {error}");
+                }
+                return;
+            }
+        };
+        self.told = false;
+        if !heads.moved(self.kept.as_ref()) {
+            return;
+        }
+        let anchor = heads.clone().sign(&self.setup.key);
+        let path = path(&self.setup.store);
+        match signing::put(&self.setup.store, &path, format!("{}\n", anchor.line()).as_bytes()) {
+            Ok(()) => self.kept = Some(heads.clone()),
+            Err(error) => tracing::warn!("{}: {error}", path.display()),
+        }
+        // The journal moves all the time while something is recorded; it goes along with segments.
+        let new = self
+            .sent
+            .as_ref()
+            .is_none_or(|sent| (&sent.workers, &sent.audit) != (&heads.workers, &heads.audit));
+        if new || (last && heads.moved(self.sent.as_ref())) {
+            for one in &mut self.outlets {
+                if one.lines.len() >= WAITING_MAX {
+                    one.lines.pop_front();
+                }
+                one.lines.push_back((anchor.line(), heads.at.to_string()));
+            }
+            self.sent = Some(heads);
+        }
+    }
+
+    fn heads(&self) -> io::Result<Heads> {
+        let Setup { store, journal, volume, head, key, .. } = &self.setup;
+        // Before the segments: what the journal says of them is there by then.
+        let journalled = *head.lock().expect("nobody panics with it");
+        let disk = spare::places(store, journal);
+        let mut workers = Vec::new();
+        for worker in all_workers(&disk, store)? {
+            if let (_, Some(trailer)) = segment::last_segment(&disk, store, worker)? {
+                let (segment, head) = (trailer.number, Hex(trailer.head));
+                workers.push(WorkerHead { worker: worker.0, segment, head });
+            }
+        }
+        Ok(Heads {
+            version: ANCHOR_VERSION,
+            at: SystemClock.map().wall,
+            volume: volume.clone(),
+            workers,
+            journal: journalled,
+            audit: None,
+            key: Hex(key.public_key()),
+        })
+    }
+
+    fn send(&mut self) {
+        for one in &mut self.outlets {
+            one.send();
+        }
+        let figures = self.outlets.iter().map(|one| one.figures.clone()).collect();
+        *self.setup.places.lock().expect("nobody panics with it") = figures;
+    }
+}
+
+/// Where a store keeps its own anchor.
+pub(in crate::shell) fn path(store: &Path) -> PathBuf {
+    store.join("evidence").join("heads")
+}
+
+fn all_workers(disk: &StoreDisk, store: &Path) -> io::Result<BTreeSet<WorkerId>> {
+    let names = segment::list(disk, store)?.into_iter().map(|name| name.worker);
+    let logs = log::workers(disk, store).map_err(io::Error::other)?;
+    Ok(names.chain(logs).collect())
+}
+
+impl Waiting {
+    fn send(&mut self) {
+        while let Some((line, at)) = self.lines.front() {
+            match self.outlet.write(line, at) {
+                Ok(()) => {
+                    self.lines.pop_front();
+                    self.figures.taken += 1;
+                    self.since = None;
+                    if std::mem::take(&mut self.alarmed) {
+                        tracing::warn!("anchors are taken again by {}", self.outlet);
+                    }
+                }
+                Err(error) => {
+                    self.figures.failed += 1;
+                    let since = *self.since.get_or_insert_with(|| {
+                        tracing::warn!("no anchor to {}: {error}; tried again", self.outlet);
+                        Instant::now()
+                    });
+                    if since.elapsed() >= ALARM && !std::mem::replace(&mut self.alarmed, true) {
+                        tracing::error!(
+                            "alarm: {} has taken no anchor for {} s: {error}",
+                            self.outlet,
+                            since.elapsed().as_secs()
+                        );
+                    }
+                    break;
+                }
+            }
+        }
+        self.figures.waiting = self.lines.len() as u64;
+    }
+}
