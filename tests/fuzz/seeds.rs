@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use floortape::base::ids::{
     Generation, Index, Position, RsId, Seq, Slot, SourceId, Ssrc, StreamId, WorkerId,
@@ -22,6 +23,7 @@ use floortape::plane::handoff::frame::{
 };
 use floortape::proto::srtp::Context;
 use floortape::store::audit::{self as trail, Act, Who, action};
+use floortape::store::cipher::WriteKeys;
 use floortape::store::event::{Event, Format, Origin, StreamDescription};
 use floortape::store::evidence::{
     ANCHOR_VERSION, AuditHead, FileMark, Heads, Hex, KeyFields, Salt, SigningKey, WorkerHead,
@@ -41,7 +43,7 @@ use floortape::wire::rtp::Fields;
 use floortape::wire::sdes::CryptoLine;
 use floortape::wire::{multipart, sip};
 
-use crate::targets::{BETWEEN, MASTER};
+use crate::targets::{BETWEEN, Keys, MASTER};
 
 /// Salt of every stream in the segments.
 pub const SALT: Salt = [3; 32];
@@ -446,6 +448,7 @@ fn store(add: &mut Add<'_>) {
     add("log", "hole", groups(2, 1));
     add("segment", "sealed", segment(&records, 1, false));
     add("segment", "packed", segment(&records, 1, true));
+    add("segment", "encrypted", sealed(&records, 1, true, Some(Arc::new(Keys))));
     let mut endless = segment(&records, 1, false);
     let row = endless.windows(8).rposition(|word| word == 128_u64.to_le_bytes());
     let row = row.expect("the first row's offset");
@@ -506,7 +509,7 @@ fn store(add: &mut Add<'_>) {
     add("journal", "snapshot", live);
     standings.learn(&ended);
     for standing in standings.recordings.values_mut() {
-        std::sync::Arc::make_mut(standing).streams.clear();
+        Arc::make_mut(standing).streams.clear();
     }
     standings.alive.0 += 60_000_000_000;
     standings.forget();
@@ -583,6 +586,15 @@ fn thinned(segment: &[u8], gone: u64) -> Vec<u8> {
 }
 
 fn segment(records: &[u8], number: u64, packed: bool) -> Vec<u8> {
+    sealed(records, number, packed, None)
+}
+
+fn sealed(
+    records: &[u8],
+    number: u64,
+    packed: bool,
+    keys: Option<Arc<dyn WriteKeys + Send + Sync>>,
+) -> Vec<u8> {
     let mut span = Span::new(Position(0));
     let mut at = 0;
     while let Ok(record) = record::read(&records[at..]) {
@@ -600,7 +612,8 @@ fn segment(records: &[u8], number: u64, packed: bool) -> Vec<u8> {
         previous: [1; 32],
         packed,
     };
-    let emitter = Emitter::new(facts, span, |_| Some(SALT)).expect("all salts are known");
+    let emitter = Emitter::under(facts, span, |_| Some(SALT), keys);
+    let emitter = emitter.expect("all salts are known");
     let mut copy = |at: Position, out: &mut [u8]| {
         let at = at.0 as usize;
         out.copy_from_slice(&records[at..at + out.len()]);

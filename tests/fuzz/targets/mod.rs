@@ -18,4 +18,6 @@ pub use link::{config, datagram, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
 pub use sip::{sip_framing, sip_headers};
-pub use store::{audit, is_proven, is_proven_thinned, journal, log, packed, segment, tar, thinned};
+pub use store::{
+    Keys, audit, is_proven, is_proven_thinned, journal, log, packed, segment, tar, thinned,
+};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use floortape::base::ids::{Position, StreamId, WorkerId};
 use floortape::store::audit as trail;
+use floortape::store::cipher::{Fresh, ReadKeys, Secret, WriteKeys};
 use floortape::store::event::Event;
 use floortape::store::evidence::{Hash, PublicKey, Salt, sha256};
 use floortape::store::export::tar::{Block, Part};
@@ -16,9 +17,10 @@ use floortape::store::log::{
 };
 use floortape::store::record::{self, HEADER_BYTES, RecordKind};
 use floortape::store::segment::{
-    CHUNK_RECORD_BYTES_MAX, COMPRESSION_NONE, ROW_BYTES, SegmentFile, THIN_ROW_BYTES,
-    THIN_TAIL_BYTES, TRAILER_BYTES, find_rows, first_record, footer_hash, put_chunk, read_extent,
-    read_footer, read_trailer, unpack, verify_segment,
+    CHUNK_RECORD_BYTES_MAX, CIPHER_NONE, COMPRESSION_NONE, Opener, ROW_BYTES, SegmentFile,
+    THIN_ROW_BYTES, THIN_TAIL_BYTES, TRAILER_BYTES, find_rows, first_record, footer_hash,
+    open_extent, put_chunk, read_extent, read_footer, read_trailer, unpack, verify_opened,
+    verify_segment,
 };
 
 use super::disk::{Image, ImageFile};
@@ -112,7 +114,8 @@ fn sealed_log(data: &[u8]) -> Vec<u8> {
 /// Whether every byte of a segment is proven under `key`.
 pub fn is_proven(data: &[u8], salt: Salt, key: &PublicKey) -> bool {
     let file = ImageFile(data.to_vec());
-    verify_segment(&file, None, &mut |_| Some(salt), Some(key)).is_good()
+    let report = verify_opened(&file, None, &mut |_| Some(salt), Some(key), Some(&Keys));
+    report.is_good() && report.unopened.is_empty()
 }
 
 /// What is unpacked is bounded by what is there, and packs again to itself; anything at all that is
@@ -144,6 +147,26 @@ pub fn packed(data: &[u8]) {
     }
 }
 
+/// The secrets of the encrypted segments in the corpus.
+pub struct Keys;
+
+impl WriteKeys for Keys {
+    fn current(&self, _: StreamId) -> Option<(u32, Secret)> {
+        Some((1, Secret::new([9; 32])))
+    }
+
+    /// Of a corpus that is the same each time it is written.
+    fn fresh(&self) -> Fresh {
+        [8; 16]
+    }
+}
+
+impl ReadKeys for Keys {
+    fn secret(&self, _: StreamId, epoch: u32) -> Option<Secret> {
+        (epoch == 1).then(|| Secret::new([9; 32]))
+    }
+}
+
 /// A segment's parts lie within it, whatever its fields say.
 pub fn segment(data: &[u8]) {
     if data.len() <= IMAGE_BYTES_MAX {
@@ -170,9 +193,16 @@ fn read_segment(image: Vec<u8>, sealed: bool) {
         assert_eq!(rows, footer.rows);
     }
     for row in &footer.rows {
-        let Ok(extent) = read_extent(&file, row.offset, row.bytes) else { continue };
+        let opener = Opener { worker: trailer.worker, keys: &Keys };
+        let found = open_extent(&file, row.offset, row.bytes, Some(opener));
+        let clear = read_extent(&file, row.offset, row.bytes);
+        let Ok(extent) = found else {
+            assert!(clear.is_err(), "read without a key, and not with one");
+            continue;
+        };
+        assert_eq!(clear.is_ok(), extent.header.cipher == CIPHER_NONE);
         assert!(row.offset + row.bytes <= file_bytes);
-        if extent.header.compression == COMPRESSION_NONE {
+        if (extent.header.cipher, extent.header.compression) == (CIPHER_NONE, COMPRESSION_NONE) {
             assert_eq!(extent.records.len() as u64, extent.header.bytes);
         }
         walk(&extent.records, Position(0), u64::MAX);
