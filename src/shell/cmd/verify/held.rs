@@ -72,7 +72,7 @@ pub(super) fn check(
             keys.as_ref().map(|keys| keys.signer(name.worker.0, name.number)).as_ref(),
         )?;
         faults.extend(report.faults.iter().map(|fault| (*name, fault.clone())));
-        damaged(library, *name, &report, &names, &mut reports);
+        elsewhere.extend(damaged(library, *name, &report, &names, &mut reports));
     }
     let touched = Touched::of(library, &segments, wanted);
     for (name, why) in faults {
@@ -280,9 +280,10 @@ fn damaged(
     report: &SegmentReport,
     names: &Labels<'_>,
     reports: &mut BTreeMap<RsId, Report>,
-) {
+) -> Vec<String> {
+    let mut elsewhere = Vec::new();
     if report.damaged.is_empty() {
-        return;
+        return elsewhere;
     }
     let clocks = library.archive.rows(name).map(|footer| footer.clocks).unwrap_or_default();
     let wall = |mono| clock_at(&clocks, mono).wall(mono);
@@ -296,17 +297,28 @@ fn damaged(
             }
             // The recorder's own events: the evidence of everybody at that time.
             None if damage.source.stream().is_host() => {
+                let text = format!("evidence in {}: {}", name.file(), damage.why);
                 let touched = names
                     .wanted
                     .iter()
                     .filter(|rs| rs.start <= span.1 && rs.end.is_none_or(|end| end >= span.0));
+                let mut is_anybodys = false;
                 for rs in touched {
                     if let Some(report) = reports.get_mut(&rs.id) {
-                        report.faults.push(format!("evidence in {}: {}", name.file(), damage.why));
+                        report.faults.push(text.clone());
+                        is_anybodys = true;
                     }
                 }
+                if !is_anybodys {
+                    elsewhere.push(text);
+                }
             }
-            None => {}
+            None => {
+                let (file, stream) = (name.file(), damage.source.stream().0);
+                let (from, to) = span;
+                elsewhere.push(format!("{file}, stream {stream}, {from} to {to}: {}", damage.why));
+            }
         }
     }
+    elsewhere
 }
