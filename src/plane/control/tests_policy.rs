@@ -436,7 +436,7 @@ fn metadata_in_clear_and_strangers_are_refused_each_with_its_reason() {
     bench.datagram(&bye.replace("application/sdp", "application/rs-metadata+xml"));
     agree(&mut bench);
     assert_eq!(bench.codes().last(), Some(&200));
-    assert!(!kept(&bench).contains("eve"), "{}", kept(&bench));
+    assert!(!kept(&bench).contains("eve@x"), "{}", kept(&bench));
     let told = bench.control.refused_lately().expect("a count");
     assert!(told.contains("3 by policy.secure_signalling"), "{told}");
 

@@ -251,8 +251,8 @@ mod chained {
 
     use std::sync::Arc;
 
-    use super::super::check::{JournalCheck, Signed, check};
     use super::super::Signer;
+    use super::super::check::{JournalCheck, Signed, check};
     use super::*;
     use crate::store::evidence::{FileMark, SigningKey, verify};
 
