@@ -9,6 +9,7 @@ use crate::host::spare::StoreDisk;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::anchors;
 use crate::store::archive::Archive;
+use crate::store::audit;
 use crate::store::evidence::{Anchor, AnchorError, FileMark, Hash, Keys, WorkerHead};
 use crate::store::segment::SegmentName;
 
@@ -83,6 +84,12 @@ impl Anchors {
         marks.sort_unstable_by_key(|mark| (mark.number, mark.bytes, mark.sha256));
         marks.dedup();
         marks
+    }
+
+    /// What they say of the audit trail.
+    pub(super) fn trail(&self) -> impl Iterator<Item = audit::Head> {
+        let heads = self.outside.iter().chain(&self.own).filter_map(|anchor| anchor.anchor.audit);
+        heads.map(|head| audit::Head { number: head.number, hash: head.sha256.0 })
     }
 
     /// The newest instant of which a log outside vouches for segment `number` of a worker.

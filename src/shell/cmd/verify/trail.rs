@@ -14,9 +14,15 @@ use crate::store::catalog::Library;
 use crate::store::event::Event;
 use crate::store::record::RecordKind;
 
-/// What is wrong with the trail, in words. The heads are read first: the trail only grows.
-pub(super) fn faults(store: &Store, library: &Library<StoreDisk>) -> Result<Vec<String>, Failure> {
-    let sealed = sealed(library)?;
+/// What is wrong with the trail, in words. The heads are read first: the trail only grows. `anchored`: heads
+/// that stand elsewhere.
+pub(super) fn faults(
+    store: &Store,
+    library: &Library<StoreDisk>,
+    anchored: impl Iterator<Item = audit::Head>,
+) -> Result<Vec<String>, Failure> {
+    let mut sealed = sealed(library)?;
+    sealed.extend(anchored);
     let volume = volume::read(&store.dir).ok().map(|volume| volume.id);
     let mut faults = Vec::new();
     let summary = audit::walk(&HostDisk, &store.dir, |entry, _| {
@@ -72,7 +78,8 @@ mod tests {
     fn found(fixture: &Fixture) -> Vec<String> {
         let dir = fixture.store().display().to_string();
         let store = Line::parse_from(["floortape", "--store", &*dir]).store.find().expect("there");
-        faults(&store, &store.bare_library().expect("readable")).expect("readable")
+        let library = store.bare_library().expect("readable");
+        faults(&store, &library, std::iter::empty()).expect("readable")
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub(super) fn whole(
     let mut checked = held::check(store, &library, &all, true, anchors)?;
     checked.elsewhere.extend(damage(&library));
     checked.elsewhere.extend(strays(store, &library, patience)?);
-    checked.elsewhere.extend(trail::faults(store, &library)?);
+    checked.elsewhere.extend(trail::faults(store, &library, anchors.trail())?);
     Ok(checked)
 }
 

@@ -16,8 +16,10 @@ use crate::config::model::Evidence;
 use crate::host::clock::SystemClock;
 use crate::host::outlet::Outlet;
 use crate::host::spare::StoreDisk;
-use crate::host::{process, signing, spare, volume};
-use crate::store::evidence::{ANCHOR_VERSION, FileMark, Heads, Hex, SigningKey, WorkerHead};
+use crate::host::{audit, process, signing, spare, volume};
+use crate::store::evidence::{
+    ANCHOR_VERSION, AuditHead, FileMark, Heads, Hex, SigningKey, WorkerHead,
+};
 use crate::store::{log, segment};
 
 /// Lines that wait for a place that does not take them; the newest says all that older ones say but
@@ -73,6 +75,13 @@ pub(super) fn spawn(setup: Setup) -> io::Result<(Sender<()>, JoinHandle<()>)> {
         anchors.run(&receiver);
     })?;
     Ok((sender, thread))
+}
+
+/// The newest entry of the audit trail that is known to be durable; a trail that cannot be read is told of
+/// by whoever writes it.
+fn trail_head(store: &Path) -> Option<AuditHead> {
+    let head = audit::head(store).ok().flatten().filter(|head| head.number > 0)?;
+    Some(AuditHead { number: head.number, sha256: Hex(head.hash) })
 }
 
 struct Anchors {
@@ -193,7 +202,7 @@ impl Anchors {
             volume: volume.clone(),
             workers,
             journal: journalled,
-            audit: None,
+            audit: trail_head(store),
             key: Hex(key.public_key()),
         })
     }
