@@ -7,7 +7,7 @@ use super::chain::{KIND, before, covers, link_fault};
 use super::compaction::stands_for_all_before;
 use super::entry::Entry;
 use super::history::{self, Link};
-use super::read::{JournalError, at, numbered, read_whole};
+use super::read::{JournalError, at, file_name, numbered, read_whole};
 use super::{frame, history as past};
 use crate::base::ports::Disk;
 use crate::store::evidence::{FileMark, Hash, Signature};
@@ -157,9 +157,7 @@ fn links(journal: &[File], place: usize, replaces: &[FileMark], check: &mut Jour
     }
     let named = said.previous.iter().map(|mark| mark.number).max();
     if named != below.map(|below| below.number) {
-        let name = |number: Option<u32>| {
-            number.map_or_else(|| "nothing".to_owned(), |number| format!("file {number}"))
-        };
+        let name = |number: Option<u32>| number.map_or_else(|| "nothing".to_owned(), file_name);
         let found = below.map(|below| below.number);
         // A file of which nothing was durable may be gone.
         let lost = said.previous.iter().filter(|mark| Some(mark.number) > found);
