@@ -76,8 +76,8 @@ fn fresh(name: &str) -> Folder {
 
 /// The store of version 0.1.0, its journal written once more by today's writer: several files, a
 /// history, and heads.
-fn chained() -> Folder {
-    let folder = fresh("store");
+fn chained(name: &str) -> Folder {
+    let folder = fresh(name);
     let dir = &folder.0;
     copy(&corpus("store-v1"), dir);
     for name in ["README.md", "catalog.sqlite"] {
@@ -437,7 +437,7 @@ fn asked() -> u64 {
 
 #[test]
 fn every_mutation_of_a_store_is_found_and_named() {
-    let folder = chained();
+    let folder = chained("store");
     let dir = &folder.0;
     assert_eq!(judged(dir), None, "sound");
     let counted = counted(dir);
@@ -519,7 +519,7 @@ fn every_mutation_of_an_export_is_found_and_named() {
 /// A whole store put back to an earlier state holds together: only a log outside of it knows.
 #[test]
 fn a_store_that_was_rolled_back_is_found_by_the_last_anchor_and_without_one_verify_says_so() {
-    let (earlier, later) = (chained(), fresh("later"));
+    let (earlier, later) = (chained("earlier"), fresh("later"));
     copy(&earlier.0, &later.0);
     for key in ["machine.key", "signing.key"] {
         fs::set_permissions(later.0.join(key), fs::Permissions::from_mode(0o600)).expect("ours");
