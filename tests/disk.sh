@@ -244,14 +244,13 @@ case_held() {
     call 20 3
     wait "$caller"
     await "sealed" 200 settled "$dir/store/s"
-    local before after
-    before=$(cd "$dir/store/s/segments" && sha256sum -- *.seg)
+    (cd "$dir/store/s/segments" && sha256sum -- *.seg) >"$dir/before"
     dd if=/dev/zero of="$dir/store/fill" bs=1M status=none 2>/dev/null
     await "503" 300 answers 75
     expect "the reason names the hold" await "it" 300 log_says "kept by hold"
     sleep 5
-    after=$(cd "$dir/store/s/segments" && sha256sum -- *.seg)
-    expect "0 bytes overwritten" test "$before" = "$after"
+    # Only of what was there: a call that is taken before the first 503 makes segments of its own.
+    expect "0 bytes overwritten" sh -c "cd '$dir/store/s/segments' && sha256sum -c --quiet '$dir/before'"
     rm "$dir/store/fill"
     await "200 again" 300 answers 0 || bad=1
     stop
