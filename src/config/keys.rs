@@ -74,6 +74,10 @@ pub(super) const KEYS: &[Key] = &[
     key("store.volume", "the id in STORE/volume.json, such as \"0199…\""),
     key("store.require_mount", "true or false"),
     key("store.unrecordable", "\"end\" or \"keep\""),
+    key(
+        "store.encryption",
+        "\"off\", a file of 32 bytes such as \"/etc/floortape/kek\", mode 0600, or \"credential:NAME\"",
+    ),
     key("access.operator", WHO),
     key("access.listener", WHO),
     key("access.compliance", WHO),

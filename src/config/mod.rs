@@ -9,6 +9,7 @@ pub mod address;
 mod bounds;
 mod contradictions;
 pub mod cores;
+pub mod encryption;
 pub mod fault;
 mod keys;
 mod lists;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Access;
 use super::address::{Host, Listed};
+use super::encryption::Encryption;
 use super::policy::Policy;
 use super::retention::RetentionClass;
 use crate::base::family::Family;
@@ -394,6 +395,8 @@ pub struct Store {
     pub require_mount: bool,
     /// What becomes of running RSs of which nothing can be kept any more.
     pub unrecordable: Unrecordable,
+    /// Where the key-encryption key is; off: what is recorded is stored in clear.
+    pub encryption: Encryption,
     /// How long a recording is kept that no class of `[[retention]]` fits.
     pub retention: Keep,
     /// Seconds between two looks for what may go.
@@ -426,6 +429,7 @@ impl Default for Store {
             volume: None,
             require_mount: false,
             unrecordable: Unrecordable::End,
+            encryption: Encryption::Off,
             retention: Keep::Forever,
             retention_check_s: 3_600,
         }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 
 use super::disk::{HostDisk, HostFile, make_folder};
-use super::{users, volume};
+use super::{unlocked, users, volume};
 use crate::base::ports::Disk;
 use crate::store::audit::{self, Act, AuditError, Entry, Head, Trail, Who};
+use crate::store::keys::Veiled;
 
 /// So long a writer waits for others; each holds the lock for one append, some milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -79,7 +80,7 @@ impl Disk for Owned {
 /// The trail of a store, locked: nobody else writes while this lives. Whoever decides by what the trail
 /// says reads it under the lock.
 pub struct Locked {
-    writer: audit::Writer<Owned>,
+    writer: audit::Writer<Veiled<Owned>>,
     store: PathBuf,
     _lock: File,
 }
@@ -120,7 +121,7 @@ impl Locked {
         }
         // A store that has lost its identity can be listened to all the same.
         let id = volume::read(store).map_or_else(|_| String::new(), |volume| volume.id);
-        let writer = audit::Writer::new(owned, store, &id);
+        let writer = audit::Writer::new(files(store, owned), store, &id);
         Ok(Locked { writer, store: store.to_owned(), _lock: lock })
     }
 
@@ -131,6 +132,7 @@ impl Locked {
 
     /// The newest entry that `is_it` likes.
     pub fn newest(&self, is_it: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, AuditError> {
+        audit::newest(&files(&self.store, HostDisk), &self.store, is_it)
         newest(&self.store, is_it)
     }
 
@@ -162,12 +164,17 @@ pub fn newest(store: &Path, is_it: impl Fn(&Entry) -> bool) -> Result<Option<Ent
 
 /// All that was recorded so far in `store`, whoever writes meanwhile.
 pub fn read(store: &Path) -> Result<Trail, AuditError> {
-    audit::read(&HostDisk, store)
+    audit::read(&files(store, HostDisk), store)
 }
 
 /// The newest entry of the trail of `store`, where it is known to be durable.
 pub fn head(store: &Path) -> Result<Option<Head>, AuditError> {
-    audit::Writer::new(HostDisk, store, "").head()
+    audit::Writer::new(files(store, HostDisk), store, "").head()
+}
+
+/// The trail's files, encrypted where the store is.
+fn files<D: Disk>(store: &Path, disk: D) -> Veiled<D> {
+    unlocked::veiled(store, disk, vec![audit::folder(store)])
 }
 
 /// Us, in `role`.

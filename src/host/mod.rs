@@ -32,6 +32,7 @@ pub mod spare;
 pub mod sqlite;
 pub mod survivor;
 pub mod topology;
+pub mod unlocked;
 pub mod uring;
 pub mod uring_permit;
 pub mod users;

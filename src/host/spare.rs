@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxAttributes, StatxFlags};
 
 use super::disk::{HostDisk, make_folder};
+use super::unlocked::{self, StoreFiles};
 use super::volume::{self, Volume, VolumeError};
 use super::{facts, keyfile, signing};
 use crate::base::ports::Disk;
@@ -14,19 +15,21 @@ use crate::store::journal::{foreign, holds_any};
 use crate::store::places::{Places, Root};
 
 /// A store with everything that lies elsewhere of it, for reading.
-pub type StoreDisk = Places<HostDisk>;
+pub type StoreDisk = Places<StoreFiles>;
 
 /// The folders of `store` as its `volume.json` names them, for reading. One that is not there, or
 /// is not this store's, is noted and left out.
 pub fn places(store: &Path, journal: &Path) -> StoreDisk {
     let Ok(volume) = volume::read(store) else {
-        return Places::new(HostDisk, Root::of_store(store, journal, &[]));
+        let files = unlocked::files(store, journal, &[]);
+        return Places::new(files, Root::of_store(store, journal, &[]));
     };
     let checked = |spare: &PathBuf| check(spare, store, &volume.id);
     let (good, bad): (Vec<_>, Vec<_>) =
         volume.spares.iter().map(|spare| (spare, checked(spare))).partition(|one| one.1.is_ok());
     let good: Vec<PathBuf> = good.into_iter().map(|(spare, _)| spare.clone()).collect();
-    let places = Places::new(HostDisk, Root::of_store(store, journal, &good));
+    let files = unlocked::files(store, journal, &good);
+    let places = Places::new(files, Root::of_store(store, journal, &good));
     for (spare, result) in bad {
         places.note(spare, result.err().map(|error| error.to_string()).unwrap_or_default());
     }
@@ -40,7 +43,8 @@ pub fn places(store: &Path, journal: &Path) -> StoreDisk {
 pub fn strict_places(store: &Path, journal: &Path) -> Result<StoreDisk, VolumeError> {
     let volume = volume::read(store)?;
     volume.spares.iter().try_for_each(|spare| check(spare, store, &volume.id))?;
-    let places = Places::strict(HostDisk, Root::of_store(store, journal, &volume.spares));
+    let files = unlocked::files(store, journal, &volume.spares);
+    let places = Places::strict(files, Root::of_store(store, journal, &volume.spares));
     check_journal(&places, journal, store, &volume)?;
     Ok(places)
 }
@@ -73,7 +77,8 @@ pub fn record(
     volume.journal = (journal != store.join("journal")).then(|| journal.to_owned());
     if volume.journal_begun {
         let roots = Root::of_store(store, journal, &volume.spares);
-        check_journal(&Places::new(HostDisk, roots), journal, store, volume)?;
+        let files = unlocked::files(store, journal, &volume.spares);
+        check_journal(&Places::new(files, roots), journal, store, volume)?;
     } else {
         let of = Volume { journal_of: Some(store.to_owned()), ..Volume::fresh(&volume.id) };
         mark(journal, &of)?;

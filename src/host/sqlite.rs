@@ -14,12 +14,15 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::entropy::SystemEntropy;
+use super::unlocked;
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::store::catalog::RsEntry;
 use crate::store::catalog::index::{ExtentRow, Extents, Index, IndexError};
 use crate::store::catalog::model::Recording;
 use crate::store::catalog::schema;
+use crate::store::journal::KeyBox;
 use crate::store::log::crc32c;
 use crate::store::segment::SegmentName;
 
@@ -31,6 +34,10 @@ const ROWS: usize = 256;
 /// a write-ahead log, whose index is mapped.
 const AT_JOURNALLED: usize = 18;
 const WAL: [u8; 2] = [2, 2];
+/// Added to the version of the tables where values are sealed: neither kind is taken for the other.
+const SEALED: i64 = 1_000;
+/// Purpose of the derived key.
+const PURPOSE: &str = "floortape catalogue";
 
 /// Hears what is wrong.
 type Told = Box<dyn Fn(&str)>;
@@ -38,6 +45,9 @@ type Told = Box<dyn Fn(&str)>;
 /// An open catalogue.
 pub struct Catalogue {
     connection: Connection,
+    /// Of an encrypted store: what says something about people is sealed by this, and the columns that
+    /// would say it in clear are empty.
+    seal: Option<KeyBox>,
     /// Of a reader: what it does with the first thing that is wrong.
     told: Option<Told>,
     said: Cell<bool>,
@@ -88,6 +98,8 @@ pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catal
     if !path(store).exists() || is_mapped(store) {
         return None;
     }
+    let seal = seal(store);
+    let wanted = wanted_version(&seal);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> rusqlite::Result<(Connection, i64)> {
         let connection = Connection::open_with_flags(path(store), flags)?;
@@ -96,9 +108,10 @@ pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catal
         Ok((connection, version))
     };
     match open() {
-        Ok((connection, schema::VERSION)) => {
+        Ok((connection, version)) if version == wanted => {
             let told: Option<Told> = Some(Box::new(told));
-            Some(Catalogue { connection, told, said: Cell::new(false), off: Cell::new(false) })
+            let (said, off) = (Cell::new(false), Cell::new(false));
+            Some(Catalogue { connection, seal, told, said, off })
         }
         Ok(_) => None,
         Err(error) => {
@@ -159,20 +172,39 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn open(store: &Path) -> rusqlite::Result<Catalogue> {
+    let seal = seal(store);
     let mut connection = Connection::open(path(store))?;
     prepare(&connection)?;
-    // FULL: a power cut takes the last transaction whole, which is made again.
-    connection.execute_batch(
-        "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
-    )?;
-    if version(&connection)? != schema::VERSION {
+    // FULL: a power cut takes the last transaction whole, which is made again. Of an encrypted store what
+    // is deleted is overwritten, and no page is copied elsewhere before: a cut in the middle costs the
+    // catalogue, which is made again as a whole then.
+    let journal = if seal.is_some() { "MEMORY" } else { "TRUNCATE" };
+    connection.execute_batch(&format!(
+        "PRAGMA journal_mode = {journal}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+         PRAGMA secure_delete = {};",
+        seal.is_some()
+    ))?;
+    let wanted = wanted_version(&seal);
+    if version(&connection)? != wanted {
         let make = connection.transaction()?;
         make.execute_batch(schema::DROP)?;
         make.execute_batch(schema::CREATE)?;
-        make.pragma_update(None, "user_version", schema::VERSION)?;
+        make.pragma_update(None, "user_version", wanted)?;
         make.commit()?;
     }
-    Ok(Catalogue { connection, told: None, said: Cell::new(false), off: Cell::new(false) })
+    let (said, off) = (Cell::new(false), Cell::new(false));
+    Ok(Catalogue { connection, seal, told: None, said, off })
+}
+
+/// What seals the values of an encrypted store.
+fn seal(store: &Path) -> Option<KeyBox> {
+    let unlocked = unlocked::of_store(store)?;
+    let key = unlocked.keys.last()?.derive(PURPOSE);
+    Some(KeyBox::new(key.expose()).expect("32 bytes"))
+}
+
+fn wanted_version(seal: &Option<KeyBox>) -> i64 {
+    schema::VERSION + if seal.is_some() { SEALED } else { 0 }
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -298,7 +330,23 @@ impl Catalogue {
         let id = id.to_string();
         let mut query = self.connection.prepare_cached(query).map_err(engine)?;
         let value = query.query_row([&id], |row| whole(row, 0, &id)).optional().map_err(engine)?;
-        value.map(|whole| whole.ok_or_else(|| unreadable("recordings", FAILS))).transpose()
+        let value = value.map(|whole| whole.ok_or_else(|| unreadable("recordings", FAILS)));
+        value.transpose()?.map(|value| self.opened(&id, value)).transpose()
+    }
+
+    /// A value of recording `id` as it is kept.
+    fn kept(&self, id: &str, value: Vec<u8>) -> Vec<u8> {
+        match &self.seal {
+            Some(seal) => seal.seal_bytes(&SystemEntropy, &value, id),
+            None => value,
+        }
+    }
+
+    /// A value that is kept.
+    fn opened(&self, id: &str, mut value: Vec<u8>) -> Result<Vec<u8>, IndexError> {
+        let Some(seal) = &self.seal else { return Ok(value) };
+        let opened = seal.open_bytes(&mut value, id).map(<[u8]>::to_vec);
+        opened.map_err(|error| unreadable("recordings", error))
     }
 
     fn settled_row(&self, id: RsId) -> Result<Option<Recording>, IndexError> {
@@ -407,7 +455,10 @@ impl Catalogue {
         let entry =
             postcard::to_allocvec(entry).map_err(|error| unreadable("recordings", error))?;
         let json =
-            serde_json::to_string(recording).map_err(|error| unreadable("recordings", error))?;
+            serde_json::to_vec(recording).map_err(|error| unreadable("recordings", error))?;
+        let (json, entry) = (self.kept(&id, json), self.kept(&id, entry));
+        let sealed = self.seal.is_some();
+        let clear = |text: &str| if sealed { String::new() } else { text.to_owned() };
         put.execute(schema::DELETE_RECORDING, [&id]).map_err(engine)?;
         put.execute(
             schema::PUT_RECORDING,
@@ -416,12 +467,12 @@ impl Catalogue {
                 word(&recording.state)?,
                 recording.start.0,
                 recording.end.map(|end| end.0),
-                recording.call_id,
-                recording.src.address,
-                recording.src.identity,
+                clear(&recording.call_id),
+                clear(&recording.src.address),
+                clear(&recording.src.identity),
                 recording.own,
                 json,
-                sum(&id, json.as_bytes()),
+                sum(&id, &json),
                 entry,
                 sum(&id, &entry)
             ],
@@ -433,13 +484,16 @@ impl Catalogue {
                 params![
                     stream.stream.0 as i64,
                     id,
-                    stream.label,
+                    clear(&stream.label),
                     stream.media,
                     stream.codec,
                     word(&stream.verdict)?
                 ],
             )
             .map_err(engine)?;
+        }
+        if sealed {
+            return Ok(());
         }
         for session in &recording.sessions {
             put.execute(schema::PUT_SESSION, params![id, session.session_id]).map_err(engine)?;

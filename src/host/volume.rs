@@ -187,6 +187,14 @@ pub enum VolumeError {
         /// How to go on without it, and what is lost then.
         otherwise: String,
     },
+    /// The key-encryption key is not there, or is another one.
+    #[error("the keys of the store {}: {why}", store.display())]
+    Kek {
+        /// The store.
+        store: PathBuf,
+        /// What was found.
+        why: String,
+    },
     /// The operating system's own words.
     #[error("{}: {error}", path.display())]
     Io {
@@ -201,7 +209,10 @@ impl VolumeError {
     /// Whether the store's identity or a key of it is gone: whoever went on would record into what
     /// nobody can read or prove, so that this refuses a takeover too.
     pub fn is_of_identity(&self) -> bool {
-        matches!(self, VolumeError::Nameless { .. } | VolumeError::Key { .. })
+        matches!(
+            self,
+            VolumeError::Nameless { .. } | VolumeError::Key { .. } | VolumeError::Kek { .. }
+        )
     }
 }
 

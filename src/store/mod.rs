@@ -10,6 +10,7 @@ pub mod event;
 pub mod evidence;
 pub mod export;
 pub mod journal;
+pub mod keys;
 pub mod ledger;
 pub mod log;
 pub mod metadata;

@@ -15,7 +15,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::base::ids::{Generation, Index, Position, RsId, Slot, Ssrc, StreamId, WorkerId};
 use crate::base::keyring::Keyring;
@@ -25,6 +25,7 @@ use crate::base::suite::Agreed;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::plane::handoff::layout::Geometry;
 use crate::store::event::{Origin, StreamDescription};
+use crate::store::keys::StoreKey;
 
 /// Version of the head and of every body.
 pub const VERSION: u16 = 2;
@@ -71,6 +72,30 @@ impl WireKeyring {
     /// The keys; `None` where this is no keyring.
     pub fn keyring(&self) -> Option<Keyring> {
         Keyring::from_parts(&self.keys.0, &self.mkis, self.derivation_rate)
+    }
+}
+
+/// A store key on its way from keeper to a role: no `Debug`, wiped on drop.
+#[derive(Serialize, Deserialize)]
+pub struct WireStoreKey {
+    number: u32,
+    key: WireKey,
+}
+
+impl WireStoreKey {
+    /// Takes a copy.
+    pub fn new(key: &StoreKey) -> Self {
+        WireStoreKey { number: key.number, key: WireKey(key.expose().to_vec()) }
+    }
+
+    /// The key; `None` where it is not 32 bytes long.
+    pub fn key(&self) -> Option<StoreKey> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        if self.key.0.len() != bytes.len() {
+            return None;
+        }
+        bytes.copy_from_slice(&self.key.0);
+        Some(StoreKey::taken_over(self.number, bytes))
     }
 }
 
@@ -481,6 +506,15 @@ pub enum Frame {
         open: Vec<(Slot, Generation, Mono)>,
         /// Nobody does any more.
         over: Vec<(Slot, Generation)>,
+    },
+
+    /// Keeper → media and control, behind `Setup`: the keys of an encrypted store. A role reads no
+    /// key-encryption key, so that one that is gone stops nothing that runs (F73).
+    Keys {
+        /// Id of the store.
+        volume: [u8; 16],
+        /// All its keys, newest last.
+        keys: Vec<WireStoreKey>,
     },
 }
 

@@ -158,6 +158,7 @@ mod tests {
             of: of.map(str::to_owned),
             store: StoreArgs {
                 store: None,
+                kek: None,
                 config: crate::shell::cmd::check::ConfigArgs { files: vec![], sets: vec![] },
             },
         };

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    audit, check, demo, doctor, export, hold, key, ls, rebuild, retention, rs, serve, show, src,
-    verify,
+    audit, check, demo, doctor, export, hold, kek, key, ls, rebuild, retention, rs, serve, show,
+    src, verify,
 };
 use crate::shell::exit::{Exit, Failure};
 
@@ -37,6 +37,7 @@ enum Verb {
     Rs(rs::Args),
     Audit(audit::Args),
     Doctor(doctor::Args),
+    Kek(kek::Args),
 }
 
 impl Verb {
@@ -57,6 +58,7 @@ impl Verb {
             Verb::Rs(args) => rs::run(args),
             Verb::Audit(args) => audit::run(args),
             Verb::Doctor(args) => doctor::run(args),
+            Verb::Kek(args) => kek::run(args),
         }
     }
 }

@@ -9,6 +9,7 @@ mod demo_report;
 pub mod doctor;
 pub mod export;
 pub mod hold;
+pub mod kek;
 pub mod key;
 pub mod line;
 pub mod ls;

@@ -6,15 +6,16 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, model::Config};
+use crate::config::{self, encryption::Encryption, model::Config};
 use crate::host::spare::{self, StoreDisk};
-use crate::host::{keyfile, signing, sqlite, volume};
+use crate::host::{keyfile, signing, sqlite, unlocked, volume};
 use crate::shell::cmd::check::{ConfigArgs, told};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::{Index, Library, RsEntry};
 use crate::store::evidence::{KeyStatement, Keys, PublicKey, Salt, SigningKey};
 use crate::store::journal::keybox::salt_context;
 use crate::store::journal::{self, FileFault, JournalCheck, JournalError, KeyBox};
+use crate::store::keys::Kek;
 use crate::store::segment::SegmentName;
 
 /// Where recordings are read from.
@@ -23,6 +24,9 @@ pub struct StoreArgs {
     /// Store folder [default: that of the configuration, else ./floortape-data]
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
+    /// Key-encryption key of an encrypted store [default: store.encryption of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kek: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 }
@@ -71,11 +75,41 @@ impl StoreArgs {
         if !dir.is_dir() {
             return Err(Failure::new(Exit::NotFound, format!("no store at {}", dir.display())));
         }
+        self.unlock(&dir)?;
         // What it is asked for is told all the same, and who asks hears that it may be another store,
         // or have parts elsewhere.
         let nameless =
             volume::check(&dir).inspect_err(|error| eprintln!("floortape: {error}")).is_err();
         Ok(Store { dir, journal, unreadable: Cell::new(nameless), nameless })
+    }
+
+    /// The key-encryption key that is named; `None`: none is.
+    pub(crate) fn kek(&self) -> Result<Option<Kek>, Failure> {
+        let encryption = match &self.kek {
+            Some(path) => Encryption::File(path.clone()),
+            // Of a folder that is named nobody need have a configuration.
+            None => self.config.load().map_or(Encryption::Off, |config| config.store.encryption),
+        };
+        unlocked::kek(&encryption).map_err(|error| {
+            Failure::new(Exit::Refused, format!("the key-encryption key: {error}"))
+        })
+    }
+
+    /// Opens the keys of an encrypted store for this process.
+    fn unlock(&self, store: &Path) -> Result<(), Failure> {
+        if !unlocked::is_encrypted(store) {
+            return Ok(());
+        }
+        let Some(kek) = self.kek()? else {
+            let why = format!(
+                "the store {} is encrypted: name its key-encryption key by --kek FILE, or a \
+                 configuration with store.encryption by -c",
+                store.display()
+            );
+            return Err(Failure::new(Exit::Refused, why));
+        };
+        let unlocked = unlocked::unlock(store, &kek);
+        unlocked.map(drop).map_err(|error| Failure::new(Exit::Refused, error.to_string()))
     }
 }
 

@@ -11,14 +11,15 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::base::ids::WorkerId;
 use crate::base::limits::FRAME_FDS_MAX;
-use crate::base::ports::Region;
+use crate::base::ports::{Clock, Region};
 use crate::config::model::{Config, PortRange, Sip, Steering};
+use crate::host::clock::SystemClock;
 use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
-use crate::host::{affinity, keyfile, letter, listener, seqpacket, signing, spare};
-use crate::plane::handoff::frame::Frame;
+use crate::host::{affinity, keyfile, letter, listener, seqpacket, signing, spare, unlocked};
+use crate::plane::handoff::frame::{Frame, WireStoreKey};
 use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
 use crate::shell::exit::{Exit, Failure};
@@ -354,6 +355,10 @@ impl Holdings {
         let (unclean, fresh) = (self.unclean, self.fresh);
         let setup = Frame::Setup { config: config_text, start, successor, unclean, fresh };
         link.send(0, setup, &[self.lock.file().as_fd()])?;
+        if let Some(unlocked) = unlocked::of_store(&config.store.dir) {
+            let keys = unlocked.keys.iter().map(WireStoreKey::new).collect();
+            link.send(0, Frame::Keys { volume: unlocked.volume, keys }, &[])?;
+        }
         self.emit_parts(&mut |frame, fds: &[BorrowedFd<'_>]| link.send(0, frame, fds))?;
         Ok(())
     }
@@ -519,7 +524,11 @@ fn open(config: &Config) -> Result<(Volume, u64), VolumeError> {
     let (store, journal) = (&config.store, config.journal_dir());
     // Before an incarnation is used up: a service manager tries for ever.
     spare::guard_keys(&store.dir, &journal)?;
+    let has_keys = unlocked::unlock_as(&store.dir, &store.encryption)?;
     let (mut volume, incarnation) = volume::open(&store.dir, &fresh_id)?;
+    if !has_keys {
+        unlocked::make(&store.dir, &store.encryption, SystemClock.map().wall)?;
+    }
     spare::record(&store.dir, &mut volume, store.spare_dir.as_deref(), &journal)?;
     keyfile::load_or_make(&store.dir, &mut volume, &journal, &SystemEntropy)?;
     signing::load_or_make(&store.dir, &SystemEntropy)?;

@@ -19,7 +19,8 @@ use crate::config::model::Config;
 use crate::host::clock::SystemClock;
 use crate::host::process;
 use crate::host::seqpacket::SeqPacket;
-use crate::plane::handoff::frame::{Envelope, Frame, FrameError, Versions};
+use crate::host::unlocked;
+use crate::plane::handoff::frame::{Envelope, Frame, FrameError, Versions, WireStoreKey};
 use crate::plane::handoff::layout::Geometry;
 use crate::shell::serve::steered::Steered;
 
@@ -311,6 +312,11 @@ fn contents(from: &mut Link) -> io::Result<Contents> {
             Frame::Memory { .. } => workers.push(memory(received)?),
             Frame::Slots { .. } => slots.extend(self::slots(received)?),
             Frame::Signalling => signalling.extend(received.fds),
+            // Before anything of the store is read.
+            Frame::Keys { volume, keys } => {
+                let keys: Option<Vec<_>> = keys.iter().map(WireStoreKey::key).collect();
+                unlocked::keep(volume, keys.ok_or_else(|| wrong("expected keys of 32 bytes"))?);
+            }
             Frame::Link => peer = one(received.fds)?,
             Frame::Wait => return Ok(Contents { workers, slots, signalling, peer, waits: true }),
             Frame::Go => {

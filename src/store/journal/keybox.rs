@@ -11,6 +11,8 @@ use crate::base::ports::Entropy;
 
 /// Bytes of the machine key.
 pub const MACHINE_KEY_BYTES: usize = 32;
+/// Bytes of a wrapped key: nonce, cipher text of 32, tag.
+pub const WRAPPED_BYTES: usize = NONCE_LEN + 32 + 16;
 
 /// Why a secret cannot be sealed or opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +52,35 @@ impl KeyBox {
     /// The nonce is random: at 2^32 seals under one key the chance of a repeat is still below 2^-32
     /// (NIST SP 800-38D §8.3); 1,000 RSs a day with 10 secrets each take a thousand years to there.
     pub fn seal(&self, entropy: &dyn Entropy, secret: &[u8], context: &str) -> Sealed {
+        Sealed(STANDARD.encode(self.seal_bytes(entropy, secret, context)).into())
+    }
+
+    /// Wraps a key for `context`: as [`KeyBox::seal`], in bytes of a fixed number.
+    pub fn wrap(
+        &self,
+        entropy: &dyn Entropy,
+        key: &[u8; 32],
+        context: &str,
+    ) -> [u8; WRAPPED_BYTES] {
+        let bytes = self.seal_bytes(entropy, key, context);
+        bytes.try_into().expect("nonce, as many bytes as the key has, tag")
+    }
+
+    /// The key that was wrapped for `context`.
+    pub fn unwrap(
+        &self,
+        wrapped: &[u8; WRAPPED_BYTES],
+        context: &str,
+    ) -> Result<Zeroizing<[u8; 32]>, KeyBoxError> {
+        let mut bytes = Zeroizing::new(*wrapped);
+        let key = self.open_bytes(bytes.as_mut(), context)?;
+        let mut out = Zeroizing::new([0; 32]);
+        out.copy_from_slice(key);
+        Ok(out)
+    }
+
+    /// As [`KeyBox::seal`], in bytes: nonce, cipher text, tag.
+    pub fn seal_bytes(&self, entropy: &dyn Entropy, secret: &[u8], context: &str) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         entropy.fill(&mut nonce);
         let mut text = Zeroizing::new(secret.to_vec());
@@ -64,23 +95,29 @@ impl KeyBox {
         let mut bytes = nonce.to_vec();
         bytes.extend_from_slice(&text);
         bytes.extend_from_slice(tag.as_ref());
-        Sealed(STANDARD.encode(bytes).into())
+        bytes
     }
 
     /// Opens what was sealed for `context`.
     pub fn open(&self, sealed: &Sealed, context: &str) -> Result<Zeroizing<Vec<u8>>, KeyBoxError> {
         let mut bytes =
             Zeroizing::new(STANDARD.decode(&*sealed.0).map_err(|_| KeyBoxError::Format)?);
+        Ok(Zeroizing::new(self.open_bytes(&mut bytes, context)?.to_vec()))
+    }
+
+    /// Opens such bytes in their place.
+    pub fn open_bytes<'a>(
+        &self,
+        bytes: &'a mut [u8],
+        context: &str,
+    ) -> Result<&'a [u8], KeyBoxError> {
         if bytes.len() < NONCE_LEN + AES_256_GCM.tag_len() {
             return Err(KeyBoxError::Format);
         }
         let (nonce, text) = bytes.split_at_mut(NONCE_LEN);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| KeyBoxError::Format)?;
-        let secret = self
-            .key
-            .open_in_place(nonce, Aad::from(context.as_bytes()), text)
-            .map_err(|_| KeyBoxError::Tag)?;
-        Ok(Zeroizing::new(secret.to_vec()))
+        let opened = self.key.open_in_place(nonce, Aad::from(context.as_bytes()), text);
+        opened.map(|secret| &*secret).map_err(|_| KeyBoxError::Tag)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::host::clock::SystemClock;
 use crate::host::disk::HostDisk;
 use crate::host::mapped::Mapped;
 use crate::host::spare;
+use crate::host::unlocked::{self, StoreFiles};
 use crate::host::volume::Volume;
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{self, Geometry};
@@ -137,7 +138,8 @@ impl Work {
         let id = uuid::Uuid::parse_str(&self.volume.id)?.into_bytes();
         let config = SpoolConfig::new(&self.config.store, self.volume.spares.clone(), worker, id);
         let (key, now) = (Arc::clone(&self.key), SystemClock.map());
-        let mut spool = Spool::open(config, ring, state, HostDisk, key, now)?;
+        let files = unlocked::files(&config.store, &config.journal, &config.spares);
+        let mut spool = Spool::open(config, ring, state, files, key, now)?;
         for (stream, salt) in &self.salts {
             spool.set_salt(*stream, *salt);
         }
@@ -148,7 +150,7 @@ impl Work {
     }
 
     /// Turns until all is sealed, or until media has ended and waits no longer.
-    fn turns(&mut self, mut spool: Spool<Mapped, Mapped, HostDisk>, worker: WorkerId) -> bool {
+    fn turns(&mut self, mut spool: Spool<Mapped, Mapped, StoreFiles>, worker: WorkerId) -> bool {
         let clock = SystemClock;
         let mut stopping = None;
         let mut unsaid = VecDeque::new();

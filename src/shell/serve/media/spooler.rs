@@ -16,6 +16,7 @@ use crate::base::ports::{Clock, Region};
 use crate::host::clock::SystemClock;
 use crate::host::disk::HostDisk;
 use crate::host::mapped::{Mapped, Pages};
+use crate::host::unlocked::{self, StoreFiles};
 use crate::plane::handoff::layout::{AT_TAIL, Geometry};
 use crate::plane::handoff::slot::{OPEN, SlotView};
 use crate::plane::spool::{Check, Output, Spool, SpoolConfig, SpoolError};
@@ -83,7 +84,7 @@ impl Default for Ties {
 
 /// A worker's spool, with the pages of its own map of the ring.
 pub(super) struct HostSpool {
-    spool: Spool<Mapped, Mapped, HostDisk>,
+    spool: Spool<Mapped, Mapped, StoreFiles>,
     pages: Pages,
     /// Position up to which all was sealed when they were given back last.
     sealed: u64,
@@ -114,8 +115,8 @@ impl Opener {
         let ring = Mapped::map(self.ring.as_fd(), self.geometry.ring_bytes as usize)?;
         let (config, key) = (self.config.clone(), Arc::clone(&self.key));
         let pages = ring.pages();
-        let spool =
-            Spool::open(config, ring, self.state.share(), HostDisk, key, SystemClock.map())?;
+        let files = unlocked::files(&config.store, &config.journal, &config.spares);
+        let spool = Spool::open(config, ring, self.state.share(), files, key, SystemClock.map())?;
         Ok(HostSpool { sealed: spool.sealed().0, spool, pages })
     }
 }
@@ -268,7 +269,7 @@ impl Spooler {
         open as u32
     }
 
-    fn publish(&self, spool: &Spool<Mapped, Mapped, HostDisk>) {
+    fn publish(&self, spool: &Spool<Mapped, Mapped, StoreFiles>) {
         let histogram = spool.durable_ns();
         let durable_ns =
             [50.0, 99.0, 99.9, 100.0].map(|percent| histogram.value_at_percentile(percent));

@@ -1,0 +1,221 @@
+//! A store whose configuration names a key-encryption key: nothing of what was recorded is in any file of
+//! it, the keys open it and no others do, and what goes on after kills goes on encrypted.
+
+#[expect(dead_code, reason = "shared with tests that kill processes")]
+mod server;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use server::{CONTROL, MEDIA, Server, command, free_port, fresh_folder, send, toml_text, until};
+
+fn run(words: &[&str]) -> Output {
+    Command::new(server::binary()).args(words).output().expect("it runs")
+}
+
+/// What a verb prints; it must say yes.
+fn said(words: &[&str]) -> String {
+    let output = run(words);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {}\n{told}", output.status);
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temp folder has a plain name")
+}
+
+/// A server with a ring small enough to seal often, encrypted by `kek` where there is one.
+fn serve(folder: &Path, port: u16, kek: Option<&Path>) -> Server {
+    let mut command = command(folder, port);
+    command.args(["--set", "store.ring_seconds=10", "--set", "store.segment_s=1"]);
+    if let Some(kek) = kek {
+        command.args(["--set", &format!("store.encryption={}", toml_text(kek))]);
+    }
+    Server::start(command, folder).ready()
+}
+
+fn call(port: u16, seconds: u32) -> Child {
+    let mut call = Command::new(server::binary());
+    call.args(["src", "call", "--to", &format!("sip:srs@127.0.0.1:{port}"), "--json"]);
+    call.args(["--duration", &seconds.to_string()]);
+    call.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary is built")
+}
+
+/// Every file below `folder`.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("readable").flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false if path.is_file() => found.push(path),
+            false => {}
+        }
+    }
+    found
+}
+
+/// In which files of `store` any of `needles` is.
+fn holding(store: &Path, needles: &BTreeSet<Vec<u8>>) -> Vec<PathBuf> {
+    let holds = |path: &PathBuf| {
+        let bytes = fs::read(path).unwrap_or_default();
+        needles.iter().any(|needle| memchr::memmem::find(&bytes, needle).is_some())
+    };
+    files(store).into_iter().filter(holds).collect()
+}
+
+/// What nobody without a key may find: stretches of audio of every line, names, addresses, the call's id
+/// and its metadata's own ids.
+fn needles(store: &Path, kek: Option<&Path>, out: &Path) -> BTreeSet<Vec<u8>> {
+    let key: Vec<&str> = kek.map_or_else(Vec::new, |kek| vec!["--kek", text(kek)]);
+    let verb = |words: &[&str]| said(&[words, &["--store", text(store)], &key[..]].concat());
+    let listed = verb(&["ls", "--json"]);
+    let mut needles = BTreeSet::new();
+    for line in listed.lines() {
+        let shown: Value = serde_json::from_str(line).expect("a JSON line");
+        let id = shown["id"].as_str().expect("text");
+        let shown: Value =
+            serde_json::from_str(&verb(&["show", id, "--json"])).expect("a JSON line");
+        needles.insert(shown["call_id"].as_str().expect("text").as_bytes().to_vec());
+        for one in shown["participants"].as_array().expect("a list") {
+            for key in ["aor", "name"] {
+                let name = one["names"][0][key].as_str().expect("text");
+                needles.insert(name.as_bytes().to_vec());
+            }
+        }
+        let to = out.join(id);
+        verb(&["export", id, "-o", text(&to), "--format", "rtp"]);
+        for file in
+            files(&to).iter().filter(|file| file.extension().is_some_and(|e| e == "rtpdump"))
+        {
+            let bytes = fs::read(file).expect("exported");
+            // 40 bytes out of every tenth packet of 180.
+            needles
+                .extend(bytes[200..].chunks(1_800).filter_map(|c| Some(c.get(60..100)?.to_vec())));
+        }
+    }
+    assert!(needles.len() > 20, "{} stretches", needles.len());
+    needles
+}
+
+fn kek(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    said(&["kek", "make", text(&path)]);
+    path
+}
+
+/// Records a call of which a part is sealed, and one that a kill of everything leaves in the log.
+fn recorded(folder: &Path, kek: Option<&Path>) -> PathBuf {
+    let (store, port) = (folder.join("store"), free_port());
+    let server = serve(folder, port, kek);
+    assert!(call(port, 3).wait().expect("ours").success());
+    let mut second = call(port, 30);
+    std::thread::sleep(Duration::from_millis(2_500));
+    let roles = [MEDIA, CONTROL].map(|name| server.child(name).expect("it runs"));
+    server.signal(Signal::KILL);
+    roles.into_iter().for_each(|pid| send(pid, Signal::KILL));
+    second.kill().expect("ours");
+    let _ = second.wait();
+    let copy = folder.join("copy");
+    until("the end of all three", Duration::from_secs(5), || {
+        roles.iter().all(|pid| server::argv0(*pid).is_none_or(|name| name.is_empty())).then_some(())
+    });
+    // The server removes its folder when it is dropped.
+    copy_all(&store, &copy);
+    copy
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("room");
+    for entry in fs::read_dir(from).expect("readable").flatten() {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_all(&path, &target);
+        } else if path.is_file() {
+            fs::copy(&path, &target).expect("room");
+        }
+    }
+}
+
+/// A folder that is gone with the test.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_is_found_in_a_store_in_clear_is_in_no_file_of_an_encrypted_one() {
+    for encrypted in [false, true] {
+        let (base, folder) = (Folder(fresh_folder()), fresh_folder());
+        let key = encrypted.then(|| kek(&base.0, "kek"));
+        let copy = base.0.join("copy");
+        fs::rename(recorded(&folder, key.as_deref()), &copy)
+            .or_else(|_| -> std::io::Result<()> {
+                copy_all(&folder.join("copy"), &copy);
+                Ok(())
+            })
+            .expect("room");
+        let needles = needles(&copy, key.as_deref(), &base.0.join("out"));
+        let found = holding(&copy, &needles);
+        if encrypted {
+            assert!(found.is_empty(), "in clear in {found:?}");
+        } else {
+            // The search finds what there is, in all three.
+            for part in ["segments", "log", "journal"] {
+                assert!(found.iter().any(|path| path.starts_with(copy.join(part))), "{part}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_its_key_opens_a_store_and_another_one_takes_its_place() {
+    let (base, folder) = (Folder(fresh_folder()), fresh_folder());
+    let (old, new) = (kek(&base.0, "old"), kek(&base.0, "new"));
+    let store = folder.join("store");
+    let dir = text(&store);
+    let port = free_port();
+    let mut server = serve(&folder, port, Some(&old));
+    assert!(call(port, 2).wait().expect("ours").success());
+    said(&["verify", "--all", "--store", dir, "--kek", text(&old)]);
+    for words in [vec![], vec!["--kek", text(&new)]] {
+        let refused = run(&[&["ls", "--store", dir][..], &words[..]].concat());
+        assert_eq!(refused.status.code(), Some(4), "{words:?}");
+        assert!(refused.stdout.is_empty());
+    }
+    // While it runs.
+    said(&["kek", "wrap", "--to", text(&new), "--store", dir, "--kek", text(&old)]);
+    assert!(call(port, 2).wait().expect("ours").success());
+    assert_eq!(run(&["ls", "--store", dir, "--kek", text(&old)]).status.code(), Some(4));
+    let listed = said(&["ls", "--json", "--store", dir, "--kek", text(&new)]);
+    assert_eq!(listed.lines().count(), 2);
+    // A key that is gone stops nothing that runs (F73).
+    fs::remove_file(&old).expect("ours");
+    for role in [MEDIA, CONTROL] {
+        let pid = server.child(role).expect("it runs");
+        send(pid, Signal::KILL);
+        until(role, Duration::from_secs(5), || server.child(role).filter(|next| *next != pid));
+    }
+    until("a call is taken", Duration::from_secs(10), || {
+        call(port, 1).wait().expect("ours").success().then_some(())
+    });
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    said(&["verify", "--all", "--store", dir, "--kek", text(&new)]);
+    // And what is yet to run refuses, in words.
+    let mut refused = command(&folder, port);
+    refused.args(["--set", &format!("store.encryption={}", toml_text(&base.0.join("old")))]);
+    let output = refused.output().expect("it runs");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("key"), "{told}");
+}
