@@ -132,7 +132,6 @@ impl Locked {
 
     /// The newest entry that `is_it` likes.
     pub fn newest(&self, is_it: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, AuditError> {
-        audit::newest(&files(&self.store, HostDisk), &self.store, is_it)
         newest(&self.store, is_it)
     }
 
@@ -159,7 +158,7 @@ pub fn record(store: &Path, act: Act) -> Result<Entry, AuditError> {
 
 /// The newest entry of the trail of `store` that `is_it` likes.
 pub fn newest(store: &Path, is_it: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, AuditError> {
-    audit::newest(&HostDisk, store, is_it)
+    audit::newest(&files(store, HostDisk), store, is_it)
 }
 
 /// All that was recorded so far in `store`, whoever writes meanwhile.
@@ -172,9 +171,14 @@ pub fn head(store: &Path) -> Result<Option<Head>, AuditError> {
     audit::Writer::new(files(store, HostDisk), store, "").head()
 }
 
-/// The trail's files, encrypted where the store is.
+/// The trail's files on `disk`, encrypted where the store is.
 fn files<D: Disk>(store: &Path, disk: D) -> Veiled<D> {
     unlocked::veiled(store, disk, vec![audit::folder(store)])
+}
+
+/// The same for reading.
+pub fn files_of(store: &Path) -> Veiled<HostDisk> {
+    files(store, HostDisk)
 }
 
 /// Us, in `role`.

@@ -60,7 +60,7 @@ mod tests {
     const AAD: &[u8] = b"extent and chunk";
 
     fn key(secret: u8, worker: u16, number: u64, fresh: u8) -> ChunkKey {
-        let secret = Secret::new(std::array::from_fn(|at| at as u8 ^ secret));
+        let secret = Secret::new(std::array::from_fn::<_, 32, _>(|at| at as u8 ^ secret).into());
         let fresh = std::array::from_fn(|at| (0xa0 + at as u8) ^ fresh);
         ChunkKey::of_extent(&secret, WorkerId(worker), number, &fresh)
     }

@@ -19,9 +19,7 @@ mod veiled;
 use std::path::{Path, PathBuf};
 
 pub use segment_keys::{KeyError, Of, SegmentKeys, Wraps, make, path_of};
-pub use store_key::{
-    KEK_BYTES, Kek, Secret, StoreKey, StoreKeys, StoreKeysError, derive, fingerprint,
-};
+pub use store_key::{KEK_BYTES, Kek, StoreKey, StoreKeys, StoreKeysError, derive, fingerprint};
 pub use veiled::{Veil, Veiled, VeiledFile, is_locked};
 
 /// Where the keys of a store are.

@@ -37,10 +37,11 @@ use std::path::{Path, PathBuf};
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::store_key::{Secret, StoreKey};
+use super::store_key::StoreKey;
 use crate::base::ids::{StreamId, WorkerId};
 use crate::base::ports::{Disk, DiskFile, Entropy};
 use crate::base::time::Wall;
+use crate::store::cipher::Secret;
 use crate::store::journal::keybox::{KeyBox, KeyBoxError, WRAPPED_BYTES};
 use crate::store::log::{BLOCK_BYTES, crc32c};
 

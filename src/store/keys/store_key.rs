@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::base::ports::{Disk, DiskFile, Entropy};
 use crate::base::time::Wall;
+use crate::store::cipher::Secret;
 use crate::store::journal::keybox::{self, KeyBox, KeyBoxError, WRAPPED_BYTES};
 use crate::store::log::{BLOCK_BYTES, crc32c};
 
@@ -37,34 +38,12 @@ const ENTRIES_MAX: usize = (BLOCK_BYTES - HEAD_BYTES - 4) / ENTRY_BYTES;
 const FILES: [&str; 2] = ["store-a.keys", "store-b.keys"];
 const FINGERPRINT_BYTES: usize = 16;
 
-/// 32 bytes that nobody may see: no `Debug`, no `Clone`, wiped on drop.
-pub struct Secret(Zeroizing<[u8; 32]>);
-
-impl Secret {
-    /// Takes them.
-    pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Secret(bytes)
-    }
-
-    /// Unpredictable ones.
-    pub fn random(entropy: &dyn Entropy) -> Self {
-        let mut bytes = Zeroizing::new([0; 32]);
-        entropy.fill(bytes.as_mut());
-        Secret(bytes)
-    }
-
-    /// The bytes. Named so that every place that reads them can be searched for.
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
 /// Another secret, for `purpose`: HMAC-SHA-256 of the purpose. Who has it learns nothing about the one
 /// that it is derived from.
 pub fn derive(from: &Secret, purpose: &str) -> Secret {
     let mut bytes = Zeroizing::new([0; 32]);
     bytes.copy_from_slice(&keybox::derive(from.expose(), purpose));
-    Secret(bytes)
+    Secret::new(bytes)
 }
 
 /// By which a key is known again; it gives nothing away of 32 random bytes.
@@ -84,7 +63,7 @@ impl Kek {
         let mut bytes = Zeroizing::new([0; KEK_BYTES]);
         if text.len() == KEK_BYTES {
             bytes.copy_from_slice(text);
-            return Some(Kek(Secret(bytes)));
+            return Some(Kek(Secret::new(bytes)));
         }
         let digits = text.trim_ascii();
         if digits.len() != 2 * KEK_BYTES {
@@ -94,7 +73,7 @@ impl Kek {
             let digit = |at: usize| char::from(pair[at]).to_digit(16);
             *byte = (digit(0)? * 16 + digit(1)?) as u8;
         }
-        Some(Kek(Secret(bytes)))
+        Some(Kek(Secret::new(bytes)))
     }
 
     /// By which it is known again.
@@ -127,7 +106,7 @@ impl StoreKey {
 
     /// The same key in that process.
     pub fn taken_over(number: u32, bytes: Zeroizing<[u8; 32]>) -> Self {
-        StoreKey { number, secret: Secret(bytes) }
+        StoreKey { number, secret: Secret::new(bytes) }
     }
 }
 
@@ -253,7 +232,7 @@ impl StoreKeys {
             let secret = boxed
                 .unwrap(&entry.bytes, &context(&self.volume, number))
                 .map_err(|why| StoreKeysError::Changed { number, why })?;
-            Ok(StoreKey { number, secret: Secret(secret) })
+            Ok(StoreKey { number, secret: Secret::new(secret) })
         };
         self.entries.iter().map(open).collect()
     }

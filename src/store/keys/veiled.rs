@@ -30,8 +30,9 @@ use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::store_key::{Secret, StoreKey};
+use super::store_key::StoreKey;
 use crate::base::ports::{Disk, DiskFile, Entropy, FreeSpace};
+use crate::store::cipher::Secret;
 use crate::store::journal::keybox::{KeyBox, WRAPPED_BYTES};
 use crate::store::log::crc32c;
 
@@ -368,7 +369,7 @@ mod tests {
     }
 
     fn start(text: &str) -> Entry {
-        Entry::Start { version: 1, volume: text.to_owned(), at: Wall(1), kept: false }
+        Entry::Start { version: 1, volume: text.to_owned(), at: Wall(1), kept: false, before: None }
     }
 
     fn ids(next: u64) -> Entry {

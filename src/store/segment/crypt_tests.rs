@@ -31,7 +31,7 @@ struct Provider {
 
 impl WriteKeys for Provider {
     fn current(&self, stream: StreamId) -> Option<(u32, Secret)> {
-        (stream.0 != 99).then(|| (4, Secret::new([stream.0 as u8; 32])))
+        (stream.0 != 99).then(|| (4, Secret::new([stream.0 as u8; 32].into())))
     }
 
     fn fresh(&self) -> Fresh {
@@ -46,7 +46,7 @@ impl WriteKeys for Provider {
 impl ReadKeys for Provider {
     fn secret(&self, stream: StreamId, epoch: u32) -> Option<Secret> {
         let octet = stream.0 as u8 ^ u8::from(self.foreign);
-        (epoch == 4 && stream.0 != 98).then(|| Secret::new([octet; 32]))
+        (epoch == 4 && stream.0 != 98).then(|| Secret::new([octet; 32].into()))
     }
 }
 

@@ -152,7 +152,7 @@ pub struct Keys;
 
 impl WriteKeys for Keys {
     fn current(&self, _: StreamId) -> Option<(u32, Secret)> {
-        Some((1, Secret::new([9; 32])))
+        Some((1, Secret::new([9; 32].into())))
     }
 
     /// Of a corpus that is the same each time it is written.
@@ -163,7 +163,7 @@ impl WriteKeys for Keys {
 
 impl ReadKeys for Keys {
     fn secret(&self, _: StreamId, epoch: u32) -> Option<Secret> {
-        (epoch == 1).then(|| Secret::new([9; 32]))
+        (epoch == 1).then(|| Secret::new([9; 32].into()))
     }
 }
 

@@ -23,7 +23,7 @@ struct Provider {
 impl WriteKeys for Provider {
     fn current(&self, stream: StreamId) -> Option<(u32, Secret)> {
         let known = !self.unknown.lock().unwrap().contains(&stream);
-        known.then(|| (1, Secret::new([stream.0 as u8; 32])))
+        known.then(|| (1, Secret::new([stream.0 as u8; 32].into())))
     }
 
     fn fresh(&self) -> Fresh {
@@ -37,7 +37,7 @@ impl WriteKeys for Provider {
 
 impl ReadKeys for Provider {
     fn secret(&self, stream: StreamId, _: u32) -> Option<Secret> {
-        Some(Secret::new([stream.0 as u8; 32]))
+        Some(Secret::new([stream.0 as u8; 32].into()))
     }
 }
 

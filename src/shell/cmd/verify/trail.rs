@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::base::ids::StreamId;
 use crate::base::time::Wall;
-use crate::host::disk::HostDisk;
 use crate::host::spare::StoreDisk;
-use crate::host::volume;
+use crate::host::{self, volume};
 use crate::shell::cmd::store::Store;
 use crate::shell::exit::Failure;
 use crate::store::audit;
@@ -25,7 +24,8 @@ pub(super) fn faults(
     sealed.extend(anchored);
     let volume = volume::read(&store.dir).ok().map(|volume| volume.id);
     let mut faults = Vec::new();
-    let summary = audit::walk(&HostDisk, &store.dir, |entry, _| {
+    let files = host::audit::files_of(&store.dir);
+    let summary = audit::walk(&files, &store.dir, |entry, _| {
         let is_begun = entry.number == 1 && entry.action == audit::action::BEGUN;
         if let Some(volume) = volume.as_ref().filter(|volume| is_begun && **volume != entry.object)
         {
@@ -40,7 +40,7 @@ pub(super) fn faults(
         );
     }
     faults.extend(summary.faults.iter().map(ToString::to_string));
-    let missing = audit::check_sealed(&HostDisk, &store.dir, &sealed)?;
+    let missing = audit::check_sealed(&files, &store.dir, &sealed)?;
     faults.extend(missing.iter().map(ToString::to_string));
     Ok(faults)
 }
