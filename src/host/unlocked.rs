@@ -28,6 +28,7 @@ pub type StoreFiles = Veiled<HostDisk>;
 
 /// 64 hex digits, a line's end, and a byte that shows a longer file.
 const KEK_FILE_BYTES: usize = 68;
+const OFF: &str = "store.encryption is \"off\", and the store was encrypted";
 
 /// The keys of one store.
 pub struct Unlocked {
@@ -117,11 +118,27 @@ pub fn unlock_as(store: &Path, encryption: &Encryption) -> Result<bool, VolumeEr
     let refused = |why: String| VolumeError::Kek { store: store.to_owned(), why };
     match kek(encryption).map_err(|error| refused(error.to_string()))? {
         Some(kek) => unlock(store, &kek),
-        None if is_encrypted(store) => {
-            Err(refused("store.encryption is \"off\", and the store was encrypted".to_owned()))
-        }
+        None if is_encrypted(store) => Err(refused(OFF.to_owned())),
         None => Ok(false),
     }
+}
+
+/// Looks whether the next start would have its keys, and changes nothing. The fingerprint of the
+/// key-encryption key; `None`: nothing is encrypted, nor to be.
+pub fn probe(store: &Path, encryption: &Encryption) -> Result<Option<[u8; 16]>, VolumeError> {
+    let refused = |why: String| VolumeError::Kek { store: store.to_owned(), why };
+    let Some(kek) = kek(encryption).map_err(|error| refused(error.to_string()))? else {
+        return match is_encrypted(store) {
+            true => Err(refused(OFF.to_owned())),
+            false => Ok(None),
+        };
+    };
+    if let Some(volume) = volume_id(store) {
+        let found = StoreKeys::read(&HostDisk, &keys::folder(store), volume);
+        let found = found.map_err(|why| refused(why.to_string()))?;
+        found.map(|found| found.open(&kek)).transpose().map_err(|why| refused(why.to_string()))?;
+    }
+    Ok(Some(kek.fingerprint()))
 }
 
 /// Makes the first store key, under the lock of the store.

@@ -508,8 +508,9 @@ pub enum Frame {
         over: Vec<(Slot, Generation)>,
     },
 
-    /// Keeper → media and control, behind `Setup`: the keys of an encrypted store. A role reads no
-    /// key-encryption key, so that one that is gone stops nothing that runs (F73).
+    /// Keeper → media and control, behind `Setup`, and whoever holds something → the next keeper, behind
+    /// `Estate`: the keys of an encrypted store. Only its first keeper reads the key-encryption key, so that
+    /// one that is gone stops nothing that runs (F73).
     Keys {
         /// Id of the store.
         volume: [u8; 16],

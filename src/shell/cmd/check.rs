@@ -11,13 +11,15 @@ use serde::Serialize;
 
 use super::check_map::{Map, Told};
 use crate::base::ports::Clock;
+use crate::config::encryption::Encryption;
 use crate::config::machine::Machine;
 use crate::config::model::{Config, Engine, Steering};
 use crate::config::{self, Fault};
 use crate::host::clock::SystemClock;
-use crate::host::{bpf, facts, spare, uring_permit, volume};
+use crate::host::{bpf, facts, spare, unlocked, uring_permit, volume};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::{kept, secrets, tls};
+use crate::store::export::manifest::hex;
 
 /// Check a configuration: syntax, types, arithmetic, then what this machine permits; shows which core
 /// does what.
@@ -181,6 +183,7 @@ fn blocked(config: &Config, why: String) -> String {
 fn report(config: &Config, machine: &Machine) -> Report {
     let mut checks = vec![line("configuration", true, format!("ok: {}", summary(config)))];
     checks.push(store(config));
+    checks.extend(encryption(config));
     let shortfall = facts::disk_free_bytes(&config.store.dir)
         .map(|free| config::reserve_shortfall(config, free))
         .unwrap_or_else(|error| {
@@ -216,6 +219,22 @@ fn store(config: &Config) -> Line {
         (Ok(()), Err(_)) => "ok: made at the first start".to_owned(),
     };
     line("store", fit.is_ok(), text)
+}
+
+/// Whether the key-encryption key opens the store (F73); nothing where neither is.
+fn encryption(config: &Config) -> Option<Line> {
+    let (store, wanted) = (&config.store.dir, &config.store.encryption);
+    let line = |ok, text| Some(line("encryption", ok, text));
+    if let Encryption::Credential(name) = wanted
+        && std::env::var_os("CREDENTIALS_DIRECTORY").is_none()
+    {
+        return line(true, format!("only the service sees the credential {name}"));
+    }
+    match unlocked::probe(store, wanted) {
+        Ok(None) => None,
+        Ok(Some(fingerprint)) => line(true, format!("ok: key {}", hex(&fingerprint))),
+        Err(error) => line(false, error.to_string()),
+    }
 }
 
 /// A log that lies where the store does goes and comes back with it.

@@ -7,9 +7,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
+use zeroize::Zeroizing;
+
 use super::line;
 use crate::host::exported::files;
-use crate::host::process;
+use crate::host::{process, unlocked};
+use crate::plane::handoff::frame::WireStoreKey;
 use crate::shell::access;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::{NAME, Read, Task};
@@ -32,12 +35,19 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn task() -> Result<Task, Failure> {
-    let mut text = String::new();
-    io::stdin().take(TASK_BYTES_MAX).read_to_string(&mut text)?;
-    serde_json::from_str(&text).map_err(|error| {
-        let why = format!("this name is for the children of `floortape serve` ({error})");
+    let wrong = |why: &dyn std::fmt::Display| {
+        let why = format!("this name is for the children of `floortape serve` ({why})");
         Failure::new(Exit::Usage, why)
-    })
+    };
+    // It may hold keys.
+    let mut text = Zeroizing::new(String::with_capacity(TASK_BYTES_MAX as usize));
+    io::stdin().take(TASK_BYTES_MAX).read_to_string(&mut text)?;
+    let mut task: Task = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    if let Some((volume, keys)) = task.keys.take() {
+        let keys: Option<Vec<_>> = keys.iter().map(WireStoreKey::key).collect();
+        unlocked::keep(volume, keys.ok_or_else(|| wrong(&"expected keys of 32 bytes"))?);
+    }
+    Ok(task)
 }
 
 /// Exports into `folder`, then sends what is there. What the verb itself prints names that folder, which is

@@ -159,7 +159,8 @@ pub(super) trait Sink: FnMut(Frame, &[BorrowedFd<'_>]) -> io::Result<()> {}
 
 impl<F: FnMut(Frame, &[BorrowedFd<'_>]) -> io::Result<()>> Sink for F {}
 
-/// What comes first: versions, the configuration that the memory was made for, the lock.
+/// What comes first: versions, the configuration that the memory was made for, the lock; then the keys of
+/// an encrypted store, so that a key-encryption key that is gone stops nobody who takes over (F73).
 pub(super) fn emit_head(
     config: &Config,
     workers: usize,
@@ -173,7 +174,8 @@ pub(super) fn emit_head(
         workers: workers as u16,
         slots: slots as u32,
     };
-    to(head, lock.as_slice())
+    to(head, lock.as_slice())?;
+    link::keys_of(&config.store.dir).map_or(Ok(()), |keys| to(keys, &[]))
 }
 
 /// Keys that memory, ports and the place of the files depend on.

@@ -19,7 +19,7 @@ use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
 use crate::host::{affinity, keyfile, letter, listener, seqpacket, signing, spare, unlocked};
-use crate::plane::handoff::frame::{Frame, WireStoreKey};
+use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
 use crate::shell::exit::{Exit, Failure};
@@ -355,9 +355,8 @@ impl Holdings {
         let (unclean, fresh) = (self.unclean, self.fresh);
         let setup = Frame::Setup { config: config_text, start, successor, unclean, fresh };
         link.send(0, setup, &[self.lock.file().as_fd()])?;
-        if let Some(unlocked) = unlocked::of_store(&config.store.dir) {
-            let keys = unlocked.keys.iter().map(WireStoreKey::new).collect();
-            link.send(0, Frame::Keys { volume: unlocked.volume, keys }, &[])?;
+        if let Some(keys) = link::keys_of(&config.store.dir) {
+            link.send(0, keys, &[])?;
         }
         self.emit_parts(&mut |frame, fds: &[BorrowedFd<'_>]| link.send(0, frame, fds))?;
         Ok(())
@@ -524,7 +523,16 @@ fn open(config: &Config) -> Result<(Volume, u64), VolumeError> {
     let (store, journal) = (&config.store, config.journal_dir());
     // Before an incarnation is used up: a service manager tries for ever.
     spare::guard_keys(&store.dir, &journal)?;
-    let has_keys = unlocked::unlock_as(&store.dir, &store.encryption)?;
+    let has_keys = match unlocked::unlock_as(&store.dir, &store.encryption) {
+        Err(error) if unlocked::of_store(&store.dir).is_some() => {
+            tracing::error!(
+                "alarm: {error}; going on with the keys of those before us, which a start after a \
+                 reboot will not have"
+            );
+            true
+        }
+        unlocked => unlocked?,
+    };
     let (mut volume, incarnation) = volume::open(&store.dir, &fresh_id)?;
     if !has_keys {
         unlocked::make(&store.dir, &store.encryption, SystemClock.map().wall)?;

@@ -26,6 +26,7 @@ use crate::plane::keeper::{Act, Begin, Event, Machine, Outcome, Role, SPARE_NAME
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::estate;
 use crate::shell::serve::holdings::Holdings;
+use crate::shell::serve::kek::KekWatch;
 use crate::shell::serve::link::Link;
 use crate::shell::serve::notify;
 use crate::shell::serve::upgrade::{self, Handed};
@@ -74,6 +75,7 @@ pub fn run(
         image,
         handed: Some(handed),
         vigil: Vigil::new(now),
+        kek: KekWatch::default(),
         unread_since: None,
     };
     loop {
@@ -172,6 +174,7 @@ struct Keeper {
     /// The way back, until both roles are ready.
     handed: Option<Handed>,
     vigil: Vigil,
+    kek: KekWatch,
     /// No control lives since then, and the signalling sockets are held for the next one.
     unread_since: Option<Mono>,
 }
@@ -457,6 +460,7 @@ impl Keeper {
             self.holdings.close_signalling();
         }
         self.holdings.keep_steering();
+        self.kek.look(&self.config.store, now);
         if let Err(error) = self.holdings.note_journal(&self.config) {
             tracing::error!("cannot note that the journal has begun: {error}");
         }

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -313,10 +314,7 @@ fn contents(from: &mut Link) -> io::Result<Contents> {
             Frame::Slots { .. } => slots.extend(self::slots(received)?),
             Frame::Signalling => signalling.extend(received.fds),
             // Before anything of the store is read.
-            Frame::Keys { volume, keys } => {
-                let keys: Option<Vec<_>> = keys.iter().map(WireStoreKey::key).collect();
-                unlocked::keep(volume, keys.ok_or_else(|| wrong("expected keys of 32 bytes"))?);
-            }
+            frame @ Frame::Keys { .. } => keep_keys(frame)?,
             Frame::Link => peer = one(received.fds)?,
             Frame::Wait => return Ok(Contents { workers, slots, signalling, peer, waits: true }),
             Frame::Go => {
@@ -333,6 +331,21 @@ fn contents(from: &mut Link) -> io::Result<Contents> {
             _ => return Err(wrong("expected Memory, Slots, Link or Go before the start")),
         }
     }
+}
+
+/// The keys of the store at `store`, for who comes after us; `None`: it is not encrypted.
+pub fn keys_of(store: &Path) -> Option<Frame> {
+    let unlocked = unlocked::of_store(store)?;
+    let keys = unlocked.keys.iter().map(WireStoreKey::new).collect();
+    Some(Frame::Keys { volume: unlocked.volume, keys })
+}
+
+/// Keeps what a `Keys` frame says for this process.
+pub fn keep_keys(frame: Frame) -> io::Result<()> {
+    let Frame::Keys { volume, keys } = frame else { return Err(wrong("expected Keys")) };
+    let keys: Option<Vec<_>> = keys.iter().map(WireStoreKey::key).collect();
+    unlocked::keep(volume, keys.ok_or_else(|| wrong("expected keys of 32 bytes"))?);
+    Ok(())
 }
 
 /// The memory in a `Memory` frame.

@@ -5,6 +5,7 @@ pub mod control;
 mod estate;
 mod holdings;
 pub mod keeper;
+mod kek;
 pub mod link;
 pub mod media;
 pub mod notify;

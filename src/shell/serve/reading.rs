@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::estate;
 use crate::base::ids::RsId;
@@ -25,6 +26,8 @@ use crate::config::reserve_shortfall;
 use crate::host::door::Peer;
 use crate::host::facts;
 use crate::host::seqpacket::SeqPacket;
+use crate::host::unlocked;
+use crate::plane::handoff::frame::WireStoreKey;
 use crate::shell::access::{self, Answer, Asker, Wish};
 use crate::store::audit::action;
 
@@ -92,6 +95,8 @@ pub(crate) struct Task {
     pub(crate) read: Read,
     /// Where it makes an export; gone when it has ended.
     pub(crate) folder: Option<PathBuf>,
+    /// Of an encrypted store: its volume id and its keys.
+    pub(crate) keys: Option<([u8; 16], Vec<WireStoreKey>)>,
 }
 
 /// What came of it.
@@ -282,7 +287,9 @@ fn run(
         _ => None,
     };
     let folder = room.as_ref().map(|room| room.0.clone());
-    let task = serde_json::to_vec(&Task { store, read, folder })?;
+    let keys = unlocked::of_store(&store)
+        .map(|unlocked| (unlocked.volume, unlocked.keys.iter().map(WireStoreKey::new).collect()));
+    let task = Zeroizing::new(serde_json::to_vec(&Task { store, read, folder, keys })?);
     // Nothing of our environment is the reader's business.
     let mut child = Command::new("/proc/self/exe")
         .arg0(NAME)

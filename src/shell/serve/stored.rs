@@ -95,6 +95,7 @@ fn assemble(handed: &[OwnedFd]) -> io::Result<Stored> {
             Frame::Slots { .. } => {
                 slots.extend(link::slots(received)?.into_iter().map(|slot| (slot.slot.0, slot)));
             }
+            frame @ Frame::Keys { .. } => link::keep_keys(frame)?,
             _ => return Err(io::Error::other("a frame that says nothing of what is held")),
         }
     }
