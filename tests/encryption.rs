@@ -110,8 +110,9 @@ fn kek(folder: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// Records a call of which a part is sealed, and one that a kill of everything leaves in the log.
-fn recorded(folder: &Path, kek: Option<&Path>) -> PathBuf {
+/// Records a call of which a part is sealed, and one that a kill of everything leaves in the log. What is
+/// on disk then is copied to `copy`.
+fn record(folder: &Path, kek: Option<&Path>, copy: &Path) {
     let (store, port) = (folder.join("store"), free_port());
     let server = serve(folder, port, kek);
     assert!(call(port, 3).wait().expect("ours").success());
@@ -122,13 +123,11 @@ fn recorded(folder: &Path, kek: Option<&Path>) -> PathBuf {
     roles.into_iter().for_each(|pid| send(pid, Signal::KILL));
     second.kill().expect("ours");
     let _ = second.wait();
-    let copy = folder.join("copy");
     until("the end of all three", Duration::from_secs(5), || {
         roles.iter().all(|pid| server::argv0(*pid).is_none_or(|name| name.is_empty())).then_some(())
     });
     // The server removes its folder when it is dropped.
-    copy_all(&store, &copy);
-    copy
+    copy_all(&store, copy);
 }
 
 fn copy_all(from: &Path, to: &Path) {
@@ -158,12 +157,7 @@ fn what_is_found_in_a_store_in_clear_is_in_no_file_of_an_encrypted_one() {
         let (base, folder) = (Folder(fresh_folder()), fresh_folder());
         let key = encrypted.then(|| kek(&base.0, "kek"));
         let copy = base.0.join("copy");
-        fs::rename(recorded(&folder, key.as_deref()), &copy)
-            .or_else(|_| -> std::io::Result<()> {
-                copy_all(&folder.join("copy"), &copy);
-                Ok(())
-            })
-            .expect("room");
+        record(&folder, key.as_deref(), &copy);
         let needles = needles(&copy, key.as_deref(), &base.0.join("out"));
         let found = holding(&copy, &needles);
         if encrypted {

@@ -13,6 +13,7 @@ use floortape::base::ids::{
 use floortape::base::keyring::Keyring;
 use floortape::base::limits::BUFFER_BYTES;
 use floortape::base::mki::Mki;
+use floortape::base::ports::{Disk, DiskFile};
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::{Agreed, Suite};
 use floortape::base::time::{ClockMap, Mono, Wall};
@@ -31,6 +32,7 @@ use floortape::store::evidence::{
 };
 use floortape::store::export::tar::Part;
 use floortape::store::journal::{Standings, entry::Entry, frame, history, snapshot};
+use floortape::store::keys::{StoreKeys, Veiled};
 use floortape::store::log::{
     BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, crc32c, group_span,
 };
@@ -43,7 +45,7 @@ use floortape::wire::rtp::Fields;
 use floortape::wire::sdes::CryptoLine;
 use floortape::wire::{multipart, sip};
 
-use crate::targets::{BETWEEN, Keys, MASTER};
+use crate::targets::{BETWEEN, Keys, MASTER, Seeded, VOLUME, kek, veil};
 
 /// Salt of every stream in the segments.
 pub const SALT: Salt = [3; 32];
@@ -66,6 +68,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     store(&mut add);
     trail(&mut add);
     evidence(&mut add);
+    keys(&mut add);
     out
 }
 
@@ -406,6 +409,31 @@ fn evidence(add: &mut Add<'_>) {
     };
     let keys = [fields(1, &old, &[]).sign(&old), fields(2, &new, &[(0, 9), (1, 4)]).sign(&old)];
     add("evidence", "keys", emit_keys(&keys));
+}
+
+/// A store's key as it stands in its file, a veiled file, one that was given up, and a key as text.
+fn keys(add: &mut Add<'_>) {
+    let folder = std::env::temp_dir().join(format!("floortape-keys-{}", std::process::id()));
+    let read = |name: &str| fs::read(folder.join(name)).expect("just written");
+    fs::create_dir_all(&folder).expect("a temp folder");
+    let (made, _) = StoreKeys::make(VOLUME, &kek(), &Seeded::new(1), CLOCK.wall);
+    made.write(&HostDisk, &folder).expect("a temp folder");
+    add("store_keys", "block", read("store-a.keys"));
+    let veiled = Veiled::new(HostDisk, Some(veil(&folder)));
+    let path = folder.join("journal");
+    let mut file = veiled.create(&path, 0).expect("a temp folder");
+    file.write_at(0, &[7; 300]).expect("a temp folder");
+    add("store_keys", "veiled", read("journal"));
+    let link = folder.join("again");
+    fs::hard_link(&path, &link).expect("a temp folder");
+    veiled.remove(&path).expect("a temp folder");
+    add("store_keys", "given-up", read("again"));
+    add(
+        "store_keys",
+        "kek",
+        b"0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789ABCDEF\n".to_vec(),
+    );
+    let _ = fs::remove_dir_all(&folder);
 }
 
 fn store(add: &mut Add<'_>) {

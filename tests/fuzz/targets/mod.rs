@@ -6,6 +6,7 @@
 mod body;
 mod disk;
 mod evidence;
+mod keys;
 mod link;
 mod media;
 mod merge;
@@ -14,6 +15,7 @@ mod store;
 
 pub use body::{crypto, metadata, multipart, sdp};
 pub use evidence::evidence;
+pub use keys::{Seeded, VOLUME, kek, store_keys, veil};
 pub use link::{config, datagram, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
