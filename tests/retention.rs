@@ -261,3 +261,55 @@ fn f16_a_full_disk_names_what_keeps_it_and_nothing_goes() {
     assert!(before.iter().all(|(name, bytes)| after.get(name) == Some(bytes)), "not a byte went");
     bench.run(&["verify", "--all"]);
 }
+
+/// Everything below `folder` that holds one of `words`.
+fn holding(folder: &Path, words: &[String]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(holding(&path, words));
+        } else if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let holds = |word: &String| memchr::memmem::find(&bytes, word.as_bytes()).is_some();
+            found.extend(words.iter().any(holds).then_some(path));
+        }
+    }
+    found
+}
+
+/// When the last record of a recording has gone, who called whom goes as well: no file of the store says
+/// it any more, that there was a recording is still told, and the chain of journal and history holds.
+#[test]
+fn what_was_said_of_a_recording_goes_behind_it() {
+    let bench =
+        Bench::new(&["store.retention=2s".to_owned(), "store.retention_check_s=1".to_owned()]);
+    let hold_words = |recording: &Value| {
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let people = recording["participants"].as_array().expect("a list");
+        let names = people.iter().map(|one| text(&one["names"][0]["aor"]));
+        names.chain([text(&recording["call_id"])]).collect::<Vec<_>>()
+    };
+    assert!(bench.call(1, 1).status.success());
+    let recording = bench.recordings().remove(0);
+    let id = id(&recording);
+    let words = hold_words(&recording);
+    assert!(words.len() > 1);
+    let at_first = holding(&bench.store, &words);
+    assert!(at_first.iter().any(|path| path.starts_with(bench.store.join("journal"))));
+    // A client may still ask for 32 s what became of its call (64·T1), and longer nobody does.
+    until("no word of it", Duration::from_secs(120), || {
+        holding(&bench.store, &words).is_empty().then_some(())
+    });
+    let shown: Value = serde_json::from_str(&bench.run(&["show", &id, "--json"])).expect("JSON");
+    assert_eq!(shown["id"], recording["id"]);
+    assert_eq!((&shown["start"], &shown["end"]), (&recording["start"], &recording["end"]));
+    assert!(shown["retention"]["forgotten"].is_string(), "{shown}");
+    assert_eq!(shown["participants"].as_array().map(Vec::len), Some(0));
+    assert!(bench.run(&["show", &id]).contains("forgotten  what was said of it"));
+    assert_eq!(bench.recordings().len(), 1);
+    let checked = bench.run(&["verify", "--all"]);
+    assert!(checked.contains("gone by retention"), "{checked}");
+    let trail = bench.run(&["audit", "--action", "retention.forgotten", "--json"]);
+    assert!(trail.contains(&id), "{trail}");
+}

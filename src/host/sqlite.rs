@@ -175,14 +175,13 @@ fn open(store: &Path) -> rusqlite::Result<Catalogue> {
     let seal = seal(store);
     let mut connection = Connection::open(path(store))?;
     prepare(&connection)?;
-    // FULL: a power cut takes the last transaction whole, which is made again. Of an encrypted store what
-    // is deleted is overwritten, and no page is copied elsewhere before: a cut in the middle costs the
-    // catalogue, which is made again as a whole then.
+    // FULL: a power cut takes the last transaction whole, which is made again. What is deleted is
+    // overwritten. Of an encrypted store no page is copied elsewhere before: a cut in the middle costs
+    // the catalogue, which is made again as a whole then.
     let journal = if seal.is_some() { "MEMORY" } else { "TRUNCATE" };
     connection.execute_batch(&format!(
         "PRAGMA journal_mode = {journal}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA secure_delete = {};",
-        seal.is_some()
+         PRAGMA secure_delete = ON;"
     ))?;
     let wanted = wanted_version(&seal);
     if version(&connection)? != wanted {
@@ -576,6 +575,11 @@ impl Index for Catalogue {
         };
         run().map_err(engine)?;
         change.commit().map_err(engine)
+    }
+
+    fn forget(&mut self, id: RsId) -> Result<(), IndexError> {
+        let delete = self.connection.execute(schema::DELETE_RECORDING, [&id.to_string()]);
+        delete.map(drop).map_err(engine)
     }
 
     fn extents(

@@ -80,13 +80,14 @@ impl Keeping {
     pub(crate) fn tell(&self, recording: &mut Recording, rs: &RsEntry) {
         let facts = Facts::of_recording(recording, rs, &self.config);
         let member = Member::of(facts, &self.classes, &self.rules);
-        let gone = recording.retention.take().and_then(|retention| retention.gone);
+        let Retention { gone, forgotten, .. } = recording.retention.take().unwrap_or_default();
         recording.retention = Some(Retention {
             keep_until: member.keep_until(),
             class: Some(member.kept.class),
             keep: Some(member.kept.keep),
             held_by: member.held_by,
             gone,
+            forgotten,
         });
     }
 }

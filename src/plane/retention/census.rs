@@ -53,7 +53,7 @@ impl Member {
     }
 
     /// Whether something of it stays.
-    fn stays(&self, now: Wall) -> bool {
+    pub fn stays(&self, now: Wall) -> bool {
         self.facts.end.is_none_or(|end| self.is_due(end, now).is_none())
     }
 }

@@ -148,6 +148,9 @@ fn text(recording: &Recording) -> String {
         if let Some(gone) = &retention.gone {
             let _ = writeln!(out, "gone       {}", expiry_words(gone));
         }
+        if let Some(forgotten) = retention.forgotten {
+            let _ = writeln!(out, "forgotten  what was said of it, since {forgotten}");
+        }
     }
     for session in &recording.sessions {
         let time = |time: &Option<String>| plain(time.as_deref().unwrap_or("?"));

@@ -27,6 +27,8 @@ pub mod action {
     pub const RETENTION_APPROVED: &str = "retention.approved";
     /// What was kept long enough is removed.
     pub const RETENTION_EXPIRED: &str = "retention.expired";
+    /// What was said of recordings of which nothing is left is removed.
+    pub const RETENTION_FORGOTTEN: &str = "retention.forgotten";
     /// A configuration comes into force: at a start, or by a reload.
     pub const CONFIGURED: &str = "configured";
     /// A source guesses passwords and has to wait (F56).

@@ -70,6 +70,9 @@ pub struct RsEntry {
     /// How long it was promised to be kept. `None`: a version that deleted nothing has begun it.
     #[serde(default)]
     pub promise: Option<Promise>,
+    /// When what was said of it went: nothing of it is kept any more.
+    #[serde(default)]
+    pub forgotten: Option<Wall>,
 }
 
 /// A journal's type in a binary row: it leaves out what is absent, which only a form that names its
@@ -213,6 +216,7 @@ impl Journalled {
                     counted: bodies.unwrap_or(0),
                     turns: Turns::default(),
                     promise: retention.clone(),
+                    forgotten: None,
                 };
                 let entry = self.recordings.entry(*rs).or_insert_with(fresh);
                 entry.note(quirks);
@@ -266,6 +270,11 @@ impl Journalled {
                     self.recordings.get_mut(rs).and_then(|entry| entry.streams.get_mut(stream))
                 {
                     (stream.closed, stream.through) = (Some(*at), *through);
+                }
+            }
+            Entry::Forgotten { rs, at, .. } => {
+                if let Some(entry) = self.recordings.get_mut(rs) {
+                    entry.forgotten = Some(*at);
                 }
             }
             Entry::Ended { rs, at, by, reason, .. } => {

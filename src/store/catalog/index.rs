@@ -72,6 +72,8 @@ pub trait Index {
         gone: u64,
         streams: &BTreeSet<StreamId>,
     ) -> Result<(), IndexError>;
+    /// Forgets a recording, which is read anew.
+    fn forget(&mut self, id: RsId) -> Result<(), IndexError>;
     /// The extents of `streams` that overlap `span`.
     fn extents(
         &self,

@@ -75,6 +75,9 @@ pub struct Retention {
     /// What is gone of it; null: nothing.
     #[serde(default)]
     pub gone: Option<Expiry>,
+    /// When what was said of it went, too: who called whom, and all that its client sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten: Option<Wall>,
 }
 
 /// What is gone of a recording by retention.

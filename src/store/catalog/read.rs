@@ -258,9 +258,10 @@ pub(super) fn assemble(
         seal,
         own: rs.own,
         metadata: people.metadata(),
-        retention: watch
-            .expiry(rs)
-            .map(|gone| Retention { gone: Some(gone), ..Retention::default() }),
+        retention: match (watch.expiry(rs), rs.forgotten) {
+            (None, None) => None,
+            (gone, forgotten) => Some(Retention { gone, forgotten, ..Retention::default() }),
+        },
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Compaction<D> {
     pub(super) standing: BTreeSet<RsId>,
     /// New files together as long as this, or as what is kept, are worth it.
     pub(super) file_bytes: u64,
+    /// Whatever there is to move is worth it: somebody waits for it.
+    pub(super) wanted: bool,
     /// Chains what it writes; `None`: nothing is chained.
     pub(super) signer: Option<Signer>,
 }
@@ -135,6 +137,13 @@ impl<D: Disk> Compaction<D> {
         Ok(files)
     }
 
+    /// Whether nothing was moved out of the first of `files` yet.
+    fn is_first_new(&self, files: &[(u32, String)]) -> Result<bool, JournalError> {
+        let Some((_, name)) = files.first() else { return Ok(false) };
+        let path = self.dir.join(name);
+        self.is_kept(&path).map(|is_kept| !is_kept).map_err(at("read", &path))
+    }
+
     fn is_kept(&self, path: &Path) -> io::Result<bool> {
         let mut head = [0; HEAD_BYTES];
         let got = self.disk.open_read(path)?.read_at(0, &mut head)?;
@@ -160,7 +169,8 @@ impl<D: Disk> Compaction<D> {
         // The first is what was kept, if anything was.
         let Some((&kept_bytes, new)) = sizes.split_first() else { return Ok(None) };
         let worth = self.file_bytes.max(kept_bytes);
-        if new.iter().sum::<u64>() < worth && new.len() < FILES_MAX {
+        let is_worth = new.iter().sum::<u64>() >= worth || new.len() >= FILES_MAX || self.wanted;
+        if !is_worth || new.is_empty() && !(self.wanted && self.is_first_new(&files)?) {
             return Ok(None);
         }
         let (mut batch, mut read) = (Vec::new(), 0);
@@ -175,7 +185,8 @@ impl<D: Disk> Compaction<D> {
         while batch.last().is_some_and(|last| last.damaged) {
             batch.pop();
         }
-        if batch.len() < 2 {
+        let least = if self.wanted { 1 } else { 2 };
+        if batch.len() < least {
             return Ok(None);
         }
         if self.signer.is_some() {

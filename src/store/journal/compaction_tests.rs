@@ -119,7 +119,7 @@ fn every_operation_may_fail_and_every_power_be_cut_and_nothing_is_lost_or_twice(
     for nth in 1.. {
         let entries = history(nth, 400);
         let (entries, all) = (&entries[..300], &entries);
-        let (disk, journal) = written(entries);
+        let (disk, mut journal) = written(entries);
         let compaction = journal.compaction().expect("two snapshots");
         disk.fail_nth(nth);
         let result = compaction.run();
@@ -169,7 +169,7 @@ fn files_that_come_back_are_not_read_and_never_overwrite_the_history() {
 #[test]
 fn of_a_damaged_file_what_can_be_read_moves_on_and_its_bytes_stay() {
     let entries = history(4, 300);
-    let (disk, journal) = written(&entries);
+    let (disk, mut journal) = written(&entries);
     let first = dir().join(&names(&disk, ".journal")[0]);
     let mut bad = disk.get(&first);
     bad[400] ^= 1;
@@ -187,7 +187,7 @@ fn of_a_damaged_file_what_can_be_read_moves_on_and_its_bytes_stay() {
 #[test]
 fn without_two_whole_snapshots_nothing_goes_and_with_another_disk_mounted_neither() {
     let entries = history(5, 300);
-    let (disk, journal) = written(&entries);
+    let (disk, mut journal) = written(&entries);
     let files = names(&disk, ".journal");
     let snapshots = names(&disk, ".snapshot");
     let compaction = journal.compaction().expect("two snapshots");
@@ -417,4 +417,40 @@ mod chained {
             }
         }
     }
+}
+
+/// Whoever waits for words to leave the journal gets them out of it, however little there is.
+#[test]
+fn a_journal_that_is_turned_over_hands_what_is_over_to_the_history() {
+    let entries = history(3, 200);
+    let disk = TestDisk::default();
+    let mut journal = open(&disk);
+    journal.set_file_bytes(1 << 20);
+    write(&mut journal, &entries);
+    let said_before = said(&disk);
+    let mut turns = 0;
+    while names_past(&disk).is_empty() {
+        turns += 1;
+        assert!(turns <= 4, "it never comes");
+        journal.turn_over().expect("memory");
+        journal.append(&Entry::StreamIds { next: Default::default() }).expect("memory");
+        journal.sync().expect("memory");
+        journal.snapshot().expect("memory");
+        if let Some(compaction) = journal.compaction() {
+            compaction.run().expect("memory");
+        }
+    }
+    assert_eq!(said(&disk).recordings, said_before.recordings);
+    let over: std::collections::BTreeSet<_> = said_before
+        .recordings
+        .keys()
+        .copied()
+        .filter(|rs| !journal.standings().recordings.contains_key(rs))
+        .collect();
+    assert!(!over.is_empty());
+    assert!(super::in_journal(&disk, dir(), &over).expect("memory").is_empty());
+}
+
+fn names_past(disk: &TestDisk) -> Vec<String> {
+    disk.list(past()).unwrap_or_default()
 }

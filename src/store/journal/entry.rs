@@ -390,6 +390,15 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         bye: bool,
     },
+    /// Nothing of it is kept any more, and its entries in the history say nothing but that it was.
+    Forgotten {
+        /// The RS.
+        rs: RsId,
+        /// When its words went.
+        at: Wall,
+        /// The entry of the audit trail that says so.
+        audit: u64,
+    },
 }
 
 impl Entry {
@@ -403,7 +412,8 @@ impl Entry {
             | Entry::Timer { rs, .. }
             | Entry::Body { rs, .. }
             | Entry::StreamClosed { rs, .. }
-            | Entry::Ended { rs, .. } => Some(*rs),
+            | Entry::Ended { rs, .. }
+            | Entry::Forgotten { rs, .. } => Some(*rs),
         }
     }
 }

@@ -65,6 +65,8 @@ pub struct Journal<D: Disk> {
     before: Before,
     /// Behind the last seal of the file stands something that is not sealed.
     unsealed: bool,
+    /// What is over in files through this one is to go into the history as soon as it can.
+    turned: Option<u32>,
 }
 
 /// A folder, and the file system that it was on.
@@ -160,6 +162,7 @@ impl<D: Disk> Journal<D> {
             signer: None,
             before: Before::default(),
             unsealed: false,
+            turned: None,
         };
         journal.add_folder(dir)?;
         journal.settle_last()?;
@@ -265,13 +268,25 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
+    /// Closes the file, however short it is, so that what is over in it can go into the history: behind
+    /// the second snapshot from now on. For whoever waits for that to take the words out.
+    pub fn turn_over(&mut self) -> Result<(), JournalError> {
+        if self.failed || self.file.is_none() {
+            return Ok(());
+        }
+        self.turned.get_or_insert(self.number);
+        let result = self.rotate();
+        self.fail_on(result)
+    }
+
     /// What could go into the history now, to be done beside the journal's work and one at a time.
     /// Behind two snapshots: files of which no start reads anything, even where the newest is bad.
-    pub fn compaction(&self) -> Option<Compaction<D>>
+    pub fn compaction(&mut self) -> Option<Compaction<D>>
     where
         D: Clone,
     {
         let snapshots = self.snapshots.filter(|_| !self.failed)?;
+        let wanted = self.turned.take_if(|turned| *turned <= snapshots[0]).is_some();
         Some(Compaction {
             disk: self.disk.clone(),
             dir: self.folders[0].path.clone(),
@@ -281,6 +296,7 @@ impl<D: Disk> Journal<D> {
             snapshots,
             standing: self.standings.recordings.keys().copied().collect(),
             file_bytes: self.file_bytes.0,
+            wanted,
             signer: self.signer.clone(),
         })
     }

@@ -35,7 +35,7 @@ struct Line {
     body: Head,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Head {
     version: u32,
     /// The last journal file that any of it stood in.
@@ -48,6 +48,10 @@ struct Head {
     /// The file of the history before it, whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<FileMark>,
+    /// What stood in its place before words were taken out of it, oldest first: the file behind it may name
+    /// any of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaces: Vec<FileMark>,
     /// By the store's signing key, over the head without this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signature: Option<Hex<64>>,
@@ -56,7 +60,7 @@ struct Head {
 impl Head {
     /// What is signed: the head as JSON, named as a file of the history.
     fn mark(&self) -> FileMark {
-        let text = serde_json::to_vec(&Head { signature: None, ..*self });
+        let text = serde_json::to_vec(&Head { signature: None, ..self.clone() });
         FileMark::of(self.through, &text.expect("nothing in it that JSON cannot"))
     }
 }
@@ -79,13 +83,53 @@ pub fn write(
     previous: Option<FileMark>,
     signer: Option<&Signer>,
 ) -> Vec<u8> {
+    let previous = previous.filter(|_| signer.is_some());
+    emit(through, frames, previous, Vec::new(), signer)
+}
+
+/// The same file with other frames, which says what it replaces; `None` where it has no head that we know.
+pub(super) fn rewrite(file: &[u8], frames: &[u8], signer: Option<&Signer>) -> Option<Vec<u8>> {
+    let (Line { body: head, .. }, _) = frame::read::<Line>(file)?;
+    let mut replaces = head.replaces;
+    replaces.push(FileMark::of(head.through, file));
+    (head.version == VERSION).then(|| emit(head.through, frames, head.previous, replaces, signer))
+}
+
+/// Where the frames of a file begin.
+pub(super) fn head_bytes(file: &[u8]) -> Option<usize> {
+    frame::read::<Line>(file).map(|(_, size)| size)
+}
+
+/// Whether words were taken out of `file`, as it says itself.
+pub(super) fn is_rewritten(file: &[u8]) -> bool {
+    frame::read::<Line>(file).is_some_and(|(line, _)| !line.body.replaces.is_empty())
+}
+
+/// Whether `file` is what `mark` says, or says of itself that it stands in the place of that. Only what is
+/// signed is believed; that it is is for [`link`].
+pub(super) fn is_or_replaces(file: &[u8], mark: &FileMark) -> bool {
+    if mark.bytes == file.len() as u64 && mark.begins(file) {
+        return true;
+    }
+    let head = frame::read::<Line>(file).map(|(line, _)| line.body);
+    head.is_some_and(|head| head.signature.is_some() && head.replaces.contains(mark))
+}
+
+fn emit(
+    through: u32,
+    frames: &[u8],
+    previous: Option<FileMark>,
+    replaces: Vec<FileMark>,
+    signer: Option<&Signer>,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(frames.len() + 512);
     let mut head = Head {
         version: VERSION,
         through,
         bytes: frames.len() as u64,
         sha256: signer.map(|_| Hex(sha256(frames))),
-        previous: previous.filter(|_| signer.is_some()),
+        previous,
+        replaces,
         signature: None,
     };
     if let Some(Signer { key, volume }) = signer {
@@ -230,6 +274,7 @@ mod tests {
             bytes: 0,
             sha256: None,
             previous: None,
+            replaces: Vec::new(),
             signature: None,
         };
         frame::write(&Line { entry: Kind::History, body: head }, &mut bytes);

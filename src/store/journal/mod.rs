@@ -13,6 +13,7 @@ pub mod frame;
 pub mod history;
 pub mod keybox;
 pub mod read;
+pub mod redaction;
 pub mod snapshot;
 mod snapshotting;
 pub mod standing;
@@ -33,5 +34,6 @@ pub use read::{
     Damage, JournalError, Replay, foreign, holds_any, marks, read, read_durable, replay_file,
 };
 pub(in crate::store) use read::{numbered, read_file, read_whole};
+pub use redaction::{Forgetting, forget, in_journal};
 pub use snapshotting::{Snapshotting, Written};
 pub use standing::Standings;

@@ -233,7 +233,7 @@ impl Standings {
                     standing.bye = *bye;
                 }
             }
-            Entry::Start { .. } | Entry::Direction { .. } => {}
+            Entry::Start { .. } | Entry::Direction { .. } | Entry::Forgotten { .. } => {}
         }
     }
 
@@ -301,6 +301,6 @@ fn written(entry: &Entry) -> Option<Wall> {
         | Entry::StreamClosed { at, .. }
         | Entry::Ended { at, .. } => Some(*at),
         Entry::Durable { marks, .. } => marks.iter().map(|mark| mark.at).max(),
-        Entry::StreamIds { .. } => None,
+        Entry::StreamIds { .. } | Entry::Forgotten { .. } => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::store::log::Mark;
 
 const SECOND: i64 = 1_000_000_000;
 
-fn rs(number: u64) -> RsId {
+pub(super) fn rs(number: u64) -> RsId {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
     RsId(id)
@@ -41,7 +41,7 @@ fn stream(id: u64, generation: u32) -> StreamOpened {
     }
 }
 
-fn dialog(cseq: u32, answered: bool) -> DialogState {
+pub(super) fn dialog(cseq: u32, answered: bool) -> DialogState {
     let address = ([192, 0, 2, 1], 5_060).into();
     DialogState {
         call_id: "c".to_owned(),

@@ -19,6 +19,8 @@ pub(super) enum Change {
     Sealed,
     /// Something is gone by retention.
     Thinned,
+    /// What was said of recordings of which nothing is left is gone, too.
+    Forgotten,
     /// A durable journal entry.
     Entry(Box<Entry>),
 }
@@ -108,6 +110,10 @@ impl Catalogue {
                 self.thinned = true;
                 true
             }
+            Change::Forgotten => {
+                self.known = None;
+                true
+            }
             // Before the journal has been read it is in there.
             Change::Entry(entry) => {
                 if let Some(known) = &mut self.known {
@@ -164,6 +170,11 @@ impl Catalogue {
             Some(known) => known,
             none => {
                 let mut journalled = library.durable_journal()?;
+                for rs in journalled.recordings.values().filter(|rs| rs.forgotten.is_some()) {
+                    if index.settled_entry(rs.id)?.is_some_and(|kept| kept.forgotten.is_none()) {
+                        index.forget(rs.id)?;
+                    }
+                }
                 journalled.forget(|id| index.is_settled(id))?;
                 // It was read whole.
                 self.trim_at = Some(Instant::now());

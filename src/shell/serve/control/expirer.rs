@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -24,6 +25,8 @@ use crate::host::{process, signing, volume};
 use crate::plane::retention::{Census, Classes, SegmentPlan};
 use crate::shell::kept::{self, Known};
 use crate::shell::serve::control::catalogue::Change;
+use crate::shell::serve::control::forgetter;
+use crate::shell::serve::control::journal::TurnOver;
 use crate::store::audit::{Act, action};
 use crate::store::catalog::Library;
 use crate::store::segment::{self, SegmentName, Thinning, withdraw};
@@ -39,6 +42,8 @@ const STEP_NS: i64 = 60_000_000_000;
 const SEALED_WITHIN_NS: i64 = 86_400_000_000_000;
 /// What keeps a full disk's bytes is looked at so often.
 const BLOCKERS_EVERY: Duration = Duration::from_secs(60);
+/// What is said of recordings that are gone is looked for so often, whether anything went or not.
+const WORDS_EVERY: Duration = Duration::from_secs(86_400);
 /// Recordings that one entry of the trail names; of more their number is said.
 const NAMED_MAX: usize = 1_000;
 
@@ -61,6 +66,7 @@ impl Expirer {
     pub(super) fn spawn(
         config: &Config,
         changes: Sender<Change>,
+        turn_over: TurnOver,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (orders, received) = channel();
         let blockers = Arc::new(Mutex::new(String::new()));
@@ -70,6 +76,9 @@ impl Expirer {
             config: config.clone(),
             clock: SystemClock.map(),
             changes,
+            turn_over,
+            words_left: true,
+            words_at: Instant::now(),
             orders: received,
             later: VecDeque::new(),
             ending: false,
@@ -102,6 +111,11 @@ struct Work {
     /// The clocks when they were last compared.
     clock: ClockMap,
     changes: Sender<Change>,
+    turn_over: TurnOver,
+    /// Something may still be said of recordings of which nothing is left.
+    words_left: bool,
+    /// When that was last looked for.
+    words_at: Instant,
     orders: Receiver<Order>,
     /// Orders that came while something was being done.
     later: VecDeque<Order>,
@@ -131,8 +145,8 @@ impl Work {
                 Ok(Order::Blockers) => self.tell_blockers(),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.look() {
-                        tracing::error!("retention: nothing goes: {error:#}");
+                    if self.clock_is_steady() && kept::may_go(&Classes::of(&self.config)) {
+                        self.look_and_forget();
                     }
                     next = self.after(Instant::now());
                 }
@@ -160,11 +174,39 @@ impl Work {
         moved.abs() <= STEP_NS
     }
 
-    fn look(&mut self) -> Result<(), Stays> {
-        let classes = Classes::of(&self.config);
-        if !self.clock_is_steady() || !kept::may_go(&classes) {
+    fn look_and_forget(&mut self) {
+        if let Err(error) = self.look() {
+            tracing::error!("retention: nothing goes: {error:#}");
+        }
+        if let Err(error) = self.forget() {
+            tracing::error!("retention: what was said of what is gone stays: {error:#}");
+        }
+    }
+
+    /// Takes the words of what is gone as a whole, when something has gone; and once in a while, for there
+    /// are recordings that nothing ever came of.
+    fn forget(&mut self) -> Result<(), Stays> {
+        if self.ending || !self.words_left && self.words_at.elapsed() < WORDS_EVERY {
             return Ok(());
         }
+        self.words_at = Instant::now();
+        let done = forgetter::forget(&self.config, self.clock.wall)?;
+        self.words_left = done.waiting + done.left > 0;
+        if done.waiting > 0 {
+            self.turn_over.store(true, Ordering::Relaxed);
+        }
+        if done.recordings > 0 {
+            let _ = self.changes.send(Change::Forgotten);
+            tracing::info!(
+                "retention: what was said of {} recordings that are gone is gone, too",
+                done.recordings
+            );
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), Stays> {
+        let classes = Classes::of(&self.config);
         // Of a disk that was unmounted the folder is still there (F18).
         volume::read(&self.store)?;
         let disk = spare::places(&self.store, &self.journal);
@@ -209,6 +251,7 @@ impl Work {
             if let Some(report) = self.thin(&disk, &plan, audit, now)? {
                 extents += report.gone;
                 segments += 1;
+                self.words_left = true;
                 bytes += report.bytes.0.saturating_sub(report.bytes.1);
             }
         }

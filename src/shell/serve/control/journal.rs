@@ -3,6 +3,8 @@
 //! on to the catalogue.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +19,9 @@ use crate::shell::serve::control::catalogue::Change;
 use crate::store::journal::Compacted;
 use crate::store::journal::entry::Entry;
 use crate::store::journal::{Journal, JournalError, Written};
+
+/// Set by whoever waits for entries to leave the journal; taken by its thread.
+pub(super) type TurnOver = Arc<AtomicBool>;
 
 /// Entries that must be durable before `token` is answered.
 pub(super) struct Job {
@@ -49,6 +54,8 @@ const SNAPSHOT_AFTER: Duration = Duration::from_secs(1);
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// What no seal covers is sealed after this, where nothing else does it.
 const SEAL_AFTER: Duration = Duration::from_secs(2);
+/// How often an idle journal looks whether it is to be turned over.
+const TURN_LOOK: Duration = Duration::from_secs(5);
 /// Jobs taken into one sync. 1,000 INVITE/s × 10 ms of fdatasync = 10; room for a slow disk.
 const GROUP_MAX: usize = 512;
 
@@ -97,7 +104,7 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
     said: &UnboundedSender<Said>,
     catalogue: &mpsc::Sender<Change>,
     mut reserve: Reserve<R>,
-    head: &JournalHead,
+    (head, turn_over): (&JournalHead, &TurnOver),
 ) {
     let mut retry_at = Instant::now();
     // The room for ends is in use, or cannot be had: nothing new is taken until it is there again.
@@ -123,7 +130,7 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
         } else if journal.wants_snapshot() || beside.is_busy() {
             snapshot_at.saturating_duration_since(Instant::now())
         } else {
-            Duration::MAX
+            TURN_LOOK
         };
         *head.lock().expect("nobody panics with it") = journal.head();
         let wait = if journal.is_unsealed() { wait.min(SEAL_AFTER) } else { wait };
@@ -188,6 +195,10 @@ pub(super) fn run<D: Disk + Clone + Send + 'static, R: Disk>(
         if !journal.has_failed() && Instant::now() >= forget_at {
             forget_at = Instant::now() + FORGET_AFTER;
             journal.forget();
+        }
+        if !journal.has_failed() && turn_over.swap(false, Ordering::Relaxed) {
+            // What fails is found by the next group.
+            let _ = journal.turn_over();
         }
         // Never in the way of a start's first answers.
         if Instant::now() >= snapshot_at {
@@ -271,7 +282,7 @@ fn tell(catalogue: &mpsc::Sender<Change>, durable: impl IntoIterator<Item = Entr
     }
 }
 
-fn compact<D: Disk + Clone + Send + 'static>(journal: &Journal<D>) -> Beside {
+fn compact<D: Disk + Clone + Send + 'static>(journal: &mut Journal<D>) -> Beside {
     let Some(compaction) = journal.compaction() else { return Beside::Nothing };
     let work = move || match compaction.run() {
         Ok(done) if done == Compacted::default() => {}

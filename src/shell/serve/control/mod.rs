@@ -6,6 +6,7 @@ pub(in crate::shell) mod anchors;
 mod catalogue;
 mod doorway;
 mod expirer;
+mod forgetter;
 mod http;
 mod journal;
 mod lanes;

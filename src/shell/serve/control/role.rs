@@ -33,7 +33,7 @@ use crate::shell::serve::control::catalogue::{self, Change};
 use crate::shell::serve::control::doorway::Doorway;
 use crate::shell::serve::control::expirer::Expirer;
 use crate::shell::serve::control::http::{self, Service};
-use crate::shell::serve::control::journal::{self, Job, Reserve, Said};
+use crate::shell::serve::control::journal::{self, Job, Reserve, Said, TurnOver};
 use crate::shell::serve::control::lanes::Inbox;
 use crate::shell::serve::control::metrics::Snapshot;
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
@@ -156,14 +156,17 @@ fn role(mut start: Start) -> io::Result<()> {
     }
     let reserve = Reserve::new(HostDisk, &folder);
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
-    let (expirer, expiry) = Expirer::spawn(&start.config, changes.clone())?;
+    let turn_over = TurnOver::default();
+    let (expirer, expiry) = Expirer::spawn(&start.config, changes.clone(), Arc::clone(&turn_over))?;
     let (jobs, received) = channel::channel();
     let (done, finished) = mpsc::unbounded_channel();
     let first =
         Entry::Start { version: 1, volume: volume.id, at: now.wall, kept: false, before: None };
     let writer = std::thread::Builder::new().name("journal".into()).spawn({
         let changes = changes.clone();
-        move || journal::run(journal, &first, &received, &done, &changes, reserve, &head)
+        move || {
+            journal::run(journal, &first, &received, &done, &changes, reserve, (&head, &turn_over))
+        }
     })?;
     // The next start may find nothing odd any more. Token 0 is nobody's.
     if let Some(next) = newer {
