@@ -121,6 +121,7 @@ fuzz! {
     handoff 20_000,
     config 500,
     log 3_000,
+    segment_keys 2_000,
     segment 4_000,
     packed 20_000,
     journal 3_000,

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::time::{ClockMap, Mono};
 
 /// Reads both clocks.
@@ -80,6 +82,11 @@ pub trait Disk {
     /// Where a file really is: a store in several folders is read as if it were one.
     fn locate(&self, path: &Path) -> PathBuf {
         path.to_owned()
+    }
+    /// What is derived for `purpose` from each key of the store whose disk it is: the number of that key,
+    /// and 32 bytes; newest last. None: the store is in the clear, or nobody has given its key.
+    fn keys(&self, _purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
+        Vec::new()
     }
 }
 

@@ -21,7 +21,9 @@ use crate::base::time::Wall;
 use crate::config::encryption::Encryption;
 use crate::store::audit;
 use crate::store::journal::history;
-use crate::store::keys::{self, Kek, StoreKey, StoreKeys, StoreKeysError, Veil, Veiled};
+use crate::store::keys::{
+    self, Kek, KeyMaker, StoreKey, StoreKeys, StoreKeysError, Veil, Veiled, Wraps,
+};
 
 /// The files of a store, as this process can read them.
 pub type StoreFiles = Veiled<HostDisk>;
@@ -64,6 +66,12 @@ pub fn veiled<D: Disk>(store: &Path, disk: D, folders: Vec<PathBuf>) -> Veiled<D
         Arc::new(Veil::new(volume, &unlocked.keys, folders, entropy))
     });
     Veiled::new(disk, veil)
+}
+
+/// What makes the keys of segments in the store with that volume id; `None`: they are in the clear.
+pub fn key_maker(volume: &[u8; 16]) -> Option<KeyMaker> {
+    let unlocked = of(volume)?;
+    Some(KeyMaker::new(Wraps::new(&unlocked.keys), Arc::new(SystemEntropy)))
 }
 
 fn volume_id(store: &Path) -> Option<[u8; 16]> {

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use zeroize::Zeroizing;
+
 use crate::base::ports::{Disk, DiskFile};
 
 /// A call that can be made to fail.
@@ -186,6 +188,10 @@ impl<D: Disk> Disk for FaultDisk<D> {
 
     fn locate(&self, path: &Path) -> PathBuf {
         self.disk.locate(path)
+    }
+
+    fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
+        self.disk.keys(purpose)
     }
 }
 

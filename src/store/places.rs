@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use zeroize::Zeroizing;
+
 use crate::base::ports::Disk;
 
 /// A disk whose folders have others behind them. Clones share what they noticed.
@@ -162,6 +164,10 @@ impl<D: Disk> Disk for Places<D> {
         let mut all = self.candidates(path);
         let found = all.iter().position(|path| self.disk.open_read(path).is_ok());
         all.swap_remove(found.unwrap_or(0))
+    }
+
+    fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
+        self.disk.keys(purpose)
     }
 }
 

@@ -6,8 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use zeroize::Zeroizing;
+
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::prng::Prng;
+use crate::store::keys::StoreKey;
 
 const BLOCK: usize = 4096;
 
@@ -31,6 +34,8 @@ struct State {
     full: bool,
     /// A file that goes once its folder was listed.
     goes: Option<PathBuf>,
+    /// The key of the store that lies on it.
+    store_key: Option<[u8; 32]>,
     /// Folders below which nothing can be written: why.
     broken: BTreeMap<PathBuf, Broken>,
 }
@@ -82,6 +87,11 @@ impl TestDisk {
         self.0.borrow_mut().goes = Some(path.to_owned());
     }
 
+    /// The store on it is encrypted under a store key of such bytes.
+    pub(crate) fn set_store_key(&self, byte: Option<u8>) {
+        self.0.borrow_mut().store_key = byte.map(|byte| [byte; 32]);
+    }
+
     /// Nothing can be created any more, or again.
     pub(crate) fn set_full(&self, full: bool) {
         self.0.borrow_mut().full = full;
@@ -130,6 +140,7 @@ impl TestDisk {
     /// What is there after a power cut: of each unsynced block the old or the new content.
     pub(crate) fn power_cut(&self, random: &mut Prng) -> TestDisk {
         let after = TestDisk::default();
+        after.0.borrow_mut().store_key = self.0.borrow().store_key;
         for (path, content) in &self.0.borrow().files {
             let content = content.borrow();
             let mut bytes = content.synced.clone();
@@ -163,6 +174,13 @@ impl TestDisk {
     /// All paths.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.0.borrow().files.keys().cloned().collect()
+    }
+
+    /// A file that failed may be written again by whoever overwrites it and reads it back from the medium.
+    pub(crate) fn forgive(&self, path: &Path) {
+        if let Some(content) = self.0.borrow().files.get(path) {
+            content.borrow_mut().failed = false;
+        }
     }
 
     fn find(&self, path: &Path) -> io::Result<TestFile> {
@@ -230,6 +248,12 @@ impl Disk for TestDisk {
 
     fn device(&self, folder: &Path) -> io::Result<String> {
         Ok(self.broken(folder).device.to_string())
+    }
+
+    fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
+        let store = self.0.borrow().store_key.map(Zeroizing::new);
+        let store = store.map(|bytes| StoreKey::taken_over(1, bytes));
+        store.iter().map(|key| (1, Zeroizing::new(*key.derive(purpose).expose()))).collect()
     }
 }
 

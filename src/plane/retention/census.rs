@@ -180,10 +180,17 @@ impl Census {
     ) -> Result<Option<SegmentPlan>, ArchiveError> {
         let (footer, gone) = archive.rows_left(name)?;
         let wall = |mono| clock_at(&footer.clocks, mono).wall(mono);
+        // The extents of a stream have one key, which goes with the last of them: so they go together.
+        let here = || footer.rows.iter().enumerate().filter(|(row, _)| !gone.contains(row));
+        let mut last: BTreeMap<StreamId, Wall> = BTreeMap::new();
+        for (_, row) in here() {
+            let latest = last.entry(row.source.stream()).or_insert(Wall(i64::MIN));
+            *latest = wall(row.last_arrival).max(*latest);
+        }
         let mut plan = SegmentPlan { name, due: Vec::new(), bytes: 0, stays: 0, worth: false };
-        for (place, row) in footer.rows.iter().enumerate().filter(|(row, _)| !gone.contains(row)) {
+        for (place, row) in here() {
             plan.bytes = plan.bytes.saturating_add(row.bytes);
-            let span = (wall(row.first_arrival), wall(row.last_arrival));
+            let span = (wall(row.first_arrival), last[&row.source.stream()]);
             let Some((class, since)) = self.due(row.source, span) else {
                 plan.stays += 1;
                 continue;

@@ -20,9 +20,9 @@ use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{
     AT_CHECK_UNTIL, AT_DURABLE, AT_RING_BYTES, AT_SEALED, AT_SPOOL_HEARTBEAT, AT_TAIL,
 };
-use crate::store::cipher::WriteKeys;
 use crate::store::evidence::{Hash, Salt, SigningKey};
 use crate::store::journal;
+use crate::store::keys::KeyMaker;
 use crate::store::log::{Doubt, Found, GROUP_BYTES_MAX, Mark, group_span};
 use crate::store::segment::{self, Span};
 
@@ -62,8 +62,8 @@ pub struct Spool<R: Region, S: Region, D: Disk + Clone> {
     pub(super) state: S,
     pub(super) disk: D,
     pub(super) key: Arc<SigningKey>,
-    /// What segments are encrypted under; `None`: in the clear.
-    pub(super) keys: Option<Arc<dyn WriteKeys + Send + Sync>>,
+    /// What makes the keys that segments are encrypted under; `None`: in the clear.
+    pub(super) keys: Option<KeyMaker>,
     pub(super) ring_bytes: u64,
     pub(super) salts: HashMap<StreamId, Salt>,
     pub(super) salts_told: bool,
@@ -258,7 +258,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
     }
 
     /// Encrypts the extents of all segments from now on. Call it before the first turn.
-    pub fn encrypt(&mut self, keys: Arc<dyn WriteKeys + Send + Sync>) {
+    pub fn encrypt(&mut self, keys: KeyMaker) {
         self.keys = Some(keys);
     }
 
@@ -312,7 +312,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         }
     }
 
-    /// The stream without a salt, or without a secret where it is to be encrypted, that holds up sealing.
+    /// The stream without a salt that holds up sealing.
     pub const fn waits_for_salt(&self) -> Option<StreamId> {
         self.waits_for
     }

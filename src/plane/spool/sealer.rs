@@ -1,4 +1,4 @@
-//! Writes one segment, a bounded piece at a time: `.tmp`, sync, rename.
+//! Writes one segment, a bounded piece at a time: its keys, `.tmp`, sync, rename.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::buffer::AlignedBuffer;
 use crate::base::ids::Position;
 use crate::base::ports::{Disk, DiskFile};
+use crate::base::time::Wall;
 use crate::store::evidence::SigningKey;
+use crate::store::keys::{self, KeyError, KeyMaker, Of};
 use crate::store::segment::{EmitError, Emitter, SegmentName, folder};
 
 /// Bytes written in one step.
@@ -31,10 +33,21 @@ pub(super) enum SealError {
     Write(io::Error),
 }
 
+/// What a segment is encrypted under.
+pub(super) struct Keys {
+    /// Makes them, anew for each attempt.
+    pub(super) maker: KeyMaker,
+    /// Id of the store.
+    pub(super) volume: [u8; 16],
+    /// When the segment is sealed.
+    pub(super) at: Wall,
+}
+
 /// One segment on its way to the disk.
 pub(super) struct Sealer<F> {
     pub(super) name: SegmentName,
     pub(super) emitter: Emitter,
+    keys: Option<Keys>,
     path: PathBuf,
     temporary: PathBuf,
     file: Option<F>,
@@ -42,14 +55,22 @@ pub(super) struct Sealer<F> {
     filled: usize,
     at: u64,
     synced: u64,
+    /// An attempt came to nothing.
+    again: bool,
 }
 
 impl<F: DiskFile> Sealer<F> {
-    /// `root`: the folder whose `segments` it goes to.
-    pub(super) fn new(root: &Path, name: SegmentName, emitter: Emitter) -> Self {
+    /// `root`: the folder whose `segments` it goes to. `keys`: where the emitter encrypts.
+    pub(super) fn new(
+        root: &Path,
+        name: SegmentName,
+        emitter: Emitter,
+        keys: Option<Keys>,
+    ) -> Self {
         let path = folder(root).join(name.file());
         let temporary = folder(root).join(format!("{}.tmp", name.file()));
-        Sealer { name, emitter, path, temporary, file: None, filled: 0, at: 0, synced: 0 }
+        let (file, filled, at, synced, again) = (None, 0, 0, 0, false);
+        Sealer { name, emitter, keys, path, temporary, file, filled, at, synced, again }
     }
 
     /// Whether the next step makes a file.
@@ -57,8 +78,9 @@ impl<F: DiskFile> Sealer<F> {
         self.file.is_none()
     }
 
-    /// Starts over in another folder, or in the same. The bytes will be the same ones: should the
-    /// file that failed be there all the same, after a rename whose sync failed, it is a copy.
+    /// Starts over in another folder, or in the same. The records will be the same ones: should the
+    /// file that failed be there all the same, after a rename whose sync failed, it is a copy. Keys that
+    /// were made in the other folder stay there, for it.
     pub(super) fn begin_in<D: Disk>(&mut self, disk: &D, root: &Path) {
         // Gives the room back, as far as that works.
         let _ = disk.remove(&self.temporary);
@@ -80,6 +102,7 @@ impl<F: DiskFile> Sealer<F> {
         if result.is_err() {
             // Final for this file, whatever failed.
             self.file = None;
+            self.again = true;
         }
         result
     }
@@ -94,20 +117,24 @@ impl<F: DiskFile> Sealer<F> {
         if self.file.is_none() {
             // Left by a predecessor or by the attempt before; may well not exist.
             let _ = disk.remove(&self.temporary);
-            self.emitter.restart();
+            self.begin(disk).map_err(SealError::Write)?;
             self.filled = 0;
             self.at = 0;
             self.synced = 0;
             // What is packed is shorter than this: nothing is begun that might not fit.
             let made = disk.create(&self.temporary, self.emitter.room_bytes());
             self.file = Some(made.map_err(SealError::Write)?);
+            if self.keys.is_some() {
+                // They were a sync of their own.
+                return Ok(Step::More);
+            }
         }
         let file = self.file.as_mut().expect("made above");
         let out = &mut buffer.bytes_mut()[self.filled..STEP_BYTES];
         let count = self.emitter.fill(out, key, copy).map_err(|error| match error {
             EmitError::Records { source, .. } => SealError::Read(source),
-            EmitError::Salt { .. } | EmitError::Secret { .. } => {
-                SealError::Read(io::Error::other("salts and secrets are known before it begins"))
+            EmitError::Salt { .. } => {
+                SealError::Read(io::Error::other("salts are known before it begins"))
             }
         })?;
         self.filled += count;
@@ -130,5 +157,34 @@ impl<F: DiskFile> Sealer<F> {
         }
         disk.rename(&self.temporary, &self.path).map_err(SealError::Write)?;
         Ok(Step::Sealed)
+    }
+
+    /// Back to the first byte, under keys of which nothing has been used.
+    fn begin<D: Disk>(&mut self, disk: &D) -> io::Result<()> {
+        let Some(Keys { maker, volume, at }) = &self.keys else {
+            self.emitter.restart();
+            return Ok(());
+        };
+        if self.again {
+            // After a rename whose sync failed it may be there: without the keys that are overwritten now
+            // nobody could read it, and a successor would take it for sealed.
+            match disk.remove(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => disk.sync_names(self.path.parent().unwrap_or(&self.path))?,
+            }
+        }
+        let of = Of { volume: *volume, worker: self.name.worker, number: self.name.number };
+        match maker.make(disk, &self.path, of, &self.emitter.streams(), *at) {
+            Ok(keys) => self.emitter.restart_under(keys),
+            Err(error) => {
+                // Nothing was encrypted under them. That file has failed: the next one is another.
+                let _ = disk.remove(&keys::path_of(&self.path));
+                return Err(match error {
+                    KeyError::Disk { source, .. } => source,
+                    other => io::Error::other(other),
+                });
+            }
+        }
+        Ok(())
     }
 }

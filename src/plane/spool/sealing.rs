@@ -4,7 +4,7 @@ use std::io;
 
 use super::actor::{Output, Sealing, Spool, copy_ring};
 use super::recovery::add_doubt;
-use super::sealer::{SealError, Sealer, Step};
+use super::sealer::{Keys, SealError, Sealer, Step};
 use crate::base::ids::{Position, SourceId, StreamId};
 use crate::base::ports::{Disk, Region};
 use crate::base::time::{ClockMap, Mono};
@@ -138,13 +138,6 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         if self.waits_for.is_some() && !pressed && !self.salts_told {
             return false;
         }
-        if let Some(keys) = &self.keys {
-            // For a secret there is nothing to stand in: what is to be encrypted waits.
-            self.waits_for = span.streams().find(|stream| keys.current(*stream).is_none());
-            if self.waits_for.is_some() {
-                return false;
-            }
-        }
         let recovered = !self.recovered.is_empty();
         let span = self.recovered.pop_front().or_else(|| self.closed.take());
         let Some(span) = span else { return false };
@@ -159,10 +152,15 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
         };
         let from = span.from;
         let salt = |stream: StreamId| Some(salts.get(&stream).copied().unwrap_or([0; 32]));
-        let emitter = Emitter::under(facts, span, salt, self.keys.clone());
-        let emitter = emitter.expect("every stream has some salt, and a secret where it needs one");
+        let keys =
+            self.keys.clone().map(|maker| Keys { maker, volume: facts.volume, at: facts.created });
+        let emitter = match keys {
+            Some(_) => Emitter::encrypted(facts, span, salt),
+            None => Emitter::new(facts, span, salt),
+        };
+        let emitter = emitter.expect("every stream has some salt");
         let place = self.paths.choose();
-        let sealer = Sealer::new(self.paths.root(place), name, emitter);
+        let sealer = Sealer::new(self.paths.root(place), name, emitter, keys);
         self.sealing = Some(Sealing { sealer, place, from, recovered });
         true
     }

@@ -88,7 +88,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 /// What is gone of a recording, in words.
 pub(crate) fn expiry_words(gone: &Expiry) -> String {
     let part = if gone.whole { "gone" } else { "partly gone" };
-    format!("{part} by retention since {}, class {}", gone.since, plain(&gone.class))
+    let how = match &*gone.class {
+        // Its bytes are still there.
+        "" => "its key is destroyed".to_owned(),
+        class => format!("class {}", plain(class)),
+    };
+    format!("{part} by retention since {}, {how}", gone.since)
 }
 
 /// How long a recording is kept, in words.

@@ -230,11 +230,11 @@ impl<D: Disk> Archive<D> {
                 }
             }
             // Events stand in front of the sources that they tell of: these must be known first.
+            let opener = self.opener(*name);
             for row in &rows {
                 if row.source.ordinal() == 0
                     && search.wants_sender(row.source.stream())
-                    && let Ok(extent) =
-                        open_extent(&file, row.offset, row.bytes, self.opener(name.worker))
+                    && let Ok(extent) = open_extent(&file, row.offset, row.bytes, Some(&opener))
                 {
                     search.events(row.source.stream(), &extent.records);
                 }
@@ -273,7 +273,8 @@ impl<D: Disk> Archive<D> {
     /// SSRC of the first packet of an extent.
     fn first_ssrc(&self, name: SegmentName, offset: u64, source: SourceId) -> Option<Ssrc> {
         let file = self.file(name).ok()?;
-        let bytes = read_first_record(&file, offset, FIRST_RECORD_BYTES, self.opener(name.worker))?;
+        let opener = self.opener(name);
+        let bytes = read_first_record(&file, offset, FIRST_RECORD_BYTES, Some(&opener))?;
         let first = record::read(&bytes).ok()?;
         (first.meta.source == source).then(|| ssrc_of(&first)).flatten()
     }

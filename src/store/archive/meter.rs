@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use zeroize::Zeroizing;
+
 use crate::base::ports::{Disk, DiskFile};
 
 /// Passes everything on and counts bytes read.
@@ -76,6 +78,10 @@ impl<D: Disk> Disk for Meter<D> {
 
     fn locate(&self, path: &Path) -> PathBuf {
         self.disk.locate(path)
+    }
+
+    fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
+        self.disk.keys(purpose)
     }
 }
 

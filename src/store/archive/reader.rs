@@ -4,7 +4,6 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::check::{ChainReport, check_chain};
 use super::meter::Meter;
@@ -12,13 +11,14 @@ use super::unsealed::{self, Unsealed};
 use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
-use crate::store::cipher::ReadKeys;
 use crate::store::evidence::{Keys, Proof, PublicKey, Salt};
+use crate::store::keys::Wraps;
 use crate::store::log::{self, LogError, Mark, Marks};
 use crate::store::record::{self, Record};
 use crate::store::segment::{
-    self, EXTENT_HEADER_BYTES, Extent, Footer, Opener, Row, SegmentError, SegmentFile, SegmentName,
-    SegmentReport, Trailer, clock_at, find_path, find_rows, open_extent, read_footer, read_trailer,
+    self, EXTENT_HEADER_BYTES, Extent, Footer, Row, SegmentError, SegmentFile, SegmentName,
+    SegmentOpener, SegmentReport, Trailer, clock_at, find_path, find_rows, open_extent,
+    read_footer, read_trailer,
 };
 
 /// How often a read starts over because segments were sealed under it. Seals are seconds apart.
@@ -224,27 +224,21 @@ pub struct Archive<D: Disk> {
     disk: Meter<D>,
     store: PathBuf,
     promised: OnceCell<Marks>,
-    keys: Option<Arc<dyn ReadKeys>>,
+    /// What opens the keys of segments; `None`: nobody has given the store's.
+    wraps: Option<Wraps>,
 }
 
 impl<D: Disk> Archive<D> {
     /// The store in folder `store`. Nothing is read yet.
     pub fn open(disk: D, store: impl Into<PathBuf>) -> Self {
-        Archive {
-            disk: Meter::new(disk),
-            store: store.into(),
-            promised: OnceCell::new(),
-            keys: None,
-        }
+        let wraps = Wraps::of(&disk);
+        let (disk, store) = (Meter::new(disk), store.into());
+        Archive { disk, store, promised: OnceCell::new(), wraps }
     }
 
-    /// Opens what is encrypted with `keys`.
-    pub fn open_with(&mut self, keys: Arc<dyn ReadKeys>) {
-        self.keys = Some(keys);
-    }
-
-    pub(super) fn opener(&self, worker: WorkerId) -> Option<Opener<'_>> {
-        self.keys.as_deref().map(|keys| Opener { worker, keys })
+    /// Opens the extents of segment `name`.
+    pub(super) fn opener(&self, name: SegmentName) -> SegmentOpener<'_, Meter<D>> {
+        SegmentOpener::new(&self.disk, &self.store, name, self.wraps.as_ref())
     }
 
     /// What the journal says of the logs: a reader misses what they no longer hold of that.
@@ -335,8 +329,8 @@ impl<D: Disk> Archive<D> {
 
     /// The extent of a row.
     pub fn extent(&self, name: SegmentName, row: &Row) -> Result<Extent, ArchiveError> {
-        let opener = self.opener(name.worker);
-        open_extent(&self.file(name)?, row.offset, row.bytes, opener).map_err(self.fault(name))
+        let (file, opener) = (self.file(name)?, self.opener(name));
+        open_extent(&file, row.offset, row.bytes, Some(&opener)).map_err(self.fault(name))
     }
 
     /// What an export needs to prove the records of `source` in segment `name`.
@@ -363,7 +357,22 @@ impl<D: Disk> Archive<D> {
         salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
         key: Option<&PublicKey>,
     ) -> Result<SegmentReport, ArchiveError> {
-        Ok(self.file(name)?.verify(streams, salt, key, self.keys.as_deref()))
+        let (file, opener) = (self.file(name)?, self.opener(name));
+        let mut report = file.verify(streams, salt, key, Some(&opener));
+        if streams.is_none()
+            && let Ok(footer) = read_trailer(&file).and_then(|trailer| read_footer(&file, trailer))
+        {
+            report.check_keys(&footer, &opener);
+        }
+        Ok(report)
+    }
+
+    /// What is wrong with the keys beside segment `name`, where it is encrypted. Opens nothing.
+    pub fn key_faults(&self, name: SegmentName, footer: &Footer) -> Vec<String> {
+        match self.opener(name).faults(footer) {
+            Ok(faults) => faults.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![error.to_string()],
+        }
     }
 
     /// Checks that the segments of `worker` are one unbroken chain signed by `keys`.
@@ -617,16 +626,17 @@ impl<D: Disk> Archive<D> {
             Some(file) => file,
             None => self.file(name)?,
         };
+        let opener = self.opener(name);
         let mut clocks: Option<Vec<ClockMap>> = None;
         for (offset, bytes, whose) in extents {
-            let extent = match open_extent(&file, offset, bytes, self.opener(name.worker)) {
+            let extent = match open_extent(&file, offset, bytes, Some(&opener)) {
                 Ok(extent) if extent.header.number == name.number => extent,
                 Ok(_) => {
                     damaged(offset, bytes, whose, "another segment's extent".to_owned());
                     continue;
                 }
                 Err(error) => {
-                    match (error.gone().cloned(), whose) {
+                    match (error.gone(), whose) {
                         (Some(gone), Some((source, indexes, arrivals))) => {
                             let segment = name;
                             let one = Expired { segment, source, indexes, arrivals, gone };

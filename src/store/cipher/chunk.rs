@@ -1,7 +1,7 @@
 //! Keys of extents: HKDF-SHA-256 (RFC 5869) and AES-256-GCM (NIST SP 800-38D) by aws-lc-rs. The only
 //! file that names that engine for what is kept.
 //!
-//! An extent has a key of its own: from the secret of its recording and octets that are drawn anew for each
+//! An extent has a key of its own: from the secret of its stream and octets that are drawn anew for each
 //! attempt to write it. So whatever is written again, after a failure, a kill or a power cut, is written under
 //! another key, and the nonce is no more than the number of the chunk.
 

@@ -1,9 +1,8 @@
-//! Encryption of what is kept: who knows the secrets, and the keys that are made of them. Nothing here
-//! knows where secrets come from or how they are wrapped; without a provider everything stays in the
-//! clear.
+//! Encryption of what is kept: secrets, and the keys that are made of them. Nothing here knows where
+//! secrets come from or how they are wrapped (`store::keys`).
 
 mod chunk;
 mod secret;
 
 pub use chunk::{ChunkKey, TAG_BYTES};
-pub use secret::{FRESH_BYTES, Fresh, ReadKeys, Secret, WriteKeys};
+pub use secret::{FRESH_BYTES, Fresh, Secret};

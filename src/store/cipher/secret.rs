@@ -1,8 +1,7 @@
-//! Secrets of recordings, and who is asked for them.
+//! Secrets that keys are made of.
 
 use zeroize::Zeroizing;
 
-use crate::base::ids::StreamId;
 use crate::base::ports::Entropy;
 
 /// Octets that are drawn anew for each attempt to write an extent.
@@ -30,19 +29,4 @@ impl Secret {
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
-}
-
-/// What a writer asks.
-pub trait WriteKeys {
-    /// The secret of the recording that `stream` belongs to, and its epoch, which is not 0; `None`: not
-    /// known yet, and nothing of the stream may be written.
-    fn current(&self, stream: StreamId) -> Option<(u32, Secret)>;
-    /// Random octets, never the same twice.
-    fn fresh(&self) -> Fresh;
-}
-
-/// What a reader asks.
-pub trait ReadKeys {
-    /// The secret of the recording that `stream` belongs to, of that epoch; `None`: not known, or destroyed.
-    fn secret(&self, stream: StreamId, epoch: u32) -> Option<Secret>;
 }

@@ -12,13 +12,15 @@
 //! A new KEK wraps one key anew. Who overwrites the secret of a stream in a segment has made of its audio
 //! what nobody can read, while every hash over it stays.
 
+mod key_maker;
 mod segment_keys;
 mod store_key;
 mod veiled;
 
 use std::path::{Path, PathBuf};
 
-pub use segment_keys::{KeyError, Of, SegmentKeys, Wraps, make, path_of};
+pub use key_maker::{KeyMaker, WriteKeys};
+pub use segment_keys::{KeyError, KeyFault, Of, SegmentKeys, Wraps, bury, destroy, path_of};
 pub use store_key::{KEK_BYTES, Kek, StoreKey, StoreKeys, StoreKeysError, derive, fingerprint};
 pub use veiled::{Veil, Veiled, VeiledFile, is_locked};
 

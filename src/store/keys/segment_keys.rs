@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zeroize::Zeroizing;
 
 use super::store_key::StoreKey;
 use crate::base::ids::{StreamId, WorkerId};
@@ -72,12 +73,27 @@ pub enum KeyError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no such file, and something is encrypted under what it held.
+    #[error("{}: the keys are not in the store", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file, or what it says of a stream, is not what was written.
     #[error("{}: the keys are damaged", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
+    /// They are another segment's.
+    #[error("{}: the keys are another segment's", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody has given the store's key.
+    #[error("the key of the store is not there")]
+    Locked,
     /// It was overwritten at the end of its retention.
     #[error("the key was destroyed")]
     Shredded {
@@ -101,8 +117,16 @@ pub enum KeyError {
 }
 
 impl KeyError {
+    /// Whether the file is there and not what was written.
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, KeyError::Damaged { .. } | KeyError::Foreign { .. })
+    }
+
     fn disk(path: &Path) -> impl FnOnce(io::Error) -> KeyError + '_ {
-        move |source| KeyError::Disk { path: path.to_owned(), source }
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
+            _ => KeyError::Disk { path: path.to_owned(), source },
+        }
     }
 }
 
@@ -135,6 +159,21 @@ impl Wraps {
             (key.number, wraps)
         };
         Wraps(store.iter().map(boxed).collect())
+    }
+
+    /// Those of the store whose disk it is; `None`: it is in the clear, or nobody has given its key.
+    pub fn of<D: Disk>(disk: &D) -> Option<Self> {
+        let keys = disk.keys(PURPOSE).into_iter();
+        let boxed = |(number, key): (u32, Zeroizing<[u8; 32]>)| {
+            (number, KeyBox::new(key.as_ref()).expect("32 bytes"))
+        };
+        let wraps: Vec<_> = keys.map(boxed).collect();
+        (!wraps.is_empty()).then_some(Wraps(wraps))
+    }
+
+    /// Number of the store key that wraps what is made now.
+    pub fn newest(&self) -> u32 {
+        self.0.last().expect("a store has a key").0
     }
 }
 
@@ -187,7 +226,7 @@ impl Entry {
 
 /// Makes the secrets of `streams` (in their order, each once) and the file that holds them wrapped;
 /// durable when it returns. A file that is there is overwritten: its segment never got its name.
-pub fn make<D: Disk>(
+pub(super) fn make<D: Disk>(
     disk: &D,
     path: &Path,
     of: Of,
@@ -198,30 +237,61 @@ pub fn make<D: Disk>(
 ) -> Result<Vec<(StreamId, Secret)>, KeyError> {
     assert!(streams.is_sorted() && streams.len() <= ENTRIES_MAX, "each stream once, in order");
     let (store_key, keys) = wraps.0.last().expect("a store has a key");
+    let mut entries = Vec::with_capacity(streams.len());
+    let mut secrets = Vec::with_capacity(streams.len());
+    for stream in streams {
+        let secret = Secret::random(entropy);
+        let wrapped = keys.wrap(entropy, secret.expose(), &of.context(*stream));
+        entries.push(Entry::new(*stream, LIVE, at, wrapped));
+        secrets.push((*stream, secret));
+    }
+    overwrite(disk, path, emit(of, *store_key, &entries)).map_err(KeyError::disk(path))?;
+    Ok(secrets)
+}
+
+/// Destroys whatever the file at `path` holds, all keys of `streams`, and leaves in its place that they are
+/// shredded; on the medium when it returns. For keys that are damaged.
+pub fn bury<D: Disk>(
+    disk: &D,
+    path: &Path,
+    of: Of,
+    streams: &[StreamId],
+    at: Wall,
+) -> Result<(), KeyError> {
+    let gone = |stream: &StreamId| Entry::new(*stream, SHREDDED, at, [0; WRAPPED_BYTES]);
+    let bytes = emit(of, 0, &streams.iter().map(gone).collect::<Vec<_>>());
+    let written = overwrite(disk, path, bytes.clone()).and_then(|()| {
+        let medium = disk.open_medium(path)?;
+        let found = read_all(&medium)?;
+        let (same, rest) = found.split_at(found.len().min(bytes.len()));
+        let gone = same == bytes && rest.iter().all(|byte| *byte == 0);
+        if gone { Ok(()) } else { Err(still_there()) }
+    });
+    written.map_err(KeyError::disk(path))
+}
+
+fn still_there() -> io::Error {
+    io::Error::other("a key that was overwritten is still there")
+}
+
+fn emit(of: Of, store_key: u32, entries: &[Entry]) -> Vec<u8> {
     let mut head = Head {
         magic: MAGIC,
         version: U32::new(VERSION),
-        store_key: U32::new(*store_key),
+        store_key: U32::new(store_key),
         volume: of.volume,
         worker: U16::new(of.worker.0),
         zero: [0; 6],
         number: U64::new(of.number),
-        entries: U64::new(streams.len() as u64),
+        entries: U64::new(entries.len() as u64),
         reserved: [0; 68],
         crc: U32::new(0),
     };
     head.crc = U32::new(crc32c(&head.as_bytes()[..124]));
     let mut bytes = head.as_bytes().to_vec();
-    let mut secrets = Vec::with_capacity(streams.len());
-    for stream in streams {
-        let secret = Secret::random(entropy);
-        let wrapped = keys.wrap(entropy, secret.expose(), &of.context(*stream));
-        bytes.extend_from_slice(Entry::new(*stream, LIVE, at, wrapped).as_bytes());
-        secrets.push((*stream, secret));
-    }
+    entries.iter().for_each(|entry| bytes.extend_from_slice(entry.as_bytes()));
     bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
-    overwrite(disk, path, bytes).map_err(KeyError::disk(path))?;
-    Ok(secrets)
+    bytes
 }
 
 fn overwrite<D: Disk>(disk: &D, path: &Path, mut bytes: Vec<u8>) -> io::Result<()> {
@@ -241,12 +311,28 @@ fn overwrite<D: Disk>(disk: &D, path: &Path, mut bytes: Vec<u8>) -> io::Result<(
     file.sync()
 }
 
+/// What is wrong with the keys of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// They are those of others.
+    #[error("the keys are not those of its streams")]
+    Streams,
+    /// Something stands behind them, or they are cut.
+    #[error("the file of its keys does not end as it was written")]
+    Tail,
+    /// One of them.
+    #[error("the key of stream {} is damaged", .0.0)]
+    Entry(StreamId),
+}
+
 /// The secrets of one segment, for whoever reads it; each is unwrapped when it is asked for.
 pub struct SegmentKeys {
     path: PathBuf,
     of: Of,
     store_key: u32,
     entries: Vec<Entry>,
+    /// Behind them there are zeros only.
+    ends_in_zeros: bool,
 }
 
 impl SegmentKeys {
@@ -256,7 +342,8 @@ impl SegmentKeys {
         SegmentKeys::parse(path, &bytes).ok_or_else(|| KeyError::Damaged { path: path.to_owned() })
     }
 
-    fn parse(path: &Path, bytes: &[u8]) -> Option<Self> {
+    /// The same of bytes that were read; `None`: the head is damaged, or says more than there is.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Option<Self> {
         let (head, rest) = Head::read_from_prefix(bytes).ok()?;
         let count = usize::try_from(head.entries.get()).ok().filter(|n| *n <= ENTRIES_MAX)?;
         let fits = head.magic == MAGIC
@@ -274,7 +361,27 @@ impl SegmentKeys {
             worker: WorkerId(head.worker.get()),
             number: head.number.get(),
         };
-        Some(SegmentKeys { path: path.to_owned(), of, store_key: head.store_key.get(), entries })
+        let tail = &rest[count * ENTRY_BYTES..];
+        let ends_in_zeros =
+            bytes.len().is_multiple_of(BLOCK_BYTES) && tail.iter().all(|byte| *byte == 0);
+        let (path, store_key) = (path.to_owned(), head.store_key.get());
+        Some(SegmentKeys { path, of, store_key, entries, ends_in_zeros })
+    }
+
+    /// What is wrong with them, beside what whoever asks for a secret is told: of entries those that are
+    /// damaged, whoever they are of. `streams`: those of the segment, in order.
+    pub fn faults(&self, streams: &[StreamId]) -> Vec<KeyFault> {
+        let mut faults = Vec::new();
+        let mine = self.entries.iter().map(|entry| entry.stream.get());
+        if !mine.eq(streams.iter().map(|stream| stream.0)) {
+            faults.push(KeyFault::Streams);
+        }
+        if !self.ends_in_zeros {
+            faults.push(KeyFault::Tail);
+        }
+        let damaged = self.entries.iter().filter(|entry| !entry.is_whole());
+        faults.extend(damaged.map(|entry| KeyFault::Entry(StreamId(entry.stream.get()))));
+        faults
     }
 
     /// Whose keys they are.
@@ -282,9 +389,19 @@ impl SegmentKeys {
         self.of
     }
 
+    /// Where the entry of a stream is. One that is damaged may say another's stream, and be out of order: it
+    /// hides no other one.
     fn entry(&self, stream: StreamId) -> Option<(usize, &Entry)> {
         let found = self.entries.binary_search_by_key(&stream.0, |entry| entry.stream.get());
-        found.ok().map(|place| (place, &self.entries[place]))
+        let place = match found {
+            Ok(place) if self.entries[place].is_whole() => place,
+            _ => {
+                let says = |entry: &&Entry| entry.stream.get() == stream.0;
+                let mine = || self.entries.iter().enumerate().filter(|(_, entry)| says(entry));
+                mine().find(|(_, entry)| entry.is_whole()).or_else(|| mine().next())?.0
+            }
+        };
+        Some((place, &self.entries[place]))
     }
 
     /// The secret of a stream.
@@ -316,6 +433,11 @@ impl SegmentKeys {
             let (place, entry) = self.entry(*stream)?;
             (entry.mark != SHREDDED || !entry.is_whole()).then_some((place, *stream))
         };
+        // It may be one of those that say a wrong stream: nobody knows whose they are.
+        let is_lost = |stream: &StreamId| self.entry(*stream).is_none();
+        if streams.iter().any(is_lost) && !self.entries.iter().all(Entry::is_whole) {
+            return Err(KeyError::Damaged { path: self.path.clone() });
+        }
         let places: Vec<(usize, StreamId)> = streams.iter().filter_map(live).collect();
         if !places.is_empty() {
             self.overwrite(disk, &places, at).map_err(KeyError::disk(&self.path))?;
@@ -341,15 +463,31 @@ impl SegmentKeys {
             let mut found = [0; ENTRY_BYTES];
             let count = medium.read_at(offset(*place), &mut found)?;
             if count != ENTRY_BYTES || found != gone(*stream).as_bytes() {
-                return Err(io::Error::other("a key that was overwritten is still there"));
+                return Err(still_there());
             }
         }
         Ok(())
     }
 }
 
+/// Destroys all that the file at `path` holds, whatever that is, and removes it.
+pub fn destroy<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    let mut file = disk.open(path)?;
+    let bytes = file.bytes()?;
+    let zeros = [0; BLOCK_BYTES];
+    for at in (0..bytes).step_by(BLOCK_BYTES) {
+        let count = (bytes - at).min(BLOCK_BYTES as u64) as usize;
+        file.write_at(at, &zeros[..count])?;
+    }
+    file.sync()?;
+    disk.remove(path)
+}
+
 fn read_whole<D: Disk>(disk: &D, path: &Path) -> io::Result<Vec<u8>> {
-    let file = disk.open_read(path)?;
+    read_all(&disk.open_read(path)?)
+}
+
+fn read_all<F: DiskFile>(file: &F) -> io::Result<Vec<u8>> {
     let most = (HEAD_BYTES + ENTRIES_MAX * ENTRY_BYTES) as u64;
     let mut bytes = vec![0; file.bytes()?.min(most) as usize];
     let mut done = 0;

@@ -104,6 +104,11 @@ impl StoreKey {
         self.secret.expose()
     }
 
+    /// A second holder of the same key, made on purpose and visibly.
+    pub fn duplicate(&self) -> Self {
+        Self::taken_over(self.number, Zeroizing::new(*self.expose()))
+    }
+
     /// The same key in that process.
     pub fn taken_over(number: u32, bytes: Zeroizing<[u8; 32]>) -> Self {
         StoreKey { number, secret: Secret::new(bytes) }

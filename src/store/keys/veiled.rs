@@ -29,6 +29,7 @@ use ctr::Ctr128BE;
 use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zeroize::Zeroizing;
 
 use super::store_key::StoreKey;
 use crate::base::ports::{Disk, DiskFile, Entropy, FreeSpace};
@@ -84,6 +85,8 @@ impl Wire {
 /// The keys of files, and which ones are to have one.
 pub struct Veil {
     volume: [u8; 16],
+    /// Those of the store, newest last.
+    store: Vec<StoreKey>,
     /// By number of the store key, newest last.
     keys: Vec<(u32, KeyBox)>,
     /// New files there are veiled.
@@ -103,7 +106,14 @@ impl Veil {
             let wraps = KeyBox::new(key.derive(PURPOSE).expose()).expect("32 bytes");
             (key.number, wraps)
         };
-        Veil { volume, keys: store.iter().map(boxed).collect(), folders, entropy }
+        let keys = store.iter().map(boxed).collect();
+        Veil {
+            volume,
+            store: store.iter().map(StoreKey::duplicate).collect(),
+            keys,
+            folders,
+            entropy,
+        }
     }
 
     fn covers(&self, path: &Path) -> bool {
@@ -280,6 +290,11 @@ impl<D: Disk> Disk for Veiled<D> {
 
     fn locate(&self, path: &Path) -> PathBuf {
         self.disk.locate(path)
+    }
+
+    fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
+        let store = self.veil.iter().flat_map(|veil| &veil.store);
+        store.map(|key| (key.number, Zeroizing::new(*key.derive(purpose).expose()))).collect()
     }
 }
 

@@ -3,17 +3,7 @@
 
 use super::extent::{EXTENT_HEADER_BYTES, ExtentHeader};
 use super::pack::CHUNK_HEADER_BYTES;
-use crate::base::ids::WorkerId;
-use crate::store::cipher::{ChunkKey, ReadKeys, Secret, TAG_BYTES};
-
-/// Who can open the extents of a worker's segments.
-#[derive(Clone, Copy)]
-pub struct Opener<'a> {
-    /// Whose segments.
-    pub worker: WorkerId,
-    /// The secrets.
-    pub keys: &'a dyn ReadKeys,
-}
+use crate::store::cipher::{ChunkKey, TAG_BYTES};
 
 /// What a chunk is bound to besides its number: 128 of the extent, 8 of the chunk, 1 for the last.
 const AAD_BYTES: usize = EXTENT_HEADER_BYTES + CHUNK_HEADER_BYTES + 1;
@@ -26,11 +16,10 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    /// Of an extent with that header, as far as it is known.
-    pub(super) fn new(secret: &Secret, worker: WorkerId, header: &ExtentHeader) -> Self {
+    /// Of an extent with that key and header, as far as it is known.
+    pub(super) fn new(key: ChunkKey, header: &ExtentHeader) -> Self {
         let mut aad = [0; AAD_BYTES];
         aad[..EXTENT_HEADER_BYTES].copy_from_slice(&header.context());
-        let key = ChunkKey::of_extent(secret, worker, header.number, &header.nonce);
         Chunks { key, aad, next: 0 }
     }
 

@@ -1,60 +1,84 @@
 //! Encrypted extents: what opens, and what does not.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::base::ids::{Index, Position, SourceId, StreamId};
-use crate::base::ports::{Disk, DiskFile};
+use crate::base::ids::{Index, Position, SourceId, StreamId, WorkerId};
+use crate::base::ports::{Disk, DiskFile, Entropy};
+use crate::base::prng::Prng;
 use crate::base::time::{ClockMap, Mono, Wall};
-use crate::store::cipher::{Fresh, WriteKeys};
 use crate::store::evidence::SigningKey;
+use crate::store::keys::{KeyMaker, Of, SegmentKeys, Wraps, WriteKeys, path_of};
 use crate::store::log::crc32c;
 use crate::store::record::{self, RecordKind, RecordMeta, record_bytes};
 use crate::store::segment::{
-    Emitter, Row, SegmentError, SegmentFacts, Span, open_extent, read_extent, read_first_record,
-    read_footer, read_trailer, verify_opened,
+    Emitter, Opener, Row, SegmentError, SegmentFacts, SegmentName, SegmentOpener, Span, folder,
+    open_extent, read_extent, read_first_record, read_footer, read_trailer, verify_opened,
 };
 use crate::store::test_disk::TestDisk;
 
 const PLAIN: &[u8] = b"said on a line that is recorded";
+const NAME: SegmentName = SegmentName { worker: WorkerId(3), number: 7 };
 
-/// Secrets by stream; notes what it gave out.
+/// Random octets; notes what it gave out.
 #[derive(Default)]
-struct Provider {
-    given: Mutex<Vec<Fresh>>,
-    /// Another machine's.
-    foreign: bool,
-}
+struct Random(Mutex<Vec<Vec<u8>>>);
 
-impl WriteKeys for Provider {
-    fn current(&self, stream: StreamId) -> Option<(u32, Secret)> {
-        (stream.0 != 99).then(|| (4, Secret::new([stream.0 as u8; 32].into())))
-    }
-
-    fn fresh(&self) -> Fresh {
-        let mut given = self.given.lock().unwrap();
-        let mut fresh = [0xaa; 16];
-        fresh[..8].copy_from_slice(&(given.len() as u64).to_le_bytes());
-        given.push(fresh);
-        fresh
+impl Entropy for Random {
+    fn fill(&self, out: &mut [u8]) {
+        let mut given = self.0.lock().unwrap();
+        Prng::new(given.len() as u64).fill(out);
+        given.push(out.to_vec());
     }
 }
 
-impl ReadKeys for Provider {
-    fn secret(&self, stream: StreamId, epoch: u32) -> Option<Secret> {
-        let octet = stream.0 as u8 ^ u8::from(self.foreign);
-        (epoch == 4 && stream.0 != 98).then(|| Secret::new([octet; 32].into()))
+/// A store under a key.
+struct Store {
+    disk: TestDisk,
+    wraps: Wraps,
+    random: Arc<Random>,
+}
+
+impl Store {
+    fn new() -> Self {
+        let disk = TestDisk::default();
+        disk.set_store_key(Some(1));
+        let wraps = Wraps::of(&disk).unwrap();
+        Store { disk, wraps, random: Arc::default() }
+    }
+
+    /// Keys for the next attempt to write the segment.
+    fn keys(&self, emitter: &Emitter) -> WriteKeys {
+        let maker = KeyMaker::new(Wraps::of(&self.disk).unwrap(), self.random.clone());
+        let segment = folder(Path::new("/store")).join(NAME.file());
+        let of = Of { volume: [1; 16], worker: NAME.worker, number: NAME.number };
+        maker.make(&self.disk, &segment, of, &emitter.streams(), Wall(2)).unwrap()
+    }
+
+    fn emitter(&self, span: &Span, packed: bool) -> Emitter {
+        let emitter = Emitter::encrypted(facts(packed), span.clone(), |_| Some([5; 32]));
+        let mut emitter = emitter.unwrap();
+        emitter.restart_under(self.keys(&emitter));
+        emitter
+    }
+
+    fn opener(&self) -> SegmentOpener<'_, TestDisk> {
+        SegmentOpener::new(&self.disk, Path::new("/store"), NAME, Some(&self.wraps))
     }
 }
 
 fn records(streams: &[u64], packets: u64) -> (Vec<u8>, Span) {
+    let sources = streams.iter().map(|stream| SourceId::new(StreamId(*stream), 1));
+    records_of(&sources.collect::<Vec<_>>(), packets)
+}
+
+fn records_of(sources: &[SourceId], packets: u64) -> (Vec<u8>, Span) {
     let (mut bytes, mut span) = (Vec::new(), Span::new(Position(0)));
     span.add_clock(ClockMap { mono: Mono(1), wall: Wall(1) });
     for index in 0..packets {
-        for stream in streams {
+        for source in sources {
             let mut packet = vec![0x80; 12];
             packet[2..4].copy_from_slice(&(index as u16).to_be_bytes());
             (0..5).for_each(|_| packet.extend_from_slice(PLAIN));
@@ -62,7 +86,7 @@ fn records(streams: &[u64], packets: u64) -> (Vec<u8>, Span) {
                 kind: RecordKind::Rtp,
                 flags: 1,
                 generation: 1,
-                source: SourceId::new(StreamId(*stream), 1),
+                source: *source,
                 index: Index(index),
                 arrival: Mono(1_000 + index * 20_000_000),
             };
@@ -85,11 +109,6 @@ fn facts(packed: bool) -> SegmentFacts {
         previous: [0; 32],
         packed,
     }
-}
-
-fn emitter(span: &Span, packed: bool, provider: &Arc<Provider>) -> Emitter {
-    let keys: Arc<dyn WriteKeys + Send + Sync> = provider.clone();
-    Emitter::under(facts(packed), span.clone(), |_| Some([5; 32]), Some(keys)).unwrap()
 }
 
 fn copy_of(bytes: &[u8]) -> impl FnMut(Position, &mut [u8]) -> std::io::Result<()> {
@@ -116,10 +135,6 @@ fn rows(segment: &[u8]) -> Vec<Row> {
     read_footer(&file, trailer).unwrap().rows
 }
 
-fn opener(keys: &Provider) -> Option<Opener<'_>> {
-    Some(Opener { worker: WorkerId(3), keys })
-}
-
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -131,72 +146,90 @@ fn nothing_is_in_the_clear_and_the_key_gives_the_records_and_their_proof() {
     let plain = plain.all(&signer(), &mut copy_of(&bytes)).unwrap();
     assert!(contains(&plain, PLAIN));
     for packed in [true, false] {
-        let provider = Arc::new(Provider::default());
-        let emitter = emitter(&span, packed, &provider);
+        let store = Store::new();
+        let emitter = store.emitter(&span, packed);
         let room = emitter.room_bytes();
         let segment = emitter.all(&signer(), &mut copy_of(&bytes)).unwrap();
         assert!(segment.len() as u64 <= room);
         assert!(!contains(&segment, &PLAIN[..16]), "packed {packed}");
-        let file = file(&segment);
+        let (file, opener) = (file(&segment), store.opener());
         for (row, clear) in rows(&segment).iter().zip(rows(&plain)) {
-            assert_eq!((row.leaf, row.cipher, row.key_epoch), (clear.leaf, 1, 4));
-            let extent = open_extent(&file, row.offset, row.bytes, opener(&provider)).unwrap();
+            assert_eq!((row.leaf, row.cipher, row.store_key), (clear.leaf, 1, 1));
+            let extent = open_extent(&file, row.offset, row.bytes, Some(&opener)).unwrap();
             let expected = read_extent(&super::tests::file(&plain), clear.offset, clear.bytes);
             assert!(extent.records == expected.unwrap().records);
-            let first = read_first_record(&file, row.offset, 2_304, opener(&provider)).unwrap();
+            let first = read_first_record(&file, row.offset, 2_304, Some(&opener)).unwrap();
             assert!(record::read(&first).is_ok());
         }
         let mut salt = |_| Some([5; 32]);
-        let report = verify_opened(&file, None, &mut salt, None, Some(&*provider));
+        let report = verify_opened(&file, None, &mut salt, None, Some(&opener));
         assert!(report.is_good() && report.proven == 2 && report.unopened.is_empty());
     }
 }
 
 #[test]
-fn without_its_key_an_extent_is_encrypted_and_not_damaged() {
+fn no_key_a_wrong_one_a_lost_one_and_one_that_was_destroyed_are_told_apart() {
     let (bytes, span) = records(&[1, 98], 50);
-    let provider = Arc::new(Provider::default());
-    let segment = emitter(&span, true, &provider).all(&signer(), &mut copy_of(&bytes)).unwrap();
+    let store = Store::new();
+    let segment = store.emitter(&span, true).all(&signer(), &mut copy_of(&bytes)).unwrap();
     let image = file(&segment);
     for row in rows(&segment) {
         let found = read_extent(&image, row.offset, row.bytes);
         assert!(matches!(found, Err(SegmentError::NoKey { .. })));
         assert!(read_first_record(&image, row.offset, 2_304, None).is_none());
     }
-    let mut salt = |_| Some([5; 32]);
-    let report = verify_opened(&image, None, &mut salt, None, None);
+    let check = |opener: &dyn Opener| {
+        verify_opened(&image, None, &mut |_| Some([5; 32]), None, Some(opener))
+    };
+    let locked = SegmentOpener::new(&store.disk, Path::new("/store"), NAME, None);
+    let report = check(&locked);
     assert!(report.is_good() && report.proven == 0 && report.unopened.len() == 2);
-    // One recording's key is destroyed, the other's is there.
-    let report = verify_opened(&image, None, &mut salt, None, Some(&*provider));
-    assert!(report.is_good() && report.proven == 1 && report.unopened.len() == 1, "{report:?}");
     // Damage shows without any key.
     let mut bad = segment.clone();
     bad[rows(&segment)[0].offset as usize + 300] ^= 1;
+    let mut salt = |_| Some([5; 32]);
     assert_eq!(verify_opened(&file(&bad), None, &mut salt, None, None).damaged.len(), 1);
-    let foreign = Provider { foreign: true, ..Provider::default() };
-    let report = verify_opened(&image, None, &mut salt, None, Some(&foreign));
-    assert_eq!(report.damaged.len(), 1, "another key is told from none");
-    let missing = Emitter::under(
-        facts(true),
-        records(&[99], 1).1,
-        |_| Some([5; 32]),
-        Some(provider as Arc<dyn WriteKeys + Send + Sync>),
-    );
-    assert!(missing.is_err(), "nothing is written in the clear for want of a secret");
+    // One stream's key is destroyed, the other's is there.
+    let keys = path_of(&folder(Path::new("/store")).join(NAME.file()));
+    let found = SegmentKeys::read(&store.disk, &keys).unwrap();
+    assert_eq!(found.shred(&store.disk, &[StreamId(98)], Wall(77)).unwrap(), 1);
+    let report = check(&store.opener());
+    assert!(report.is_good() && report.proven == 1, "{report:?}");
+    let [(source, gone)] = &report.gone[..] else { panic!("{report:?}") };
+    assert_eq!((source.stream(), gone.since), (StreamId(98), Wall(77)));
+    assert!(gone.to_string().contains("its key is destroyed"));
+    let words = |opener: &dyn Opener| {
+        let report = check(opener);
+        assert!(report.damaged.len() == 1 && report.unopened.is_empty(), "{report:?}");
+        report.damaged[0].why.clone()
+    };
+    store.disk.set_store_key(Some(2));
+    let other = Wraps::of(&store.disk).unwrap();
+    let foreign = SegmentOpener::new(&store.disk, Path::new("/store"), NAME, Some(&other));
+    assert!(words(&foreign).contains("the key of stream 1: "), "{}", words(&foreign));
+    // Another segment's keys, and none.
+    let elsewhere = SegmentName { number: 8, ..NAME };
+    let moved = path_of(&folder(Path::new("/store")).join(elsewhere.file()));
+    store.disk.put(&moved, store.disk.get(&keys));
+    let opener =
+        SegmentOpener::new(&store.disk, Path::new("/store"), elsewhere, Some(&store.wraps));
+    assert!(check(&opener).damaged[0].why.contains("another segment's"));
+    store.disk.remove(&keys).unwrap();
+    assert!(check(&store.opener()).damaged[0].why.contains("the keys are not in the store"));
 }
 
 /// Whoever can write the file puts the sums right: chunks are swapped, left out, repeated, cut off at a
-/// chunk's border, moved to another extent of the same key's recording; fields of the header are changed.
+/// chunk's border, moved to another extent under the same secret; fields of the header are changed.
 #[test]
 fn chunks_can_not_be_swapped_left_out_cut_or_moved() {
-    let (bytes, span) = records(&[1], 1_200);
-    let provider = Arc::new(Provider::default());
-    let whole = emitter(&span, false, &provider).all(&signer(), &mut copy_of(&bytes)).unwrap();
-    let again = emitter(&span, false, &provider).all(&signer(), &mut copy_of(&bytes)).unwrap();
-    let row = rows(&whole)[0];
-    let extent =
-        |segment: &[u8]| segment[row.offset as usize..(row.offset + row.bytes) as usize].to_vec();
-    let (good, other) = (extent(&whole), extent(&again));
+    let (bytes, span) =
+        records_of(&[SourceId::new(StreamId(1), 1), SourceId::new(StreamId(1), 2)], 1_200);
+    let store = Store::new();
+    let whole = store.emitter(&span, false).all(&signer(), &mut copy_of(&bytes)).unwrap();
+    let extent = |row: &Row| whole[row.offset as usize..(row.offset + row.bytes) as usize].to_vec();
+    let [good, other] = &rows(&whole).iter().map(extent).collect::<Vec<_>>()[..] else {
+        panic!("two sources")
+    };
     let mut borders = vec![EXTENT_HEADER_BYTES];
     while let Some(at) = borders.last().copied().filter(|at| *at < good.len()) {
         let stored = u32::from_le_bytes(*good[at..].first_chunk().unwrap()) as usize;
@@ -212,25 +245,25 @@ fn chunks_can_not_be_swapped_left_out_cut_or_moved() {
         bytes[124..128].copy_from_slice(&sum.to_le_bytes());
         bytes.extend_from_slice(body);
         let length = bytes.len() as u64;
-        open_extent(&file(&bytes), 0, length, opener(&provider)).map(|extent| extent.records)
+        open_extent(&file(&bytes), 0, length, Some(&store.opener())).map(|extent| extent.records)
     };
-    assert!(open(&good, &good[EXTENT_HEADER_BYTES..]).is_ok());
+    assert!(open(good, &good[EXTENT_HEADER_BYTES..]).is_ok());
     let refused = |head: &[u8], parts: &[&[u8]]| {
         let found = open(head, &parts.concat());
         assert!(matches!(found, Err(SegmentError::Sealed { .. })));
     };
     let mut swapped = chunks.clone();
     swapped.swap(0, 1);
-    refused(&good, &swapped);
-    refused(&good, &chunks[1..]);
-    refused(&good, &chunks[..chunks.len() - 1]);
-    refused(&good, &[&chunks[..1], &chunks[2..]].concat());
-    refused(&good, &[&chunks[..1], &chunks[..]].concat());
-    refused(&good, &[&chunks[..], &chunks[chunks.len() - 1..]].concat());
-    refused(&good, &[]);
-    // Of another attempt to write the same records: same place, same lengths.
-    refused(&good, &[&other[borders[0]..borders[1]], &good[borders[1]..]]);
-    refused(&other, &chunks);
+    refused(good, &swapped);
+    refused(good, &chunks[1..]);
+    refused(good, &chunks[..chunks.len() - 1]);
+    refused(good, &[&chunks[..1], &chunks[2..]].concat());
+    refused(good, &[&chunks[..1], &chunks[..]].concat());
+    refused(good, &[&chunks[..], &chunks[chunks.len() - 1..]].concat());
+    refused(good, &[]);
+    // Of the extent beside it: the same secret, place and lengths.
+    refused(good, &[&other[borders[0]..borders[1]], &good[borders[1]..]]);
+    refused(other, &chunks);
     for at in (8..EXTENT_HEADER_BYTES - 4).filter(|at| !matches!(at, 18 | 19 | 80..88 | 116..120)) {
         // What is not in any field is zero when it is read.
         if (120..124).contains(&at) {
@@ -244,31 +277,34 @@ fn chunks_can_not_be_swapped_left_out_cut_or_moved() {
     // The lengths in a chunk's header.
     let mut body = good[EXTENT_HEADER_BYTES..].to_vec();
     body[4] ^= 8;
-    assert!(open(&good, &body).is_err());
+    assert!(open(good, &body).is_err());
 }
 
 #[test]
 fn no_key_and_number_come_together_twice_however_often_it_is_written() {
     let (bytes, span) = records(&[1, 2, 3], 1_000);
-    let provider = Arc::new(Provider::default());
-    let used = RefCell::new(BTreeSet::new());
+    let store = Store::new();
+    let mut used = BTreeSet::new();
     // What reaches the disk of attempts that fail somewhere, and of several emitters: kills.
     for attempt in 0..12 {
-        let mut emitter = emitter(&span, true, &provider);
+        let mut emitter = store.emitter(&span, true);
         let mut out = vec![0; emitter.room_bytes() as usize];
         for calls in 0..3 {
             for _ in 0..calls + attempt % 2 {
                 emitter.fill(&mut out, &signer(), &mut copy_of(&bytes)).unwrap();
             }
-            emitter.restart();
+            let keys = store.keys(&emitter);
+            emitter.restart_under(keys);
         }
         let segment = emitter.all(&signer(), &mut copy_of(&bytes)).unwrap();
+        let opener = store.opener();
         for row in rows(&segment) {
-            let nonce = &segment[row.offset as usize + 24..row.offset as usize + 40];
-            assert!(used.borrow_mut().insert(nonce.to_vec()), "attempt {attempt}");
+            let header = ExtentHeader::parse(&segment[row.offset as usize..]).unwrap();
+            let key = opener.key(row.source.stream(), &header.nonce).unwrap();
+            assert!(used.insert(key.seal(u64::MAX, b"", &mut [])), "attempt {attempt}");
         }
     }
-    let given = provider.given.lock().unwrap();
-    let different: BTreeSet<&Fresh> = given.iter().collect();
-    assert!(different.len() == given.len() && given.len() > used.borrow().len());
+    let given = store.random.0.lock().unwrap();
+    let different: BTreeSet<&Vec<u8>> = given.iter().collect();
+    assert!(different.len() == given.len() && given.len() > used.len());
 }

@@ -2,8 +2,6 @@
 //! stays bounded. Pure: record bytes are asked for by position, the file is somebody else's. An extent
 //! is made in memory, chunk by chunk, because its header says how long it has become.
 
-use std::sync::Arc;
-
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::crypt::Chunks;
@@ -20,8 +18,9 @@ use super::pack::{CHUNK_HEADER_BYTES, CHUNK_RECORD_BYTES_MAX, put_chunk, whole_r
 use super::span::{NO_RUN, Run, SourceSpan, Span};
 use crate::base::ids::{Index, Position, SourceId, StreamId, WorkerId};
 use crate::base::time::{ClockMap, Wall};
-use crate::store::cipher::{Secret, TAG_BYTES, WriteKeys};
+use crate::store::cipher::TAG_BYTES;
 use crate::store::evidence::{Hash, LeafHasher, Salt, SigningKey, head, root};
+use crate::store::keys::WriteKeys;
 use crate::store::log::{BLOCK_BYTES, crc32c};
 
 /// Octets of records that one call of [`Emitter::fill`] takes at most, but for the chunk in hand.
@@ -52,12 +51,6 @@ pub enum EmitError {
     /// A recording's salt is not known (yet).
     #[error("the salt of stream {} is not known", stream.0)]
     Salt {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// What is recorded is encrypted, and a recording's secret is not known (yet).
-    #[error("the secret of stream {} is not known", stream.0)]
-    Secret {
         /// The stream.
         stream: StreamId,
     },
@@ -100,10 +93,9 @@ pub struct Emitter {
     clocks: Vec<ClockMap>,
     sources: Vec<(SourceId, SourceSpan, Salt)>,
     runs: Vec<Run>,
-    /// Who is asked for octets that are never the same twice; `None`: in the clear.
-    keys: Option<Arc<dyn WriteKeys + Send + Sync>>,
-    /// Epoch and secret of each source, where they are encrypted.
-    secrets: Vec<(u32, Secret)>,
+    encrypted: bool,
+    /// Those of this attempt, where it is encrypted.
+    keys: Option<WriteKeys>,
     room_bytes: u64,
     next: usize,
     current: Option<Current>,
@@ -131,33 +123,40 @@ impl Emitter {
         span: Span,
         salt: impl Fn(StreamId) -> Option<Salt>,
     ) -> Result<Self, EmitError> {
-        Self::under(facts, span, salt, None)
+        let mut emitter = Self::prepare(facts, span, salt, false)?;
+        emitter.restart();
+        Ok(emitter)
     }
 
-    /// As [`Self::new`]; what `keys` are given for is encrypted, every stream's and the recorder's own.
-    pub fn under(
+    /// As [`Self::new`]; every extent is encrypted, also the recorder's own. Begins with
+    /// [`Self::restart_under`].
+    pub fn encrypted(
         facts: SegmentFacts,
         span: Span,
         salt: impl Fn(StreamId) -> Option<Salt>,
-        keys: Option<Arc<dyn WriteKeys + Send + Sync>>,
+    ) -> Result<Self, EmitError> {
+        Self::prepare(facts, span, salt, true)
+    }
+
+    fn prepare(
+        facts: SegmentFacts,
+        span: Span,
+        salt: impl Fn(StreamId) -> Option<Salt>,
+        encrypted: bool,
     ) -> Result<Self, EmitError> {
         let (from, through) = (span.from, span.through);
         let clocks = span.clocks.clone();
         let (spans, runs) = span.into_parts();
         let mut sources = Vec::with_capacity(spans.len());
-        let mut secrets = Vec::new();
         let mut room_bytes = (SEGMENT_HEADER_BYTES + TRAILER_BYTES) as u64;
         for (source, one) in spans {
             let stream = source.stream();
             let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
-            if let Some(keys) = &keys {
-                secrets.push(keys.current(stream).ok_or(EmitError::Secret { stream })?);
-            }
-            room_bytes += extent_room(one.bytes, facts.packed, keys.is_some());
+            room_bytes += extent_room(one.bytes, facts.packed, encrypted);
             sources.push((source, one, salt.ok_or(EmitError::Salt { stream })?));
         }
         room_bytes += footer_bytes(sources.len(), clocks.len()) as u64;
-        let mut emitter = Emitter {
+        Ok(Emitter {
             facts,
             from,
             through,
@@ -165,8 +164,8 @@ impl Emitter {
             rows: Vec::with_capacity(sources.len()),
             sources,
             runs,
-            keys,
-            secrets,
+            encrypted,
+            keys: None,
             room_bytes: room_bytes.next_multiple_of(BLOCK_BYTES as u64),
             next: 0,
             current: None,
@@ -179,13 +178,32 @@ impl Emitter {
             file_bytes: 0,
             stage: Stage::Extents,
             head: [0; 32],
-        };
-        emitter.restart();
-        Ok(emitter)
+        })
     }
 
-    /// Back to the first byte: the file that it went to failed.
+    /// Its streams, each once, in order.
+    pub fn streams(&self) -> Vec<StreamId> {
+        let mut streams: Vec<StreamId> =
+            self.sources.iter().map(|(source, ..)| source.stream()).collect();
+        streams.dedup();
+        streams
+    }
+
+    /// Back to the first byte: the file that it went to failed. What is encrypted is never written twice
+    /// under the same keys, see [`Self::restart_under`].
     pub fn restart(&mut self) {
+        assert!(!self.encrypted, "each attempt has keys of its own");
+        self.begin();
+    }
+
+    /// Begins, or begins again, under `keys` that were made for this attempt.
+    pub fn restart_under(&mut self, keys: WriteKeys) {
+        assert!(self.encrypted, "a segment in the clear has no keys");
+        self.keys = Some(keys);
+        self.begin();
+    }
+
+    fn begin(&mut self) {
         let header = SegmentHeader {
             worker: self.facts.worker,
             volume: self.facts.volume,
@@ -275,12 +293,13 @@ impl Emitter {
         let (source, span, salt) = &self.sources[self.next];
         let mut header = self.extent_header(*source, span);
         let mut chunks = None;
-        if let (Some(keys), Some((epoch, secret))) = (&self.keys, self.secrets.get(self.next)) {
+        if self.encrypted {
+            let keys = self.keys.as_ref().expect("begun under keys");
             header.cipher = CIPHER_AES_256_GCM;
-            header.key_epoch = *epoch;
-            // Anew for each attempt: nothing is ever written twice under one key.
-            header.nonce = keys.fresh();
-            chunks = Some(Chunks::new(secret, self.facts.worker, &header));
+            header.store_key = keys.store_key();
+            let (fresh, key) = keys.fresh(source.stream());
+            header.nonce = fresh;
+            chunks = Some(Chunks::new(key, &header));
         }
         self.extent.clear();
         self.extent.shrink_to(EXTENT_BYTES_KEPT);
@@ -385,7 +404,7 @@ impl Emitter {
             generation: span.generation,
             cipher: header.cipher,
             compression: header.compression,
-            key_epoch: header.key_epoch,
+            store_key: header.store_key,
         });
         self.at += bytes;
         std::mem::swap(&mut self.extent, &mut self.pending);
@@ -400,7 +419,7 @@ impl Emitter {
             generation: span.generation,
             cipher: CIPHER_NONE,
             compression: if self.facts.packed { COMPRESSION_PACKED } else { COMPRESSION_NONE },
-            key_epoch: 0,
+            store_key: 0,
             nonce: [0; 16],
             first_index,
             last_index,

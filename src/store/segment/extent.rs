@@ -8,7 +8,7 @@
 //!     16     2  generation of its first record
 //!     18     1  cipher (0 = clear, 1 = AES-256-GCM by chunks)
 //!     19     1  compression (0 = none: records; 1 = packed: chunks, see `pack`)
-//!     20     4  key epoch (0 = clear)
+//!     20     4  number of the store key (0 = clear)
 //!     24    16  nonce (zeros = clear): drawn anew for each attempt to write the extent
 //!     40     8  lowest index of its RTP records (0 where there is none)
 //!     48     8  highest index of its RTP records
@@ -54,7 +54,7 @@ struct Wire {
     generation: U16,
     cipher: u8,
     compression: u8,
-    key_epoch: U32,
+    store_key: U32,
     nonce: [u8; 16],
     first_index: U64,
     last_index: U64,
@@ -82,8 +82,8 @@ pub struct ExtentHeader {
     pub cipher: u8,
     /// How the bytes behind the header hold the records, `COMPRESSION_…`.
     pub compression: u8,
-    /// Which key; 0: clear.
-    pub key_epoch: u32,
+    /// Number of the store key that the keys of its segment stand under; 0: clear.
+    pub store_key: u32,
     /// Nonce; zeros: clear.
     pub nonce: [u8; 16],
     /// Lowest index.
@@ -125,7 +125,7 @@ impl ExtentHeader {
             generation: U16::new(self.generation),
             cipher: self.cipher,
             compression: self.compression,
-            key_epoch: U32::new(self.key_epoch),
+            store_key: U32::new(self.store_key),
             nonce: self.nonce,
             first_index: U64::new(self.first_index.0),
             last_index: U64::new(self.last_index.0),
@@ -156,7 +156,7 @@ impl ExtentHeader {
             generation: wire.generation.get(),
             cipher: wire.cipher,
             compression: wire.compression,
-            key_epoch: wire.key_epoch.get(),
+            store_key: wire.store_key.get(),
             nonce: wire.nonce,
             first_index: Index(wire.first_index.get()),
             last_index: Index(wire.last_index.get()),

@@ -17,7 +17,7 @@
 //!         112     2  generation                                  80     8  clock maps: offset
 //!         114     1  cipher                                      88     8  clock maps: count
 //!         115     1  compression                                 96     8  fences: offset
-//!         116     4  key epoch                                  104     8  fences: count
+//!         116     4  number of the store key                    104     8  fences: count
 //!         120     4  zero                                       112    32  Merkle root
 //!         124     4  CRC-32C of 0..124                          144    32  chain head before
 //! clock map: 8 monotonic ns, 8 wall ns                          176    32  chain head
@@ -69,7 +69,7 @@ struct WireRow {
     generation: U16,
     cipher: u8,
     compression: u8,
-    key_epoch: U32,
+    store_key: U32,
     zero: U32,
     crc: U32,
 }
@@ -105,8 +105,8 @@ pub struct Row {
     pub cipher: u8,
     /// As in the extent's header.
     pub compression: u8,
-    /// Which key; 0: clear.
-    pub key_epoch: u32,
+    /// Number of the store key that the keys of its segment stand under; 0: clear.
+    pub store_key: u32,
 }
 
 impl Row {
@@ -127,7 +127,7 @@ impl Row {
             generation: U16::new(self.generation),
             cipher: self.cipher,
             compression: self.compression,
-            key_epoch: U32::new(self.key_epoch),
+            store_key: U32::new(self.store_key),
             zero: U32::new(0),
             crc: U32::new(0),
         };
@@ -155,7 +155,7 @@ impl Row {
             generation: wire.generation.get(),
             cipher: wire.cipher,
             compression: wire.compression,
-            key_epoch: wire.key_epoch.get(),
+            store_key: wire.store_key.get(),
         })
     }
 }

@@ -14,10 +14,14 @@ mod extent;
 mod footer;
 mod header;
 mod name;
+mod opener;
 mod pack;
 mod read;
 mod scrub;
+#[cfg(test)]
+mod shred_tests;
 mod span;
+mod strays;
 mod thin;
 mod thin_table;
 #[cfg(test)]
@@ -26,7 +30,6 @@ mod thin_write;
 mod unpack;
 mod verify;
 
-pub use crypt::Opener;
 pub use emit::{EmitError, Emitter, SegmentFacts};
 pub use extent::{
     CIPHER_AES_256_GCM, CIPHER_NONE, COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES,
@@ -38,6 +41,7 @@ pub use footer::{
 };
 pub use header::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 pub use name::{SegmentName, folder, last_segment, list, list_thinned, sealed_through};
+pub use opener::{Opener, SegmentOpener};
 pub use pack::{CHUNK_RECORD_BYTES_MAX, put_chunk};
 pub use read::{
     Extent, RECORD_BYTES_PER_EXTENT_MAX, SegmentError, clock_at, find_rows, open_extent,
@@ -46,6 +50,7 @@ pub use read::{
 pub(crate) use read::{find_path, read_clocks, read_first_record};
 pub use scrub::{Failed, scrub};
 pub use span::{SourceSpan, Span};
+pub use strays::destroy_stray_keys;
 pub use thin::{Gone, SegmentFile, Thinned, open_segment, segment_path};
 pub use thin_table::{
     THIN_HEADER_BYTES, THIN_MAGIC, THIN_ROW_BYTES, THIN_TAIL_BYTES, THIN_TAIL_MAGIC, Tail,

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::crypt::{Chunks, Opener};
+use super::crypt::Chunks;
 use super::extent::{
     CIPHER_AES_256_GCM, CIPHER_NONE, COMPRESSION_NONE, COMPRESSION_PACKED, EXTENT_HEADER_BYTES,
     ExtentHeader,
@@ -12,11 +12,13 @@ use super::footer::{
     CLOCK_BYTES, FENCE_BYTES, FENCE_ROWS, Footer, ROW_BYTES, Row, TRAILER_BYTES, Trailer,
     footer_hash, parse_clock,
 };
+use super::opener::Opener;
 use super::unpack::{first_record, unpack};
 use crate::base::ids::{SourceId, StreamId};
 use crate::base::ports::DiskFile;
 use crate::base::time::{ClockMap, Mono};
 use crate::store::evidence::{Hash, path};
+use crate::store::keys::KeyError;
 use crate::store::log::crc32c;
 
 /// Longest extent that is read at once: a whole segment of the largest configurable size.
@@ -69,6 +71,14 @@ pub enum SegmentError {
     NoKey {
         /// Where the extent begins.
         offset: u64,
+    },
+    /// An extent is encrypted, and its key cannot be had, though the store's is there.
+    #[error("the extent at offset {offset} is encrypted: {source}")]
+    Key {
+        /// Where the extent begins.
+        offset: u64,
+        /// Why.
+        source: KeyError,
     },
     /// An extent has the sum that it had, and its key does not open it.
     #[error("the extent at offset {offset} is not what was encrypted under its key")]
@@ -255,7 +265,7 @@ pub fn open_extent<F: DiskFile>(
     file: &F,
     offset: u64,
     bytes: u64,
-    opener: Option<Opener<'_>>,
+    opener: Option<&dyn Opener>,
 ) -> Result<Extent, SegmentError> {
     let fits = (EXTENT_HEADER_BYTES as u64..=RECORD_BYTES_PER_EXTENT_MAX).contains(&bytes);
     if !fits {
@@ -275,9 +285,12 @@ pub fn open_extent<F: DiskFile>(
     stored.drain(..EXTENT_HEADER_BYTES);
     if header.cipher == CIPHER_AES_256_GCM {
         let stream = header.source.stream();
-        let secret = opener.and_then(|one| Some((one, one.keys.secret(stream, header.key_epoch)?)));
-        let (opener, secret) = secret.ok_or(SegmentError::NoKey { offset })?;
-        let chunks = Chunks::new(&secret, opener.worker, &header).open(stored);
+        let key = opener.ok_or(KeyError::Locked).and_then(|one| one.key(stream, &header.nonce));
+        let key = key.map_err(|source| match source {
+            KeyError::Locked => SegmentError::NoKey { offset },
+            source => SegmentError::Key { offset, source },
+        })?;
+        let chunks = Chunks::new(key, &header).open(stored);
         stored = chunks.ok_or(SegmentError::Sealed { offset })?;
     } else if header.compression == COMPRESSION_NONE {
         return Ok(Extent { header, records: stored });
@@ -293,7 +306,7 @@ pub(crate) fn read_first_record<F: DiskFile>(
     file: &F,
     offset: u64,
     room: usize,
-    opener: Option<Opener<'_>>,
+    opener: Option<&dyn Opener>,
 ) -> Option<Vec<u8>> {
     let mut bytes = vec![0; EXTENT_HEADER_BYTES + room];
     let count = file.read_at(offset, &mut bytes).ok()?;

@@ -12,6 +12,7 @@
 //! since when ([`Gone`]) where an extent was.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ use super::extent::EXTENT_HEADER_BYTES;
 use super::footer::{FENCE_BYTES, TRAILER_BYTES, Trailer};
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::name::{SegmentName, folder};
+use super::opener::Opener;
 use super::read::{SegmentError, read_footer, read_trailer};
 use super::thin_table::{
     Fate, THIN_HEADER_BYTES, THIN_ROW_BYTES, THIN_TAIL_BYTES, Tail, emit_header, parse_rules,
@@ -27,27 +29,41 @@ use super::verify::{SegmentReport, verify_opened};
 use crate::base::ids::StreamId;
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::Wall;
-use crate::store::cipher::ReadKeys;
 use crate::store::evidence::{PublicKey, Salt, THINNED, sha256, verify_in};
+use crate::store::keys::KeyError;
 
 /// Most bytes of table and rules that are read at once: 2 M rows.
 const TABLE_BYTES_MAX: u64 = 128 << 20;
 
-/// Why bytes of a segment are not there: nothing is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("gone by retention since {since}, class {rule}")]
+/// Why records of a segment are not there: nothing is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
     /// Since when.
     pub since: Wall,
-    /// The class that it was kept by.
+    /// The class that it was kept by; empty where its key was destroyed and its bytes are still there.
     pub rule: String,
 }
 
+impl fmt::Display for Gone {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "gone by retention since {}", self.since)?;
+        match &*self.rule {
+            "" => out.write_str(", its key is destroyed"),
+            rule => write!(out, ", class {rule}"),
+        }
+    }
+}
+
+impl std::error::Error for Gone {}
+
 impl SegmentError {
     /// That an extent is gone by retention, where this is why it cannot be read.
-    pub fn gone(&self) -> Option<&Gone> {
+    pub fn gone(&self) -> Option<Gone> {
         match self {
-            SegmentError::Disk { source, .. } => gone(source),
+            SegmentError::Disk { source, .. } => gone(source).cloned(),
+            SegmentError::Key { source: KeyError::Shredded { at }, .. } => {
+                Some(Gone { since: *at, rule: String::new() })
+            }
             _ => None,
         }
     }
@@ -129,9 +145,9 @@ impl<F: DiskFile> SegmentFile<F> {
         streams: Option<&BTreeSet<StreamId>>,
         salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
         key: Option<&PublicKey>,
-        keys: Option<&dyn ReadKeys>,
+        opener: Option<&dyn Opener>,
     ) -> SegmentReport {
-        let mut report = verify_opened(self, streams, salt, key, keys);
+        let mut report = verify_opened(self, streams, salt, key, opener);
         if let Some(thinned) = self.thinned() {
             report.faults.extend(thinned.faults(key));
         }

@@ -13,24 +13,39 @@ use crate::store::evidence::{Salt, SigningKey};
 use crate::store::record::{self, RecordKind, RecordMeta};
 use crate::store::test_disk::TestDisk;
 
-const SALT: Salt = [3; 32];
-const NAME: SegmentName = SegmentName { worker: WorkerId(1), number: 7 };
-const NOW: Wall = Wall(1_800_000_000_000_000_000);
+pub(super) const SALT: Salt = [3; 32];
+pub(super) const NAME: SegmentName = SegmentName { worker: WorkerId(1), number: 7 };
+pub(super) const NOW: Wall = Wall(1_800_000_000_000_000_000);
 
-fn key() -> SigningKey {
+pub(super) fn key() -> SigningKey {
     SigningKey::from_seed(&[7; 32])
 }
 
-fn store() -> &'static Path {
+pub(super) fn store() -> &'static Path {
     Path::new("/store")
 }
 
-fn path(file: String) -> PathBuf {
+pub(super) fn path(file: String) -> PathBuf {
     folder(store()).join(file)
 }
 
 /// A segment of `sources` sources, a few records each.
 fn sealed(sources: u64) -> Vec<u8> {
+    let (ring, facts, span) = contents(sources);
+    let emitter = Emitter::new(facts, span, |_| Some(SALT)).expect("all salts are known");
+    emitter.all(&key(), &mut copy_of(&ring)).expect("memory")
+}
+
+/// What copies out of `ring`.
+pub(super) fn copy_of(ring: &[u8]) -> impl FnMut(Position, &mut [u8]) -> std::io::Result<()> {
+    |at, out| {
+        out.copy_from_slice(&ring[at.0 as usize..at.0 as usize + out.len()]);
+        Ok(())
+    }
+}
+
+/// What a segment of `sources` sources holds: the ring, and what stands where in it.
+pub(super) fn contents(sources: u64) -> (Vec<u8>, SegmentFacts, Span) {
     let mut ring = Vec::new();
     let mut span = Span::new(Position(0));
     span.add_clock(ClockMap { mono: Mono(0), wall: Wall(1_700_000_000_000_000_000) });
@@ -58,12 +73,7 @@ fn sealed(sources: u64) -> Vec<u8> {
         previous: [1; 32],
         packed: true,
     };
-    let emitter = Emitter::new(facts, span, |_| Some(SALT)).expect("all salts are known");
-    let mut copy = |at: Position, out: &mut [u8]| {
-        out.copy_from_slice(&ring[at.0 as usize..at.0 as usize + out.len()]);
-        Ok(())
-    };
-    emitter.all(&key(), &mut copy).expect("memory")
+    (ring, facts, span)
 }
 
 fn disk_with(segment: Vec<u8>) -> TestDisk {
@@ -77,7 +87,7 @@ fn thin(disk: &TestDisk, goes: &dyn Fn(u64) -> bool) -> Result<Option<ThinReport
     thin_seeing(disk, NOW, goes, &mut |_| ())
 }
 
-fn thin_seeing(
+pub(super) fn thin_seeing(
     disk: &TestDisk,
     now: Wall,
     goes: &dyn Fn(u64) -> bool,

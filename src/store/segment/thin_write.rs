@@ -1,10 +1,14 @@
 //! Thins a segment. At every instant the whole one or the thinned one is there: the thinned one is
 //! written under a name of its own, synced, read back and renamed into place before the whole one goes.
+//!
+//! Where the segment is encrypted the keys of what goes are destroyed before anything else: until that is
+//! done it can be read and is due, and from then on nobody can read it, wherever its bytes still are.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::footer::{Footer, Row, TRAILER_BYTES};
+use super::footer::{Footer, Row, TRAILER_BYTES, Trailer};
 use super::header::SEGMENT_HEADER_BYTES;
 use super::name::{SegmentName, folder};
 use super::read::{SegmentError, read_footer, read_trailer};
@@ -12,9 +16,11 @@ use super::thin::{Gone, SegmentFile, open_segment};
 use super::thin_table::{
     Fate, RULES_MAX, THIN_HEADER_BYTES, THIN_TAIL_BYTES, Tail, emit_header, emit_rules,
 };
+use crate::base::ids::StreamId;
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::Wall;
 use crate::store::evidence::{Digest, Hash, SigningKey, THINNED, sha256};
+use crate::store::keys::{KeyError, Of, SegmentKeys, bury, path_of};
 use crate::store::log::BLOCK_BYTES;
 
 /// Extents are copied in pieces of this size.
@@ -40,6 +46,14 @@ pub enum ThinError {
         file: String,
         /// What is wrong with it.
         source: SegmentError,
+    },
+    /// The keys of what is to go cannot be destroyed.
+    #[error("keys of segment {file}: {source}")]
+    Keys {
+        /// Its name.
+        file: String,
+        /// What is wrong.
+        source: KeyError,
     },
     /// What was written is not what is read.
     #[error("{}: what was written is not what is read back", path.display())]
@@ -80,6 +94,8 @@ impl Thinning<'_> {
     /// Thins `name`, of whose rows those go that `fate` names. `wait` is told of the bytes that were
     /// written, and of 0 once the thinned one is in place: whoever has listed the folder before must
     /// have come to its end when the whole one goes. `None`: nothing has to go.
+    ///
+    /// The extents of a stream have one key, and go together: one that goes before the others leaves it.
     pub fn run<D: Disk>(
         &self,
         disk: &D,
@@ -112,6 +128,7 @@ impl Thinning<'_> {
         } else {
             disk.locate(&folder(store).join(name.thinned_file()))
         };
+        self.shred(disk, &path, name, &footer, &plan)?;
         let fresh = path.with_file_name(format!("{}.tmp", name.thinned_file()));
         let after = self.write(disk, &fresh, &source, &footer, &plan, wait).and_then(|written| {
             self.read_back(disk, &fresh, &written)?;
@@ -131,6 +148,38 @@ impl Thinning<'_> {
         }
         let kept = footer.trailer.rows - plan.gone;
         Ok(Some(ThinReport { gone: plan.fresh, kept, bytes: (before, after) }))
+    }
+
+    /// Destroys the keys of streams of which nothing stays.
+    fn shred<D: Disk>(
+        &self,
+        disk: &D,
+        path: &Path,
+        name: SegmentName,
+        footer: &Footer,
+        plan: &Plan,
+    ) -> Result<(), ThinError> {
+        let rows = || footer.rows.iter().zip(&plan.fates);
+        let stream = |(row, _): (&Row, &Fate)| row.source.stream();
+        let stays: BTreeSet<StreamId> =
+            rows().filter(|(_, fate)| fate.place.is_some()).map(stream).collect();
+        let goes: BTreeSet<StreamId> =
+            rows().map(stream).filter(|one| !stays.contains(one)).collect();
+        let goes: Vec<StreamId> = goes.into_iter().collect();
+        let shredded = SegmentKeys::read(disk, &path_of(path))
+            .and_then(|keys| keys.shred(disk, &goes, self.now).map(drop));
+        match shredded {
+            // In the clear, or there is no key that could be destroyed.
+            Ok(()) | Err(KeyError::Missing { .. }) => Ok(()),
+            // Whatever it holds, nobody needs it any more.
+            Err(KeyError::Damaged { .. } | KeyError::Foreign { .. }) if stays.is_empty() => {
+                let Trailer { volume, worker, number, .. } = footer.trailer;
+                let buried =
+                    bury(disk, &path_of(path), Of { volume, worker, number }, &goes, self.now);
+                buried.map_err(|source| ThinError::Keys { file: name.file(), source })
+            }
+            Err(source) => Err(ThinError::Keys { file: name.file(), source }),
+        }
     }
 
     fn write<D: Disk>(

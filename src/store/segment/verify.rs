@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::crypt::Opener;
 use super::footer::{FENCE_BYTES, Footer, TRAILER_BYTES, Trailer};
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::opener::{Opener, SegmentOpener};
 use super::read::{SegmentError, open_extent, read_footer, read_trailer};
 use super::thin::Gone;
 use crate::base::ids::{Index, SourceId, StreamId};
-use crate::base::ports::DiskFile;
+use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::Mono;
-use crate::store::cipher::ReadKeys;
 use crate::store::evidence::{Hash, LeafHasher, PublicKey, Salt, head, root, verify};
+use crate::store::keys::KeyFault;
 
 /// Records of one source that fail their proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,24 @@ impl SegmentReport {
     pub fn is_good(&self) -> bool {
         self.faults.is_empty() && self.damaged.is_empty()
     }
+
+    /// Adds what is wrong with the keys beside a segment that is encrypted, beside what was told of its
+    /// extents.
+    pub fn check_keys<D: Disk>(&mut self, footer: &Footer, opener: &SegmentOpener<'_, D>) {
+        let told: BTreeSet<StreamId> =
+            self.damaged.iter().map(|damage| damage.source.stream()).collect();
+        match opener.faults(footer) {
+            Ok(faults) => {
+                let is_new =
+                    |fault: &KeyFault| !matches!(fault, KeyFault::Entry(one) if told.contains(one));
+                self.faults
+                    .extend(faults.iter().filter(|one| is_new(one)).map(ToString::to_string));
+            }
+            // Told of every extent that is there.
+            Err(_) if self.unopened.is_empty() && !told.is_empty() => {}
+            Err(error) => self.faults.push(error.to_string()),
+        }
+    }
 }
 
 /// Checks one segment. `streams`: whose extents are read and hashed (`None`: all, and every other
@@ -70,14 +88,14 @@ pub fn verify_segment<F: DiskFile>(
     verify_opened(file, streams, salt, key, None)
 }
 
-/// As [`verify_segment`]; `keys` open what is encrypted. Where there are none an extent is compared with its
-/// CRC only, and named.
+/// As [`verify_segment`]; `opener` opens what is encrypted. Without the store's key an extent is compared with
+/// its CRC only, and named.
 pub fn verify_opened<F: DiskFile>(
     file: &F,
     streams: Option<&BTreeSet<StreamId>>,
     salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
     key: Option<&PublicKey>,
-    keys: Option<&dyn ReadKeys>,
+    opener: Option<&dyn Opener>,
 ) -> SegmentReport {
     let mut report = SegmentReport::default();
     let footer = match read_trailer(file).and_then(|trailer| read_footer(file, trailer)) {
@@ -101,7 +119,6 @@ pub fn verify_opened<F: DiskFile>(
         // What a row claims may be more than any file holds.
         report.bytes_read = report.bytes_read.saturating_add(row.bytes);
         let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
-        let opener = keys.map(|keys| Opener { worker: trailer.worker, keys });
         let why = match open_extent(file, row.offset, row.bytes, opener) {
             Ok(extent) if extent.header.source != row.source => Some("another source's".to_owned()),
             Ok(extent) if extent.header.number != trailer.number => {
@@ -128,7 +145,7 @@ pub fn verify_opened<F: DiskFile>(
             }
             Err(error) => match error.gone() {
                 Some(gone) => {
-                    report.gone.push((row.source, gone.clone()));
+                    report.gone.push((row.source, gone));
                     None
                 }
                 None => Some(error.to_string()),

@@ -4,16 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::base::ids::{Index, SourceId, StreamId, WorkerId};
-use crate::base::ports::{Clock, Disk, Region};
+use crate::base::ports::{Clock, Disk, Entropy, Region};
+use crate::base::prng::Prng;
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_DURABLE, AT_SEALED, AT_TAIL, Geometry, initialise};
 use crate::plane::spool::{Output, Spool, SpoolConfig, SpoolError, first_position};
 use crate::store::archive::Archive;
 use crate::store::evidence::{Keys, SigningKey};
+use crate::store::keys::{KeyMaker, Wraps};
 use crate::store::log;
 use crate::store::places::{Places, Root};
 use crate::store::record::{self, HEADER_BYTES, RecordKind, RecordMeta, record_bytes};
@@ -69,6 +71,29 @@ impl Clock for TestClock {
     }
 }
 
+/// Random octets; notes what it gave out, over all lives of the recorder.
+pub(super) struct Random(Mutex<(Prng, Vec<Vec<u8>>)>);
+
+impl Random {
+    pub(super) fn given(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().1.clone()
+    }
+}
+
+impl Default for Random {
+    fn default() -> Self {
+        Random(Mutex::new((Prng::new(0x5ea1), Vec::new())))
+    }
+}
+
+impl Entropy for Random {
+    fn fill(&self, out: &mut [u8]) {
+        let mut random = self.0.lock().unwrap();
+        random.0.fill(out);
+        random.1.push(out.to_vec());
+    }
+}
+
 /// What stands for a worker and its keeper: memory that outlives a spool, and a writer of records.
 pub(super) struct Bench<D: Disk + Clone = TestDisk> {
     pub(super) disk: D,
@@ -81,6 +106,7 @@ pub(super) struct Bench<D: Disk + Clone = TestDisk> {
     pub(super) written: BTreeMap<SourceId, Vec<Vec<u8>>>,
     pub(super) sent: u64,
     pub(super) notices: Vec<Notice>,
+    pub(super) random: Arc<Random>,
 }
 
 pub(super) type TestSpool<D = TestDisk> = Spool<Memory, Memory, D>;
@@ -148,6 +174,7 @@ impl<D: Disk + Clone> Bench<D> {
             written: BTreeMap::new(),
             sent: 0,
             notices: Vec::new(),
+            random: Arc::default(),
         })
     }
 
@@ -163,7 +190,19 @@ impl<D: Disk + Clone> Bench<D> {
 
     pub(super) fn try_spool(&self) -> Result<TestSpool<D>, SpoolError> {
         let (ring, state) = (self.ring.clone(), self.state.clone());
-        Spool::open(self.config.clone(), ring, state, self.disk.clone(), key(), self.clock.map())
+        let mut spool = Spool::open(
+            self.config.clone(),
+            ring,
+            state,
+            self.disk.clone(),
+            key(),
+            self.clock.map(),
+        )?;
+        // Where the store on the disk is encrypted.
+        if let Some(wraps) = Wraps::of(&self.disk) {
+            spool.encrypt(KeyMaker::new(wraps, self.random.clone()));
+        }
+        Ok(spool)
     }
 
     pub(super) fn free(&self) -> u64 {
@@ -213,9 +252,20 @@ impl<D: Disk + Clone> Bench<D> {
     }
 
     pub(super) fn turn(&mut self, spool: &mut TestSpool<D>, open: u32) {
+        self.turn_seeing(spool, open, &mut |_| ());
+    }
+
+    /// Shows the disk after each turn.
+    pub(super) fn turn_seeing(
+        &mut self,
+        spool: &mut TestSpool<D>,
+        open: u32,
+        see: &mut dyn FnMut(&D),
+    ) {
         for _ in 0..64 {
             let before = self.state.load(AT_DURABLE);
             let busy = spool.turn(&self.clock, open).busy;
+            see(&self.disk);
             let durable = self.state.load(AT_DURABLE);
             assert!(before <= durable && durable <= self.state.load(AT_TAIL), "the mark went back");
             while let Some(output) = spool.poll() {
@@ -245,10 +295,13 @@ impl<D: Disk + Clone> Bench<D> {
         panic!("not settled: {:?}", spool.disk_error());
     }
 
+    pub(super) fn places(&self) -> Places<D> {
+        let (folder, more) = (self.config.store.clone(), self.config.spares.clone());
+        Places::new(self.disk.clone(), vec![Root { folder, more }])
+    }
+
     pub(super) fn archive(&self) -> Archive<Places<D>> {
-        let roots =
-            vec![Root { folder: self.config.store.clone(), more: self.config.spares.clone() }];
-        Archive::open(Places::new(self.disk.clone(), roots), &self.config.store)
+        Archive::open(self.places(), &self.config.store)
     }
 
     pub(super) fn streams(&self) -> BTreeSet<StreamId> {

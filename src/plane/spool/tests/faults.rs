@@ -138,8 +138,7 @@ fn faults(call: Call) -> &'static [Fault] {
     }
 }
 
-#[test]
-fn f12_f13_every_call_of_the_disk_fails_once_and_a_power_cut_follows() {
+fn every_call(store_key: Option<u8>) -> u32 {
     let mut runs = 0;
     for spare in [None, Some(Path::new(SPARE))] {
         for call in Call::ALL {
@@ -148,12 +147,26 @@ fn f12_f13_every_call_of_the_disk_fails_once_and_a_power_cut_follows() {
                     let cut = |disk: &TestDisk| disk.power_cut(&mut Prng::new(nth));
                     let place = (Path::new(STORE), spare);
                     runs += 1;
-                    if !one_fault(TestDisk::default(), place, (call, nth, *fault), cut) {
+                    let disk = TestDisk::default();
+                    disk.set_store_key(store_key);
+                    if !one_fault(disk, place, (call, nth, *fault), cut) {
                         break;
                     }
                 }
             }
         }
     }
+    runs
+}
+
+#[test]
+fn f12_f13_every_call_of_the_disk_fails_once_and_a_power_cut_follows() {
+    let runs = every_call(None);
     assert!(runs > 300, "the faults reached {runs} calls");
+}
+
+#[test]
+fn f12_f13_the_same_where_the_store_is_encrypted() {
+    let runs = every_call(Some(1));
+    assert!(runs > 350, "the faults reached {runs} calls");
 }

@@ -72,6 +72,11 @@ pub(super) fn check(
             keys.as_ref().map(|keys| keys.signer(name.worker.0, name.number)).as_ref(),
         )?;
         faults.extend(report.faults.iter().map(|fault| (*name, fault.clone())));
+        if !report.unopened.is_empty() {
+            let count = report.unopened.len();
+            let why = format!("{count} extents are encrypted, and the store's key is not there");
+            faults.push((*name, why));
+        }
         elsewhere.extend(damaged(library, *name, &report, &names, &mut reports));
     }
     let touched = Touched::of(library, &segments, wanted);

@@ -29,7 +29,7 @@ use crate::shell::serve::control::forgetter;
 use crate::shell::serve::control::journal::TurnOver;
 use crate::store::audit::{Act, action};
 use crate::store::catalog::Library;
-use crate::store::segment::{self, SegmentName, Thinning, withdraw};
+use crate::store::segment::{self, SegmentName, ThinError, Thinning, destroy_stray_keys, withdraw};
 
 /// Written at most so fast: the disk is the recordings'.
 const BYTES_PER_S: u64 = 32 << 20;
@@ -211,6 +211,7 @@ impl Work {
         volume::read(&self.store)?;
         let disk = spare::places(&self.store, &self.journal);
         self.withdraw(&disk)?;
+        self.destroy_strays(&disk)?;
         let library = Library::open(disk.clone(), &self.store, &self.journal, None)?;
         let now = self.clock.wall;
         let old = old_segments(&library, classes.shortest(), now)?;
@@ -248,11 +249,17 @@ impl Work {
                 known.head = audit::head(&self.store)?.unwrap_or_default();
                 (plan, entry.number)
             };
-            if let Some(report) = self.thin(&disk, &plan, audit, now)? {
-                extents += report.gone;
-                segments += 1;
-                self.words_left = true;
-                bytes += report.bytes.0.saturating_sub(report.bytes.1);
+            match self.thin(&disk, &plan, audit, now) {
+                Ok(Some(report)) => {
+                    extents += report.gone;
+                    segments += 1;
+                    self.words_left = true;
+                    bytes += report.bytes.0.saturating_sub(report.bytes.1);
+                }
+                Ok(None) => {}
+                // Keys that are damaged are nobody's to destroy by halves; the others have theirs.
+                Err(error) if is_keys(&error) => tracing::error!("retention: {error:#}"),
+                Err(error) => return Err(error),
             }
         }
         if segments > 0 {
@@ -310,6 +317,26 @@ impl Work {
         Ok(())
     }
 
+    /// Keys of segments that were begun in one folder and sealed in another one: under them something may
+    /// have been encrypted that stands in blocks which nobody uses.
+    fn destroy_strays(&self, disk: &StoreDisk) -> Result<(), Stays> {
+        let spares = volume::read(&self.store)?.spares;
+        if spares.is_empty() {
+            return Ok(());
+        }
+        for root in std::iter::once(&self.store).chain(&spares) {
+            // A spare folder that is not there is told elsewhere.
+            let destroyed = destroy_stray_keys(disk, &self.store, root).unwrap_or_default();
+            for path in destroyed {
+                tracing::info!(
+                    "retention: {} held keys of no segment, and is gone",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn tell_blockers(&mut self) {
         if self.asked.is_some_and(|asked| asked.elapsed() < BLOCKERS_EVERY) {
             return;
@@ -324,6 +351,10 @@ impl Work {
             *known = words;
         }
     }
+}
+
+fn is_keys(error: &Stays) -> bool {
+    matches!(error.downcast_ref(), Some(ThinError::Keys { source, .. }) if source.is_damage())
 }
 
 /// The rules by the trail; nothing goes by one that may lack a hold.

@@ -153,6 +153,10 @@ impl Scrub {
                 return true;
             }
         };
+        let wrong = archive.key_faults(name, &footer);
+        for why in &wrong {
+            self.found(name, 0, format!("segment {}: {why}", name.file()));
+        }
         let places = spare::places(&self.store, &self.journal);
         let Ok(file) = places.open_read(&archive.path(name)) else { return true };
         let began = Instant::now();
@@ -170,7 +174,7 @@ impl Scrub {
             let text = self.name_it(&footer, name, row.source.stream(), row, why);
             self.found(name, row.offset, text);
         }
-        if failed.as_ref().is_some_and(Vec::is_empty) {
+        if wrong.is_empty() && failed.as_ref().is_some_and(Vec::is_empty) {
             // Put back from a copy: it is sound again.
             let file = name.file();
             self.noted.damaged.retain(|named| named.segment != file);

@@ -140,6 +140,9 @@ impl Work {
         let (key, now) = (Arc::clone(&self.key), SystemClock.map());
         let files = unlocked::files(&config.store, &config.journal, &config.spares);
         let mut spool = Spool::open(config, ring, state, files, key, now)?;
+        if let Some(keys) = unlocked::key_maker(&id) {
+            spool.encrypt(keys);
+        }
         for (stream, salt) in &self.salts {
             spool.set_salt(*stream, *salt);
         }

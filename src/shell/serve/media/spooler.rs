@@ -116,7 +116,12 @@ impl Opener {
         let (config, key) = (self.config.clone(), Arc::clone(&self.key));
         let pages = ring.pages();
         let files = unlocked::files(&config.store, &config.journal, &config.spares);
-        let spool = Spool::open(config, ring, self.state.share(), files, key, SystemClock.map())?;
+        let keys = unlocked::key_maker(&config.volume);
+        let mut spool =
+            Spool::open(config, ring, self.state.share(), files, key, SystemClock.map())?;
+        if let Some(keys) = keys {
+            spool.encrypt(keys);
+        }
         Ok(HostSpool { sealed: spool.sealed().0, spool, pages })
     }
 }
