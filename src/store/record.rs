@@ -185,6 +185,19 @@ pub struct Record<'a> {
 
 /// Reads the record at the start of `bytes` and checks its sum.
 pub fn read(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
+    let (header, record) = read_unsummed(bytes)?;
+    if header.crc.get() != header.checksum(record.payload) {
+        return Err(RecordError::Crc);
+    }
+    Ok(record)
+}
+
+/// Reads one whose sum was computed just now, of what else is in it.
+pub(crate) fn read_summed(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
+    read_unsummed(bytes).map(|(_, record)| record)
+}
+
+fn read_unsummed(bytes: &[u8]) -> Result<(RecordHeader, Record<'_>), RecordError> {
     let Ok((header, _)) = RecordHeader::read_from_prefix(bytes) else {
         return Err(RecordError::Short { wanted: HEADER_BYTES, found: bytes.len() });
     };
@@ -200,10 +213,7 @@ pub fn read(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         return Err(RecordError::Short { wanted, found: bytes.len() });
     }
     let payload = &bytes[HEADER_BYTES..HEADER_BYTES + payload_bytes];
-    if header.crc.get() != header.checksum(payload) {
-        return Err(RecordError::Crc);
-    }
-    Ok(Record { meta, payload, raw: &bytes[..wanted] })
+    Ok((header, Record { meta, payload, raw: &bytes[..wanted] }))
 }
 
 /// Writes a record to the start of `out` and returns its size; `out` must have room for

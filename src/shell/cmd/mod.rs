@@ -13,6 +13,7 @@ pub mod kek;
 pub mod key;
 pub mod line;
 pub mod ls;
+mod parts;
 pub(crate) mod reader;
 pub mod rebuild;
 mod remote;

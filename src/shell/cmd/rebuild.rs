@@ -2,9 +2,11 @@
 
 use std::io::Write;
 
+use super::parts::Parts;
 use super::store::StoreArgs;
 use crate::host::sqlite;
 use crate::shell::exit::{Exit, Failure};
+use crate::store::catalog::library::Reading;
 
 /// Make the catalogue anew from the journal and the segments.
 #[derive(clap::Args)]
@@ -19,7 +21,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let library = store.bare_library()?;
     let mut index = sqlite::open_write(&store.dir)?;
     index.clear()?;
-    let (segments, recordings) = library.refresh(&mut index, &library.durable_journal()?)?;
+    let known = library.durable_journal()?;
+    let stale = library.stale(&index, &known)?;
+    let parts = Parts::of(&stale.ended);
+    let mut reading = Reading::default();
+    for part in parts.read(&store, &library, |_, library, part| Ok(library.read(part)?))? {
+        reading.join(part);
+    }
+    let (segments, recordings) = library.keep(&mut index, &stale, &reading)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{recordings} recordings, {segments} segments")?;
     Ok(Exit::Yes)

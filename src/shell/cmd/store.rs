@@ -1,10 +1,10 @@
 //! Which store a reading verb works on, and how it is opened.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{self, encryption::Encryption, model::Config};
 use crate::host::spare::{self, StoreDisk};
@@ -35,7 +35,7 @@ pub struct StoreArgs {
 pub(crate) struct Store {
     pub(crate) dir: PathBuf,
     pub(crate) journal: PathBuf,
-    unreadable: Cell<bool>,
+    unreadable: AtomicBool,
     nameless: bool,
 }
 
@@ -80,7 +80,7 @@ impl StoreArgs {
         // or have parts elsewhere.
         let nameless =
             volume::check(&dir).inspect_err(|error| eprintln!("floortape: {error}")).is_err();
-        Ok(Store { dir, journal, unreadable: Cell::new(nameless), nameless })
+        Ok(Store { dir, journal, unreadable: AtomicBool::new(nameless), nameless })
     }
 
     /// The key-encryption key that is named; `None`: none is.
@@ -128,6 +128,12 @@ impl Store {
         self.open(None)
     }
 
+    /// The same once more, for another thread; what cannot be read of it was told before.
+    pub(crate) fn library_beside(&self) -> Result<Library<StoreDisk>, Failure> {
+        let places = spare::places(&self.dir, &self.journal);
+        Ok(Library::open(places, &self.dir, &self.journal, None)?)
+    }
+
     /// The segments that the catalogue has seen; none where there is no catalogue.
     pub(crate) fn indexed_segments(&self) -> BTreeSet<SegmentName> {
         sqlite::open_read(&self.dir)
@@ -140,7 +146,8 @@ impl Store {
     fn open(&self, index: Option<Box<dyn Index>>) -> Result<Library<StoreDisk>, Failure> {
         let places = spare::places(&self.dir, &self.journal);
         let library = Library::open(places.clone(), &self.dir, &self.journal, index);
-        self.unreadable.set(self.nameless || !places.trouble().is_empty());
+        let unreadable = self.nameless || !places.trouble().is_empty();
+        self.unreadable.store(unreadable, Ordering::Relaxed);
         for (folder, why) in places.trouble() {
             eprintln!("floortape: {} cannot be read, the rest is: {why}", folder.display());
         }
@@ -150,7 +157,7 @@ impl Store {
     /// Whether a folder of it could not be read, or it does not say which those are: what is missing
     /// may lie there.
     pub(crate) fn is_unreadable(&self) -> bool {
-        self.unreadable.get()
+        self.unreadable.load(Ordering::Relaxed)
     }
 
     /// Whether it has lost its identity: nobody vouches for anything in it.

@@ -3,13 +3,17 @@
 mod check;
 mod last;
 mod meter;
+mod proving;
 mod reader;
+mod run;
 mod strays;
 mod unsealed;
 
 pub use check::{ChainFault, ChainReport, check_chain};
 pub use last::{LastSeen, LastSource, LastStream, Sought};
 pub use meter::Meter;
+pub use proving::Proving;
 pub use reader::{
     Archive, ArchiveError, Damaged, Expired, Hint, Hints, Lost, Place, Seen, Visit, Watermark,
 };
+pub use run::Run;

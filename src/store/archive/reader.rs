@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::check::{ChainReport, check_chain};
 use super::meter::Meter;
+use super::proving::Proving;
+use super::run::Run;
 use super::unsealed::{self, Unsealed};
 use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
@@ -14,11 +16,11 @@ use crate::base::time::{ClockMap, Wall};
 use crate::store::evidence::{Keys, Proof, PublicKey, Salt};
 use crate::store::keys::Wraps;
 use crate::store::log::{self, LogError, Mark, Marks};
-use crate::store::record::{self, Record};
+use crate::store::record::Record;
 use crate::store::segment::{
-    self, EXTENT_HEADER_BYTES, Extent, Footer, Row, SegmentError, SegmentFile, SegmentName,
-    SegmentOpener, SegmentReport, Trailer, clock_at, find_path, find_rows, open_extent,
-    read_footer, read_trailer,
+    self, EXTENT_HEADER_BYTES, Extent, ExtentReader, Footer, Row, SegmentError, SegmentFile,
+    SegmentName, SegmentOpener, SegmentReport, Trailer, Verification, clock_at, find_path,
+    find_rows, open_extent, read_footer, read_trailer,
 };
 
 /// How often a read starts over because segments were sealed under it. Seals are seconds apart.
@@ -247,6 +249,11 @@ impl<D: Disk> Archive<D> {
         let _ = self.promised.set(marks);
     }
 
+    /// What was said of them.
+    pub fn promises(&self) -> Marks {
+        self.promised.get().cloned().unwrap_or_default()
+    }
+
     fn promised(&self, worker: WorkerId) -> Mark {
         self.promised.get().and_then(|marks| marks.get(&worker)).copied().unwrap_or_default()
     }
@@ -359,12 +366,21 @@ impl<D: Disk> Archive<D> {
     ) -> Result<SegmentReport, ArchiveError> {
         let (file, opener) = (self.file(name)?, self.opener(name));
         let mut report = file.verify(streams, salt, key, Some(&opener));
-        if streams.is_none()
-            && let Ok(footer) = read_trailer(&file).and_then(|trailer| read_footer(&file, trailer))
-        {
-            report.check_keys(&footer, &opener);
+        if streams.is_none() {
+            self.check_keys(name, &file, &mut report);
         }
         Ok(report)
+    }
+
+    fn check_keys(&self, name: SegmentName, file: &OpenSegment<D>, report: &mut SegmentReport) {
+        if let Ok(footer) = read_trailer(file).and_then(|trailer| read_footer(file, trailer)) {
+            report.check_keys(&footer, &self.opener(name));
+        }
+    }
+
+    /// A segment to be read extent by extent: what is gone of it by retention is told by the error.
+    pub fn segment_file(&self, name: SegmentName) -> Result<OpenSegment<D>, ArchiveError> {
+        self.file(name)
     }
 
     /// What is wrong with the keys beside segment `name`, where it is encrypted. Opens nothing.
@@ -454,11 +470,31 @@ impl<D: Disk> Archive<D> {
         hints: Option<&Hints>,
         visitor: &mut dyn FnMut(Seen<'_>),
     ) -> Result<Visit, ArchiveError> {
+        self.visit_runs(streams, hints, None, &mut |run| run.for_each(&mut *visitor))
+    }
+
+    /// As [`Self::visit`], extent by extent. `proving`: what is held against its proof on the way, in the
+    /// bytes that are read once; `hints` say nothing to it.
+    pub fn visit_runs(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        hints: Option<&Hints>,
+        mut proving: Option<&mut Proving<'_>>,
+        visitor: &mut dyn FnMut(&mut Run<'_>),
+    ) -> Result<Visit, ArchiveError> {
         let before = self.bytes_read();
         let (names, unsealed) = self.snapshot(streams)?;
         let mut visit = Visit::default();
+        let mut reader = ExtentReader::default();
         for name in names {
-            self.visit_segment(name, streams, hints, visitor, &mut visit)?;
+            let proving = proving.as_deref_mut();
+            self.visit_segment(
+                name,
+                (streams, hints),
+                (&mut reader, proving),
+                visitor,
+                &mut visit,
+            )?;
         }
         for one in unsealed {
             show_unsealed(one, visitor, &mut visit);
@@ -571,9 +607,9 @@ impl<D: Disk> Archive<D> {
     fn visit_segment(
         &self,
         name: SegmentName,
-        streams: &BTreeSet<StreamId>,
-        hints: Option<&Hints>,
-        visitor: &mut dyn FnMut(Seen<'_>),
+        (streams, hints): (&BTreeSet<StreamId>, Option<&Hints>),
+        (reader, mut proving): (&mut ExtentReader, Option<&mut Proving<'_>>),
+        visitor: &mut dyn FnMut(&mut Run<'_>),
         visit: &mut Visit,
     ) -> Result<(), ArchiveError> {
         let path = self.path(name);
@@ -588,29 +624,45 @@ impl<D: Disk> Archive<D> {
             };
             skipped.push(Damaged { path, offset, bytes, source, torn, why, lost });
         };
-        let hinted = hints.filter(|hints| hints.indexed.contains(&name));
+        let hinted = hints.filter(|hints| hints.indexed.contains(&name) && proving.is_none());
         let mut file = None;
-        let extents: Vec<(u64, u64, Whose)> = match hinted {
-            Some(hints) => {
+        let mut verification = None;
+        if let Some(proving) = proving.as_deref_mut() {
+            let file = file.insert(self.file(name)?);
+            let key = (proving.key)(name);
+            match Verification::begin(file, proving.whole, key.as_ref()) {
+                Ok(begun) => verification = Some(begun),
+                // Of its rows those are used that can be.
+                Err(report) => self.proven(name, *report, file, proving),
+            }
+        }
+        // Where each begins, how long it is, whose it is, and its row.
+        let extents: Vec<(u64, u64, Whose, usize)> = match (&verification, hinted) {
+            (Some(verification), _) => {
+                let Footer { rows, clocks, .. } = verification.footer();
+                let whose = whose(clocks);
+                let all = rows.iter().enumerate();
+                all.map(|(place, row)| (row.offset, row.bytes, Some(whose(row)), place)).collect()
+            }
+            (None, Some(hints)) => {
                 let mine = hints.extents.iter().filter(|hint| hint.segment == name);
                 let whose = |hint: &Hint| (hint.source, hint.indexes, hint.arrivals);
-                mine.map(|hint| (hint.offset, hint.bytes, Some(whose(hint)))).collect()
+                mine.map(|hint| (hint.offset, hint.bytes, Some(whose(hint)), 0)).collect()
             }
-            None => {
-                let file = file.insert(self.file(name)?);
+            (None, None) => {
+                let file = match &file {
+                    Some(file) => file,
+                    None => file.insert(self.file(name)?),
+                };
                 let rows = read_trailer(file).and_then(|trailer| {
                     let (rows, _) = find_rows(file, &trailer, streams)?;
                     Ok((rows, segment::read_clocks(file, &trailer)?))
                 });
                 match rows {
                     Ok((rows, clocks)) => {
-                        let wall = |mono| clock_at(&clocks, mono).wall(mono);
-                        let whose = |row: &Row| {
-                            let indexes = (row.first_index.0, row.last_index.0);
-                            let arrivals = (wall(row.first_arrival), wall(row.last_arrival));
-                            (row.source, indexes, arrivals)
-                        };
-                        rows.iter().map(|row| (row.offset, row.bytes, Some(whose(row)))).collect()
+                        let whose = whose(&clocks);
+                        let one = |row: &Row| (row.offset, row.bytes, Some(whose(row)), 0);
+                        rows.iter().map(one).collect()
                     }
                     Err(error) => {
                         damaged(0, 0, None, error.to_string());
@@ -619,7 +671,7 @@ impl<D: Disk> Archive<D> {
                 }
             }
         };
-        if extents.is_empty() {
+        if extents.is_empty() && verification.is_none() {
             return Ok(());
         }
         let file = match file {
@@ -628,8 +680,29 @@ impl<D: Disk> Archive<D> {
         };
         let opener = self.opener(name);
         let mut clocks: Option<Vec<ClockMap>> = None;
-        for (offset, bytes, whose) in extents {
-            let extent = match open_extent(&file, offset, bytes, Some(&opener)) {
+        for (offset, bytes, whose, place) in extents {
+            let mut is_wanted = true;
+            let opened = if let (Some(verification), Some(proving)) =
+                (&mut verification, proving.as_deref_mut())
+            {
+                let stream = verification.footer().rows[place].source.stream();
+                is_wanted = streams.contains(&stream);
+                let is_proven = (proving.wants)(stream);
+                if !is_wanted && !is_proven {
+                    continue;
+                }
+                let opened = reader.open(&file, offset, bytes, Some(&opener));
+                if is_proven {
+                    verification.extent(place, opened.as_ref(), proving.salt);
+                }
+                opened
+            } else {
+                reader.open(&file, offset, bytes, Some(&opener))
+            };
+            if !is_wanted {
+                continue;
+            }
+            let extent = match opened {
                 Ok(extent) if extent.header.number == name.number => extent,
                 Ok(_) => {
                     damaged(offset, bytes, whose, "another segment's extent".to_owned());
@@ -661,44 +734,76 @@ impl<D: Disk> Archive<D> {
                 }
             }
             let first = [extent.header.clock];
-            let maps = clocks.as_deref().unwrap_or(&first);
-            let mut at = 0;
-            while at < extent.records.len() {
-                let offset = offset + (EXTENT_HEADER_BYTES + at) as u64;
-                let record = match record::read(&extent.records[at..]) {
-                    Ok(record) => record,
-                    Err(error) => {
-                        let left = (extent.records.len() - at) as u64;
-                        damaged(offset, left, whose, error.to_string());
-                        break;
-                    }
-                };
-                at += record.raw.len();
-                *records += 1;
+            let begins = offset + EXTENT_HEADER_BYTES as u64;
+            let mut run = Run {
+                is_summed: extent.is_summed,
+                ..Run::new(
+                    (name.worker, Some(name)),
+                    (&path, begins),
+                    clocks.as_deref().unwrap_or(&first),
+                    extent.records,
+                )
+            };
+            visitor(&mut run);
+            // What nobody wanted to see is checked all the same.
+            run.by_ref().for_each(drop);
+            if run.records > 0 {
+                *records += run.records;
                 last_segments.insert(name.worker, name);
-                visitor(Seen {
-                    worker: name.worker,
-                    place: Place { path: &path, offset, segment: Some(name) },
-                    clock: clock_at(maps, record.meta.arrival),
-                    record,
-                });
             }
+            if let Some(error) = run.fault {
+                let left = (run.bytes.len() - run.at) as u64;
+                damaged(begins + run.at as u64, left, whose, error.to_string());
+            }
+        }
+        if let (Some(verification), Some(proving)) = (verification, proving) {
+            self.proven(name, verification.finish(), &file, proving);
         }
         Ok(())
     }
+
+    /// Keeps what was found of a segment, and what is wrong with it as a thinned one.
+    fn proven(
+        &self,
+        name: SegmentName,
+        mut report: SegmentReport,
+        file: &OpenSegment<D>,
+        proving: &mut Proving<'_>,
+    ) {
+        if let Some(thinned) = file.thinned() {
+            report.faults.extend(thinned.faults((proving.key)(name).as_ref()));
+        }
+        if proving.whole {
+            self.check_keys(name, file, &mut report);
+        }
+        proving.reports.insert(name, report);
+    }
 }
 
-fn show_unsealed(one: Unsealed, visitor: &mut dyn FnMut(Seen<'_>), visit: &mut Visit) {
+/// Whose the extent of a row is. `clocks`: those of its segment.
+fn whose(clocks: &[ClockMap]) -> impl Fn(&Row) -> (SourceId, (u64, u64), (Wall, Wall)) + '_ {
+    let wall = move |mono| clock_at(clocks, mono).wall(mono);
+    move |row| {
+        let indexes = (row.first_index.0, row.last_index.0);
+        (row.source, indexes, (wall(row.first_arrival), wall(row.last_arrival)))
+    }
+}
+
+fn show_unsealed(one: Unsealed, visitor: &mut dyn FnMut(&mut Run<'_>), visit: &mut Visit) {
     for item in &one.items {
-        let record = record::read(&one.bytes[item.bytes.clone()]).expect("read once before");
         visit.records += 1;
         visit.unsealed += 1;
-        visitor(Seen {
-            worker: one.worker,
-            place: Place { path: &one.groups[item.group].path, offset: item.offset, segment: None },
-            clock: clock_at(&one.clocks[item.epoch], record.meta.arrival),
-            record,
-        });
+        let mut run = Run {
+            // Read once before.
+            is_summed: true,
+            ..Run::new(
+                (one.worker, None),
+                (&one.groups[item.group].path, item.offset),
+                &one.clocks[item.epoch],
+                &one.bytes[item.bytes.clone()],
+            )
+        };
+        visitor(&mut run);
     }
     visit.damaged.extend(one.damaged);
 }

@@ -11,7 +11,9 @@ use super::read::{Watch, assemble};
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
-use crate::store::archive::{Archive, ArchiveError, Damaged, Hint, Hints, Seen, Visit, Watermark};
+use crate::store::archive::{
+    Archive, ArchiveError, Damaged, Hint, Hints, Proving, Run, Seen, Visit, Watermark,
+};
 use crate::store::journal::{self, Damage, JournalError, history};
 use crate::store::ledger::Loss;
 use crate::store::segment::{self, SegmentName, clock_at};
@@ -61,6 +63,34 @@ pub struct Reading {
     pub losses: Vec<Loss>,
     /// SSRCs by source.
     pub ssrcs: BTreeMap<SourceId, u32>,
+}
+
+/// What an index does not know yet.
+pub struct Stale<'a> {
+    fresh: Vec<(SegmentName, Vec<ExtentRow>)>,
+    /// Segments of which extents are gone, and how many.
+    thinned: Vec<(SegmentName, u64)>,
+    /// Recordings that are over, and not settled there.
+    pub ended: Vec<&'a RsEntry>,
+}
+
+impl Reading {
+    /// Adds what was read of other recordings. What all of them share is told once.
+    pub fn join(&mut self, other: Reading) {
+        fn once<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+            for one in more {
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
+        }
+        self.recordings.extend(other.recordings);
+        self.recordings.sort_by_key(|recording| (recording.start, recording.id));
+        self.settled.extend(other.settled);
+        once(&mut self.damaged, other.damaged);
+        once(&mut self.losses, other.losses);
+        self.ssrcs.extend(other.ssrcs);
+    }
 }
 
 /// Whether what could not be read may be of a recording.
@@ -174,7 +204,9 @@ impl<D: Disk + Clone> Library<D> {
 
     /// Reads recordings from the records themselves, all in one pass.
     pub fn read(&self, wanted: &[&RsEntry]) -> Result<Reading, LibraryError> {
-        self.read_with(wanted, &mut |_| {})
+        self.read_by(wanted, |streams, span, watch| {
+            self.visit_runs(streams, span, &mut |run| watch.run(run))
+        })
     }
 
     /// Same, and shows each record to `visitor` on the way.
@@ -182,6 +214,29 @@ impl<D: Disk + Clone> Library<D> {
         &self,
         wanted: &[&RsEntry],
         visitor: &mut dyn FnMut(&Seen<'_>),
+    ) -> Result<Reading, LibraryError> {
+        self.read_by(wanted, |streams, span, watch| {
+            self.visit_runs(streams, span, &mut |run| watch.run(run.inspect(&mut *visitor)))
+        })
+    }
+
+    /// Reads recordings, and holds what is read against its proof on the way. No index has a say in it.
+    pub fn read_proving(
+        &self,
+        wanted: &[&RsEntry],
+        proving: &mut Proving<'_>,
+    ) -> Result<Reading, LibraryError> {
+        self.read_by(wanted, |streams, _, watch| {
+            let mut visitor = |run: &mut Run<'_>| watch.run(run);
+            Ok(self.archive.visit_runs(streams, None, Some(proving), &mut visitor)?)
+        })
+    }
+
+    /// Reads recordings from what `visit` shows of these streams in that time.
+    fn read_by(
+        &self,
+        wanted: &[&RsEntry],
+        visit: impl FnOnce(&BTreeSet<StreamId>, (Wall, Wall), &mut Watch) -> Result<Visit, LibraryError>,
     ) -> Result<Reading, LibraryError> {
         if wanted.is_empty() {
             return Ok(Reading::default());
@@ -193,10 +248,7 @@ impl<D: Disk + Clone> Library<D> {
         let start = wanted.iter().map(|rs| rs.start).min().unwrap_or_default();
         let end = wanted.iter().map(|rs| rs.end.unwrap_or(Wall(i64::MAX))).max();
         let span = (start, end.unwrap_or_default());
-        let Visit { mut damaged, expired, .. } = self.visit(&streams, span, &mut |seen| {
-            watch.record(&seen);
-            visitor(&seen);
-        })?;
+        let Visit { mut damaged, expired, .. } = visit(&streams, span, &mut watch)?;
         expired.iter().for_each(|one| watch.expired(one));
         let indexed = match &self.index {
             Some(index) => index.segments()?,
@@ -233,6 +285,15 @@ impl<D: Disk + Clone> Library<D> {
         span: (Wall, Wall),
         visitor: &mut dyn FnMut(Seen<'_>),
     ) -> Result<Visit, LibraryError> {
+        self.visit_runs(streams, span, &mut |run| run.for_each(&mut *visitor))
+    }
+
+    fn visit_runs(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        span: (Wall, Wall),
+        visitor: &mut dyn FnMut(&mut Run<'_>),
+    ) -> Result<Visit, LibraryError> {
         /// Host events a little before and after bound the gaps at the edges.
         const MARGIN_NS: i64 = 10_000_000_000;
         let hints = match &self.index {
@@ -255,7 +316,7 @@ impl<D: Disk + Clone> Library<D> {
                 Some(Hints { extents: rows.iter().map(hint).collect(), indexed })
             }
         };
-        Ok(self.archive.visit(streams, hints.as_ref(), visitor)?)
+        Ok(self.archive.visit_runs(streams, hints.as_ref(), None, visitor)?)
     }
 
     /// What the journal says of all recordings, for an index to be made of it: not a word that a power
@@ -277,6 +338,17 @@ impl<D: Disk + Clone> Library<D> {
         index: &mut dyn Index,
         known: &Journalled,
     ) -> Result<(usize, usize), LibraryError> {
+        let stale = self.stale(index, known)?;
+        let reading = self.read(&stale.ended)?;
+        self.keep(index, &stale, &reading)
+    }
+
+    /// What [`Self::refresh`] has to bring: for whoever has a faster way to read recordings.
+    pub fn stale<'a>(
+        &self,
+        index: &dyn Index,
+        known: &'a Journalled,
+    ) -> Result<Stale<'a>, LibraryError> {
         let indexed = index.segments()?;
         let mut fresh = Vec::new();
         let mut thinned = Vec::new();
@@ -295,22 +367,33 @@ impl<D: Disk + Clone> Library<D> {
                 ended.push(rs);
             }
         }
-        let reading = self.read(&ended)?;
+        Ok(Stale { fresh, thinned, ended })
+    }
+
+    /// Writes it. `reading`: what was read of all recordings in it, since.
+    pub fn keep(
+        &self,
+        index: &mut dyn Index,
+        stale: &Stale<'_>,
+        reading: &Reading,
+    ) -> Result<(usize, usize), LibraryError> {
         let folder = segment::folder(self.archive.store());
         self.disk
             .sync_names(&folder)
             .map_err(|source| ArchiveError::Disk { path: folder, source })?;
-        let read = reading.recordings.iter().zip(ended);
+        let entries: BTreeMap<RsId, &RsEntry> =
+            stale.ended.iter().map(|entry| (entry.id, *entry)).collect();
+        let settled = reading.recordings.iter().filter(|one| reading.settled.contains(&one.id));
         let settled: Vec<_> =
-            read.filter(|(_, entry)| reading.settled.contains(&entry.id)).collect();
-        index.put(&fresh, &settled)?;
+            settled.filter_map(|one| Some((one, *entries.get(&one.id)?))).collect();
+        index.put(&stale.fresh, &settled)?;
         // These recordings were read as the segments are now.
-        for (name, _) in &fresh {
-            if let Some((_, gone)) = thinned.iter().find(|(thinned, _)| thinned == name) {
+        for (name, _) in &stale.fresh {
+            if let Some((_, gone)) = stale.thinned.iter().find(|(thinned, _)| thinned == name) {
                 index.thin(*name, *gone, &BTreeSet::new())?;
             }
         }
-        Ok((fresh.len(), reading.settled.len()))
+        Ok((stale.fresh.len(), reading.settled.len()))
     }
 
     /// What has gone by retention since the index was told: recordings that lost something by it are not

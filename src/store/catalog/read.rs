@@ -50,14 +50,38 @@ impl Watch {
         }
     }
 
-    /// Takes one record.
-    pub(super) fn record(&mut self, seen: &Seen<'_>) {
-        let stream = seen.record.meta.source.stream();
-        self.ledgers.record(&seen.record, &seen.clock);
-        let at = seen.clock.wall(seen.record.meta.arrival);
-        let last = self.workers.entry(stream).or_default().entry(seen.worker).or_insert(at);
+    /// Takes records. Those of a source stand one behind the other, so whose they are is looked up once for
+    /// all of them.
+    pub(super) fn run<'a>(&mut self, mut records: impl Iterator<Item = Seen<'a>>) {
+        let mut next = records.next();
+        while let Some(first) = next {
+            let source = first.record.meta.source;
+            let mut feed = self.ledgers.feed(source.stream());
+            feed.record(&first.record, &first.clock);
+            let mut last = first.wall();
+            next = None;
+            for seen in records.by_ref() {
+                if seen.record.meta.source != source {
+                    next = Some(seen);
+                    break;
+                }
+                feed.record(&seen.record, &seen.clock);
+                last = last.max(seen.wall());
+            }
+            self.stands(source.stream(), (first.worker, first.place.segment), last);
+        }
+    }
+
+    /// Records of `stream` stand there, of which the last arrived at `at`.
+    fn stands(
+        &mut self,
+        stream: StreamId,
+        (worker, segment): (WorkerId, Option<SegmentName>),
+        at: Wall,
+    ) {
+        let last = self.workers.entry(stream).or_default().entry(worker).or_insert(at);
         *last = at.max(*last);
-        match seen.place.segment {
+        match segment {
             Some(segment) if !stream.is_host() => {
                 // Per worker the newest only: it vouches for those before it.
                 let segments = self.segments.entry(stream).or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::evidence::HostEvidence;
 use super::stream::{Packet, StreamLedger};
 use crate::base::ids::StreamId;
-use crate::base::time::ClockMap;
+use crate::base::time::{ClockMap, Wall};
 use crate::store::event::Event;
 use crate::store::record::{Record, RecordKind};
 use crate::wire::rtcp::{self, Chunk, Compound};
@@ -20,24 +20,41 @@ pub struct Ledgers {
     pub host: HostEvidence,
 }
 
+/// Where the records of one stream go.
+pub struct Feed<'a> {
+    host: &'a mut HostEvidence,
+    /// `None`: they are the recorder's own.
+    stream: Option<&'a mut StreamLedger>,
+}
+
 impl Ledgers {
     /// Takes a record; `clock` is the map valid for its arrival.
     pub fn record(&mut self, record: &Record<'_>, clock: &ClockMap) {
+        self.feed(record.meta.source.stream()).record(record, clock);
+    }
+
+    /// Takes records of one stream: who has many in a row looks for its account once.
+    pub fn feed(&mut self, stream: StreamId) -> Feed<'_> {
+        let Ledgers { streams, host } = self;
+        let stream = (!stream.is_host()).then(|| streams.entry(stream).or_default());
+        Feed { host, stream }
+    }
+}
+
+impl Feed<'_> {
+    /// Takes a record of the stream; `clock` is the map valid for its arrival.
+    #[inline]
+    pub fn record(&mut self, record: &Record<'_>, clock: &ClockMap) {
         let meta = &record.meta;
         let arrival = clock.wall(meta.arrival);
-        let stream = meta.source.stream();
-        if meta.kind == RecordKind::Event {
+        let Some(ledger) = self.stream.as_deref_mut() else {
             // An event of a newer version tells us nothing; its record stays as it is.
-            let Ok(event) = Event::from_payload(record.payload) else { return };
-            if stream.is_host() {
+            if let (RecordKind::Event, Ok(event)) = (meta.kind, Event::from_payload(record.payload))
+            {
                 self.host.event(arrival, |mono| clock.wall(mono), &event);
-            } else {
-                let ledger = self.streams.entry(stream).or_default();
-                ledger.event(arrival, |mono| clock.wall(mono), event);
             }
             return;
-        }
-        let ledger = self.streams.entry(stream).or_default();
+        };
         match meta.kind {
             RecordKind::Rtp => {
                 let Ok(header) = rtp::Header::parse(record.payload) else { return };
@@ -53,25 +70,32 @@ impl Ledgers {
                     payload: header.payload().unwrap_or_default(),
                 });
             }
-            RecordKind::Rtcp => {
-                let Ok(compound) = Compound::parse(record.payload) else { return };
-                for packet in compound.packets() {
-                    match packet {
-                        rtcp::Packet::SenderReport { ssrc, info, .. } => {
-                            ledger.sender_report(arrival, ssrc.0, info.packets);
-                        }
-                        rtcp::Packet::SourceDescription { count, chunks } => {
-                            for chunk in Chunk::all(count, chunks) {
-                                if let Some(cname) = chunk.cname {
-                                    ledger.cname(chunk.ssrc.0, &String::from_utf8_lossy(cname));
-                                }
-                            }
-                        }
-                        _ => {}
+            RecordKind::Rtcp => rtcp(ledger, record.payload, arrival),
+            RecordKind::Event => {
+                if let Ok(event) = Event::from_payload(record.payload) {
+                    ledger.event(arrival, |mono| clock.wall(mono), event);
+                }
+            }
+            RecordKind::Poison | RecordKind::Pad => {}
+        }
+    }
+}
+
+fn rtcp(ledger: &mut StreamLedger, payload: &[u8], arrival: Wall) {
+    let Ok(compound) = Compound::parse(payload) else { return };
+    for packet in compound.packets() {
+        match packet {
+            rtcp::Packet::SenderReport { ssrc, info, .. } => {
+                ledger.sender_report(arrival, ssrc.0, info.packets);
+            }
+            rtcp::Packet::SourceDescription { count, chunks } => {
+                for chunk in Chunk::all(count, chunks) {
+                    if let Some(cname) = chunk.cname {
+                        ledger.cname(chunk.ssrc.0, &String::from_utf8_lossy(cname));
                     }
                 }
             }
-            RecordKind::Event | RecordKind::Poison | RecordKind::Pad => {}
+            _ => {}
         }
     }
 }
@@ -80,7 +104,7 @@ impl Ledgers {
 mod tests {
     use super::*;
     use crate::base::ids::{Index, SourceId, Ssrc};
-    use crate::base::time::{Mono, Wall};
+    use crate::base::time::Mono;
     use crate::store::record::{FLAG_AUTHENTICATED, RecordMeta};
 
     const STREAM: StreamId = StreamId(3);

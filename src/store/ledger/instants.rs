@@ -26,8 +26,10 @@ pub(super) struct Anchors {
 impl Anchors {
     /// Takes a packet. `instants`: sorted, the same ones each time. Packets may come in any order.
     pub(super) fn packet(&mut self, instants: &[Wall], anchor: Anchor) {
-        self.before.resize(instants.len(), None);
-        self.after.resize(instants.len(), None);
+        if self.before.len() != instants.len() {
+            self.before.resize(instants.len(), None);
+            self.after.resize(instants.len(), None);
+        }
         let place = instants.partition_point(|instant| *instant < anchor.arrival);
         if let Some(before) = self.before.get_mut(place)
             && before.is_none_or(|known| known.arrival <= anchor.arrival)

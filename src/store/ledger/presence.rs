@@ -19,8 +19,12 @@ impl Presence {
         if let Some((start, end)) = self.0.last_mut()
             && near(*start, *end)
         {
-            *start = (*start).min(at);
-            *end = (*end).max(at);
+            if at >= *start {
+                // There is none behind it that it could touch.
+                *end = (*end).max(at);
+                return;
+            }
+            *start = at;
             self.mend(self.0.len() - 1);
             return;
         }

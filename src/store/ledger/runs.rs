@@ -57,6 +57,14 @@ impl Hole {
 impl Runs {
     /// Notes an index; false where it was there already.
     pub fn add(&mut self, index: u64, arrival: Wall) -> bool {
+        // Nearly all come in their order.
+        if let Some(mut newest) = self.0.last_entry()
+            && newest.get().last.checked_add(1) == Some(index)
+        {
+            let run = newest.get_mut();
+            (run.last, run.to) = (index, arrival);
+            return true;
+        }
         let before = self.0.range_mut(..=index).next_back();
         let mut first = index;
         if let Some((start, run)) = before {

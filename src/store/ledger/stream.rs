@@ -173,13 +173,14 @@ impl StreamLedger {
 
     /// Takes a recorded RTP packet.
     pub fn packet(&mut self, packet: &Packet<'_>) {
-        let source = self.sources.entry(packet.ordinal).or_default();
+        let StreamLedger { description, instants, sources, reports, digits, last_seen, .. } = self;
+        let source = sources.entry(packet.ordinal).or_default();
         source.ssrc = packet.ssrc;
         source.presence.add(packet.arrival);
         source.first_arrival =
             Some(source.first_arrival.map_or(packet.arrival, |first| first.min(packet.arrival)));
         source.last_arrival = source.last_arrival.max(Some(packet.arrival));
-        self.last_seen = self.last_seen.max(Some(packet.arrival));
+        *last_seen = (*last_seen).max(Some(packet.arrival));
         if !source.runs.add(packet.index, packet.arrival) {
             source.duplicates += 1;
             return;
@@ -187,29 +188,18 @@ impl StreamLedger {
         source.packets += 1;
         source.bytes += packet.bytes;
         source.contributors.packet(packet.index, packet.arrival, packet.csrcs, &source.runs);
-        if let Some(reports) = reports_of(&mut self.reports, packet.ssrc) {
+        if let Some(reports) = reports_of(reports, packet.ssrc) {
             reports.packet(packet.arrival);
         }
         let Packet { ordinal, timestamp, payload, payload_type, arrival, .. } = *packet;
-        match self.telephone_event(payload_type) {
+        match telephone_event(description.as_ref(), payload_type) {
             // Its timestamp is that of the digit's begin, however long it lasts.
-            Some(clock_rate) => {
-                self.digits.packet(ordinal, timestamp, payload, clock_rate, arrival);
-            }
-            None if self.instants.is_empty() => {}
+            Some(clock_rate) => digits.packet(ordinal, timestamp, payload, clock_rate, arrival),
+            None if instants.is_empty() => {}
             None => {
-                if let Some(source) = self.sources.get_mut(&ordinal) {
-                    let anchor = Anchor { arrival, timestamp, payload_type };
-                    source.anchors.packet(&self.instants, anchor);
-                }
+                source.anchors.packet(instants, Anchor { arrival, timestamp, payload_type });
             }
         }
-    }
-
-    fn telephone_event(&self, payload_type: u8) -> Option<u32> {
-        let formats = &self.description.as_ref()?.formats;
-        let format = formats.iter().find(|format| format.payload_type == payload_type)?;
-        format.codec.eq_ignore_ascii_case("telephone-event").then_some(format.clock_rate)
     }
 
     /// Takes a sender report: the SSRC's own packet count (RFC 3550 §6.4.1).
@@ -546,6 +536,13 @@ impl SourceAccount {
         let step_ns = (heard as u64).checked_div(steps).unwrap_or(0);
         Some(Tail { last, at: self.last_arrival?, step_ns })
     }
+}
+
+/// The clock rate of what a payload type carries, where it is telephone events (RFC 4733).
+fn telephone_event(description: Option<&StreamDescription>, payload_type: u8) -> Option<u32> {
+    let formats = &description?.formats;
+    let format = formats.iter().find(|format| format.payload_type == payload_type)?;
+    format.codec.eq_ignore_ascii_case("telephone-event").then_some(format.clock_rate)
 }
 
 fn reports_of(reports: &mut BTreeMap<u32, Reports>, ssrc: u32) -> Option<&mut Reports> {

@@ -14,6 +14,7 @@ mod extent;
 mod footer;
 mod header;
 mod name;
+mod opened;
 mod opener;
 mod pack;
 mod read;
@@ -41,6 +42,7 @@ pub use footer::{
 };
 pub use header::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader};
 pub use name::{SegmentName, folder, last_segment, list, list_thinned, sealed_through};
+pub use opened::{ExtentReader, Opened};
 pub use opener::{Opener, SegmentOpener};
 pub use pack::{CHUNK_RECORD_BYTES_MAX, put_chunk};
 pub use read::{
@@ -57,7 +59,7 @@ pub use thin_table::{
 };
 pub use thin_write::{ThinError, ThinReport, Thinning, withdraw};
 pub use unpack::{first_record, unpack};
-pub use verify::{Damage, SegmentReport, verify_opened, verify_segment};
+pub use verify::{Damage, SegmentReport, Verification, verify_opened, verify_segment};
 
 /// Version of every structure in a segment.
 pub const VERSION: u32 = 1;

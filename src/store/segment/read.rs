@@ -96,12 +96,24 @@ pub enum SegmentError {
 
 /// Reads exactly `wanted` bytes.
 fn read_exact<F: DiskFile>(file: &F, offset: u64, wanted: u64) -> Result<Vec<u8>, SegmentError> {
+    let mut bytes = Vec::new();
+    read_into(file, offset, wanted, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads exactly `wanted` bytes in the place of what `bytes` holds.
+pub(super) fn read_into<F: DiskFile>(
+    file: &F,
+    offset: u64,
+    wanted: u64,
+    bytes: &mut Vec<u8>,
+) -> Result<(), SegmentError> {
     let size = file.bytes().map_err(|source| SegmentError::Disk { offset, source })?;
     // Before any allocation: a length that the file cannot have is not believed.
     if offset.checked_add(wanted).is_none_or(|end| end > size) {
         return Err(SegmentError::Short { offset, wanted });
     }
-    let mut bytes = vec![0; wanted as usize];
+    bytes.resize(wanted as usize, 0);
     let mut done = 0;
     while done < bytes.len() {
         match file.read_at(offset + done as u64, &mut bytes[done..]) {
@@ -110,7 +122,7 @@ fn read_exact<F: DiskFile>(file: &F, offset: u64, wanted: u64) -> Result<Vec<u8>
             Err(source) => return Err(SegmentError::Disk { offset, source }),
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Reads the trailer ([`TRAILER_BYTES`] from the disk).
@@ -267,12 +279,25 @@ pub fn open_extent<F: DiskFile>(
     bytes: u64,
     opener: Option<&dyn Opener>,
 ) -> Result<Extent, SegmentError> {
+    extent_fits(offset, bytes)?;
+    let stored = read_exact(file, offset, bytes)?;
+    let header = stored_header(&stored, offset, bytes)?;
+    open_stored(header, stored, offset, opener)
+}
+
+/// Whether an extent can be so long.
+pub(super) fn extent_fits(offset: u64, bytes: u64) -> Result<(), SegmentError> {
     let fits = (EXTENT_HEADER_BYTES as u64..=RECORD_BYTES_PER_EXTENT_MAX).contains(&bytes);
-    if !fits {
-        return Err(SegmentError::Extent { offset });
-    }
-    let mut stored = read_exact(file, offset, bytes)?;
-    let header = ExtentHeader::parse(&stored)
+    if fits { Ok(()) } else { Err(SegmentError::Extent { offset }) }
+}
+
+/// The header of an extent as it is stored, `bytes` long; checked, and all of it against its sum.
+pub(super) fn stored_header(
+    stored: &[u8],
+    offset: u64,
+    bytes: u64,
+) -> Result<ExtentHeader, SegmentError> {
+    let header = ExtentHeader::parse(stored)
         .filter(|header| header.bytes == bytes - EXTENT_HEADER_BYTES as u64)
         .ok_or(SegmentError::Extent { offset })?;
     // An unknown cipher or compression is a newer writer's: its bytes are not records to us.
@@ -282,6 +307,16 @@ pub fn open_extent<F: DiskFile>(
     if crc32c(&stored[EXTENT_HEADER_BYTES..]) != header.records_crc {
         return Err(SegmentError::Records { offset });
     }
+    Ok(header)
+}
+
+/// The records of an extent that was read and checked.
+pub(super) fn open_stored(
+    header: ExtentHeader,
+    mut stored: Vec<u8>,
+    offset: u64,
+    opener: Option<&dyn Opener>,
+) -> Result<Extent, SegmentError> {
     stored.drain(..EXTENT_HEADER_BYTES);
     if header.cipher == CIPHER_AES_256_GCM {
         let stream = header.source.stream();

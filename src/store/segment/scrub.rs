@@ -1,6 +1,8 @@
 //! Reads what a segment holds against its sums, piece by piece, for whoever does so all the time and is
 //! in nobody's way: no salt, no key, and no more memory than one piece.
 
+use std::collections::BTreeSet;
+
 use super::extent::{EXTENT_HEADER_BYTES, ExtentHeader};
 use super::footer::{Footer, Row};
 use crate::base::ports::DiskFile;
@@ -17,16 +19,17 @@ pub struct Failed {
     pub why: String,
 }
 
-/// Reads all extents of a segment whose footer was found sound. `pace` is told of each piece read, and
+/// Reads all extents of a segment whose footer was found sound, but those of `gone` rows. `pace` is told of each piece read, and
 /// says whether to go on; `None`: it said no.
 pub fn scrub<F: DiskFile>(
     file: &F,
     footer: &Footer,
+    gone: &BTreeSet<usize>,
     pace: &mut dyn FnMut(u64) -> bool,
 ) -> Option<Vec<Failed>> {
     let mut failed = Vec::new();
     let mut piece = vec![0; PIECE_BYTES];
-    for row in &footer.rows {
+    for (_, row) in footer.rows.iter().enumerate().filter(|(place, _)| !gone.contains(place)) {
         let found = extent(file, row, footer.trailer.number, &mut piece, pace)?;
         failed.extend(found.err().map(|why| Failed { row: *row, why }));
     }

@@ -28,6 +28,14 @@ fn chunk(bytes: &[u8]) -> Option<(usize, usize)> {
 
 /// The records of a run of chunks, at most `bytes_max`; `None` where it is none.
 pub fn unpack(chunks: &[u8], bytes_max: u64) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    unpack_into(chunks, bytes_max, &mut out)?;
+    Some(out)
+}
+
+/// The same in the place of what `out` holds. Returns whether each record was told, and so has got its sum
+/// here: one that stands raw has the sum that it had.
+pub(super) fn unpack_into(chunks: &[u8], bytes_max: u64, out: &mut Vec<u8>) -> Option<bool> {
     let mut total = 0;
     let mut rest = chunks;
     while !rest.is_empty() {
@@ -38,30 +46,35 @@ pub fn unpack(chunks: &[u8], bytes_max: u64) -> Option<Vec<u8>> {
     if total as u64 > bytes_max {
         return None;
     }
-    let mut out = vec![0; total];
+    // Each byte of it is written, or there is nothing.
+    out.resize(total, 0);
+    let mut told = true;
     let (mut rest, mut room) = (chunks, &mut out[..]);
     while !rest.is_empty() {
         let (stored, records) = chunk(rest)?;
         let (body, behind) = rest[CHUNK_HEADER_BYTES..].split_at(stored);
         let (target, room_behind) = room.split_at_mut(records);
-        unpack_chunk(body, target)?;
+        told &= unpack_chunk(body, target)?;
         (rest, room) = (behind, room_behind);
     }
-    Some(out)
+    Some(told)
 }
 
-fn unpack_chunk(stored: &[u8], mut records: &mut [u8]) -> Option<()> {
+/// Whether each of its records was told.
+fn unpack_chunk(stored: &[u8], mut records: &mut [u8]) -> Option<bool> {
     if stored.len() == records.len() {
         records.copy_from_slice(stored);
-        return Some(());
+        return Some(false);
     }
     let mut before = Before::new();
     let mut rest = Rest(stored);
+    let mut told = true;
     while !records.is_empty() {
+        told &= rest.0.first() != Some(&RAW);
         let bytes = record(&mut rest, &mut before, records)?;
         records = &mut records[bytes..];
     }
-    rest.0.is_empty().then_some(())
+    rest.0.is_empty().then_some(told)
 }
 
 /// The first record of a run of chunks, of which `start` may be the first octets only; checked

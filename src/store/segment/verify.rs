@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::footer::{FENCE_BYTES, Footer, TRAILER_BYTES, Trailer};
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::opened::{ExtentReader, Opened};
 use super::opener::{Opener, SegmentOpener};
-use super::read::{SegmentError, open_extent, read_footer, read_trailer};
+use super::read::{SegmentError, read_footer, read_trailer};
 use super::thin::Gone;
 use crate::base::ids::{Index, SourceId, StreamId};
 use crate::base::ports::{Disk, DiskFile};
@@ -74,6 +75,22 @@ impl SegmentReport {
             Err(error) => self.faults.push(error.to_string()),
         }
     }
+
+    /// Adds what somebody else found of the same segment, who looked at other extents of it.
+    pub fn join(&mut self, other: Self) {
+        for fault in other.faults {
+            if !self.faults.contains(&fault) {
+                self.faults.push(fault);
+            }
+        }
+        self.trailer = self.trailer.take().or(other.trailer);
+        self.damaged.extend(other.damaged);
+        self.proven += other.proven;
+        self.unsalted.extend(other.unsalted);
+        self.unopened.extend(other.unopened);
+        self.gone.extend(other.gone);
+        self.bytes_read += other.bytes_read;
+    }
 }
 
 /// Checks one segment. `streams`: whose extents are read and hashed (`None`: all, and every other
@@ -97,48 +114,90 @@ pub fn verify_opened<F: DiskFile>(
     key: Option<&PublicKey>,
     opener: Option<&dyn Opener>,
 ) -> SegmentReport {
-    let mut report = SegmentReport::default();
-    let footer = match read_trailer(file).and_then(|trailer| read_footer(file, trailer)) {
-        Ok(footer) => footer,
-        Err(error) => {
-            report.faults.push(error.to_string());
-            return report;
-        }
+    let mut verification = match Verification::begin(file, streams.is_none(), key) {
+        Ok(verification) => verification,
+        Err(report) => return *report,
     };
-    let trailer = &footer.trailer;
-    report.bytes_read = trailer.file_bytes - trailer.rows_at;
-    check_signature(&footer, key, &mut report);
-    if streams.is_none() {
-        check_frame(file, &footer, &mut report);
-    }
-    for row in &footer.rows {
-        let stream = row.source.stream();
-        if streams.is_some_and(|wanted| !wanted.contains(&stream)) {
-            continue;
+    let mut reader = ExtentReader::default();
+    for place in 0..verification.footer().rows.len() {
+        let row = verification.footer().rows[place];
+        if streams.is_none_or(|wanted| wanted.contains(&row.source.stream())) {
+            let extent = reader.open(file, row.offset, row.bytes, opener);
+            verification.extent(place, extent.as_ref(), salt);
         }
+    }
+    verification.finish()
+}
+
+/// A segment's proof, checked extent by extent: for whoever reads them anyway.
+pub struct Verification {
+    footer: Footer,
+    report: SegmentReport,
+}
+
+impl Verification {
+    /// Checks footer, root, head and signature; `whole`: every byte that is no extent, too. Nothing else can
+    /// be said of a segment whose footer cannot be read.
+    pub fn begin<F: DiskFile>(
+        file: &F,
+        whole: bool,
+        key: Option<&PublicKey>,
+    ) -> Result<Self, Box<SegmentReport>> {
+        let mut report = SegmentReport::default();
+        let footer = match read_trailer(file).and_then(|trailer| read_footer(file, trailer)) {
+            Ok(footer) => footer,
+            Err(error) => {
+                report.faults.push(error.to_string());
+                return Err(Box::new(report));
+            }
+        };
+        report.bytes_read = footer.trailer.file_bytes - footer.trailer.rows_at;
+        check_signature(&footer, key, &mut report);
+        if whole {
+            check_frame(file, &footer, &mut report);
+        }
+        Ok(Verification { footer, report })
+    }
+
+    /// The rows, clock maps and trailer that the rest is held against.
+    pub const fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// Takes what was found at the place of row number `place`.
+    pub fn extent(
+        &mut self,
+        place: usize,
+        found: Result<&Opened<'_>, &SegmentError>,
+        salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
+    ) {
+        let Verification { footer, report } = self;
+        let row = &footer.rows[place];
         // What a row claims may be more than any file holds.
         report.bytes_read = report.bytes_read.saturating_add(row.bytes);
-        let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
-        let why = match open_extent(file, row.offset, row.bytes, opener) {
+        let why = match found {
             Ok(extent) if extent.header.source != row.source => Some("another source's".to_owned()),
-            Ok(extent) if extent.header.number != trailer.number => {
+            Ok(extent) if extent.header.number != footer.trailer.number => {
                 Some("another segment's".to_owned())
             }
-            Ok(extent) => match salt {
-                None => {
-                    report.unsalted.push(row.source);
-                    None
+            Ok(extent) => {
+                let stream = row.source.stream();
+                match if stream.is_host() { Some([0; 32]) } else { salt(stream) } {
+                    None => {
+                        report.unsalted.push(row.source);
+                        None
+                    }
+                    // Zeros stand in for a salt that was not to be had when the ring ran full.
+                    Some(salt)
+                        if leaf(&salt, extent.records) == row.leaf
+                            || leaf(&[0; 32], extent.records) == row.leaf =>
+                    {
+                        report.proven += 1;
+                        None
+                    }
+                    Some(_) => Some("the records do not give the leaf that was sealed".to_owned()),
                 }
-                // Zeros stand in for a salt that was not to be had when the ring ran full.
-                Some(salt)
-                    if leaf(&salt, &extent.records) == row.leaf
-                        || leaf(&[0; 32], &extent.records) == row.leaf =>
-                {
-                    report.proven += 1;
-                    None
-                }
-                Some(_) => Some("the records do not give the leaf that was sealed".to_owned()),
-            },
+            }
             Err(SegmentError::NoKey { .. }) => {
                 report.unopened.push(row.source);
                 None
@@ -162,8 +221,12 @@ pub fn verify_opened<F: DiskFile>(
             });
         }
     }
-    report.trailer = Some(footer.trailer);
-    report
+
+    /// What was found.
+    pub fn finish(mut self) -> SegmentReport {
+        self.report.trailer = Some(self.footer.trailer);
+        self.report
+    }
 }
 
 fn leaf(salt: &Salt, records: &[u8]) -> Hash {

@@ -17,10 +17,10 @@ use floortape::store::log::{
 };
 use floortape::store::record::{self, HEADER_BYTES, RecordKind};
 use floortape::store::segment::{
-    CHUNK_RECORD_BYTES_MAX, CIPHER_NONE, COMPRESSION_NONE, Opener, ROW_BYTES, SegmentFile,
-    THIN_ROW_BYTES, THIN_TAIL_BYTES, TRAILER_BYTES, find_rows, first_record, footer_hash,
-    open_extent, put_chunk, read_extent, read_footer, read_trailer, unpack, verify_opened,
-    verify_segment,
+    CHUNK_RECORD_BYTES_MAX, CIPHER_NONE, COMPRESSION_NONE, ExtentReader, Opener, ROW_BYTES,
+    SegmentFile, THIN_ROW_BYTES, THIN_TAIL_BYTES, TRAILER_BYTES, find_rows, first_record,
+    footer_hash, open_extent, put_chunk, read_extent, read_footer, read_trailer, unpack,
+    verify_opened, verify_segment,
 };
 
 use super::disk::{Image, ImageFile};
@@ -192,14 +192,23 @@ fn read_segment(image: Vec<u8>, sealed: bool) {
     if !sealed {
         assert_eq!(rows, footer.rows);
     }
+    let mut reader = ExtentReader::default();
     for row in &footer.rows {
         let opener = Opener { worker: trailer.worker, keys: &Keys };
         let found = open_extent(&file, row.offset, row.bytes, Some(opener));
         let clear = read_extent(&file, row.offset, row.bytes);
+        let again = reader.open(&file, row.offset, row.bytes, Some(opener));
         let Ok(extent) = found else {
             assert!(clear.is_err(), "read without a key, and not with one");
+            assert!(again.is_err(), "read in the place of another, and not alone");
             continue;
         };
+        let again = again.expect("read alone");
+        assert_eq!(again.records, extent.records);
+        let mut rest = again.records;
+        while again.is_summed && !rest.is_empty() {
+            rest = &rest[record::read(rest).expect("its sum was computed").raw.len()..];
+        }
         assert_eq!(clear.is_ok(), extent.header.cipher == CIPHER_NONE);
         assert!(row.offset + row.bytes <= file_bytes);
         if (extent.header.cipher, extent.header.compression) == (CIPHER_NONE, COMPRESSION_NONE) {

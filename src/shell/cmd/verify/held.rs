@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::anchored::Anchors;
 use super::report::{Damaged, Report};
@@ -10,9 +11,10 @@ use super::touched::Touched;
 use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
 use crate::host::spare::StoreDisk;
-use crate::shell::cmd::store::{Store, journal_fault, salt};
+use crate::shell::cmd::parts::Parts;
+use crate::shell::cmd::store::{self, Store, journal_fault};
 use crate::shell::exit::Failure;
-use crate::store::archive::Damaged as Damage;
+use crate::store::archive::{Damaged as Damage, Proving};
 use crate::store::catalog::library::Reading;
 use crate::store::catalog::model::SealState;
 use crate::store::catalog::{Library, RsEntry};
@@ -42,12 +44,40 @@ pub(super) fn check(
 ) -> Result<Checked, Failure> {
     // Listed before the folder is: what the index knows was there by then.
     let indexed = store.indexed_segments();
-    let reading = library.read(wanted)?;
-    let mut reports: BTreeMap<RsId, Report> =
-        reading.recordings.iter().map(|recording| (recording.id, Report::of(recording))).collect();
+    let (salts, sealed) = salts(store, wanted);
+    // Asked for the first segment: whoever signed one that was listed is known by then.
+    let signers = OnceLock::new();
+    let signer = |name: SegmentName| {
+        let (keys, _) = signers.get_or_init(|| store.signers());
+        keys.as_ref().map(|keys| keys.signer(name.worker.0, name.number))
+    };
     let owners: BTreeMap<StreamId, RsId> =
         wanted.iter().flat_map(|rs| rs.streams.keys().map(|stream| (*stream, rs.id))).collect();
-    let (salts, sealed) = salts(store, wanted);
+    let mut salt = |stream: StreamId| salts.get(&stream).copied();
+    let found = Parts::of(wanted).read(store, library, |place, library, part| {
+        let mine: BTreeSet<StreamId> =
+            part.iter().flat_map(|rs| rs.streams.keys().copied()).collect();
+        // What is nobody's is the first one's.
+        let whole = whole && place == 0;
+        let mut proving = Proving {
+            whole,
+            wants: &|stream| mine.contains(&stream) || whole && !owners.contains_key(&stream),
+            salt: &mut salt.clone(),
+            key: &signer,
+            reports: BTreeMap::new(),
+        };
+        let reading = library.read_proving(part, &mut proving)?;
+        Ok((reading, proving.reports))
+    })?;
+    let (mut reading, mut in_segments) = (Reading::default(), BTreeMap::new());
+    for (read, reports) in found {
+        reading.join(read);
+        for (name, report) in reports {
+            in_segments.entry(name).or_insert_with(SegmentReport::default).join(report);
+        }
+    }
+    let mut reports: BTreeMap<RsId, Report> =
+        reading.recordings.iter().map(|recording| (recording.id, Report::of(recording))).collect();
     let unsure = store.is_nameless() || !sealed.is_empty();
     for (id, why) in sealed {
         reports.entry(id).and_modify(|report| report.faults.push(why));
@@ -57,20 +87,24 @@ pub(super) fn check(
     unreadable(&names, &mut reports);
     let mut elsewhere = Vec::new();
     lost(wanted, &reading, &mut reports, &mut elsewhere);
+    let segments = library.archive.segments()?;
     let (keys, wrong) = store.signers();
     elsewhere.extend(wrong);
-    let segments = library.archive.segments()?;
     let mut faults = chain_faults(library, keys.as_ref())?;
     let gone = indexed.iter().filter(|name| !segments.contains(name));
     faults.extend(gone.map(|name| (*name, "is in the catalogue and not in the store".to_owned())));
     let streams: BTreeSet<StreamId> = owners.keys().copied().collect();
     for name in &segments {
-        let report = library.archive.verify_segment(
-            *name,
-            (!whole).then_some(&streams),
-            &mut |stream| salts.get(&stream).copied(),
-            keys.as_ref().map(|keys| keys.signer(name.worker.0, name.number)).as_ref(),
-        )?;
+        let report = match in_segments.remove(name) {
+            Some(report) => report,
+            // Sealed since, or nobody's records were wanted.
+            None => library.archive.verify_segment(
+                *name,
+                (!whole).then_some(&streams),
+                &mut salt,
+                keys.as_ref().map(|keys| keys.signer(name.worker.0, name.number)).as_ref(),
+            )?,
+        };
         faults.extend(report.faults.iter().map(|fault| (*name, fault.clone())));
         if !report.unopened.is_empty() {
             let count = report.unopened.len();
@@ -193,8 +227,9 @@ fn salts(store: &Store, wanted: &[&RsEntry]) -> (BTreeMap<StreamId, Salt>, Vec<(
         return (salts, sealed);
     }
     let keys = store.keys().map_err(|failure| eprintln!("floortape: {:#}", failure.error));
-    for rs in wanted {
-        match keys.as_ref().map(|keys| salt(keys, rs)) {
+    // Whose words went, of it there is nothing to check any more.
+    for rs in wanted.iter().filter(|rs| rs.forgotten.is_none()) {
+        match keys.as_ref().map(|keys| store::salt(keys, rs)) {
             Ok(Some(salt)) => salts.extend(rs.streams.keys().map(|stream| (*stream, salt))),
             Ok(None) => sealed.push((rs.id, "the machine key does not open its salt".to_owned())),
             Err(()) => sealed.push((rs.id, "its salt is sealed by the machine key".to_owned())),

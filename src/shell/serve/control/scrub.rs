@@ -142,9 +142,8 @@ impl Scrub {
         name: SegmentName,
         pace: u64,
     ) -> bool {
-        use crate::base::ports::Disk;
-        let footer = match archive.rows(name) {
-            Ok(footer) => footer,
+        let (footer, gone) = match archive.rows_left(name) {
+            Ok(found) => found,
             Err(error) => {
                 // It may have gone since it was listed.
                 if archive.segments().is_ok_and(|names| names.contains(&name)) {
@@ -157,13 +156,12 @@ impl Scrub {
         for why in &wrong {
             self.found(name, 0, format!("segment {}: {why}", name.file()));
         }
-        let places = spare::places(&self.store, &self.journal);
-        let Ok(file) = places.open_read(&archive.path(name)) else { return true };
+        let Ok(file) = archive.segment_file(name) else { return true };
         let began = Instant::now();
         let (mut read, mut over) = (0, false);
         let failed = {
             let (shared, ends) = (&self.shared, &self.ends);
-            scrub(&file, &footer, &mut |bytes| {
+            scrub(&file, &footer, &gone, &mut |bytes| {
                 read += bytes;
                 shared.found.lock().expect("nobody panics with it").bytes += bytes;
                 over = !keep_pace(began, read, pace, &shared.lags, ends);
