@@ -29,9 +29,9 @@
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::sum::{is_sound, summed};
 use crate::base::ids::{Index, SourceId};
 use crate::base::time::{ClockMap, Mono, Wall};
-use crate::store::log::crc32c;
 
 /// First bytes of an extent.
 pub const EXTENT_MAGIC: [u8; 8] = *b"FTEXTNT1";
@@ -119,7 +119,7 @@ impl ExtentHeader {
 
     /// The bytes.
     pub fn emit(&self) -> [u8; EXTENT_HEADER_BYTES] {
-        let mut wire = Wire {
+        let wire = Wire {
             magic: EXTENT_MAGIC,
             source: U64::new(self.source.0),
             generation: U16::new(self.generation),
@@ -141,16 +141,13 @@ impl ExtentHeader {
             zero: U32::new(0),
             crc: U32::new(0),
         };
-        wire.crc = U32::new(crc32c(&wire.as_bytes()[..124]));
-        let mut out = [0; EXTENT_HEADER_BYTES];
-        out.copy_from_slice(wire.as_bytes());
-        out
+        summed(&wire)
     }
 
     /// Reads the bytes; `None` where they are no valid header.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (wire, _) = Wire::read_from_prefix(bytes).ok()?;
-        let valid = wire.magic == EXTENT_MAGIC && wire.crc.get() == crc32c(&wire.as_bytes()[..124]);
+        let valid = wire.magic == EXTENT_MAGIC && is_sound(&wire);
         valid.then(|| ExtentHeader {
             source: SourceId(wire.source.get()),
             generation: wire.generation.get(),

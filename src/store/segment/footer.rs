@@ -34,10 +34,10 @@ use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::VERSION;
+use super::sum::{is_sound, summed};
 use crate::base::ids::{Index, Position, SourceId, WorkerId};
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::store::evidence::{ChainFields, Hash, PublicKey, Signature, sha256};
-use crate::store::log::crc32c;
 
 /// First bytes of a trailer.
 pub const TRAILER_MAGIC: [u8; 8] = *b"FTSEGEND";
@@ -112,7 +112,7 @@ pub struct Row {
 impl Row {
     /// The bytes.
     pub fn emit(&self) -> [u8; ROW_BYTES] {
-        let mut wire = WireRow {
+        let wire = WireRow {
             source: U64::new(self.source.0),
             offset: U64::new(self.offset),
             bytes: U64::new(self.bytes),
@@ -131,16 +131,13 @@ impl Row {
             zero: U32::new(0),
             crc: U32::new(0),
         };
-        wire.crc = U32::new(crc32c(&wire.as_bytes()[..124]));
-        let mut out = [0; ROW_BYTES];
-        out.copy_from_slice(wire.as_bytes());
-        out
+        summed(&wire)
     }
 
     /// Reads the bytes; `None` where they are no valid row.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (wire, _) = WireRow::read_from_prefix(bytes).ok()?;
-        (wire.crc.get() == crc32c(&wire.as_bytes()[..124])).then(|| Row {
+        is_sound(&wire).then(|| Row {
             source: SourceId(wire.source.get()),
             offset: wire.offset.get(),
             bytes: wire.bytes.get(),
@@ -271,7 +268,7 @@ impl Trailer {
 
     /// The bytes.
     pub fn emit(&self) -> [u8; TRAILER_BYTES] {
-        let mut wire = WireTrailer {
+        let wire = WireTrailer {
             magic: TRAILER_MAGIC,
             version: U32::new(VERSION),
             worker: U16::new(self.worker.0),
@@ -297,10 +294,7 @@ impl Trailer {
             reserved: [0; 164],
             crc: U32::new(0),
         };
-        wire.crc = U32::new(crc32c(&wire.as_bytes()[..508]));
-        let mut out = [0; TRAILER_BYTES];
-        out.copy_from_slice(wire.as_bytes());
-        out
+        summed(&wire)
     }
 
     /// Reads the bytes; `None` where they are no valid trailer of a file of `file_bytes`. What
@@ -313,7 +307,7 @@ impl Trailer {
         };
         let valid = wire.magic == TRAILER_MAGIC
             && wire.version.get() == VERSION
-            && wire.crc.get() == crc32c(&wire.as_bytes()[..508])
+            && is_sound(&wire)
             && wire.file_bytes.get() == file_bytes
             && part(&wire.rows_at, &wire.rows, ROW_BYTES)? == wire.clocks_at.get()
             && part(&wire.clocks_at, &wire.clocks, CLOCK_BYTES)? == wire.fences_at.get()

@@ -21,10 +21,10 @@ use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::VERSION;
+use super::sum::{is_sound, summed};
 use crate::base::ids::{Position, WorkerId};
 use crate::base::time::Wall;
 use crate::store::evidence::Hash;
-use crate::store::log::crc32c;
 
 /// First bytes of a segment.
 pub const SEGMENT_MAGIC: [u8; 8] = *b"FTSEGM01";
@@ -70,7 +70,7 @@ pub struct SegmentHeader {
 impl SegmentHeader {
     /// The bytes.
     pub fn emit(&self) -> [u8; SEGMENT_HEADER_BYTES] {
-        let mut wire = Wire {
+        let wire = Wire {
             magic: SEGMENT_MAGIC,
             version: U32::new(VERSION),
             worker: U16::new(self.worker.0),
@@ -84,18 +84,13 @@ impl SegmentHeader {
             reserved: [0; 28],
             crc: U32::new(0),
         };
-        wire.crc = U32::new(crc32c(&wire.as_bytes()[..124]));
-        let mut out = [0; SEGMENT_HEADER_BYTES];
-        out.copy_from_slice(wire.as_bytes());
-        out
+        summed(&wire)
     }
 
     /// Reads the bytes; `None` where they are no valid header.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (wire, _) = Wire::read_from_prefix(bytes).ok()?;
-        let valid = wire.magic == SEGMENT_MAGIC
-            && wire.version.get() == VERSION
-            && wire.crc.get() == crc32c(&wire.as_bytes()[..124]);
+        let valid = wire.magic == SEGMENT_MAGIC && wire.version.get() == VERSION && is_sound(&wire);
         valid.then(|| SegmentHeader {
             worker: WorkerId(wire.worker.get()),
             volume: wire.volume,

@@ -23,6 +23,7 @@ mod scrub;
 mod shred_tests;
 mod span;
 mod strays;
+mod sum;
 mod thin;
 mod thin_table;
 #[cfg(test)]

@@ -32,10 +32,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::VERSION;
 use super::footer::TRAILER_BYTES;
+use super::sum::{is_sound, summed};
 use crate::base::ids::WorkerId;
 use crate::base::time::Wall;
 use crate::store::evidence::{Hash, PublicKey, Signature, sha256};
-use crate::store::log::crc32c;
 
 /// First bytes of a thinned segment.
 pub const THIN_MAGIC: [u8; 8] = *b"FTKEPT01";
@@ -68,7 +68,7 @@ struct WireHeader {
 
 /// The header of a thinned segment that says what `tail` says.
 pub(super) fn emit_header(tail: &Tail) -> [u8; THIN_HEADER_BYTES] {
-    let mut wire = WireHeader {
+    let wire = WireHeader {
         magic: THIN_MAGIC,
         version: U32::new(VERSION),
         worker: U16::new(tail.worker.0),
@@ -79,10 +79,7 @@ pub(super) fn emit_header(tail: &Tail) -> [u8; THIN_HEADER_BYTES] {
         reserved: [0; 76],
         crc: U32::new(0),
     };
-    wire.crc = U32::new(crc32c(&wire.as_bytes()[..124]));
-    let mut out = [0; THIN_HEADER_BYTES];
-    out.copy_from_slice(wire.as_bytes());
-    out
+    summed(&wire)
 }
 
 /// What became of one extent.
@@ -272,11 +269,7 @@ impl Tail {
 
     /// The bytes.
     pub fn emit(&self) -> [u8; THIN_TAIL_BYTES] {
-        let mut wire = self.wire();
-        wire.crc = U32::new(crc32c(&wire.as_bytes()[..508]));
-        let mut out = [0; THIN_TAIL_BYTES];
-        out.copy_from_slice(wire.as_bytes());
-        out
+        summed(&self.wire())
     }
 
     /// Reads the bytes; `None` where they are no valid tail of a file of `file_bytes`. What comes back
@@ -289,7 +282,7 @@ impl Tail {
         let footer_end = behind(&wire.footer_at, wire.footer_bytes.get())?;
         let valid = wire.magic == THIN_TAIL_MAGIC
             && wire.version.get() == VERSION
-            && wire.crc.get() == crc32c(&wire.as_bytes()[..508])
+            && is_sound(&wire)
             && wire.file_bytes.get() == file_bytes
             && wire.footer_at.get() >= THIN_HEADER_BYTES as u64
             && footer_end.checked_add(TRAILER_BYTES as u64)? == wire.table_at.get()
