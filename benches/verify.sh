@@ -1,48 +1,81 @@
 #!/bin/bash
-# How fast a store is read against its proof: `verify --all` and `rebuild` in bytes of the store a second, over
-# sealed segments in the page cache. One thread each, so a second of it is a second of one core.
+# How fast a store is read against its proof: `verify --all`, `verify` of one recording and `rebuild`, over sealed
+# segments in the page cache. Makes two stores of the same packets (benches/archive.rs), one packed and one not,
+# and measures them in turn, round by round.
 #
-#   benches/verify.sh [STREAMS] [SECONDS]      500 streams for 60 s: some 320 MB
-#   FLOORTAPE=…  the binary; STORE=…  measures a store that is there
+#   benches/verify.sh [RECORDINGS] [SECONDS]   500 of two lines, 360 s: 18 M packets, 3.0 GB packed, 3.8 GB plain
+#   FLOORTAPE=…  the binary; BASELINE=…  another one, measured in the same rounds; REPEATS=…  rounds (5)
+#   STORE=…      measures a store that is there instead
+#
+# Prints for each: the machine; seconds on the clock, and bytes of the segments a second of one core (user and system
+# time of the process, all threads), as they lie on the disk and of the records in them; median, least to most.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-FLOORTAPE=${FLOORTAPE:-target/release/floortape}
-STREAMS=${1:-500} SECONDS_SENT=${2:-60} REPEATS=${REPEATS:-5}
-if [ -z "${STORE:-}" ]; then
+RECORDINGS=${1:-500} SECONDS_KEPT=${2:-360} REPEATS=${REPEATS:-5}
+if [ -z "${FLOORTAPE:-}" ]; then
+    cargo build --release --locked --bin floortape
+    FLOORTAPE=target/release/floortape
+fi
+STORES=()
+if [ -n "${STORE:-}" ]; then
+    STORES+=("there $STORE 0")
+else
+    archive=$(cargo build --release --locked --bench archive --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*archive-[^"]*\)".*/\1/p' | tail -1)
     FOLDER=$(mktemp -d "${TMPDIR:-/dev/shm}/floortape-verify.XXXXXX")
     trap 'rm -rf "$FOLDER"' EXIT
-    STORE=$FOLDER/store
-    "$FLOORTAPE" serve --set "store.dir=$STORE" --set 'sip.udp=["127.0.0.1:5970"]' \
-        --set 'sip.tcp=["127.0.0.1:5970"]' --set media.ports=30000-39999 \
-        --set "media.streams_max=$STREAMS" --set store.ring_seconds=30 2> "$FOLDER/log" &
-    SERVER=$!
-    for _ in $(seq 100); do grep -q '^ready' "$FOLDER/log" && break; sleep 0.1; done
-    "$FLOORTAPE" src call --to sip:srs@127.0.0.1:5970 --streams "$STREAMS" --one-port \
-        --duration "$SECONDS_SENT" > /dev/null
-    sleep 3
-    kill -TERM $SERVER
-    wait $SERVER
-fi
-BYTES=$(cat "$STORE"/segments/* | wc -c)
-COUNT=$(ls "$STORE"/segments | wc -l)
-grep -m1 'model name' /proc/cpuinfo | sed 's/.*: /machine: /'
-echo "store: $COUNT segments, $BYTES bytes"
-measure() {
-    local what=$1
-    shift
-    for _ in $(seq "$REPEATS"); do
-        /usr/bin/env python3 - "$BYTES" "$what" "$@" <<'PY'
-import resource, subprocess, sys, time
-size, what, *words = sys.argv[1:]
-began = time.monotonic()
-done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-took = time.monotonic() - began
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-cpu = used.ru_utime + used.ru_stime
-print(f"{what}: exit {done.returncode}, {took:.3f} s, {int(size) / took / 1e9:.2f} GB/s, "
-      f"{int(size) / cpu / 1e9:.2f} GB/s of core")
-PY
+    for kind in packed plain; do
+        said=$("$archive" "$FOLDER/$kind" "$RECORDINGS" "$SECONDS_KEPT" $kind)
+        echo "$kind: $said"
+        STORES+=("$kind $FOLDER/$kind $(sed 's/.*, \([0-9]*\) bytes of records/\1/' <<< "$said")")
     done
-}
-measure "verify --all" "$FLOORTAPE" verify --all --store "$STORE"
-measure "rebuild" "$FLOORTAPE" rebuild --store "$STORE"
+fi
+grep -m1 'model name' /proc/cpuinfo | sed 's/.*: /machine: /'
+echo "load: $(cut -d' ' -f1-3 /proc/loadavg), $(nproc) cores"
+python3 - "$REPEATS" "$FLOORTAPE" "${BASELINE:-}" "${STORES[@]}" <<'PY'
+import json, os, resource, statistics, subprocess, sys, time
+
+repeats, binary, baseline, *stores = sys.argv[1:]
+binaries = [("", binary)] + ([("baseline ", baseline)] if baseline else [])
+
+
+def run(words):
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    core = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(words)}: exit {done.returncode}\n{done.stderr.decode()}")
+    return took, core, done.stdout
+
+
+subjects = {}
+for store in stores:
+    kind, folder, records = store.split(" ")
+    segments = f"{folder}/segments"
+    size = sum(os.path.getsize(f"{segments}/{name}") for name in os.listdir(segments))
+    listed = run([binary, "verify", "--all", "--json", "--store", folder])[2].splitlines()
+    one, many = json.loads(listed[0])["id"], len(listed)
+    for name, path in binaries:
+        for verb, words, share in (
+            ("verify --all", ["--all"], 1), ("verify one", [one], many), ("rebuild", [], 1)
+        ):
+            words = [path, verb.split(" ")[0], *words, "--store", folder]
+            subjects[f"{name}{verb}, {kind}"] = (words, size / share, int(records) / share, [])
+# The first round warms up.
+for turn in range(int(repeats) + 1):
+    for words, _, _, found in subjects.values():
+        took, core, _ = run(words)
+        if turn > 0:
+            found.append((took, core))
+for what, (_, size, records, found) in subjects.items():
+    def rates(times, count):
+        all_of = sorted(count / one / 1e9 for one in times)
+        return f"{statistics.median(all_of):.2f} ({all_of[0]:.2f} to {all_of[-1]:.2f})"
+
+    clock, core = [one for one, _ in found], [one for _, one in found]
+    text = f"{what}: {size / 1e6:.0f} MB, {statistics.median(clock):.3f} s, GB/s of a core: {rates(core, size)} on the disk"
+    if records:
+        text += f", {rates(core, records)} of records"
+    print(f"{text}; by the clock {rates(clock, size)}")
+PY
