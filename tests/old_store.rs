@@ -1,15 +1,15 @@
 //! A store and an export of version 0.1.0, read by the version of today: what is kept for years is read by
 //! programs that were not there when it was written. The figures are those that its own version told.
 
+mod old;
 #[expect(dead_code, reason = "shared with tests that kill processes")]
 mod server;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use old::{Folder, copy, corpus};
 use rustix::process::Signal;
 use serde_json::Value;
 use server::{Server, command, free_port, fresh_folder, until};
@@ -19,41 +19,9 @@ const SEALED: &str = "01a22daa682f75c492ed7cf7c54eda46";
 /// In the log alone, of a server that was killed.
 const LOGGED: &str = "01a22dab5f7c7ef89a3b331dff860e5f";
 
-struct Copy(PathBuf);
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn corpus(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a temp folder");
-    for entry in fs::read_dir(from).expect("checked in") {
-        let path = entry.expect("readable").path();
-        let target = to.join(path.file_name().expect("it has a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("room");
-        }
-    }
-}
-
-/// A copy of the store that may be written to, its keys as private as they were.
-fn store(name: &str) -> Copy {
-    let to = std::env::temp_dir().join(format!("floortape-old-{name}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&to);
-    copy(&corpus("store-v1"), &to);
-    fs::remove_file(to.join("README.md")).expect("there");
-    for key in ["machine.key", "signing.key"] {
-        fs::set_permissions(to.join(key), fs::Permissions::from_mode(0o600)).expect("ours");
-    }
-    Copy(to)
+/// A copy of the store that may be written to.
+fn store(name: &str) -> Folder {
+    Folder::store(&std::env::temp_dir(), &format!("old-{name}"))
 }
 
 fn run(words: &[&str]) -> Output {
@@ -185,10 +153,7 @@ fn a_store_of_version_0_1_0_is_exported_bit_for_bit() {
 
 #[test]
 fn an_export_of_version_0_1_0_verifies_and_a_flipped_bit_in_it_is_found() {
-    let to = std::env::temp_dir().join(format!("floortape-old-folder-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&to);
-    let folder = Copy(to);
-    copy(&corpus("export-v1"), &folder.0);
+    let folder = Folder::export(&std::env::temp_dir(), "old-folder");
     let dir = folder.0.to_str().expect("text");
     let report = &lines(&said(&["verify", dir, "--json"]))[0];
     assert_eq!((&report["id"], &report["lost"]["net"]), (&SEALED.into(), &6.into()));

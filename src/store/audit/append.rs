@@ -40,7 +40,7 @@ impl<D: Disk> Writer<D> {
 
     /// Closes files above this size.
     #[cfg(test)]
-    pub(super) const fn set_file_bytes(&mut self, bytes: u64) {
+    pub(crate) const fn set_file_bytes(&mut self, bytes: u64) {
         self.file_bytes = bytes;
     }
 

@@ -54,6 +54,11 @@ pub enum Wrong {
         /// The last one that is there.
         last: u64,
     },
+    /// Files are numbered from 1 without gaps, and this is not the next one.
+    File {
+        /// The number that is not there.
+        expected: u32,
+    },
     /// An entry is not the one that was sealed with the recordings.
     Changed {
         /// Its number.
@@ -76,6 +81,7 @@ impl fmt::Display for Wrong {
                 f,
                 "the trail ends with entry {last}, and entry {sealed} was sealed with the recordings"
             ),
+            Wrong::File { expected } => write!(f, "file {expected} should come before it"),
             Wrong::Changed { number } => {
                 write!(f, "entry {number} is not the one that was sealed with the recordings")
             }
@@ -139,7 +145,13 @@ pub fn walk<D: Disk>(
 ) -> Result<Summary, AuditError> {
     let folder = folder(store);
     let mut chain = Chain::default();
-    for (_, name) in numbered(disk, &folder, ".audit")? {
+    let mut expected = 1;
+    for (number, name) in numbered(disk, &folder, ".audit")? {
+        if number != expected {
+            let (file, wrong) = (name.clone(), Wrong::File { expected });
+            chain.summary.faults.push(Fault { file, at: 0, wrong });
+        }
+        expected = number.saturating_add(1);
         let path = folder.join(&name);
         let bytes = read_whole(disk, &path).map_err(AuditError::at("read", &path))?;
         chain.file(&name, &bytes, &mut learn);
