@@ -24,7 +24,6 @@ use floortape::plane::handoff::frame::{
 };
 use floortape::proto::srtp::Context;
 use floortape::store::audit::{self as trail, Act, Who, action};
-use floortape::store::cipher::WriteKeys;
 use floortape::store::event::{Event, Format, Origin, StreamDescription};
 use floortape::store::evidence::{
     ANCHOR_VERSION, AuditHead, FileMark, Heads, Hex, KeyFields, Salt, SigningKey, WorkerHead,
@@ -32,7 +31,7 @@ use floortape::store::evidence::{
 };
 use floortape::store::export::tar::Part;
 use floortape::store::journal::{Standings, entry::Entry, frame, history, snapshot};
-use floortape::store::keys::{StoreKeys, Veiled};
+use floortape::store::keys::{KeyMaker, Of, SegmentKeys, StoreKeys, Veiled, path_of};
 use floortape::store::log::{
     BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, crc32c, group_span,
 };
@@ -45,7 +44,7 @@ use floortape::wire::rtp::Fields;
 use floortape::wire::sdes::CryptoLine;
 use floortape::wire::{multipart, sip};
 
-use crate::targets::{BETWEEN, Keys, MASTER, Seeded, VOLUME, kek, veil};
+use crate::targets::{BETWEEN, MASTER, Same, Seeded, VOLUME, kek, veil, wraps};
 
 /// Salt of every stream in the segments.
 pub const SALT: Salt = [3; 32];
@@ -476,7 +475,10 @@ fn store(add: &mut Add<'_>) {
     add("log", "hole", groups(2, 1));
     add("segment", "sealed", segment(&records, 1, false));
     add("segment", "packed", segment(&records, 1, true));
-    add("segment", "encrypted", sealed(&records, 1, true, Some(Arc::new(Keys))));
+    let (encrypted, keys) = encrypted(&records);
+    add("segment", "encrypted", encrypted);
+    add("segment_keys", "live", keys.0);
+    add("segment_keys", "shredded", keys.1);
     let mut endless = segment(&records, 1, false);
     let row = endless.windows(8).rposition(|word| word == 128_u64.to_le_bytes());
     let row = row.expect("the first row's offset");
@@ -614,15 +616,41 @@ fn thinned(segment: &[u8], gone: u64) -> Vec<u8> {
 }
 
 fn segment(records: &[u8], number: u64, packed: bool) -> Vec<u8> {
-    sealed(records, number, packed, None)
+    let (facts, span) = contents(records, number, packed);
+    let emitter = Emitter::new(facts, span, |_| Some(SALT)).expect("all salts are known");
+    emitter.all(&signing_key(), &mut copy_of(records)).expect("memory")
 }
 
-fn sealed(
-    records: &[u8],
-    number: u64,
-    packed: bool,
-    keys: Option<Arc<dyn WriteKeys + Send + Sync>>,
-) -> Vec<u8> {
+/// Segment number 1, encrypted, and its keys: as they were made, and with one of them destroyed.
+fn encrypted(records: &[u8]) -> (Vec<u8>, (Vec<u8>, Vec<u8>)) {
+    let (facts, span) = contents(records, 1, true);
+    let emitter = Emitter::encrypted(facts, span, |_| Some(SALT));
+    let mut emitter = emitter.expect("all salts are known");
+    let folder = std::env::temp_dir().join(format!("floortape-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temp folder");
+    let segment = folder.join("w1-0000000001.seg");
+    let of = Of { volume: facts.volume, worker: facts.worker, number: facts.number };
+    let (maker, streams) = (KeyMaker::new(wraps(), Arc::new(Same)), emitter.streams());
+    let keys = maker.make(&HostDisk, &segment, of, &streams, CLOCK.wall).expect("a temp file");
+    emitter.restart_under(keys);
+    let path = path_of(&segment);
+    let live = std::fs::read(&path).expect("just written");
+    let keys = SegmentKeys::read(&HostDisk, &path).expect("just written");
+    keys.shred(&HostDisk, &streams[..1], CLOCK.wall).expect("a temp file");
+    let shredded = std::fs::read(&path).expect("just written");
+    let _ = std::fs::remove_dir_all(&folder);
+    (emitter.all(&signing_key(), &mut copy_of(records)).expect("memory"), (live, shredded))
+}
+
+fn copy_of(records: &[u8]) -> impl FnMut(Position, &mut [u8]) -> std::io::Result<()> {
+    |at, out| {
+        let at = at.0 as usize;
+        out.copy_from_slice(&records[at..at + out.len()]);
+        Ok(())
+    }
+}
+
+fn contents(records: &[u8], number: u64, packed: bool) -> (SegmentFacts, Span) {
     let mut span = Span::new(Position(0));
     let mut at = 0;
     while let Ok(record) = record::read(&records[at..]) {
@@ -640,14 +668,7 @@ fn sealed(
         previous: [1; 32],
         packed,
     };
-    let emitter = Emitter::under(facts, span, |_| Some(SALT), keys);
-    let emitter = emitter.expect("all salts are known");
-    let mut copy = |at: Position, out: &mut [u8]| {
-        let at = at.0 as usize;
-        out.copy_from_slice(&records[at..at + out.len()]);
-        Ok(())
-    };
-    emitter.all(&signing_key(), &mut copy).expect("memory")
+    (facts, span)
 }
 
 /// Four entries of an audit trail, and what may have become of them.

@@ -21,5 +21,6 @@ pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
 pub use sip::{sip_framing, sip_headers};
 pub use store::{
-    Keys, audit, is_proven, is_proven_thinned, journal, log, packed, segment, tar, thinned,
+    Same, audit, is_proven, is_proven_thinned, journal, log, packed, segment, segment_keys, tar,
+    thinned, wraps,
 };

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use floortape::base::ids::{Position, StreamId, WorkerId};
+use floortape::base::ports::Entropy;
 use floortape::store::audit as trail;
-use floortape::store::cipher::{Fresh, ReadKeys, Secret, WriteKeys};
+use floortape::store::cipher::{ChunkKey, Fresh, Secret};
 use floortape::store::event::Event;
 use floortape::store::evidence::{Hash, PublicKey, Salt, sha256};
 use floortape::store::export::tar::{Block, Part};
 use floortape::store::journal::{Replay, Standings, frame, history, replay_file, snapshot};
+use floortape::store::keys::{KeyError, SegmentKeys, StoreKey, Wraps};
 use floortape::store::log::{
     self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Mark, Piece, Step, Walk, crc32c, replay,
     scan_worker,
@@ -114,7 +116,7 @@ fn sealed_log(data: &[u8]) -> Vec<u8> {
 /// Whether every byte of a segment is proven under `key`.
 pub fn is_proven(data: &[u8], salt: Salt, key: &PublicKey) -> bool {
     let file = ImageFile(data.to_vec());
-    let report = verify_opened(&file, None, &mut |_| Some(salt), Some(key), Some(&Keys));
+    let report = verify_opened(&file, None, &mut |_| Some(salt), Some(key), Some(&Keys(1)));
     report.is_good() && report.unopened.is_empty()
 }
 
@@ -147,23 +149,52 @@ pub fn packed(data: &[u8]) {
     }
 }
 
-/// The secrets of the encrypted segments in the corpus.
-pub struct Keys;
+/// What the random octets are of which the encrypted segments in the corpus are made: it is the same each
+/// time it is written.
+pub struct Same;
 
-impl WriteKeys for Keys {
-    fn current(&self, _: StreamId) -> Option<(u32, Secret)> {
-        Some((1, Secret::new([9; 32].into())))
-    }
-
-    /// Of a corpus that is the same each time it is written.
-    fn fresh(&self) -> Fresh {
-        [8; 16]
+impl Entropy for Same {
+    fn fill(&self, out: &mut [u8]) {
+        out.fill(9);
     }
 }
 
-impl ReadKeys for Keys {
-    fn secret(&self, _: StreamId, epoch: u32) -> Option<Secret> {
-        (epoch == 1).then(|| Secret::new([9; 32].into()))
+/// The keys of the encrypted segments in the corpus, and of the files beside them.
+pub fn wraps() -> Wraps {
+    Wraps::new(&[StoreKey::taken_over(1, [9; 32].into())])
+}
+
+/// What opens the segment of that number.
+struct Keys(u64);
+
+impl Opener for Keys {
+    fn key(&self, _: StreamId, fresh: &Fresh) -> Result<ChunkKey, KeyError> {
+        Ok(ChunkKey::of_extent(&Secret::new([9; 32].into()), WorkerId(1), self.0, fresh))
+    }
+}
+
+/// Keys of a segment: whatever the file says, a secret is the one that was wrapped or none.
+pub fn segment_keys(data: &[u8]) {
+    if data.len() > IMAGE_BYTES_MAX {
+        return;
+    }
+    let mut image = data.to_vec();
+    for sealed in [false, true] {
+        if sealed {
+            seal(&mut image, 0, 124);
+            (128..image.len()).step_by(96).for_each(|at| seal(&mut image, at, 92));
+        }
+        let Some(keys) = SegmentKeys::parse(Path::new("a.keys"), &image) else { continue };
+        let wraps = wraps();
+        let mut streams = Vec::new();
+        for entry in image[128..].as_chunks::<96>().0 {
+            let stream = StreamId(u64::from_le_bytes(*entry.first_chunk().expect("8 of 96")));
+            if let Ok(secret) = keys.secret(stream, &wraps) {
+                assert_eq!(secret.expose(), &[9; 32]);
+            }
+            streams.push(stream);
+        }
+        keys.faults(&streams);
     }
 }
 
@@ -194,8 +225,7 @@ fn read_segment(image: Vec<u8>, sealed: bool) {
     }
     let mut reader = ExtentReader::default();
     for row in &footer.rows {
-        let opener = Opener { worker: trailer.worker, keys: &Keys };
-        let found = open_extent(&file, row.offset, row.bytes, Some(opener));
+        let found = open_extent(&file, row.offset, row.bytes, Some(&Keys(trailer.number)));
         let clear = read_extent(&file, row.offset, row.bytes);
         let again = reader.open(&file, row.offset, row.bytes, Some(opener));
         let Ok(extent) = found else {
