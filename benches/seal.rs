@@ -1,9 +1,11 @@
-//! Nanoseconds a packet of making a segment from the ring, with and without packing, and of reading it: what
+//! Nanoseconds a packet of making a segment from the ring, with and without packing and encryption, and of reading it: what
 //! the spool does for each packet besides the log, and what a verifier does.
+//!
+//! What is encrypted is so under keys of its own for each stream, which are made and read with it.
 //!
 //! Two thousand streams of G.711, 20 ms, as they lie in a ring: one packet of each in turn, arrivals with up
 //! to a millisecond of jitter, payload random. Measured around `Emitter` (copying out of the ring, leaf
-//! hashes, packing, sums, footer, signature), around `unpack` alone, and around `verify_segment` over the
+//! hashes, packing, sums, footer, signature), around `unpack` alone, and around `verify_opened` over the
 //! file in memory; the disk has no part in it. One thread; subjects take turns within each round. Prints the
 //! median round and the spread of all rounds.
 //!
@@ -11,17 +13,22 @@
 
 use std::hint::black_box;
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use floortape::base::ids::{Index, Position, SourceId, StreamId, WorkerId};
 use floortape::base::ports::DiskFile;
 use floortape::base::prng::Prng;
 use floortape::base::time::{ClockMap, Mono, Wall};
+use floortape::host::disk::HostDisk;
+use floortape::host::entropy::SystemEntropy;
 use floortape::store::evidence::SigningKey;
+use floortape::store::keys::{KeyMaker, Of, StoreKey, Wraps};
 use floortape::store::record::{self, RecordKind, RecordMeta, record_bytes};
 use floortape::store::segment::{
-    EXTENT_HEADER_BYTES, Emitter, SegmentFacts, Span, read_footer, read_trailer, unpack,
-    verify_segment,
+    EXTENT_HEADER_BYTES, Emitter, SegmentFacts, SegmentName, SegmentOpener, Span, folder,
+    read_footer, read_trailer, unpack, verify_opened,
 };
 
 const ROUNDS: usize = 9;
@@ -30,6 +37,7 @@ const STREAMS: u64 = 2_000;
 const PACKETS: u64 = 100;
 const PACKET_BYTES: usize = 172;
 const SALT: [u8; 32] = [3; 32];
+const NAME: SegmentName = SegmentName { worker: WorkerId(0), number: 1 };
 
 /// A file in memory.
 struct Image(Vec<u8>);
@@ -91,16 +99,42 @@ fn ring() -> (Vec<u8>, Span) {
     (ring, span)
 }
 
-fn seal(ring: &[u8], span: &Span, packed: bool, out: &mut [u8]) -> usize {
+/// Where the keys of the segment are: a file system in memory.
+fn store() -> PathBuf {
+    Path::new("/dev/shm").join(format!("floortape-seal-{}", std::process::id()))
+}
+
+fn wraps() -> Wraps {
+    Wraps::new(&[StoreKey::taken_over(1, [6; 32].into())])
+}
+
+#[derive(Clone, Copy)]
+struct How {
+    packed: bool,
+    encrypted: bool,
+}
+
+fn seal(ring: &[u8], span: &Span, how: How, out: &mut [u8]) -> usize {
     let facts = SegmentFacts {
-        worker: WorkerId(0),
+        worker: NAME.worker,
         volume: [1; 16],
-        number: 1,
+        number: NAME.number,
         created: Wall(1_767_225_700_000_000_000),
         previous: [0; 32],
-        packed,
+        packed: how.packed,
     };
-    let mut emitter = Emitter::new(facts, span.clone(), |_| Some(SALT)).expect("a salt");
+    let salt = |_| Some(SALT);
+    let mut emitter = if how.encrypted {
+        let mut emitter = Emitter::encrypted(facts, span.clone(), salt).expect("a salt");
+        let maker = KeyMaker::new(wraps(), Arc::new(SystemEntropy));
+        let of = Of { volume: facts.volume, worker: facts.worker, number: facts.number };
+        let (segment, streams) = (folder(&store()).join(NAME.file()), emitter.streams());
+        let keys = maker.make(&HostDisk, &segment, of, &streams, facts.created);
+        emitter.restart_under(keys.expect("memory"));
+        emitter
+    } else {
+        Emitter::new(facts, span.clone(), salt).expect("a salt")
+    };
     let key = SigningKey::from_seed(&[5; 32]);
     let mut copy = |at: Position, out: &mut [u8]| {
         let at = at.0 as usize;
@@ -120,27 +154,50 @@ fn seal(ring: &[u8], span: &Span, packed: bool, out: &mut [u8]) -> usize {
     bytes
 }
 
-fn image(ring: &[u8], span: &Span, packed: bool) -> Image {
+fn image(ring: &[u8], span: &Span, how: How) -> Image {
     let mut out = vec![0; ring.len() * 2];
-    let bytes = seal(ring, span, packed, &mut out);
+    let bytes = seal(ring, span, how, &mut out);
     out.truncate(bytes);
     Image(out)
 }
 
+fn verify(image: &Image) {
+    let (store, wraps) = (store(), wraps());
+    let opener = SegmentOpener::new(&HostDisk, &store, NAME, Some(&wraps));
+    let report = verify_opened(image, None, &mut |_| Some(SALT), None, Some(&opener));
+    assert!(report.is_good() && report.proven == STREAMS);
+}
+
 fn main() {
     let (ring, span) = ring();
-    let images = [image(&ring, &span, false), image(&ring, &span, true)];
+    let hows = [(false, false), (true, false), (false, true), (true, true)];
+    let hows = hows.map(|(packed, encrypted)| How { packed, encrypted });
+    let mut images = hows.map(|how| image(&ring, &span, how));
     let trailer = read_trailer(&images[1]).expect("just made");
     let rows = read_footer(&images[1], trailer).expect("just made").rows;
     let mut out = vec![0; 1 << 20];
-    let names = ["seal as it is", "seal packed", "unpack", "verify as it is", "verify packed"];
+    let names = [
+        "seal as it is",
+        "seal packed",
+        "seal encrypted",
+        "seal packed, encrypted",
+        "unpack",
+        "verify as it is",
+        "verify packed",
+        "verify encrypted",
+        "verify packed, encrypted",
+    ];
     let mut rounds = vec![Vec::new(); names.len()];
     for _ in 0..=ROUNDS {
         for (subject, times) in rounds.iter_mut().enumerate() {
+            if subject > 6 {
+                // Its keys are overwritten by whoever seals it again.
+                images[subject - 5] = image(&ring, &span, hows[subject - 5]);
+            }
             let begun = Instant::now();
             match subject {
-                0 | 1 => drop(black_box(seal(&ring, &span, subject == 1, &mut out))),
-                2 => {
+                0..=3 => drop(black_box(seal(&ring, &span, hows[subject], &mut out))),
+                4 => {
                     for row in &rows {
                         let start = row.offset as usize;
                         let extent = &images[1].0[start..start + row.bytes as usize];
@@ -148,11 +205,7 @@ fn main() {
                         assert_eq!(records.expect("just packed").len(), 208 * PACKETS as usize);
                     }
                 }
-                _ => {
-                    let salt = &mut |_| Some(SALT);
-                    let report = verify_segment(&images[subject - 3], None, salt, None);
-                    assert!(report.is_good() && report.proven == STREAMS);
-                }
+                _ => verify(&images[subject - 5]),
             }
             times.push(begun.elapsed().as_nanos() as f64 / (STREAMS * PACKETS) as f64);
         }
@@ -166,12 +219,17 @@ fn main() {
         times.sort_by(f64::total_cmp);
         let median = times[ROUNDS / 2];
         println!(
-            "{name:16} {median:6.1} ({:.1} to {:.1})  {:.2} GB/s",
+            "{name:24} {median:6.1} ({:.1} to {:.1})  {:.2} GB/s",
             times[0],
             times[ROUNDS - 1],
             208.0 / median
         );
     }
-    let [plain, packed] = images.map(|image| image.0.len() as f64 / (STREAMS * PACKETS) as f64);
-    println!("octets a packet in the file: {plain:.1} as it is, {packed:.1} packed");
+    let [plain, packed, _, encrypted] =
+        images.map(|image| image.0.len() as f64 / (STREAMS * PACKETS) as f64);
+    println!(
+        "octets a packet in the file: {plain:.1} as it is, {packed:.1} packed, {encrypted:.1} packed and \
+         encrypted"
+    );
+    let _ = std::fs::remove_dir_all(store());
 }
