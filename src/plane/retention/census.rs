@@ -236,8 +236,14 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::{Index, Position, WorkerId};
     use crate::base::keep::Keep;
+    use crate::base::time::{ClockMap, Mono};
     use crate::config::model::Config;
+    use crate::store::evidence::SigningKey;
+    use crate::store::record::{self, RecordKind, RecordMeta};
+    use crate::store::segment::{self, Emitter, SegmentFacts, Span};
+    use crate::store::test_disk::TestDisk;
 
     const DAY: i64 = 86_400_000_000_000;
 
@@ -284,6 +290,51 @@ mod tests {
         assert_eq!(due(&census, 3, 1).as_deref(), Some("default"));
         assert_eq!(due(&census, 3, 3), None);
         assert_eq!(due(&census, 9, 1), None, "nobody knows whose it is");
+    }
+
+    /// One secret opens both: the first to be due would go, and stay readable to whoever has its bytes.
+    #[test]
+    fn the_extents_of_a_stream_in_a_segment_go_together() {
+        let (mut ring, mut span) = (Vec::new(), Span::new(Position(0)));
+        span.add_clock(ClockMap { mono: Mono(0), wall: Wall(0) });
+        for (ordinal, day) in [(1, 1), (2, 3)] {
+            let meta = RecordMeta {
+                kind: RecordKind::Rtp,
+                flags: 0,
+                generation: 1,
+                source: SourceId::new(StreamId(3), ordinal),
+                index: Index(0),
+                arrival: Mono(day * DAY as u64),
+            };
+            let at = ring.len();
+            ring.resize(at + record::record_bytes(20), 0);
+            record::write(&meta, &[0x80; 20], &mut ring[at..]);
+            span.add(Position(at as u64), &record::read(&ring[at..]).expect("just written"));
+        }
+        span.through = Position(ring.len() as u64);
+        let name = SegmentName { worker: WorkerId(0), number: 1 };
+        let facts = SegmentFacts {
+            worker: name.worker,
+            volume: [1; 16],
+            number: name.number,
+            created: Wall(4 * DAY),
+            previous: [0; 32],
+            packed: true,
+        };
+        let emitter = Emitter::new(facts, span, |_| Some([0; 32])).expect("a salt");
+        let mut copy = |at: Position, out: &mut [u8]| {
+            out.copy_from_slice(&ring[at.0 as usize..at.0 as usize + out.len()]);
+            Ok(())
+        };
+        let bytes = emitter.all(&SigningKey::from_seed(&[1; 32]), &mut copy).expect("memory");
+        let (disk, store) = (TestDisk::default(), std::path::Path::new("/store"));
+        disk.put(&segment::folder(store).join(name.file()), bytes);
+        let archive = Archive::open(disk, store);
+        // Recording 3 is kept for ten days from each of its records on.
+        let plan = |now| census("", now).plan(&archive, name).expect("memory");
+        assert_eq!(plan(12), None, "the other one is not due");
+        let plan = plan(14).expect("both are");
+        assert_eq!((plan.due.len(), plan.stays), (2, 0));
     }
 
     #[test]
