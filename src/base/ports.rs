@@ -88,6 +88,40 @@ pub trait Disk {
     fn keys(&self, _purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
         Vec::new()
     }
+    /// What log files are encrypted under; `None`: what is written stands in the clear, and what is
+    /// encrypted nobody can read here.
+    fn log_keys(&self) -> Option<&dyn LogKeys> {
+        None
+    }
+}
+
+/// A secret as it stands on the disk: nonce, cipher text and tag under a key derived of a store key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// Number of the store key.
+    pub store_key: u32,
+    /// The wrapped secret.
+    pub bytes: [u8; 60],
+}
+
+/// Why a wrapped secret cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// Nobody here knows the store key.
+    NoKey,
+    /// The store key is known, and this is not what it has wrapped for that context.
+    Changed,
+}
+
+/// What log files are encrypted under; wiped on drop.
+pub type LogSecret = Zeroizing<[u8; 32]>;
+
+/// Wraps and unwraps the secrets of log files, each of which serves for one use of a file.
+pub trait LogKeys {
+    /// Draws a secret that never was before, for `context`.
+    fn make(&self, context: &str) -> (LogSecret, WrappedKey);
+    /// The secret that was wrapped for `context`.
+    fn open(&self, key: &WrappedKey, context: &str) -> Result<LogSecret, Unopened>;
 }
 
 /// Room on the disk.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::base::ports::{Disk, DiskFile};
+use crate::base::ports::{Disk, DiskFile, LogKeys};
 
 /// A call that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +192,10 @@ impl<D: Disk> Disk for FaultDisk<D> {
 
     fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
         self.disk.keys(purpose)
+    }
+
+    fn log_keys(&self) -> Option<&dyn LogKeys> {
+        self.disk.log_keys()
     }
 }
 

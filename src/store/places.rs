@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::base::ports::Disk;
+use crate::base::ports::{Disk, LogKeys};
 
 /// A disk whose folders have others behind them. Clones share what they noticed.
 #[derive(Clone)]
@@ -168,6 +168,10 @@ impl<D: Disk> Disk for Places<D> {
 
     fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
         self.disk.keys(purpose)
+    }
+
+    fn log_keys(&self) -> Option<&dyn LogKeys> {
+        self.disk.log_keys()
     }
 }
 

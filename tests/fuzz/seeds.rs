@@ -33,7 +33,7 @@ use floortape::store::export::tar::Part;
 use floortape::store::journal::{Standings, entry::Entry, frame, history, snapshot};
 use floortape::store::keys::{KeyMaker, Of, SegmentKeys, StoreKeys, Veiled, path_of};
 use floortape::store::log::{
-    BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, crc32c, group_span,
+    BLOCK_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, Mark, group_span,
 };
 use floortape::store::record::{self, RecordKind, RecordMeta, record_bytes};
 use floortape::store::segment::{
@@ -44,7 +44,7 @@ use floortape::wire::rtp::Fields;
 use floortape::wire::sdes::CryptoLine;
 use floortape::wire::{multipart, sip};
 
-use crate::targets::{BETWEEN, MASTER, Same, Seeded, VOLUME, kek, veil, wraps};
+use crate::targets::{BETWEEN, MASTER, Same, Seeded, VOLUME, kek, log_key, veil, wraps};
 
 /// Salt of every stream in the segments.
 pub const SALT: Salt = [3; 32];
@@ -437,8 +437,9 @@ fn keys(add: &mut Add<'_>) {
 
 fn store(add: &mut Add<'_>) {
     let records = records();
-    let groups = |count: u64, skip: u64| {
+    let groups = |count: u64, skip: u64, encrypted: bool| {
         let mut image = vec![0; BLOCK_BYTES];
+        let (key, wrapped) = log_key(encrypted);
         FileHeader {
             worker: WorkerId(1),
             volume: [6; 16],
@@ -446,11 +447,12 @@ fn store(add: &mut Add<'_>) {
             first: Position(0),
             ring_bytes: RING_BYTES,
             file_bytes: BLOCK_BYTES as u64 * 4,
+            key: wrapped,
         }
         .emit(&mut image);
         let mut previous = [0; 32];
         for number in 0..count {
-            let header = GroupHeader {
+            let mut header = GroupHeader {
                 worker: WorkerId(1),
                 file_sequence: 3,
                 group_sequence: number + 1,
@@ -460,19 +462,24 @@ fn store(add: &mut Add<'_>) {
                 clock: CLOCK,
                 previous,
                 ring_bytes: RING_BYTES,
-                payload_crc: crc32c(&records),
+                payload_crc: 0,
+                encrypted,
             };
+            let mut stored = records.clone();
+            stored.resize(header.stored_bytes() as usize, 0);
+            header.close(key.as_ref(), &mut stored);
             let start = image.len();
-            image.resize(start + group_span(header.bytes) as usize, 0);
+            image.resize(start + group_span(header.stored_bytes()) as usize, 0);
             previous = header.emit(&mut image[start..]);
             let payload = start + GROUP_HEADER_BYTES;
-            image[payload..payload + records.len()].copy_from_slice(&records);
+            image[payload..payload + stored.len()].copy_from_slice(&stored);
         }
         image
     };
-    add("log", "one", groups(1, 0));
-    add("log", "two", groups(2, 0));
-    add("log", "hole", groups(2, 1));
+    add("log", "one", groups(1, 0, false));
+    add("log", "two", groups(2, 0, false));
+    add("log", "hole", groups(2, 1, false));
+    add("log", "encrypted", groups(2, 0, true));
     add("segment", "sealed", segment(&records, 1, false));
     add("segment", "packed", segment(&records, 1, true));
     let (encrypted, keys) = encrypted(&records);

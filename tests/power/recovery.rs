@@ -98,6 +98,7 @@ fn write(folder: &Path, bytes: u64, ring_bytes: u64) -> std::io::Result<u64> {
             first,
             ring_bytes,
             file_bytes: FILE_BYTES,
+            key: None,
         };
         let mut block = vec![0; BLOCK_BYTES];
         header.emit(&mut block);
@@ -116,6 +117,7 @@ fn write(folder: &Path, bytes: u64, ring_bytes: u64) -> std::io::Result<u64> {
                 previous,
                 ring_bytes,
                 payload_crc: crc32c(&payload),
+                encrypted: false,
             };
             previous = header.emit(&mut group);
             file.write_all_at(&group, at)?;

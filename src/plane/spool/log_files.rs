@@ -10,10 +10,11 @@ use super::paths::Paths;
 use crate::base::ids::{Position, WorkerId};
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::ClockMap;
+use crate::store::cipher::{GroupKey, TAG_BYTES};
 use crate::store::evidence::Hash;
 use crate::store::log::{
     self, BLOCK_BYTES, FileHeader, Found, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader,
-    LOOK_BEHIND_BYTES, LogError, crc32c, group_span,
+    LOOK_BEHIND_BYTES, LogError, group_span,
 };
 
 /// Files kept for use; more are removed.
@@ -31,6 +32,8 @@ struct Current<F> {
     at: u64,
     bytes: u64,
     end: Position,
+    /// Drawn for this use of the file; `None`: the store is not encrypted.
+    key: Option<GroupKey>,
 }
 
 struct Held {
@@ -40,6 +43,8 @@ struct Held {
     /// Of the size that is in force: may be used again.
     fits: bool,
     suspect: bool,
+    /// Its first block holds a wrapped key.
+    keyed: bool,
 }
 
 struct Preparing<F> {
@@ -56,6 +61,8 @@ pub(super) struct LogFiles<D: Disk> {
     volume: [u8; 16],
     ring_bytes: u64,
     file_bytes: u64,
+    /// Each use of a file has a key.
+    encrypts: bool,
     current: Option<Current<D::File>>,
     held: Vec<Held>,
     /// The pool, by place.
@@ -96,6 +103,7 @@ impl<D: Disk + Clone> LogFiles<D> {
         }
         let file_bytes = config.log_file_bytes(ring_bytes);
         let mut files = LogFiles {
+            encrypts: disk.log_keys().is_some(),
             disk,
             worker: config.worker,
             volume: config.volume,
@@ -129,6 +137,13 @@ impl<D: Disk + Clone> LogFiles<D> {
                     files.previous = group.header.emit(&mut [0; GROUP_HEADER_BYTES]);
                 }
             }
+            // What the system remembers of a file that failed need not be what the medium holds (F12).
+            let lies = failed && files.encrypts;
+            let keyed = lies || scan.header.is_some_and(|header| header.key.is_some());
+            if keyed && !files.encrypts {
+                // Neither could what is there be sealed, nor anything be written that may stand beside it.
+                return Err(LogError::locked(&scan.path));
+            }
             let end = scan.groups.iter().map(|group| group.header.end()).max();
             let fits = scan.file_bytes == file_bytes;
             let whole = scan.header.is_some_and(|header| header.file_bytes == scan.file_bytes);
@@ -139,9 +154,14 @@ impl<D: Disk + Clone> LogFiles<D> {
                         files.failed_before.push(place);
                     }
                     let suspect = failed || !whole;
-                    files.held.push(Held { place, path: scan.path, end, fits, suspect });
+                    files.held.push(Held { place, path: scan.path, end, fits, suspect, keyed });
                     unsealed
                         .extend(scan.groups.into_iter().filter(|one| one.header.end() > sealed));
+                }
+                // Whoever died here came not as far as to destroy its key.
+                None if keyed => {
+                    let (path, end) = (scan.path, end.unwrap_or_default());
+                    files.give_back(Held { place, path, end, fits, suspect: failed, keyed });
                 }
                 None if failed => files.put_aside(&scan.path),
                 None if fits => files.free.push((place, scan.path)),
@@ -173,7 +193,7 @@ impl<D: Disk + Clone> LogFiles<D> {
         incarnation: u64,
         clock: ClockMap,
     ) -> io::Result<()> {
-        let span = group_span(bytes as u64);
+        let span = self.span(bytes);
         if self.current.as_ref().is_some_and(|current| current.at + span > current.bytes) {
             self.sync()?;
             self.close();
@@ -184,9 +204,7 @@ impl<D: Disk + Clone> LogFiles<D> {
         }
         let current = self.current.as_mut().expect("made above");
         self.at = current.place;
-        let block = buffer.bytes_mut();
-        block[GROUP_HEADER_BYTES + bytes..span as usize].fill(0);
-        let header = GroupHeader {
+        let mut header = GroupHeader {
             worker: self.worker,
             file_sequence: current.sequence,
             group_sequence: self.group_sequence + 1,
@@ -196,16 +214,27 @@ impl<D: Disk + Clone> LogFiles<D> {
             clock,
             previous: self.previous,
             ring_bytes: self.ring_bytes,
-            payload_crc: crc32c(&block[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + bytes]),
+            payload_crc: 0,
+            encrypted: current.key.is_some(),
         };
-        let hash = header.emit(block);
         // Taken before the write: whatever of it reaches the disk, its number is used up.
         self.group_sequence += 1;
-        self.previous = hash;
+        let block = buffer.bytes_mut();
+        block[GROUP_HEADER_BYTES + bytes..span as usize].fill(0);
+        let stored = GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.stored_bytes() as usize;
+        // In its place: who writes these records again copies them from the ring again.
+        header.close(current.key.as_ref(), &mut block[stored]);
+        self.previous = header.emit(block);
         let at = current.at;
         current.at += span;
         current.end = header.end();
         current.file.write_at(at, &block[..span as usize])
+    }
+
+    /// Bytes that a group takes.
+    fn span(&self, bytes: usize) -> u64 {
+        let tag = if self.encrypts { TAG_BYTES } else { 0 };
+        group_span((bytes + tag) as u64)
     }
 
     /// Makes what was written durable.
@@ -223,7 +252,7 @@ impl<D: Disk + Clone> LogFiles<D> {
     /// Whether the last group written reads back as it was; after a failure (F12).
     pub(super) fn reads_back(&self, buffer: &AlignedBuffer, bytes: usize) -> io::Result<bool> {
         let Some(current) = &self.current else { return Ok(true) };
-        let span = group_span(bytes as u64) as usize;
+        let span = self.span(bytes) as usize;
         let file = self.disk.open_read(&current.path)?;
         let mut found = vec![0; span];
         let mut done = 0;
@@ -251,6 +280,8 @@ impl<D: Disk + Clone> LogFiles<D> {
             },
         };
         self.file_sequence += 1;
+        let key = log::new_key(&self.disk, self.worker, self.file_sequence);
+        let (key, wrapped) = key.unzip();
         let header = FileHeader {
             worker: self.worker,
             volume: self.volume,
@@ -258,12 +289,13 @@ impl<D: Disk + Clone> LogFiles<D> {
             first,
             ring_bytes: self.ring_bytes,
             file_bytes: self.file_bytes,
+            key: wrapped,
         };
         let mut block = AlignedBuffer::new(BLOCK_BYTES);
         header.emit(block.bytes_mut());
         let started = file.write_at(0, block.bytes()).and_then(|()| file.sync());
         if let Err(error) = started {
-            self.hold_failed(place, &path, first);
+            self.hold_failed(place, &path, first, key.is_some());
             return Err(error);
         }
         let at = BLOCK_BYTES as u64;
@@ -275,6 +307,7 @@ impl<D: Disk + Clone> LogFiles<D> {
             at,
             bytes: self.file_bytes,
             end: first,
+            key,
         })
     }
 
@@ -288,8 +321,9 @@ impl<D: Disk + Clone> LogFiles<D> {
     /// The current file takes no more.
     pub(super) fn close(&mut self) {
         if let Some(current) = self.current.take() {
-            let Current { place, path, end, .. } = current;
-            self.held.push(Held { place, path, end, fits: true, suspect: false });
+            let Current { place, path, end, key, .. } = current;
+            let keyed = key.is_some();
+            self.held.push(Held { place, path, end, fits: true, suspect: false, keyed });
         }
     }
 
@@ -297,19 +331,19 @@ impl<D: Disk + Clone> LogFiles<D> {
     /// durable records stays until they are sealed; it is never used again.
     pub(super) fn fail(&mut self) {
         if let Some(current) = self.current.take() {
-            let Current { place, path, end, .. } = current;
-            self.hold_failed(place, &path, end);
+            let Current { place, path, end, key, .. } = current;
+            self.hold_failed(place, &path, end, key.is_some());
         }
     }
 
     /// The name says it to whoever comes after us, who must neither write the file again nor believe
     /// its folder. Where not even the name can be changed, nothing can be written there at all.
-    fn hold_failed(&mut self, place: usize, path: &Path, end: Position) {
+    fn hold_failed(&mut self, place: usize, path: &Path, end: Position, keyed: bool) {
         let failed = log::failed_name(path);
         let renamed =
             self.disk.rename(path, &failed).is_ok() || self.disk.open_read(&failed).is_ok();
         let path = if renamed { failed } else { path.to_owned() };
-        self.held.push(Held { place, path, end, fits: true, suspect: true });
+        self.held.push(Held { place, path, end, fits: true, suspect: true, keyed });
     }
 
     /// Kept under another name, for whoever looks at the disk; that may fail again.
@@ -337,16 +371,27 @@ impl<D: Disk + Clone> LogFiles<D> {
             // A folder that is out of use is not touched; its files wait.
             if held.end > sealed || !paths.is_sound(held.place) && self.held.len() < HELD_MAX {
                 self.held.push(held);
-            } else if held.suspect {
-                self.put_aside(&held.path);
-            } else if held.fits
-                && self.pooled(held.place) < POOL_MAX
-                && self.blank(&held.path).is_ok()
-            {
-                self.free.push((held.place, held.path));
             } else {
-                let _ = self.disk.remove(&held.path);
+                self.give_back(held);
             }
+        }
+    }
+
+    /// To the pool, aside, or away. Its key goes first: what it opens may have to be destroyed one day,
+    /// in the segments that have it now.
+    fn give_back(&mut self, held: Held) {
+        let reused = !held.suspect && held.fits && self.pooled(held.place) < POOL_MAX;
+        let blank = !reused && !held.keyed || self.blank(&held.path, held.keyed).is_ok();
+        if !blank && held.keyed && self.held.len() < HELD_MAX {
+            // Final for this file (F12), but for its key: tried again with the next segment, and by whoever
+            // starts next.
+            self.hold_failed(held.place, &held.path, held.end, true);
+        } else if held.suspect {
+            self.put_aside(&held.path);
+        } else if reused && blank {
+            self.free.push((held.place, held.path));
+        } else {
+            let _ = self.disk.remove(&held.path);
         }
     }
 
@@ -354,11 +399,24 @@ impl<D: Disk + Clone> LogFiles<D> {
         self.free.iter().filter(|(at, _)| *at == place).count()
     }
 
-    /// Takes the first block off a file, so that readers pass it by. Needs no sync: what the block
-    /// says is true until the file is used again, and that begins with a synced one.
-    fn blank(&self, path: &Path) -> io::Result<()> {
+    /// Takes the first block off a file, so that readers pass it by. That needs no sync: what the block
+    /// says is true until the file is used again, and that begins with a synced one. The end of a key
+    /// does, and has to be seen on the medium: the file may have failed.
+    fn blank(&self, path: &Path, keyed: bool) -> io::Result<()> {
         let block = AlignedBuffer::new(BLOCK_BYTES);
-        self.disk.open(path)?.write_at(0, block.bytes())
+        let mut file = self.disk.open(path)?;
+        file.write_at(0, block.bytes())?;
+        if !keyed {
+            return Ok(());
+        }
+        file.sync()?;
+        let mut found = AlignedBuffer::new(BLOCK_BYTES);
+        found.bytes_mut().fill(1);
+        self.disk.open_medium(path)?.read_at(0, found.bytes_mut())?;
+        match found.bytes() == block.bytes() {
+            true => Ok(()),
+            false => Err(io::Error::other("a key that was overwritten is still there")),
+        }
     }
 
     /// Prepares the next file while there is nothing better to do: makes it, then writes zeros, so

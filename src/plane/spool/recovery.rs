@@ -2,32 +2,26 @@
 //! them by position.
 
 use std::io;
-use std::path::PathBuf;
 
 use super::config::SpoolConfig;
 use crate::base::ids::{Position, SourceId, StreamId};
-use crate::base::ports::{Disk, DiskFile};
+use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Mono};
 use crate::store::event::Event;
-use crate::store::log::{
-    self, Doubt, Found, GROUP_HEADER_BYTES, LogError, Mark, Piece, Step, Walk,
-};
+use crate::store::log::{self, Doubt, Found, LogError, LogFile, Mark, Piece, Step, Walk};
 use crate::store::segment::Span;
 
-/// Where positions stand in files.
-#[derive(Clone)]
+/// Which positions a group serves.
 struct Stretch {
     from: Position,
-    end: Position,
-    path: PathBuf,
-    offset: u64,
+    found: Found,
 }
 
 /// The log as a source of record bytes.
 pub(super) struct LogSource<D: Disk> {
     disk: D,
     stretches: Vec<Stretch>,
-    open: Option<(PathBuf, D::File)>,
+    open: Option<LogFile<D::File>>,
 }
 
 impl<D: Disk> LogSource<D> {
@@ -36,16 +30,16 @@ impl<D: Disk> LogSource<D> {
         let mut done = 0;
         while done < out.len() {
             let position = at.0 + done as u64;
-            let place = self.stretches.partition_point(|one| one.end.0 <= position);
+            let place = self.stretches.partition_point(|one| one.found.header.end().0 <= position);
             let stretch = self.stretches.get(place).filter(|one| one.from.0 <= position);
-            let stretch = stretch.ok_or(io::ErrorKind::UnexpectedEof)?;
-            if self.open.as_ref().is_none_or(|(path, _)| *path != stretch.path) {
-                self.open = Some((stretch.path.clone(), self.disk.open_read(&stretch.path)?));
+            let Stretch { found, .. } = stretch.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if self.open.as_ref().is_none_or(|file| !file.holds(found)) {
+                self.open = Some(LogFile::open(&self.disk, found)?);
             }
-            let (_, file) = self.open.as_ref().expect("opened above");
-            let count = ((stretch.end.0 - position) as usize).min(out.len() - done);
-            let offset = stretch.offset + (position - stretch.from.0);
-            match file.read_at(offset, &mut out[done..done + count])? {
+            let file = self.open.as_ref().expect("opened above");
+            let count = ((found.header.end().0 - position) as usize).min(out.len() - done);
+            let at = position - found.header.first.0;
+            match file.read_part(found, at, &mut out[done..done + count])? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 count => done += count,
             }
@@ -82,7 +76,7 @@ pub(super) fn recover<D: Disk + Clone>(
     let mut spans = Spans::new(config, from);
     let mut stretches = Vec::new();
     let range = (from, until);
-    let mut last_wall = None;
+    let (mut last_wall, mut locked) = (None, None);
     let replayed = log::replay(disk, &mut groups, range, promised, &mut |_, piece| match piece {
         Piece::Group { found, payload, from } => {
             spans.boundary(found);
@@ -106,20 +100,19 @@ pub(super) fn recover<D: Disk + Clone>(
             spans.last = found.header.clock.mono;
             last_wall = Some(found.header.clock.wall);
             // Behind a hole a group begins later than what is wanted of it.
-            let first = found.header.first;
-            let from = from.max(first);
-            stretches.push(Stretch {
-                from,
-                end: found.header.end(),
-                path: found.path.clone(),
-                offset: found.offset + GROUP_HEADER_BYTES as u64 + (from.0 - first.0),
-            });
+            let from = from.max(found.header.first);
+            stretches.push(Stretch { from, found: found.clone() });
         }
+        Piece::Locked(doubt) => locked = Some(doubt.path),
         Piece::Doubt(doubt) | Piece::Torn(doubt) => {
             spans.open.through = spans.open.through.max(doubt.to.min(until));
             spans.doubts.push(doubt);
         }
     });
+    if let Some(path) = locked {
+        // It is there. Whoever gave it up would destroy it.
+        return Err(LogError::locked(&path));
+    }
     if let Some(error) = replayed.unreadable.into_iter().next()
         && !no_hope
     {

@@ -187,7 +187,7 @@ impl<D: Disk> Archive<D> {
                     }
                 }
             }
-            Piece::Doubt(doubt) | Piece::Torn(doubt) => {
+            Piece::Doubt(doubt) | Piece::Torn(doubt) | Piece::Locked(doubt) => {
                 search.in_doubt += doubt.to.0 - doubt.from.0;
             }
         });

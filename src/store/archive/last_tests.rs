@@ -59,7 +59,8 @@ fn log_file(disk: &TestDisk, worker: u16, groups: &[(u64, &[u8], u64, u64)]) -> 
     let mut block = vec![0; BLOCK_BYTES];
     let first = Position(groups[0].0);
     let (worker, volume) = (WorkerId(worker), [1; 16]);
-    FileHeader { worker, volume, file_sequence: 1, first, ring_bytes: RING, file_bytes: 64 << 20 }
+    let (file_sequence, ring_bytes, file_bytes, key) = (1, RING, 64 << 20, None);
+    FileHeader { worker, volume, file_sequence, first, ring_bytes, file_bytes, key }
         .emit(&mut block);
     file.write_at(0, &block).expect("room");
     let mut at = BLOCK_BYTES as u64;
@@ -75,6 +76,7 @@ fn log_file(disk: &TestDisk, worker: u16, groups: &[(u64, &[u8], u64, u64)]) -> 
             previous: [0; 32],
             ring_bytes: RING,
             payload_crc: crc32c(payload),
+            encrypted: false,
         };
         let mut bytes = vec![0; group_span(payload.len() as u64) as usize];
         header.emit(&mut bytes);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-use crate::base::ports::{Disk, DiskFile};
+use crate::base::ports::{Disk, DiskFile, LogKeys};
 
 /// Passes everything on and counts bytes read.
 pub struct Meter<D> {
@@ -82,6 +82,10 @@ impl<D: Disk> Disk for Meter<D> {
 
     fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
         self.disk.keys(purpose)
+    }
+
+    fn log_keys(&self) -> Option<&dyn LogKeys> {
+        self.disk.log_keys()
     }
 }
 

@@ -94,6 +94,10 @@ pub(super) fn read<D: Disk>(
                 reached = reached.max(doubt.to);
                 unsealed.damaged.push(in_doubt(doubt, true));
             }
+            Piece::Locked(doubt) => {
+                reached = reached.max(doubt.to);
+                unsealed.damaged.push(Damaged { lost: None, ..in_doubt(doubt, false) });
+            }
         });
         if reached < promised.durable {
             let gone = Doubt {

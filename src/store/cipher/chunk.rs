@@ -30,6 +30,12 @@ impl ChunkKey {
         ChunkKey(LessSafeKey::new(UnboundKey::from(key)))
     }
 
+    /// The key that `secret` is.
+    pub(super) fn of(secret: &Secret) -> Self {
+        let key = UnboundKey::new(&AES_256_GCM, secret.expose()).expect("32 octets");
+        ChunkKey(LessSafeKey::new(key))
+    }
+
     /// Encrypts `bytes` as chunk number `chunk` (0 first); the tag. Each number once under a key.
     pub fn seal(&self, chunk: u64, aad: &[u8], bytes: &mut [u8]) -> [u8; TAG_BYTES] {
         let tag = self.0.seal_in_place_separate_tag(nonce(chunk), Aad::from(aad), bytes);
@@ -45,11 +51,15 @@ impl ChunkKey {
     }
 }
 
-/// Four zeros, then the number, big-endian.
 fn nonce(chunk: u64) -> Nonce {
+    Nonce::assume_unique_for_key(nonce_bytes(chunk))
+}
+
+/// Four zeros, then the number, big-endian.
+pub(super) fn nonce_bytes(number: u64) -> [u8; NONCE_LEN] {
     let mut nonce = [0; NONCE_LEN];
-    nonce[4..].copy_from_slice(&chunk.to_be_bytes());
-    Nonce::assume_unique_for_key(nonce)
+    nonce[4..].copy_from_slice(&number.to_be_bytes());
+    nonce
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //! secrets come from or how they are wrapped (`store::keys`).
 
 mod chunk;
+mod group;
 mod secret;
 
 pub use chunk::{ChunkKey, TAG_BYTES};
+pub use group::GroupKey;
 pub use secret::{FRESH_BYTES, Fresh, Secret};

@@ -13,6 +13,7 @@
 //! what nobody can read, while every hash over it stays.
 
 mod key_maker;
+mod log_wraps;
 mod segment_keys;
 mod store_key;
 mod veiled;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 pub use key_maker::{KeyMaker, WriteKeys};
 pub use segment_keys::{KeyError, KeyFault, Of, SegmentKeys, Wraps, bury, destroy, path_of};
 pub use store_key::{KEK_BYTES, Kek, StoreKey, StoreKeys, StoreKeysError, derive, fingerprint};
+pub(crate) use veiled::no_key;
 pub use veiled::{Veil, Veiled, VeiledFile, is_locked};
 
 /// Where the keys of a store are.

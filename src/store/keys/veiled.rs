@@ -31,8 +31,11 @@ use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use zeroize::Zeroizing;
 
+use super::log_wraps::LogWraps;
 use super::store_key::StoreKey;
-use crate::base::ports::{Disk, DiskFile, Entropy, FreeSpace};
+use crate::base::ports::{
+    Disk, DiskFile, Entropy, FreeSpace, LogKeys, LogSecret, Unopened, WrappedKey,
+};
 use crate::store::cipher::Secret;
 use crate::store::journal::keybox::{KeyBox, WRAPPED_BYTES};
 use crate::store::log::crc32c;
@@ -89,6 +92,7 @@ pub struct Veil {
     store: Vec<StoreKey>,
     /// By number of the store key, newest last.
     keys: Vec<(u32, KeyBox)>,
+    logs: LogWraps,
     /// New files there are veiled.
     folders: Vec<PathBuf>,
     entropy: Box<dyn Entropy + Send + Sync>,
@@ -106,14 +110,9 @@ impl Veil {
             let wraps = KeyBox::new(key.derive(PURPOSE).expose()).expect("32 bytes");
             (key.number, wraps)
         };
-        let keys = store.iter().map(boxed).collect();
-        Veil {
-            volume,
-            store: store.iter().map(StoreKey::duplicate).collect(),
-            keys,
-            folders,
-            entropy,
-        }
+        let (keys, logs) = (store.iter().map(boxed).collect(), LogWraps::new(store));
+        let store = store.iter().map(StoreKey::duplicate).collect();
+        Veil { volume, store, keys, logs, folders, entropy }
     }
 
     fn covers(&self, path: &Path) -> bool {
@@ -131,6 +130,17 @@ impl Veil {
         let keys = self.keys.iter().find(|(number, _)| *number == wire.store_key.get());
         let opened = keys.and_then(|(_, keys)| keys.unwrap(&wire.wrapped, CONTEXT).ok());
         opened.map(Secret::new)
+    }
+}
+
+/// Log files are no files that are only appended to: they have keys of their own.
+impl LogKeys for Veil {
+    fn make(&self, context: &str) -> (LogSecret, WrappedKey) {
+        self.logs.make(self.entropy.as_ref(), context)
+    }
+
+    fn open(&self, key: &WrappedKey, context: &str) -> Result<LogSecret, Unopened> {
+        self.logs.open(key, context)
     }
 }
 
@@ -189,7 +199,7 @@ impl<D: Disk> Veiled<D> {
 }
 
 /// The error of whoever reads a veiled file without its key; by [`is_locked`] it is known again.
-fn no_key() -> io::Error {
+pub(crate) fn no_key() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, Locked)
 }
 
@@ -295,6 +305,10 @@ impl<D: Disk> Disk for Veiled<D> {
     fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
         let store = self.veil.iter().flat_map(|veil| &veil.store);
         store.map(|key| (key.number, Zeroizing::new(*key.derive(purpose).expose()))).collect()
+    }
+
+    fn log_keys(&self) -> Option<&dyn LogKeys> {
+        self.veil.as_deref().map(|veil| veil as &dyn LogKeys)
     }
 }
 

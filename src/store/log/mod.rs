@@ -4,6 +4,7 @@
 mod file;
 mod group;
 mod mark;
+mod read;
 mod replay;
 mod scan;
 mod walk;
@@ -11,10 +12,13 @@ mod walk;
 pub use file::{FILE_MAGIC, FileHeader};
 pub use group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, group_span};
 pub use mark::{Mark, Marks, learn_marks};
+#[cfg(test)]
+pub(crate) use read::secret;
+pub use read::{Content, LogFile, new_key};
 pub use replay::{GROUPS_PER_SYNC, Piece, Replayed, replay};
 pub use scan::{
     Doubt, FileScan, Found, LOOK_BEHIND_BYTES, LogError, failed_name, folder, is_failed,
-    next_position, read_group, scan_file, scan_worker, workers,
+    next_position, scan_file, scan_worker, workers,
 };
 pub use walk::{Step, Walk};
 
@@ -22,6 +26,10 @@ pub use walk::{Step, Walk};
 pub const BLOCK_BYTES: usize = 4096;
 /// Version of file and group headers.
 pub const VERSION: u32 = 1;
+/// Groups stand in the clear.
+const CIPHER_NONE: u16 = 0;
+/// They are encrypted, each with a tag behind it.
+const CIPHER_AES_256_GCM: u16 = 1;
 
 /// CRC-32C (Castagnoli).
 pub fn crc32c(bytes: &[u8]) -> u32 {

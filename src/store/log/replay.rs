@@ -1,10 +1,10 @@
 //! Brings the groups of a log into one gapless order, each position once.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::mark::Mark;
-use super::scan::{Doubt, Found, LogError, is_failed, open_read, read_group};
+use super::read::{Content, LogFile};
+use super::scan::{Doubt, Found, LogError, is_failed};
 use crate::base::ids::Position;
 use crate::base::ports::Disk;
 
@@ -29,6 +29,9 @@ pub enum Piece<'a> {
     /// Positions of groups at the log's end that fail their sums, as a power cut leaves what no sync
     /// had covered: nothing that was called durable need be among them.
     Torn(Doubt),
+    /// Positions of a group whose sum is right and whose key is not here. They are there, for whoever
+    /// has it.
+    Locked(Doubt),
 }
 
 /// What a replay came to.
@@ -43,7 +46,8 @@ pub struct Replayed {
 /// Shows `each` the stream from position `from` to the end of `groups`, or to `until`. A range that
 /// was written again after a failed sync (F12) stands twice in the log: the copy that verifies
 /// serves. A group whose payload fails its sum is not salvaged record by record: on a recycled file
-/// a torn write leaves old records between new ones, and those verify too.
+/// a torn write leaves old records between new ones, and those verify too. One that is whole and does not
+/// open under its file's key was changed by somebody: no cut does that.
 ///
 /// `promised`: how far the log is known to have been durable. What is missing below that is damage,
 /// and so is what lies further back than one sync reaches: a cut takes only what was not synced.
@@ -65,17 +69,17 @@ pub fn replay<D: Disk>(
     let proof = Proof::of(groups, promised);
     let mut next = from;
     let mut unreadable = Vec::new();
-    // Why the groups since the last good one are left out, if the disk is to blame.
+    // Why the groups since the last good one are left out, if no cut is to blame.
     let mut cause: Option<String> = None;
     let mut before: Option<&Found> = None;
-    let mut file: Option<(PathBuf, D::File)> = None;
+    let mut file: Option<LogFile<D::File>> = None;
     for (place, found) in groups.iter().enumerate() {
         if found.header.end() <= next {
             continue;
         }
-        if file.as_ref().is_none_or(|(path, _)| *path != found.path) {
-            file = match open_read(disk, &found.path) {
-                Ok(file) => Some((found.path.clone(), file)),
+        if file.as_ref().is_none_or(|file| !file.holds(found)) {
+            file = match LogFile::open(disk, found) {
+                Ok(file) => Some(file),
                 Err(source) => {
                     let error = LogError::Disk { path: found.path.clone(), source };
                     cause = Some(error.to_string());
@@ -84,10 +88,15 @@ pub fn replay<D: Disk>(
                 }
             };
         }
-        let Some((_, file)) = &file else { continue };
-        let payload = match read_group(file, found) {
-            Ok(Some(payload)) => payload,
-            Ok(None) => continue,
+        let Some(file) = &file else { continue };
+        let payload = match file.read(found) {
+            Ok(Content::Whole(payload)) => Some(payload),
+            Ok(Content::Locked) => None,
+            Ok(Content::Damaged) => continue,
+            Ok(Content::Changed) => {
+                cause = Some(CHANGED.to_owned());
+                continue;
+            }
             Err(error) => {
                 cause = Some(error.to_string());
                 unreadable.push(error);
@@ -102,7 +111,10 @@ pub fn replay<D: Disk>(
             }
             each(place, Piece::Doubt(hole));
         }
-        each(place, Piece::Group { found, payload: &payload, from: next });
+        match &payload {
+            Some(payload) => each(place, Piece::Group { found, payload, from: next }),
+            None => each(place, Piece::Locked(locked(found, next))),
+        }
         next = found.header.end();
         before = Some(found);
         cause = None;
@@ -110,7 +122,7 @@ pub fn replay<D: Disk>(
     let since = before.map(|group| group.header.clock.wall);
     let newest = groups.iter().max_by_key(|group| group.header.end());
     if let Some(newest) = newest.filter(|newest| newest.header.end() > next) {
-        // What the disk does not give is no torn end.
+        // What the disk does not give, or somebody changed, is no torn end.
         let unread = cause.is_some();
         let why = cause.unwrap_or_else(|| "commit group fails its sum".into());
         let end = newest.header.end();
@@ -126,6 +138,21 @@ pub fn replay<D: Disk>(
         each(0, if torn.durable { Piece::Doubt(torn) } else { Piece::Torn(torn) });
     }
     Replayed { end: next, unreadable }
+}
+
+const CHANGED: &str = "commit group is not what was encrypted under its file's key";
+
+fn locked(found: &Found, next: Position) -> Doubt {
+    let at = Some(found.header.clock.wall);
+    Doubt {
+        path: found.path.clone(),
+        from: next.max(found.header.first),
+        to: found.header.end(),
+        why: "commit group is encrypted, and its key is not there".to_owned(),
+        durable: true,
+        since: at,
+        until: at,
+    }
 }
 
 /// What shows that positions were durable.

@@ -4,12 +4,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::BLOCK_BYTES;
 use super::file::{FILE_MAGIC, FileHeader};
 use super::group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, group_span};
-use super::{BLOCK_BYTES, crc32c};
 use crate::base::ids::{Position, WorkerId};
-use crate::base::ports::{Disk, DiskFile};
+use crate::base::ports::{Disk, DiskFile, WrappedKey};
 use crate::base::time::Wall;
+use crate::store::keys::no_key;
 
 /// How far behind the last valid group a reader looks for more: a hole is never longer than what
 /// was not synced yet, one group, or one group whose header went bad.
@@ -29,7 +30,12 @@ pub enum LogError {
 }
 
 impl LogError {
-    fn at(path: &Path) -> impl FnOnce(io::Error) -> LogError + '_ {
+    /// Of a file that is encrypted and whose key is not here.
+    pub fn locked(path: &Path) -> Self {
+        LogError::Disk { path: path.to_owned(), source: no_key() }
+    }
+
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> LogError + '_ {
         move |source| LogError::Disk { path: path.to_owned(), source }
     }
 }
@@ -62,6 +68,8 @@ pub struct Found {
     pub offset: u64,
     /// The header.
     pub header: GroupHeader,
+    /// What it is encrypted under, as the file's first block says.
+    pub key: Option<WrappedKey>,
 }
 
 /// One log file.
@@ -92,7 +100,7 @@ pub fn workers<D: Disk>(disk: &D, store: &Path) -> Result<Vec<WorkerId>, LogErro
 }
 
 /// Fills `out` as far as the file goes; returns the bytes read.
-fn read_up_to<F: DiskFile>(file: &F, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_up_to<F: DiskFile>(file: &F, offset: u64, out: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < out.len() {
         match file.read_at(offset + done as u64, &mut out[done..])? {
@@ -104,7 +112,7 @@ fn read_up_to<F: DiskFile>(file: &F, offset: u64, out: &mut [u8]) -> io::Result<
 }
 
 /// Scans one file for group headers. `look_behind`: how many bytes without a valid header end the
-/// search; `u64::MAX` searches to the end. Payload sums are checked by [`read_group`].
+/// search; `u64::MAX` searches to the end. Payloads are checked by [`super::LogFile::read`].
 pub fn scan_file<D: Disk>(disk: &D, path: &Path, look_behind: u64) -> Result<FileScan, LogError> {
     let fail = || LogError::at(path);
     let file = open_read(disk, path).map_err(fail())?;
@@ -127,8 +135,9 @@ pub fn scan_file<D: Disk>(disk: &D, path: &Path, look_behind: u64) -> Result<Fil
         read_up_to(&file, at, &mut head).map_err(fail())?;
         match GroupHeader::parse(&head).filter(|group| belongs(group, &header)) {
             Some(group) => {
-                scan.groups.push(Found { path: path.to_owned(), offset: at, header: group });
-                at += group_span(group.bytes);
+                let (path, key) = (path.to_owned(), header.key);
+                scan.groups.push(Found { path, offset: at, header: group, key });
+                at += group_span(group.stored_bytes());
                 scan.end = at;
             }
             None => at += BLOCK_BYTES as u64,
@@ -140,21 +149,9 @@ pub fn scan_file<D: Disk>(disk: &D, path: &Path, look_behind: u64) -> Result<Fil
 fn belongs(group: &GroupHeader, file: &FileHeader) -> bool {
     group.file_sequence == file.file_sequence
         && group.worker == file.worker
+        && group.encrypted == file.key.is_some()
         && group.ring_bytes == file.ring_bytes
         && group.first >= file.first
-}
-
-/// Reads a group's payload, again checking header and sum: `Ok(None)` where the file no longer
-/// holds this group or the payload is damaged.
-pub fn read_group<F: DiskFile>(file: &F, found: &Found) -> Result<Option<Vec<u8>>, LogError> {
-    let total = GROUP_HEADER_BYTES + found.header.bytes as usize;
-    let mut bytes = vec![0; total];
-    let count = read_up_to(file, found.offset, &mut bytes).map_err(LogError::at(&found.path))?;
-    if count < total || GroupHeader::parse(&bytes).as_ref() != Some(&found.header) {
-        return Ok(None);
-    }
-    bytes.drain(..GROUP_HEADER_BYTES);
-    Ok((crc32c(&bytes) == found.header.payload_crc).then_some(bytes))
 }
 
 /// How the name of a file ends that failed a write or sync (F12).

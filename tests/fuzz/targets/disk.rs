@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use floortape::base::ports::{Disk, DiskFile};
+use floortape::base::ports::{Disk, DiskFile, LogKeys, LogSecret, Unopened, WrappedKey};
 
 /// A disk that can only be read.
 pub(super) struct Image(pub(super) BTreeMap<PathBuf, Vec<u8>>);
@@ -38,6 +38,27 @@ impl Disk for Image {
 
     fn remove(&self, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn log_keys(&self) -> Option<&dyn LogKeys> {
+        Some(&OneKey)
+    }
+}
+
+/// Knows store key 1, under which every secret is the same.
+pub(super) struct OneKey;
+
+impl LogKeys for OneKey {
+    fn make(&self, _: &str) -> (LogSecret, WrappedKey) {
+        ([5; 32].into(), WrappedKey { store_key: 1, bytes: [6; 60] })
+    }
+
+    fn open(&self, key: &WrappedKey, _: &str) -> Result<LogSecret, Unopened> {
+        match key.store_key {
+            1 => Ok([5; 32].into()),
+            2 => Err(Unopened::Changed),
+            _ => Err(Unopened::NoKey),
+        }
     }
 }
 

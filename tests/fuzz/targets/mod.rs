@@ -21,6 +21,6 @@ pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
 pub use sip::{sip_framing, sip_headers};
 pub use store::{
-    Same, audit, is_proven, is_proven_thinned, journal, log, packed, segment, segment_keys, tar,
-    thinned, wraps,
+    Same, audit, is_proven, is_proven_thinned, journal, log, log_key, packed, segment,
+    segment_keys, tar, thinned, wraps,
 };

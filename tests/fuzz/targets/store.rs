@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use floortape::base::ids::{Position, StreamId, WorkerId};
-use floortape::base::ports::Entropy;
+use floortape::base::ports::{Entropy, LogKeys, WrappedKey};
 use floortape::store::audit as trail;
-use floortape::store::cipher::{ChunkKey, Fresh, Secret};
+use floortape::store::cipher::{ChunkKey, Fresh, GroupKey, Secret};
 use floortape::store::event::Event;
 use floortape::store::evidence::{Hash, PublicKey, Salt, sha256};
 use floortape::store::export::tar::{Block, Part};
 use floortape::store::journal::{Replay, Standings, frame, history, replay_file, snapshot};
 use floortape::store::keys::{KeyError, SegmentKeys, StoreKey, Wraps};
 use floortape::store::log::{
-    self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, Mark, Piece, Step, Walk, crc32c, replay,
-    scan_worker,
+    self as logs, BLOCK_BYTES, GROUP_HEADER_BYTES, GroupHeader, Mark, Piece, Step, Walk, crc32c,
+    replay, scan_worker,
 };
 use floortape::store::record::{self, HEADER_BYTES, RecordKind};
 use floortape::store::segment::{
@@ -25,7 +25,7 @@ use floortape::store::segment::{
     verify_opened, verify_segment,
 };
 
-use super::disk::{Image, ImageFile};
+use super::disk::{Image, ImageFile, OneKey};
 
 /// Longer images only cost time.
 const IMAGE_BYTES_MAX: usize = 1 << 20;
@@ -49,7 +49,7 @@ fn read_log(image: Vec<u8>) {
     let mut end = 0;
     for found in &groups {
         assert!(found.offset >= end && found.offset < file_bytes, "groups overlap");
-        end = found.offset + GROUP_HEADER_BYTES as u64 + found.header.bytes;
+        end = found.offset + GROUP_HEADER_BYTES as u64 + found.header.stored_bytes();
     }
     let mut at = Position(0);
     let range = (at, Position(u64::MAX));
@@ -63,6 +63,10 @@ fn read_log(image: Vec<u8>) {
             assert_eq!(payload.len() as u64, found.header.bytes);
             walk(payload, found.header.first, found.header.ring_bytes);
             at = found.header.end();
+        }
+        Piece::Locked(doubt) => {
+            assert!(doubt.from >= at && doubt.from < doubt.to, "{doubt:?}");
+            at = doubt.to;
         }
     });
     assert_eq!(replayed.end, at);
@@ -100,15 +104,22 @@ fn event(payload: &[u8]) {
 fn sealed_log(data: &[u8]) -> Vec<u8> {
     let mut image = data.to_vec();
     seal(&mut image, 0, 64);
+    if image.get(14).is_some_and(|cipher| *cipher != 0) {
+        seal(&mut image, 68, 64);
+    }
     for at in (BLOCK_BYTES..image.len()).step_by(BLOCK_BYTES) {
         let start = at + GROUP_HEADER_BYTES;
-        if let Some(bytes) = word(&image, at + 48)
-            && let Some(payload) = start.checked_add(bytes).and_then(|end| image.get(start..end))
-        {
-            let sum = crc32c(payload).to_le_bytes();
-            image[at + 112..at + 116].copy_from_slice(&sum);
-        }
         seal(&mut image, at, 124);
+        let header = image.get(at..).and_then(GroupHeader::parse);
+        if let Some(mut header) = header
+            && let Some(stored) = start
+                .checked_add(header.stored_bytes() as usize)
+                .and_then(|end| image.get_mut(start..end))
+        {
+            // What a mutant says is then what was encrypted.
+            header.close(log_key(header.encrypted).0.as_ref(), stored);
+            header.emit(&mut image[at..]);
+        }
     }
     image
 }
@@ -147,6 +158,13 @@ pub fn packed(data: &[u8]) {
         assert!(records.is_empty() || unpack(data, records.len() as u64 - 1).is_none());
         records.chunks(CHUNK_RECORD_BYTES_MAX).for_each(again);
     }
+}
+
+/// The key of an encrypted log in the corpus, and how it stands in the first block; none where it is in
+/// the clear.
+pub fn log_key(encrypted: bool) -> (Option<GroupKey>, Option<WrappedKey>) {
+    let key = encrypted.then(|| OneKey.make(""));
+    key.map(|(secret, wrapped)| (GroupKey::new(Secret::new(secret)), wrapped)).unzip()
 }
 
 /// What the random octets are of which the encrypted segments in the corpus are made: it is the same each
@@ -227,7 +245,7 @@ fn read_segment(image: Vec<u8>, sealed: bool) {
     for row in &footer.rows {
         let found = open_extent(&file, row.offset, row.bytes, Some(&Keys(trailer.number)));
         let clear = read_extent(&file, row.offset, row.bytes);
-        let again = reader.open(&file, row.offset, row.bytes, Some(opener));
+        let again = reader.open(&file, row.offset, row.bytes, Some(&Keys(trailer.number)));
         let Ok(extent) = found else {
             assert!(clear.is_err(), "read without a key, and not with one");
             assert!(again.is_err(), "read in the place of another, and not alone");

@@ -3,6 +3,7 @@
 mod bench;
 mod damage;
 mod encrypted;
+mod encrypted_log;
 pub(crate) mod faults;
 mod ladder;
 mod trouble;

@@ -299,7 +299,8 @@ fn counted(dir: &Path) -> BTreeMap<String, Vec<std::ops::Range<usize>>> {
         for group in mine {
             let name = group.path.file_name().expect("a name").to_str().expect("text");
             let from = group.offset as usize;
-            let to = from + crate::store::log::GROUP_HEADER_BYTES + group.header.bytes as usize;
+            let to =
+                from + crate::store::log::GROUP_HEADER_BYTES + group.header.stored_bytes() as usize;
             all.entry(format!("log/w0/{name}")).or_default().push(from..to);
         }
     }

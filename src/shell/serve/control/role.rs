@@ -22,7 +22,7 @@ use crate::host::clock::SystemClock;
 use crate::host::disk::{HostDisk, make_folder};
 use crate::host::entropy::SystemEntropy;
 use crate::host::spare::StoreDisk;
-use crate::host::{keyfile, signing, spare, volume};
+use crate::host::{keyfile, signing, spare, unlocked, volume};
 use crate::plane::control::{Asked, Control, Effect, Grave, Input, NotDurable, Outcome, Setup};
 use crate::plane::handoff::frame::{Envelope, Frame};
 use crate::plane::keeper;
@@ -143,7 +143,8 @@ fn role(mut start: Start) -> io::Result<()> {
         seed: u64::from_le_bytes(seed),
     });
     let fresh = start.fresh && !start.successor;
-    let newer = fresh.then(|| newer::first_stream(&HostDisk, &store, journal.standings().alive));
+    let files = || unlocked::files(&store, &folder, &volume.spares);
+    let newer = fresh.then(|| newer::first_stream(&files(), &store, journal.standings().alive));
     let newer = newer.flatten();
     // A snapshot may know calls whose entries are gone: nobody would ever see or end them.
     if newer.is_some() {
