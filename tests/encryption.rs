@@ -181,6 +181,10 @@ fn only_its_key_opens_a_store_and_another_one_takes_its_place() {
     let mut server = serve(&folder, port, Some(&old));
     assert!(call(port, 2).wait().expect("ours").success());
     said(&["verify", "--all", "--store", dir, "--kek", text(&old)]);
+    // A binary of before encryption refuses that version.
+    let volume = fs::read(store.join("volume.json")).expect("there");
+    let volume: Value = serde_json::from_slice(&volume).expect("JSON");
+    assert_eq!(volume["version"], 2);
     for words in [vec![], vec!["--kek", text(&new)]] {
         let refused = run(&[&["ls", "--store", dir][..], &words[..]].concat());
         assert_eq!(refused.status.code(), Some(4), "{words:?}");

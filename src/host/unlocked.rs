@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::disk::{HostDisk, make_folder};
 use super::entropy::SystemEntropy;
 use super::keyfile::read_secret;
-use super::volume::{self, VolumeError};
+use super::volume::{self, VERSION_ENCRYPTED, Volume, VolumeError};
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
 use crate::config::encryption::Encryption;
@@ -149,18 +149,25 @@ pub fn probe(store: &Path, encryption: &Encryption) -> Result<Option<[u8; 16]>, 
     Ok(Some(kek.fingerprint()))
 }
 
-/// Makes the first store key, under the lock of the store.
-pub fn make(store: &Path, encryption: &Encryption, now: Wall) -> Result<(), VolumeError> {
+/// Makes the first store key, under the lock of the store, whose version says so before.
+pub fn make(
+    store: &Path,
+    encryption: &Encryption,
+    volume: &mut Volume,
+    now: Wall,
+) -> Result<(), VolumeError> {
     let named =
         |error: io::Error| VolumeError::Kek { store: store.to_owned(), why: error.to_string() };
     let Some(kek) = kek(encryption).map_err(named)? else { return Ok(()) };
-    let volume = volume_id(store)
+    let id = volume_id(store)
         .ok_or_else(|| named(io::Error::other("volume.json has no UUID as its id")))?;
+    volume.version = VERSION_ENCRYPTED;
+    volume::write(store, volume).map_err(named)?;
     let folder = keys::folder(store);
     make_folder(&folder).map_err(|error| VolumeError::Io { path: folder.clone(), error })?;
-    let (made, key) = StoreKeys::make(volume, &kek, &SystemEntropy, now);
+    let (made, key) = StoreKeys::make(id, &kek, &SystemEntropy, now);
     made.write(&HostDisk, &folder).map_err(|why| refused(store, why))?;
-    keep(volume, vec![key]);
+    keep(id, vec![key]);
     Ok(())
 }
 

@@ -16,6 +16,9 @@ use super::survivor::{self, Survivor};
 
 /// Version of the store's layout.
 pub const VERSION: u32 = 1;
+/// Of a store that was ever encrypted. A version that knows of no encryption takes a log file that is
+/// encrypted for one that holds nothing, and would use it again: so it must not open the store at all.
+pub const VERSION_ENCRYPTED: u32 = 2;
 /// Incarnations reserved at once, so that a restart of media waits for no sync.
 const INCARNATIONS: u64 = 1_024;
 
@@ -24,7 +27,7 @@ const INCARNATIONS: u64 = 1_024;
 pub struct Volume {
     /// UUID of the store, made with it; never changes.
     pub id: String,
-    /// [`VERSION`] of whoever made it.
+    /// [`VERSION`] or [`VERSION_ENCRYPTED`].
     pub version: u32,
     /// Incarnations of media below this are used up.
     pub incarnation_next: u64,
@@ -100,7 +103,10 @@ pub enum VolumeError {
         holder: Holder,
     },
     /// `volume.json` cannot be understood.
-    #[error("{}: expected a store of version {VERSION}: {why}", path.display())]
+    #[error(
+        "{}: expected a store of version {VERSION} or {VERSION_ENCRYPTED}: {why}",
+        path.display()
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -375,7 +381,7 @@ pub fn read(store: &Path) -> Result<Volume, VolumeError> {
         .map_err(|error| VolumeError::Io { path: path.clone(), error })?;
     let volume: Volume = serde_json::from_str(&text)
         .map_err(|error| VolumeError::Unreadable { path: path.clone(), why: error.to_string() })?;
-    if volume.version != VERSION {
+    if ![VERSION, VERSION_ENCRYPTED].contains(&volume.version) {
         let why = format!("found version {}", volume.version);
         return Err(VolumeError::Unreadable { path, why });
     }

@@ -535,7 +535,7 @@ fn open(config: &Config) -> Result<(Volume, u64), VolumeError> {
     };
     let (mut volume, incarnation) = volume::open(&store.dir, &fresh_id)?;
     if !has_keys {
-        unlocked::make(&store.dir, &store.encryption, SystemClock.map().wall)?;
+        unlocked::make(&store.dir, &store.encryption, &mut volume, SystemClock.map().wall)?;
     }
     spare::record(&store.dir, &mut volume, store.spare_dir.as_deref(), &journal)?;
     keyfile::load_or_make(&store.dir, &mut volume, &journal, &SystemEntropy)?;
