@@ -9,6 +9,9 @@
 //! file in memory; the disk has no part in it. One thread; subjects take turns within each round. Prints the
 //! median round and the spread of all rounds.
 //!
+//! And of closing commit groups of the log, sums with and without encryption: 600 KB of records each, what the
+//! default interval of such streams makes, copied out of the ring as the spool does.
+//!
 //! `cargo bench --bench seal`
 
 use std::hint::black_box;
@@ -23,8 +26,10 @@ use floortape::base::prng::Prng;
 use floortape::base::time::{ClockMap, Mono, Wall};
 use floortape::host::disk::HostDisk;
 use floortape::host::entropy::SystemEntropy;
+use floortape::store::cipher::{GroupKey, Secret};
 use floortape::store::evidence::SigningKey;
 use floortape::store::keys::{KeyMaker, Of, StoreKey, Wraps};
+use floortape::store::log::GroupHeader;
 use floortape::store::record::{self, RecordKind, RecordMeta, record_bytes};
 use floortape::store::segment::{
     EXTENT_HEADER_BYTES, Emitter, SegmentFacts, SegmentName, SegmentOpener, Span, folder,
@@ -154,6 +159,36 @@ fn seal(ring: &[u8], span: &Span, how: How, out: &mut [u8]) -> usize {
     bytes
 }
 
+/// Records of a commit group.
+const GROUP_BYTES: usize = 208 * 2_900;
+
+/// Closes groups of all that is in the ring, as the spool does: one buffer, again and again.
+fn log_groups(ring: &[u8], key: Option<&GroupKey>, out: &mut [u8]) -> usize {
+    let (mut groups, mut at) = (0, 0);
+    while at < ring.len() {
+        let bytes = GROUP_BYTES.min(ring.len() - at);
+        let mut header = GroupHeader {
+            worker: WorkerId(0),
+            file_sequence: 1,
+            group_sequence: groups as u64 + 1,
+            incarnation: 1,
+            first: Position(at as u64),
+            bytes: bytes as u64,
+            clock: ClockMap { mono: Mono(1), wall: Wall(1) },
+            previous: [0; 32],
+            ring_bytes: 1 << 30,
+            payload_crc: 0,
+            encrypted: key.is_some(),
+        };
+        let stored = &mut out[..header.stored_bytes() as usize];
+        stored[..bytes].copy_from_slice(&ring[at..at + bytes]);
+        header.close(key, stored);
+        black_box((&mut *out, header));
+        (groups, at) = (groups + 1, at + bytes);
+    }
+    groups
+}
+
 fn image(ring: &[u8], span: &Span, how: How) -> Image {
     let mut out = vec![0; ring.len() * 2];
     let bytes = seal(ring, span, how, &mut out);
@@ -186,11 +221,14 @@ fn main() {
         "verify packed",
         "verify encrypted",
         "verify packed, encrypted",
+        "log in the clear",
+        "log encrypted",
     ];
+    let key = GroupKey::new(Secret::new([7; 32].into()));
     let mut rounds = vec![Vec::new(); names.len()];
     for _ in 0..=ROUNDS {
         for (subject, times) in rounds.iter_mut().enumerate() {
-            if subject > 6 {
+            if (7..=8).contains(&subject) {
                 // Its keys are overwritten by whoever seals it again.
                 images[subject - 5] = image(&ring, &span, hows[subject - 5]);
             }
@@ -205,7 +243,11 @@ fn main() {
                         assert_eq!(records.expect("just packed").len(), 208 * PACKETS as usize);
                     }
                 }
-                _ => verify(&images[subject - 5]),
+                5..=8 => verify(&images[subject - 5]),
+                _ => {
+                    let key = (subject == 10).then_some(&key);
+                    assert!(log_groups(&ring, key, &mut out) > 50);
+                }
             }
             times.push(begun.elapsed().as_nanos() as f64 / (STREAMS * PACKETS) as f64);
         }
