@@ -5,6 +5,7 @@
 #
 #   benches/verify.sh [RECORDINGS] [SECONDS]   500 of two lines, 360 s: 18 M packets, 3.0 GB packed, 3.8 GB plain
 #   FLOORTAPE=…  the binary; BASELINE=…  another one, measured in the same rounds; REPEATS=…  rounds (5)
+#   FOLDER=…     where the stores are made, and kept; those that are there are measured as they are
 #   STORE=…      measures a store that is there instead
 #
 # Prints for each: the machine; seconds on the clock, and bytes of the segments a second of one core (user and system
@@ -20,12 +21,19 @@ STORES=()
 if [ -n "${STORE:-}" ]; then
     STORES+=("there $STORE 0")
 else
-    archive=$(cargo build --release --locked --bench archive --message-format=json |
-        sed -n 's/.*"executable":"\([^"]*archive-[^"]*\)".*/\1/p' | tail -1)
-    FOLDER=$(mktemp -d "${TMPDIR:-/dev/shm}/floortape-verify.XXXXXX")
-    trap 'rm -rf "$FOLDER"' EXIT
+    if [ -z "${FOLDER:-}" ]; then
+        FOLDER=$(mktemp -d "${TMPDIR:-/dev/shm}/floortape-verify.XXXXXX")
+        trap 'rm -rf "$FOLDER"' EXIT
+    fi
     for kind in packed plain; do
-        said=$("$archive" "$FOLDER/$kind" "$RECORDINGS" "$SECONDS_KEPT" $kind)
+        if [ ! -e "$FOLDER/$kind.made" ]; then
+            archive=$(cargo build --release --locked --bench archive --message-format=json |
+                sed -n 's/.*"executable":"\([^"]*archive-[^"]*\)".*/\1/p' | tail -1)
+            rm -rf "${FOLDER:?}/$kind"
+            "$archive" "$FOLDER/$kind" "$RECORDINGS" "$SECONDS_KEPT" $kind > "$FOLDER/$kind.making"
+            mv "$FOLDER/$kind.making" "$FOLDER/$kind.made"
+        fi
+        said=$(cat "$FOLDER/$kind.made")
         echo "$kind: $said"
         STORES+=("$kind $FOLDER/$kind $(sed 's/.*, \([0-9]*\) bytes of records/\1/' <<< "$said")")
     done

@@ -1,4 +1,8 @@
 //! `floortape rebuild`: makes the catalogue again from journal and segments.
+//!
+//! Extents of segments come from their footers; what is said of a recording that is over comes from its records, all
+//! of them: gaps, contributors, digits and RTP times stand in no row. What it reads it believes where the sums agree;
+//! whether it is what was sealed is `verify`'s to say, which believes no catalogue.
 
 use std::io::Write;
 
