@@ -4,6 +4,7 @@
 use std::thread;
 
 use super::store::Store;
+use crate::host::process;
 use crate::host::spare::StoreDisk;
 use crate::shell::exit::Failure;
 use crate::store::catalog::{Library, RsEntry};
@@ -42,6 +43,8 @@ impl<'a> Parts<'a> {
         let (first, others) = self.0.split_first().expect("one at least");
         let marks = library.archive.promises();
         let apart = |place: usize, part: &[&RsEntry]| {
+            // The recorder may be at work beside us: one thread is what it was to reckon with.
+            process::give_way();
             let library = store.library_beside()?;
             library.archive.promise(marks.clone());
             read(place, &library, part)

@@ -2,7 +2,9 @@
 
 use super::extent::{CIPHER_NONE, COMPRESSION_NONE, EXTENT_HEADER_BYTES, ExtentHeader};
 use super::opener::Opener;
-use super::read::{SegmentError, extent_fits, open_stored, read_into, stored_header};
+use super::read::{
+    RECORD_BYTES_PER_EXTENT_MAX, SegmentError, extent_fits, open_stored, read_into, stored_header,
+};
 use super::unpack::unpack_into;
 use crate::base::ports::DiskFile;
 
@@ -42,17 +44,17 @@ impl ExtentReader {
             }
         }
         extent_fits(offset, bytes)?;
-        read_into(file, offset, bytes, stored)?;
+        let stored = read_into(file, offset, bytes, stored)?;
         let header = stored_header(stored, offset, bytes)?;
         if header.cipher != CIPHER_NONE {
-            *records = open_stored(header, std::mem::take(stored), offset, opener)?.records;
+            *records = open_stored(header, stored.to_vec(), offset, opener)?.records;
             return Ok(Opened { header, records, is_summed: false });
         }
         let body = &stored[EXTENT_HEADER_BYTES..];
         if header.compression == COMPRESSION_NONE {
             return Ok(Opened { header, records: body, is_summed: false });
         }
-        let is_summed = unpack_into(body, super::RECORD_BYTES_PER_EXTENT_MAX, records)
+        let (records, is_summed) = unpack_into(body, RECORD_BYTES_PER_EXTENT_MAX, records)
             .ok_or(SegmentError::Packed { offset })?;
         Ok(Opened { header, records, is_summed })
     }

@@ -101,19 +101,22 @@ fn read_exact<F: DiskFile>(file: &F, offset: u64, wanted: u64) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Reads exactly `wanted` bytes in the place of what `bytes` holds.
-pub(super) fn read_into<F: DiskFile>(
+/// Reads exactly `wanted` bytes to the start of `memory`, which is made longer where it has to be.
+pub(super) fn read_into<'m, F: DiskFile>(
     file: &F,
     offset: u64,
     wanted: u64,
-    bytes: &mut Vec<u8>,
-) -> Result<(), SegmentError> {
+    memory: &'m mut Vec<u8>,
+) -> Result<&'m [u8], SegmentError> {
     let size = file.bytes().map_err(|source| SegmentError::Disk { offset, source })?;
     // Before any allocation: a length that the file cannot have is not believed.
     if offset.checked_add(wanted).is_none_or(|end| end > size) {
         return Err(SegmentError::Short { offset, wanted });
     }
-    bytes.resize(wanted as usize, 0);
+    if memory.len() < wanted as usize {
+        memory.resize(wanted as usize, 0);
+    }
+    let bytes = &mut memory[..wanted as usize];
     let mut done = 0;
     while done < bytes.len() {
         match file.read_at(offset + done as u64, &mut bytes[done..]) {
@@ -122,7 +125,7 @@ pub(super) fn read_into<F: DiskFile>(
             Err(source) => return Err(SegmentError::Disk { offset, source }),
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Reads the trailer ([`TRAILER_BYTES`] from the disk).

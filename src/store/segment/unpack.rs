@@ -33,9 +33,13 @@ pub fn unpack(chunks: &[u8], bytes_max: u64) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The same in the place of what `out` holds. Returns whether each record was told, and so has got its sum
-/// here: one that stands raw has the sum that it had.
-pub(super) fn unpack_into(chunks: &[u8], bytes_max: u64, out: &mut Vec<u8>) -> Option<bool> {
+/// The same at the start of `memory`, which is made longer where it has to be. Also returns whether each record
+/// was told, and so has got its sum here: one that stands raw has the sum that it had.
+pub(super) fn unpack_into<'m>(
+    chunks: &[u8],
+    bytes_max: u64,
+    memory: &'m mut Vec<u8>,
+) -> Option<(&'m [u8], bool)> {
     let mut total = 0;
     let mut rest = chunks;
     while !rest.is_empty() {
@@ -46,10 +50,13 @@ pub(super) fn unpack_into(chunks: &[u8], bytes_max: u64, out: &mut Vec<u8>) -> O
     if total as u64 > bytes_max {
         return None;
     }
+    if memory.len() < total {
+        memory.resize(total, 0);
+    }
     // Each byte of it is written, or there is nothing.
-    out.resize(total, 0);
+    let out = &mut memory[..total];
     let mut told = true;
-    let (mut rest, mut room) = (chunks, &mut out[..]);
+    let (mut rest, mut room) = (chunks, &mut *out);
     while !rest.is_empty() {
         let (stored, records) = chunk(rest)?;
         let (body, behind) = rest[CHUNK_HEADER_BYTES..].split_at(stored);
@@ -57,7 +64,7 @@ pub(super) fn unpack_into(chunks: &[u8], bytes_max: u64, out: &mut Vec<u8>) -> O
         told &= unpack_chunk(body, target)?;
         (rest, room) = (behind, room_behind);
     }
-    Some(told)
+    Some((out, told))
 }
 
 /// Whether each of its records was told.
