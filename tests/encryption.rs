@@ -217,3 +217,80 @@ fn only_its_key_opens_a_store_and_another_one_takes_its_place() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("key"), "{told}");
 }
+
+/// What retention has taken cannot be had again by whoever kept the blocks of the disk, every key that is
+/// left included; that it was there stays proven.
+#[test]
+fn what_was_shredded_cannot_be_read_from_an_old_image_with_all_keys_that_are_left() {
+    let (base, folder) = (Folder(fresh_folder()), fresh_folder());
+    let key = kek(&base.0, "kek");
+    let store = folder.join("store");
+    let port = free_port();
+    let mut command = command(&folder, port);
+    command.args(["--set", "store.ring_seconds=10", "--set", "store.segment_s=1"]);
+    command.args(["--set", "store.retention=6s", "--set", "store.retention_check_s=1"]);
+    command.args(["--set", &format!("store.encryption={}", toml_text(&key))]);
+    let server = Server::start(command, &folder).ready();
+    assert!(call(port, 2).wait().expect("ours").success());
+    let verb = |words: &[&str], at: &Path| {
+        run(&[words, &["--store", text(at), "--kek", text(&key)]].concat())
+    };
+    let list = || {
+        let listed = verb(&["ls", "--json"], &store);
+        let line = String::from_utf8(listed.stdout).expect("text");
+        serde_json::from_str::<Value>(line.lines().next().expect("one")).expect("a JSON line")
+    };
+    until("it is sealed", Duration::from_secs(10), || {
+        (list()["seal"]["state"] == "sealed").then_some(())
+    });
+    let id = list()["id"].as_str().expect("text").to_owned();
+    // An image of the disk as it is now, without what destroys: the blocks stay, their keys do not.
+    let image = base.0.join("image");
+    copy_all(&store, &image);
+    assert!(files(&image).iter().any(|path| path.extension().is_some_and(|e| e == "seg")));
+    let heard = |at: &Path, out: &str| {
+        let out = base.0.join(out);
+        let exported = verb(&["export", &id, "-o", text(&out), "--format", "rtp"], at);
+        let told = String::from_utf8_lossy(&exported.stderr).into_owned();
+        let bytes: u64 = files_if_any(&out)
+            .iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "rtpdump"))
+            .map(|path| fs::metadata(path).map_or(0, |of| of.len()))
+            .sum();
+        (bytes, told)
+    };
+    let (bytes, told) = heard(&image, "before");
+    assert!(bytes > 10_000, "with its keys it is heard: {told}");
+    until("its end", Duration::from_secs(40), || {
+        let shown = verb(&["show", &id, "--json"], &store);
+        let shown: Value = serde_json::from_slice(&shown.stdout).ok()?;
+        (shown["retention"]["gone"]["whole"] == true).then_some(())
+    });
+    // Evidence stays: nothing that went is taken for lost, and the chain holds.
+    let checked = verb(&["verify", "--all"], &store);
+    let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success(), "{told}{}", String::from_utf8_lossy(&checked.stderr));
+    assert!(told.contains("gone by retention"), "{told}");
+    // All keys that are left, put to the blocks of before.
+    for path in files(&store) {
+        let target = image.join(path.strip_prefix(&store).expect("below it"));
+        let is_key = path.extension().is_some_and(|e| e == "keys");
+        let is_log = target.starts_with(image.join("log"));
+        if is_key || is_log {
+            // Of a log file the first block is what it is now; the groups behind it are as they were.
+            let (now, mut then) =
+                (fs::read(&path).expect("there"), fs::read(&target).unwrap_or_default());
+            let head = if is_key { now.len() } else { now.len().min(4_096) };
+            then.resize(then.len().max(head), 0);
+            then[..head].copy_from_slice(&now[..head]);
+            fs::write(&target, then).expect("room");
+        }
+    }
+    let (bytes, told) = heard(&image, "after");
+    assert_eq!(bytes, 0, "{told}");
+    drop(server);
+}
+
+fn files_if_any(folder: &Path) -> Vec<PathBuf> {
+    if folder.is_dir() { files(folder) } else { Vec::new() }
+}

@@ -282,8 +282,8 @@ fn holding(folder: &Path, words: &[String]) -> Vec<PathBuf> {
 /// it any more, that there was a recording is still told, and the chain of journal and history holds.
 #[test]
 fn what_was_said_of_a_recording_goes_behind_it() {
-    let bench =
-        Bench::new(&["store.retention=2s".to_owned(), "store.retention_check_s=1".to_owned()]);
+    let sets = ["store.retention=2s", "store.retention_check_s=1", "store.segment_s=1"];
+    let bench = Bench::new(&sets.map(str::to_owned));
     let hold_words = |recording: &Value| {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let people = recording["participants"].as_array().expect("a list");
