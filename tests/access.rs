@@ -316,3 +316,39 @@ fn a_trail_that_is_cut_behind_the_server_s_back_is_found_by_verify() {
     // The export itself is untouched.
     assert_eq!(rig.run(None, &["verify", &out]).code, 0);
 }
+
+/// Of an encrypted store whoever may listen needs no key of it: the server has it, and makes what it hands
+/// out in memory.
+#[test]
+fn a_listener_hears_an_encrypted_recording_and_has_no_key() {
+    if !is_root() {
+        return;
+    }
+    let keys = fresh_folder();
+    let kek = keys.join("kek").display().to_string();
+    let made = Command::new(binary()).args(["kek", "make", &kek]).output().expect("it runs");
+    assert!(made.status.success());
+    let sets = [format!("access.listener=[\"{LISTENER}\"]"), format!("store.encryption=\"{kek}\"")];
+    let rig = Rig::new(&[&sets[0], &sets[1]]);
+    let said = rig.verb(None, &["ls", "--json", "--kek", &kek]);
+    let listed: Value = serde_json::from_str(said.out.lines().next().expect("one")).expect("JSON");
+    let id = listed["id"].as_str().expect("text").to_owned();
+    assert_eq!(rig.verb(None, &["ls"]).code, 4, "nobody reads the files without the key");
+    let said = rig.verb(Some(LISTENER), &["ls"]);
+    assert!(said.code == 0 && said.out.contains(&id), "{}: {}", said.code, said.errors);
+    let out = rig.home(LISTENER).join("export");
+    let said = rig.verb(Some(LISTENER), &["export", &id, "-o", &out.display().to_string()]);
+    assert_eq!(said.code, 0, "{}", said.errors);
+    assert!(said.out.contains(".wav"), "{}", said.out);
+    let said = rig.run(Some(LISTENER), &["verify", &out.display().to_string()]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.errors);
+    assert_eq!(rig.verb(Some(STRANGER), &["show", &id]).code, 4);
+    // None of it stands anywhere but with him.
+    assert!(files(&rig.folder.join("store/run")).iter().all(|name| !name.starts_with("export")));
+    let volume = std::fs::read_to_string(rig.folder.join("store/volume.json")).expect("there");
+    let volume: Value = serde_json::from_str(&volume).expect("JSON");
+    let room = format!("/dev/shm/floortape-{}", volume["id"].as_str().expect("text"));
+    assert_eq!(files(Path::new(&room)), Vec::<String>::new());
+    let _ = std::fs::remove_dir(room);
+    let _ = std::fs::remove_dir_all(keys);
+}

@@ -41,6 +41,11 @@ pub fn cards_of(addresses: &[IpAddr]) -> io::Result<Vec<Card>> {
     Ok(cards::read(Path::new("/"), addresses, &interfaces::read()?))
 }
 
+/// Memory that can be had on this machine without swapping; `None`: it does not say.
+pub fn memory_free() -> Option<u64> {
+    memory_free_bytes(Path::new("/"))
+}
+
 /// Memory that can be had without swapping: `MemAvailable`, or what the control group still
 /// allows, whichever is less.
 fn memory_free_bytes(root: &Path) -> Option<u64> {

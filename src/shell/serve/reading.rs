@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,7 +26,7 @@ use crate::config::reserve_shortfall;
 use crate::host::door::Peer;
 use crate::host::facts;
 use crate::host::seqpacket::SeqPacket;
-use crate::host::unlocked;
+use crate::host::{unlocked, volume};
 use crate::plane::handoff::frame::WireStoreKey;
 use crate::shell::access::{self, Answer, Asker, Wish};
 use crate::store::audit::action;
@@ -301,7 +301,7 @@ fn run(
         .stderr(errors)
         .spawn()?;
     let told = child.stdin.take().expect("piped").write_all(&task);
-    let reply = wait(config, &mut child, socket, room.is_some());
+    let reply = wait(config, &mut child, socket, room.as_ref());
     // Whatever came of it, nothing of it goes on.
     let _ = child.kill();
     let status = child.wait()?;
@@ -316,7 +316,13 @@ fn run(
 }
 
 /// Waits for its end; a reply where it must not go on.
-fn wait(config: &Config, child: &mut Child, socket: &SeqPacket, exports: bool) -> Option<Reply> {
+fn wait(
+    config: &Config,
+    child: &mut Child,
+    socket: &SeqPacket,
+    room: Option<&Room>,
+) -> Option<Reply> {
+    let memory = facts::memory_free().unwrap_or(0) / MEMORY_PARTS;
     let deadline = Instant::now() + READ_WAIT;
     let mut look_at = Instant::now();
     loop {
@@ -333,8 +339,15 @@ fn wait(config: &Config, child: &mut Child, socket: &SeqPacket, exports: bool) -
             let limit_s = READ_WAIT.as_secs();
             return Some(Reply::Failed(format!("it took longer than {limit_s} s and was ended")));
         }
-        if exports && now >= look_at {
+        if let Some(Room(folder)) = room
+            && now >= look_at
+        {
             look_at = now + ROOM_LOOK;
+            if folder.starts_with(IN_MEMORY) && bytes_below(folder) > memory {
+                let why = "it is longer than what may stand in memory; cut it by --from and --to, or \
+                           export where the key is";
+                return Some(Reply::Failed(why.to_owned()));
+            }
             let free = facts::disk_free_bytes(&config.store.dir).ok();
             if let Some(why) = free.and_then(|free| reserve_shortfall(config, free)) {
                 return Some(Reply::Failed(format!("ended for want of room to export in: {why}")));
@@ -344,12 +357,18 @@ fn wait(config: &Config, child: &mut Child, socket: &SeqPacket, exports: bool) -
     }
 }
 
-/// A folder for one export, on the store's disk; it goes away with this.
+/// A file system in memory: nothing that stands there in clear is ever on a disk.
+const IN_MEMORY: &str = "/dev/shm";
+/// Of an encrypted store an export takes at most this part of the memory that is free.
+const MEMORY_PARTS: u64 = 4;
+
+/// A folder for one export; it goes away with this. On the store's disk, but of an encrypted store in memory.
 struct Room(PathBuf);
 
 impl Room {
     fn make(store: &Path) -> io::Result<Self> {
-        let above = estate::make_folder(store)?;
+        let encrypted = unlocked::of_store(store).is_some();
+        let above = if encrypted { memory_of(store)? } else { estate::make_folder(store)? };
         for number in 0..1_000_u32 {
             let folder = above.join(format!("{EXPORTS}{number}"));
             match DirBuilder::new().mode(0o700).create(&folder) {
@@ -359,6 +378,34 @@ impl Room {
         }
         Err(io::Error::other("no free name for a folder"))
     }
+}
+
+/// Where the exports of an encrypted store are made, for our own user only.
+fn memory_of(store: &Path) -> io::Result<PathBuf> {
+    let id = volume::read(store).map_err(io::Error::other)?.id;
+    let folder = Path::new(IN_MEMORY).join(format!("floortape-{id}"));
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map(|()| folder),
+    }
+    // Others may write there, too: one that was not made by us is not ours.
+    let found = std::fs::symlink_metadata(&folder)?;
+    let is_ours = found.is_dir()
+        && found.uid() == rustix::process::geteuid().as_raw()
+        && found.mode() & 0o077 == 0;
+    let foreign = || io::Error::other(format!("{} is somebody else's", folder.display()));
+    if is_ours { Ok(folder) } else { Err(foreign()) }
+}
+
+/// Bytes of all files below `folder`.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
 }
 
 impl Drop for Room {
@@ -371,6 +418,10 @@ impl Drop for Room {
 
 /// Removes what a predecessor that was killed has left of exports; its readers died with it.
 pub(super) fn sweep(store: &Path) {
+    if unlocked::of_store(store).is_some() {
+        let swept = memory_of(store).and_then(std::fs::remove_dir_all);
+        swept.unwrap_or_else(|error| tracing::warn!("exports in {IN_MEMORY}: {error}"));
+    }
     for entry in std::fs::read_dir(estate::folder(store)).into_iter().flatten().flatten() {
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(EXPORTS));
         if is_ours && let Err(error) = std::fs::remove_dir_all(entry.path()) {
