@@ -1,17 +1,24 @@
 #!/usr/bin/env python3
 """Reads a store's segments and logs by their format pages (appliance/docs/format-*.md) and prints,
 per stream and SSRC: packets, first and last index, missing, duplicates, SHA-256 over the payloads in
-order of index. Shares no code with the writer; needs only Python's standard library.
+order of index. Shares no code with the writer; needs only Python's standard library, and with --kek
+the package `cryptography` (Debian: python3-cryptography).
 
-  checker.py STORE [--json] [--numbered] [--proofs] [--sent=FILE]
+  checker.py STORE [--json] [--numbered] [--proofs] [--events] [--sent=FILE] [--kek FILE]
 
+--kek FILE  opens what stands encrypted with this key-encryption key. Without it such extents and
+            groups are checked by their sums and counted as not opened
 --sent=FILE what `floortape src call --numbered --json` printed: compares by SSRC, says in one line
             what is missing, twice, unequal or foreign, and fails if anything is
 --numbered  also read the first 8 payload bytes behind the RTP header as a big-endian packet number
 --proofs    also check leaf-independent proofs: footer hash, Merkle root, chain head, chain order
-Exit code: 0 all sums right (and all as sent), 1 something is not, 2 usage.
+--events    also print every event, a JSON line each
+What retention has made unreadable by destroying its key is said and is no damage.
+Exit code: 0 all sums right (and all as sent), 1 something is not, 2 usage, or no `cryptography`,
+3 all sums right, but there is more, which was not opened.
 """
 import hashlib
+import hmac
 import json
 import os
 import re
@@ -46,17 +53,134 @@ def sha(data):
     return hashlib.sha256(data).digest()
 
 
+def derived(key, purpose):
+    return hmac.new(key, purpose, hashlib.sha256).digest()
+
+
+def summed(data, at):
+    """Whether a CRC-32C over everything before it stands at `at`."""
+    return len(data) >= at + 4 and crc32c(data[:at]) == struct.unpack_from("<I", data, at)[0]
+
+
+class Unusable(Exception):
+    """A KEK that opens nothing, or nothing to open it with."""
+
+
+class Keys:
+    """format-keys.md: the store keys that a KEK opens, and what stands wrapped under those."""
+
+    def __init__(self, store, kek):
+        try:
+            from cryptography.exceptions import InvalidTag
+            from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError:
+            raise Unusable("--kek needs Python's package cryptography "
+                           "(Debian: python3-cryptography)") from None
+        self.gcm, self.invalid = AESGCM, InvalidTag
+        self.ctr = lambda key: Cipher(algorithms.AES(key), modes.CTR(bytes(16))).decryptor()
+        with open(kek, "rb") as file:
+            secret = file.read()
+        if len(secret) != 32:
+            try:
+                secret = bytes.fromhex(secret.decode("ascii").strip())
+            except ValueError:
+                secret = b""
+        if len(secret) != 32:
+            raise Unusable("%s: expected 32 bytes or 64 hex digits" % kek)
+        self.keys, self.derived, self.volume = {}, {}, None
+        newest, there = None, False
+        for name in ("store-a.keys", "store-b.keys"):
+            try:
+                with open(os.path.join(store, "keys", name), "rb") as file:
+                    block = file.read(BLOCK)
+            except FileNotFoundError:
+                continue
+            there = there or any(block)
+            if block[:12] == b"FTSTKEY1\1\0\0\0" and summed(block, 4092):
+                sequence, = struct.unpack_from("<Q", block, 16)
+                if newest is None or sequence > newest[0]:
+                    newest = sequence, block
+        if newest is None:
+            if there:
+                raise Unusable("no whole file of store keys")
+            return
+        block = newest[1]
+        self.volume = block[24:40]
+        own = derived(secret, b"floortape key fingerprint")[:16]
+        for at in range(40, 40 + 96 * struct.unpack_from("<I", block, 12)[0], 96):
+            number, = struct.unpack_from("<I", block, at)
+            if block[at + 8:at + 24] != own:
+                raise Unusable("store key %d is under another KEK" % number)
+            bound = "floortape store key %s %d" % (self.volume.hex(), number)
+            self.keys[number] = self.unwrap(secret, block[at + 32:at + 92], bound)
+            if self.keys[number] is None:
+                raise Unusable("store key %d does not open" % number)
+
+    def unwrap(self, key, wrapped, bound):
+        """The 32 bytes in `wrapped`, or None where it does not open."""
+        try:
+            return self.gcm(key).decrypt(wrapped[:12], wrapped[12:], bound.encode())
+        except self.invalid:
+            return None
+
+    def secret(self, number, purpose, wrapped, bound):
+        """What stands wrapped under a store key's derived one; None where it does not open."""
+        if number not in self.keys:
+            return None
+        if (number, purpose) not in self.derived:
+            self.derived[number, purpose] = derived(self.keys[number], purpose)
+        return self.unwrap(self.derived[number, purpose], wrapped, bound)
+
+    def chunks(self, secret, worker, segment, head, body):
+        """format-segment.md, encrypted extents: the run of chunks in the clear."""
+        info = b"floortape extent 1\0" + struct.pack("<HQ", worker, segment)
+        key = derived(derived(head[24:40], secret), info + b"\1")  # RFC 5869: one block of output
+        gcm, at, number, opened = self.gcm(key), 0, 0, []
+        bound = (head[:80] + bytes(8) + head[88:116] + bytes(4) + head[120:124] + bytes(4))
+        while at < len(body):
+            end = at + 8 + struct.unpack_from("<I", body, at)[0] + 16
+            last = b"\1" if end >= len(body) else b"\0"
+            front = body[at:at + 8]
+            text = gcm.decrypt(bytes(4) + struct.pack(">Q", number), body[at + 8:end],
+                               bound + front + last)
+            opened.append(front + text)
+            at, number = end, number + 1
+        return b"".join(opened)
+
+    def unveiled(self, data):
+        """A file of the journal, the history or the audit trail in the clear; None where it does
+        not open. One that was never encrypted is given back as it is."""
+        if data[:8] != b"FTVEIL01":
+            return data
+        number, = struct.unpack_from("<I", data, 12)
+        if not summed(data, 124):
+            return None
+        if not any(data[32:92]):
+            return b""
+        key = self.secret(number, b"floortape files", data[32:92], "file")
+        return None if key is None else self.ctr(key).update(data[128:])
+
+
 class Store:
-    def __init__(self, path, numbered):
+    def __init__(self, path, numbered, kek=None):
         self.path, self.numbered = path, numbered
-        self.streams, self.events, self.rtcp = {}, 0, {}
+        self.streams, self.events, self.rtcp = {}, [], {}
         self.damaged, self.open = [], {}
+        # What stands encrypted: places that were not opened, and those whose key is destroyed.
+        self.closed, self.gone, self.logs, self.met = [], [], {}, {}
+        self.keys = Keys(path, kek) if kek else None
+
+    def used(self, wrapped, nonce, check, where):
+        """Told of each nonce that a wrapped secret has met, and a sum of what it encrypts."""
+        if self.met.setdefault((wrapped, nonce), check) != check:
+            self.bad(where, 0, "a key met a nonce twice")
 
     def record(self, kind, source, index, arrival, payload):
         stream, ordinal = source >> 16, source & 0xFFFF
         if kind == 3:
-            self.events += 1
             event = json.loads(payload)
+            self.events.append((stream, event))
             if event.get("event") in ("open", "changed"):
                 self.open[stream] = event["description"]
         elif kind == 2:
@@ -101,7 +225,7 @@ class Store:
         if sha(footer) != tail[312:344]:
             self.bad(path, rows_at, "footer")
             return None
-        leaves = []
+        sidecar, leaves = None, []
         for row in range(rows):
             at = rows_at + row * 128
             source, offset, size, records = struct.unpack_from("<4Q", data, at)
@@ -117,11 +241,16 @@ class Store:
                 self.bad(path, offset, "extent records")
                 continue
             body, at, count = data[offset + 128:offset + size], 0, 0
-            if head[18] or head[19] > 1:
+            if head[18] > 1 or head[19] > 1:
                 self.bad(path, offset, "cipher or compression")
                 continue
+            if head[18]:
+                sidecar = sidecar or self.sidecar(path, worker, number)
+                body = self.opened(path, offset, sidecar, worker, number, head, body)
+                if body is None:
+                    continue
             try:
-                body = b"".join(unpacked(body)) if head[19] else body
+                body = b"".join(unpacked(body)) if head[19] or head[18] else body
             except (IndexError, ValueError, struct.error):
                 self.bad(path, offset, "packing")
                 continue
@@ -137,6 +266,60 @@ class Store:
         if proofs:
             self.proofs(path, tail, leaves, created)
         return worker, number, first, through, tail[144:176], tail[176:208]
+
+    # format-keys.md, keys of a segment: number of the store key, and (state, wrapped) by stream.
+    def sidecar(self, segment, worker, number):
+        path = segment[:-len(".seg")] + ".keys"
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            self.bad(path, 0, "missing")
+            return 0, {}
+        if data[:12] != b"FTSEGK01\1\0\0\0" or not summed(data[:128], 124):
+            self.bad(path, 0, "head")
+            return 0, {}
+        entries, = struct.unpack_from("<Q", data, 48)
+        end = 128 + 96 * entries
+        if struct.unpack_from("<H6xQ", data, 32) != (worker, number) or \
+                len(data) != (end + BLOCK - 1) // BLOCK * BLOCK or any(data[end:]):
+            self.bad(path, 0, "another segment's, or of another size")
+            return 0, {}
+        found = {}
+        for at in range(128, end, 96):
+            entry = data[at:at + 96]
+            if summed(entry, 92):
+                found[struct.unpack_from("<Q", entry, 0)[0]] = entry[8], entry[24:84]
+            else:
+                self.bad(path, at, "entry")
+        return struct.unpack_from("<I", data, 12)[0], found
+
+    def opened(self, path, offset, sidecar, worker, number, head, body):
+        """An encrypted extent's chunks in the clear; None where they are not to be had, which is
+        noted."""
+        store_key, entries = sidecar
+        stream = struct.unpack_from("<Q", head, 8)[0] >> 16
+        state, wrapped = entries.get(stream, (0, b""))
+        if state == 2:
+            self.gone.append({"file": path, "offset": offset})
+            return None
+        if state != 1:
+            self.bad(path, offset, "no key of stream %d" % stream)
+            return None
+        self.used(wrapped, head[24:40], head[116:120], "segment %d %d" % (worker, number))
+        if self.keys is None:
+            self.closed.append({"file": path, "offset": offset})
+            return None
+        bound = "segment %d %d stream %d" % (worker, number, stream)
+        secret = self.keys.secret(store_key, b"floortape segments", wrapped, bound)
+        if secret is None or struct.unpack_from("<I", head, 20)[0] != store_key:
+            self.bad(path, offset, "key does not open")
+            return None
+        try:
+            return self.keys.chunks(secret, worker, number, head, body)
+        except (self.keys.invalid, struct.error):
+            self.bad(path, offset, "extent does not open")
+            return None
 
     # format-evidence.md
     def proofs(self, path, tail, leaves, created):
@@ -157,28 +340,69 @@ class Store:
         if head != tail[176:208]:
             self.bad(path, 0, "chain head")
 
-    # format-log.md. Groups of one file: (first, sequence, end, ring, payload offset)
+    # format-log.md. Groups of one file: (first, sequence, end, ring, path, header's offset, header)
     def groups(self, path):
         size = os.path.getsize(path)
         with open(path, "rb") as file:
             block = file.read(BLOCK)
-            if len(block) < BLOCK or block[:8] != b"FTLOGF01" or \
-                    crc32c(block[:64]) != struct.unpack_from("<I", block, 64)[0]:
+            if len(block) < BLOCK or block[:8] != b"FTLOGF01" or not summed(block[:68], 64):
                 return
+            worker, cipher = struct.unpack_from("<HH", block, 12)
             sequence, = struct.unpack_from("<Q", block, 32)
+            tag = 16 if cipher else 0
+            if cipher:
+                self.logs[path] = self.use(path, block, worker, sequence)
             at = BLOCK
             while at + 128 <= size:
                 file.seek(at)
                 head = file.read(128)
                 if head[:8] == b"FTGROUP1" and struct.unpack_from("<Q", head, 16)[0] == sequence \
-                        and crc32c(head[:124]) == struct.unpack_from("<I", head, 124)[0]:
+                        and struct.unpack_from("<H", head, 14)[0] == cipher and summed(head, 124):
                     first, length = struct.unpack_from("<QQ", head, 40)
                     ring, = struct.unpack_from("<Q", head, 104)
-                    crc, = struct.unpack_from("<I", head, 112)
-                    yield first, sequence, first + length, ring, path, at + 128, crc
-                    at += (128 + length + BLOCK - 1) // BLOCK * BLOCK
+                    if cipher:
+                        self.used(block[72:132], head[24:32], head[112:116],
+                                  "log %d %d" % (worker, sequence))
+                    yield first, sequence, first + length, ring, path, at, head
+                    at += (128 + length + tag + BLOCK - 1) // BLOCK * BLOCK
                 else:
                     at += BLOCK
+
+    def use(self, path, block, worker, sequence):
+        """The secret of a use of a log file; None where it is not to be had."""
+        if block[14] != 1 or crc32c(block[68:132]) != struct.unpack_from("<I", block, 132)[0]:
+            self.bad(path, 68, "key of the file")
+            return None
+        if self.keys is None:
+            return None
+        bound = "log worker %d use %d" % (worker, sequence)
+        number, = struct.unpack_from("<I", block, 68)
+        secret = self.keys.secret(number, b"floortape logs", block[72:132], bound)
+        if secret is None:
+            self.bad(path, 68, "key does not open")
+        return secret
+
+    def group(self, path, at, head):
+        """Payload of a commit group in the clear; None where it is not to be had, which is noted."""
+        length, = struct.unpack_from("<Q", head, 48)
+        with open(path, "rb") as file:
+            file.seek(at + 128)
+            data = file.read(length + (16 if head[14] else 0))
+        if crc32c(data) != struct.unpack_from("<I", head, 112)[0]:
+            self.bad(path, at + 128, "commit group")
+            return None
+        if not head[14]:
+            return data
+        secret = self.logs[path]
+        if secret is None:
+            self.closed.append({"file": path, "offset": at + 128})
+            return None
+        try:
+            gcm = self.keys.gcm(secret)
+            return gcm.decrypt(bytes(4) + head[24:32][::-1], data, head[:112])
+        except self.keys.invalid:
+            self.bad(path, at + 128, "commit group does not open")
+            return None
 
     # format-store.md: the store's folder and its spare ones, as one.
     def files(self, *inside):
@@ -201,14 +425,14 @@ class Store:
             if name.endswith(".log"):
                 groups.extend(self.groups(path))
         following = sealed
-        for first, _seq, end, ring, path, offset, crc in sorted(groups):
+        for first, _seq, end, ring, path, offset, head in sorted(groups):
             if end <= following:
                 continue
-            with open(path, "rb") as file:
-                file.seek(offset)
-                data = file.read(end - first)
-            if crc32c(data) != crc:
-                self.bad(path, offset, "commit group")
+            closed = len(self.closed)
+            data, offset = self.group(path, offset, head), offset + 128
+            if data is None:
+                # A group that nobody opened here says all the same where the next one begins.
+                following = end if len(self.closed) > closed else following
                 continue
             if first > following:
                 self.bad(path, offset, "positions %d to %d" % (following, first))
@@ -254,6 +478,7 @@ class Store:
 
     def report(self):
         for (stream, ordinal), packets in sorted(self.streams.items()):
+            disorder = sum(one[0] > two[0] for one, two in zip(packets, packets[1:]))
             packets.sort(key=lambda one: one[0])
             digest, before, duplicates = hashlib.sha256(), None, 0
             numbers, total = [], 0
@@ -275,6 +500,7 @@ class Store:
                 "ssrc": struct.unpack_from(">I", packets[0][2], 8)[0],
                 "packets": unique, "bytes": total, "first_index": first, "last_index": last,
                 "missing": last - first + 1 - unique, "duplicates": duplicates,
+                "disorder": disorder,
                 "sha256": digest.hexdigest(), "rtcp": self.rtcp.get(stream, 0),
             }
             if self.numbered and numbers:
@@ -385,7 +611,8 @@ def rtp_payload(packet):
 def compare(rows, sent):
     """What differs between the rows and what the sender says; every stream has one source."""
     sent = {stream["ssrc"]: stream for stream in sent["streams"]}
-    found = {"streams": 0, "packets": 0, "missing": 0, "twice": 0, "unequal": 0, "foreign": 0}
+    found = {"streams": 0, "packets": 0, "missing": 0, "twice": 0, "unequal": 0, "foreign": 0,
+             "disorder": 0}
     for row in rows:
         stream = sent.pop(row["ssrc"], None)
         if stream is None:
@@ -394,6 +621,7 @@ def compare(rows, sent):
         wanted = stream["sent"] - stream["left_out"] - stream["unsent"]
         found["streams"] += 1
         found["packets"] += row["packets"]
+        found["disorder"] += row["disorder"]
         found["missing"] += max(0, wanted - row["packets"])
         found["twice"] += row["duplicates"] + max(0, row["packets"] - wanted)
         found["unequal"] += row["sha256"] != stream["sha256"]
@@ -403,20 +631,35 @@ def compare(rows, sent):
     return found
 
 
+def option(words, name):
+    """Takes `name VALUE` or `name=VALUE` out of the words; None where it is not there."""
+    for at, word in enumerate(words):
+        if word == name and at + 1 < len(words):
+            del words[at]
+            return words.pop(at)
+        if word.startswith(name + "="):
+            return words.pop(at)[len(name) + 1:]
+    return None
+
+
 def main():
-    words = [word for word in sys.argv[1:] if not word.startswith("--")]
-    flags = {word for word in sys.argv[1:] if word.startswith("--")}
-    sent = [flag[len("--sent="):] for flag in flags if flag.startswith("--sent=")]
-    flags -= {"--sent=" + file for file in sent}
-    if len(words) != 1 or flags - {"--json", "--numbered", "--proofs"}:
+    words = sys.argv[1:]
+    sent, kek = option(words, "--sent"), option(words, "--kek")
+    flags = {word for word in words if word.startswith("--")}
+    words = [word for word in words if not word.startswith("--")]
+    if len(words) != 1 or flags - {"--json", "--numbered", "--proofs", "--events"}:
         print(__doc__, file=sys.stderr)
         return 2
-    store = Store(words[0], "--numbered" in flags)
+    try:
+        store = Store(words[0], "--numbered" in flags, kek)
+    except (Unusable, OSError) as error:
+        print("checker.py: %s" % error, file=sys.stderr)
+        return 2
     store.read("--proofs" in flags)
     rows = list(store.report())
     differs = False
     if sent:
-        with open(sent[0], encoding="utf-8") as file:
+        with open(sent, encoding="utf-8") as file:
             found = compare(rows, json.load(file))
         differs = any(found[what] for what in ("missing", "twice", "unequal", "foreign"))
         print(json.dumps(found))
@@ -428,9 +671,18 @@ def main():
             print("stream {stream} ssrc {ssrc:08x} label {label}: {packets} packets, index "
                   "{first_index}-{last_index}, {missing} missing, {duplicates} twice, sha256 "
                   "{sha256}".format(**row))
+    for stream, event in store.events if "--events" in flags else []:
+        print(json.dumps({"stream": stream, "event": event}))
     for one in store.damaged:
         print("damaged: {file} at {offset}: {why}".format(**one), file=sys.stderr)
-    return 1 if store.damaged or differs else 0
+    for one in store.gone:
+        print("gone: {file} at {offset}: its key is destroyed".format(**one), file=sys.stderr)
+    if store.closed:
+        print("%d extents and groups are encrypted and were not opened" % len(store.closed),
+              file=sys.stderr)
+    if store.damaged or differs:
+        return 1
+    return 3 if store.closed else 0
 
 
 if __name__ == "__main__":
