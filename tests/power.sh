@@ -8,6 +8,8 @@
 #                                                     the long form; FILE keeps a JSON line a round,
 #                                                     and what it holds is not done again
 #   tests/power.sh --seed=N --rounds=M --from=K       repeats what a failure names
+#   tests/power.sh --encrypted=yes                    all stores encrypted; no: none; turns: half of them
+#                                                     [turns, where Python has `cryptography`]
 #   tests/power.sh recovery [MIB]                     how fast a log of 4096 MiB is taken back
 #   tests/power.sh control                            negative control: ack before sync, must go red
 #
@@ -21,9 +23,15 @@ command -v python3 >/dev/null || skip "no python3 to judge"
 wanted=()
 command -v mkfs.ext4 >/dev/null || wanted+=(e2fsprogs)
 command -v mkfs.xfs >/dev/null || wanted+=(xfsprogs)
+install() { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y "$@"; }
 if [ "${#wanted[@]}" -gt 0 ]; then
-    (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y "${wanted[@]}") >/dev/null 2>&1 ||
-        skip "cannot install ${wanted[*]}"
+    install "${wanted[@]}" >/dev/null 2>&1 || skip "cannot install ${wanted[*]}"
+fi
+encrypted=turns
+opens() { python3 -c 'import cryptography' 2>/dev/null; }
+if ! opens && ! { install python3-cryptography >/dev/null 2>&1 && opens; }; then
+    echo "power: SKIPPED: encrypted stores, no python3-cryptography to judge them"
+    encrypted=no
 fi
 folder=${POWER_FOLDER:-/tmp/floortape-power}
 # What a run that was killed has left.
@@ -52,7 +60,7 @@ if [ "${1:-}" = control ]; then
     . tests/faulty.sh
     rig=$(CARGO_TARGET_DIR=$faulty build --release --features faults)
     export FLOORTAPE_FAULTS=spool.ack_before_sync
-    if "$rig" rounds --folder="$folder" --rounds=12 --ways=fault-disk "$@"; then
+    if "$rig" rounds --folder="$folder" --rounds=12 --ways=fault-disk --encrypted="$encrypted" "$@"; then
         echo "power: FAILED: marks that move before the sync were not noticed"
         exit 1
     fi
@@ -61,4 +69,4 @@ if [ "${1:-}" = control ]; then
 fi
 rig=$(build --release)
 if [ "$ways" = both ]; then "$rig" selfcheck "$folder/selfcheck" 8; fi
-"$rig" rounds --folder="$folder" --ways="$ways" "$@"
+"$rig" rounds --folder="$folder" --ways="$ways" --encrypted="$encrypted" "$@"

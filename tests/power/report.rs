@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::round::{CUTS_PER_LIFE, Life, Settings};
+use crate::round::{CUTS_PER_LIFE, Encrypted, Life, Settings};
 
 /// Above the durable mark a cut may cost the records of one commit interval and one sync, as the
 /// spool measures its own. This much more is allowed for the way from the wire into the ring, which
@@ -32,6 +32,12 @@ pub(crate) fn run(options: &[&str]) -> Result<String, String> {
     if !["both", "shutdown", "fault-disk"].contains(&ways.as_str()) {
         return Err(format!("--ways={ways}: expected both, shutdown or fault-disk"));
     }
+    let encrypted = match text("encrypted", "turns").as_str() {
+        "no" => Encrypted::No,
+        "turns" => Encrypted::Turns,
+        "yes" => Encrypted::Yes,
+        other => return Err(format!("--encrypted={other}: expected no, turns or yes")),
+    };
     let settings = Settings {
         binary: PathBuf::from(text("binary", env!("CARGO_BIN_EXE_floortape"))),
         folder: PathBuf::from(text("folder", "/tmp/floortape-power")),
@@ -41,6 +47,7 @@ pub(crate) fn run(options: &[&str]) -> Result<String, String> {
         seed: number("seed", 1)?,
         shutdowns: ways != "fault-disk",
         fault_disk: ways != "shutdown",
+        encrypted,
     };
     let rounds = number("rounds", 30)?;
     let from = number("from", 0)?;
@@ -124,6 +131,11 @@ impl Report {
         let sum = |key: &str| -> u64 {
             rounds.iter().filter_map(|line| line["judge"][key].as_u64()).sum()
         };
+        // A life carries them on: the last judgement has all of them.
+        let ends = |key: &str| -> u64 {
+            let ends = self.lines.iter().filter(|line| line["end_of_life"].is_u64());
+            ends.filter_map(|line| line["judge"][key].as_u64()).sum()
+        };
         let count =
             |key: &str, value: &str| rounds.iter().filter(|line| line[key] == value).count();
         let worst = rounds
@@ -146,10 +158,13 @@ impl Report {
             "xfs": count("file_system", "xfs"),
             "shutdown": count("way", "Shutdown"),
             "fault_disk": count("way", "FaultDisk"),
+            "encrypted": rounds.iter().filter(|line| line["encrypted"] == true).count(),
             "seed": settings.seed,
             "streams": settings.streams,
             "records_below_the_mark_lost": sum("lost_below"),
             "records_of_no_ring": sum("invented"),
+            "keys_on_disk": ends("keys"),
+            "nonces_on_disk": ends("nonces"),
             "above_the_mark_ms_max": worst,
             "above_the_mark_beyond_interval_and_sync_ms_max": beyond,
             "above_the_mark_records_max": most,

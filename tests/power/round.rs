@@ -32,6 +32,16 @@ pub(crate) struct Settings {
     /// Shutdowns of the file system, or cuts of the fault disk, or both in turn.
     pub(crate) shutdowns: bool,
     pub(crate) fault_disk: bool,
+    pub(crate) encrypted: Encrypted,
+}
+
+/// Which lives have a store that is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encrypted {
+    No,
+    /// Of each way and file system every other one.
+    Turns,
+    Yes,
 }
 
 /// How the power goes.
@@ -137,12 +147,18 @@ pub(crate) struct Life<'a> {
     store: PathBuf,
     journal: PathBuf,
     truth: PathBuf,
+    /// The key-encryption key, which no cut touches.
+    kek: Option<PathBuf>,
     calls: Vec<String>,
     copies: u32,
 }
 
 fn io(error: std::io::Error) -> String {
     error.to_string()
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }
 
 impl<'a> Life<'a> {
@@ -157,6 +173,19 @@ impl<'a> Life<'a> {
         let _ = std::fs::remove_dir_all(&base);
         let truth = base.join("truth");
         std::fs::create_dir_all(&truth).map_err(io)?;
+        let encrypted = match settings.encrypted {
+            Encrypted::No => false,
+            // Way, file system and direct I/O turn with bits 0, 1 and 2.
+            Encrypted::Turns => number.count_ones() % 2 == 1,
+            Encrypted::Yes => true,
+        };
+        let kek = encrypted.then(|| base.join("kek"));
+        if let Some(kek) = &kek {
+            let (code, _, said) = verb(&settings.binary, &["kek", "make", &text(kek)])?;
+            if code != 0 {
+                return Err(format!("kek make: exit code {code}: {said}"));
+            }
+        }
         let bytes = (384 << 20) + settings.streams as usize * (3 << 20);
         let mut volumes = vec![Volume::make(way, kind, direct, &base.join("a"), bytes)?];
         let store = volumes[0].folder.join("store");
@@ -165,19 +194,34 @@ impl<'a> Life<'a> {
             volumes.push(Volume::make(way, kind, direct, &base.join("b"), 320 << 20)?);
             journal = volumes[1].folder.join("journal");
         }
-        let calls = Vec::new();
-        Ok(Life { settings, way, number, base, volumes, store, journal, truth, calls, copies: 0 })
+        let (calls, copies) = (Vec::new(), 0);
+        Ok(Life { settings, way, number, base, volumes, store, journal, truth, kek, calls, copies })
+    }
+
+    /// What says where the store is, and what opens it.
+    fn places(&self) -> Vec<String> {
+        let mut places = vec![
+            format!("store.dir={:?}", text(&self.store)),
+            format!("store.journal_dir={:?}", text(&self.journal)),
+        ];
+        places.extend(self.kek.as_ref().map(|kek| format!("store.encryption={:?}", text(kek))));
+        places
+    }
+
+    /// A verb on the store, without a server: exit code, standard output, standard error.
+    fn verb(&self, words: &[&str]) -> Result<(i32, String, String), String> {
+        let places = self.places();
+        let mut words = words.to_vec();
+        words.extend(places.iter().flat_map(|place| ["--set", place]));
+        verb(&self.settings.binary, &words)
     }
 
     fn serve(&self) -> Command {
-        let text = |path: &Path| format!("{:?}", path.display().to_string());
         // The calls of a load whose power went are not hung up: their RSs go on, as they should.
         let streams = self.settings.streams * CUTS_PER_LIFE as u32 + OTHER_STREAMS;
         let mut command = Command::new(&self.settings.binary);
         command.arg("serve");
-        for set in [
-            format!("store.dir={}", text(&self.store)),
-            format!("store.journal_dir={}", text(&self.journal)),
+        let more = [
             format!("store.commit_ms={COMMIT_MS}"),
             "store.segment_mib=1".to_owned(),
             "store.ring_seconds=20".to_owned(),
@@ -186,8 +230,9 @@ impl<'a> Life<'a> {
             "sip.tcp=[]".to_owned(),
             format!("media.ports=\"{}\"", self.settings.media),
             format!("media.streams_max={streams}"),
-        ] {
-            command.args(["--set", &set]);
+        ];
+        for set in self.places().iter().chain(&more) {
+            command.args(["--set", set]);
         }
         command
     }
@@ -266,6 +311,7 @@ impl<'a> Life<'a> {
             "way": format!("{:?}", self.way),
             "direct_io": self.volumes[0].direct,
             "journal_apart": self.volumes.len() > 1,
+            "encrypted": self.kek.is_some(),
             "moment": format!("{moment:?}"),
             "unsynced": loss.iter().map(Loss::told).collect::<Vec<_>>(),
             "ready_ms": ready.map(|ready| ready.as_millis() as u64),
@@ -354,6 +400,9 @@ impl<'a> Life<'a> {
         if last {
             python.arg("--final");
         }
+        if let Some(kek) = &self.kek {
+            python.arg("--kek").arg(kek);
+        }
         let output = python.output().map_err(|error| format!("python3: {error}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         let told: Value = serde_json::from_slice(&output.stdout)
@@ -363,14 +412,10 @@ impl<'a> Life<'a> {
 
     /// What the product says itself of the store, offline.
     fn verify(&self) -> Result<Value, String> {
-        let store = self.store.to_str().expect("our own path");
         if !self.store.join("volume.json").exists() {
             return Ok(Value::Null);
         }
-        let dir = format!("store.dir={:?}", store);
-        let journal = format!("store.journal_dir={:?}", self.journal.display().to_string());
-        let words = ["verify", "--all", "--json", "--set", &dir, "--set", &journal];
-        let (code, out, said) = verb(&self.settings.binary, &words)?;
+        let (code, out, said) = self.verb(&["verify", "--all", "--json"])?;
         if code != 0 {
             return Err(format!("verify --all: exit code {code}\n{out}{said}"));
         }
@@ -381,10 +426,7 @@ impl<'a> Life<'a> {
     /// them every one whose INVITE got a 200.
     fn list(&self) -> Result<(), String> {
         let listed = || {
-            let dir = format!("store.dir={:?}", self.store.display().to_string());
-            let journal = format!("store.journal_dir={:?}", self.journal.display().to_string());
-            let words = ["ls", "--json", "--set", &dir, "--set", &journal];
-            let (code, out, said) = verb(&self.settings.binary, &words)?;
+            let (code, out, said) = self.verb(&["ls", "--json"])?;
             let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
             lines.sort_unstable();
             if code == 0 { Ok(lines) } else { Err(format!("ls: exit code {code}: {said}")) }
