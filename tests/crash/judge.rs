@@ -126,37 +126,44 @@ fn packet(
     stream.last = Some(count);
 }
 
-/// The content that `floortape src call --help` documents for `--numbered`.
+/// Whether it has the content that `floortape src call --help` documents for `--numbered`.
 fn is_numbered(seed: u64, count: u64, payload: &[u8]) -> bool {
-    let mut state = seed ^ count;
     payload.len() == 160
-        && payload[8..].chunks(8).all(|chunk| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut word = state;
-            word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (word ^ word >> 31).to_le_bytes() == chunk
-        })
+        && numbered(seed, count).zip(payload[8..].chunks(8)).all(|(word, chunk)| word == chunk)
+}
+
+/// That content behind its number, as words without an end.
+pub(crate) fn numbered(seed: u64, count: u64) -> impl Iterator<Item = [u8; 8]> {
+    let mut state = seed ^ count;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (word ^ word >> 31).to_le_bytes()
+    })
 }
 
 fn event(record: &Record<'_>, labels: &mut HashMap<u64, String>, starts: &mut Vec<Start>) {
     let Ok(event) = serde_json::from_slice::<Value>(record.payload) else { return };
     let stream = record.source >> 16;
-    match event["event"].as_str() {
-        Some("open") => {
-            let label = event["description"]["label"].as_str().unwrap_or_default();
-            labels.insert(stream, label.to_owned());
-        }
-        Some("started") => starts.push(Start {
-            worker: stream & !HOST,
-            at_ns: number(&event["map"]["mono"]),
-            recovered: number(&event["recovered"]),
-            incarnation: number(&event["incarnation"]),
-        }),
-        _ => {}
+    starts.extend(started(stream, &event));
+    if event["event"] == "open" {
+        let label = event["description"]["label"].as_str().unwrap_or_default();
+        labels.insert(stream, label.to_owned());
     }
 }
 
-fn number(value: &Value) -> u64 {
+/// The start of a worker that an event of its own stream tells of.
+pub(crate) fn started(stream: u64, event: &Value) -> Option<Start> {
+    (event["event"] == "started").then(|| Start {
+        worker: stream & !HOST,
+        at_ns: number(&event["map"]["mono"]),
+        recovered: number(&event["recovered"]),
+        incarnation: number(&event["incarnation"]),
+    })
+}
+
+pub(crate) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }

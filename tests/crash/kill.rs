@@ -14,6 +14,7 @@
 
 mod aim;
 mod caller;
+mod checked;
 #[path = "../server/copy.rs"]
 mod copy;
 mod judge;

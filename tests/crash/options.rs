@@ -88,6 +88,7 @@ pub(crate) struct Options {
     pub(crate) nice: Option<i64>,
     pub(crate) late_share: f64,
     pub(crate) checker: bool,
+    pub(crate) encrypted: bool,
     pub(crate) keep: bool,
 }
 
@@ -118,6 +119,7 @@ SCENARIO: media control keeper pair all restart invite rekey seal engine
   --nice N              nice value of the server; appliance/systemd gives it -10 [ours]
   --late-share X        share of packets that the generator may send over 10 ms late [0.05]
   --checker             let tests/checker.py judge as well
+  --encrypted           the store is encrypted; tests/checker.py judges alone, with the key
   --keep                keep the stores";
 
 /// A load that was late with more of its packets did not offer what the round is about: 50 packets a
@@ -152,6 +154,7 @@ impl Options {
             nice: None,
             late_share: LATE_SHARE,
             checker: false,
+            encrypted: false,
             keep: false,
         }
     }
@@ -183,6 +186,7 @@ impl Options {
                 "--nice" => options.nice = Some(parsed(word, value()?)?),
                 "--late-share" => options.late_share = parsed(word, value()?)?,
                 "--checker" => options.checker = true,
+                "--encrypted" => options.encrypted = true,
                 "--keep" => options.keep = true,
                 _ => return Err(format!("unknown word {word}")),
             }

@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use super::copy::copy_program;
 use super::options::Options;
-use super::process::{CONTROL, MEDIA, binary, children, command_of, free_port, try_send};
+use super::process::{
+    CONTROL, MEDIA, binary, children, command_of, free_port, toml_text, try_send,
+};
 
 /// Patience with a machine that does other things as well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +56,7 @@ struct Start {
     nice: Option<i64>,
     folder: PathBuf,
     port: u16,
+    kek: Option<PathBuf>,
 }
 
 impl Recorder {
@@ -74,6 +77,15 @@ impl Recorder {
             words.push(format!("cpu.workers={}", options.workers));
         }
         words.extend(more.iter().map(|word| (*word).to_owned()));
+        let kek = options.encrypted.then(|| folder.join("kek"));
+        if let Some(kek) = &kek {
+            let made = Command::new(binary()).args(["kek", "make"]).arg(kek).output();
+            let made = made.map_err(|error| error.to_string())?;
+            if !made.status.success() {
+                return Err(format!("kek make: {}", String::from_utf8_lossy(&made.stderr)));
+            }
+            words.push(format!("store.encryption={}", toml_text(kek)));
+        }
         let said = Arc::new(Mutex::new(Vec::new()));
         let faults = options.faults.clone();
         let mut image = binary();
@@ -82,7 +94,8 @@ impl Recorder {
             copy_program(&image, &own);
             image = own;
         }
-        let start = Start { words, faults, nice: options.nice, folder: folder.to_owned(), port };
+        let (nice, folder) = (options.nice, folder.to_owned());
+        let start = Start { words, faults, nice, folder, port, kek };
         let keeper = start.spawn(&image, &said);
         let mut recorder = Recorder { keeper, orphans: Vec::new(), said, start, image };
         recorder.readies(1)?;
@@ -253,11 +266,19 @@ impl Recorder {
     pub(crate) fn verb(&self, words: &[&str]) -> Output {
         let mut command = Command::new(binary());
         command.args(words).arg("--store").arg(self.store());
+        if let Some(kek) = self.kek() {
+            command.arg("--kek").arg(kek);
+        }
         command.env_remove("FLOORTAPE_FAULTS").output().expect("the binary is built")
     }
 
     pub(crate) fn store(&self) -> PathBuf {
         self.start.folder.join("store")
+    }
+
+    /// The key-encryption key, where the store is encrypted.
+    pub(crate) fn kek(&self) -> Option<&Path> {
+        self.start.kek.as_deref()
     }
 
     /// What `ls --json` lists once every recording has ended and is durable.

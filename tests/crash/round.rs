@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::aim;
 use super::caller::Caller;
+use super::checked;
 use super::judge::{self, Found};
 use super::load::Load;
 use super::options::{Options, Scenario};
@@ -107,9 +107,16 @@ fn play_in(folder: &Path, options: &Options, number: u64, kills: u64) -> Result<
     let mut faults = verdicts(options, &recorder, &loads, &listed);
     faults.extend(complaints);
     recorder.stop()?;
-    let found = judge::judge(&recorder.store(), &loads).map_err(|error| error.to_string())?;
-    if options.checker {
-        faults.extend(check(folder, &loads));
+    let found = match recorder.kek() {
+        Some(kek) => {
+            faults.extend(checked::in_clear(&recorder.store(), &loads)?);
+            checked::judge(folder, &recorder.store(), &loads, kek)?
+        }
+        None => judge::judge(&recorder.store(), &loads).map_err(|error| error.to_string())?,
+    };
+    if options.checker && !options.encrypted {
+        faults.extend(checked::check(folder, &recorder.store(), &loads));
+        faults.extend(checked::searches(&recorder.store(), &loads)?);
     }
     gaps(&mut kills, &found);
     let deaths = deaths(&found);
@@ -186,24 +193,6 @@ fn lost(listed: &[Value]) -> BTreeMap<String, u64> {
     }
     sum.retain(|_, count| *count > 0);
     sum
-}
-
-/// tests/checker.py on the whole store.
-fn check(folder: &Path, loads: &[Value]) -> Option<String> {
-    let streams: Vec<&Value> =
-        loads.iter().flat_map(|load| load["streams"].as_array().into_iter().flatten()).collect();
-    let file = folder.join("sent.json");
-    std::fs::write(&file, json!({ "streams": streams }).to_string()).ok()?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checker.py");
-    let mut python = Command::new("python3");
-    python.arg(script).arg(folder.join("store")).arg("--numbered").arg("--proofs");
-    let Ok(checked) = python.arg(format!("--sent={}", file.display())).output() else {
-        eprintln!("not checked by other code: no python3");
-        return None;
-    };
-    let told = String::from_utf8_lossy(&checked.stdout).into_owned();
-    let complaints = String::from_utf8_lossy(&checked.stderr).into_owned();
-    (!checked.status.success()).then(|| format!("checker.py: {told}{complaints}"))
 }
 
 /// Deaths of the first worker, those included that came before its start was recorded.
