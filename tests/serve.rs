@@ -339,6 +339,8 @@ fn an_operator_s_verb_waits_for_a_control_that_is_being_started() {
     server.signal(Signal::STOP);
     let control = server.child(CONTROL).expect("it runs");
     send(control, Signal::KILL);
+    // One that is still dying takes a request along.
+    until("its end", Duration::from_secs(5), || (!runs(control, CONTROL)).then_some(()));
     let begun = Instant::now();
     let (code, said) = ask();
     assert_eq!(code, 75, "{said}");
