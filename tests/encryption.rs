@@ -294,3 +294,43 @@ fn what_was_shredded_cannot_be_read_from_an_old_image_with_all_keys_that_are_lef
 fn files_if_any(folder: &Path) -> Vec<PathBuf> {
     if folder.is_dir() { files(folder) } else { Vec::new() }
 }
+
+/// Of a store that was in clear before nothing that comes is, the audit trail included; what was there reads
+/// as ever.
+#[test]
+fn what_comes_after_it_was_switched_on_is_encrypted_and_what_was_there_is_read() {
+    let (base, folder) = (Folder(fresh_folder()), Folder(fresh_folder()));
+    let key = kek(&base.0, "kek");
+    let (store, port) = (folder.0.join("store"), free_port());
+    for kek in [None, Some(&key)] {
+        let mut command = command(&folder.0, port);
+        if let Some(kek) = kek {
+            command.args(["--set", &format!("store.encryption={}", toml_text(kek))]);
+        }
+        // Not removed with its server: another one goes on in it.
+        let mut server = Server::start(command, &base.0).ready();
+        assert!(call(port, 1).wait().expect("ours").success());
+        server.signal(Signal::TERM);
+        assert!(server.wait().success());
+        std::mem::forget(server);
+    }
+    let with_key = ["--store", text(&store), "--kek", text(&key)];
+    let out = base.0.join("out");
+    let listed = said(&[&["ls", "--json"][..], &with_key[..]].concat());
+    let calls: Vec<Value> =
+        listed.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
+    assert_eq!(calls.len(), 2);
+    for (place, one) in calls.iter().enumerate() {
+        let id = one["id"].as_str().expect("text");
+        let reason = format!("reason number {place} of somebody");
+        let to = out.join(id);
+        let words = ["export", id, "-o", text(&to), "--reason", &reason];
+        said(&[&words[..], &with_key[..]].concat());
+        // Whoever listens now is not to be read of in clear either.
+        assert!(holding(&store, &[reason.into_bytes()].into()).is_empty());
+    }
+    said(&[&["verify", "--all"][..], &with_key[..]].concat());
+    let call_id = |one: &Value| one["call_id"].as_str().expect("text").as_bytes().to_vec();
+    assert!(!holding(&store, &[call_id(&calls[0])].into()).is_empty(), "it was in clear");
+    assert!(holding(&store, &[call_id(&calls[1])].into()).is_empty());
+}

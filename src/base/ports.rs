@@ -83,6 +83,11 @@ pub trait Disk {
     fn locate(&self, path: &Path) -> PathBuf {
         path.to_owned()
     }
+    /// Whether the file at `path` may be appended to where it ends. One that is encrypted may not in another
+    /// life of the machine: a power cut may have taken the end of it, and somebody may have that.
+    fn may_append(&self, _path: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
     /// What is derived for `purpose` from each key of the store whose disk it is: the number of that key,
     /// and 32 bytes; newest last. None: the store is in the clear, or nobody has given its key.
     fn keys(&self, _purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {

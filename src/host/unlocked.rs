@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
+use super::clock::boot_id;
 use super::disk::{HostDisk, make_folder};
 use super::entropy::SystemEntropy;
 use super::keyfile::read_secret;
@@ -63,7 +64,7 @@ pub fn files(store: &Path, journal: &Path, spares: &[PathBuf]) -> StoreFiles {
 pub fn veiled<D: Disk>(store: &Path, disk: D, folders: Vec<PathBuf>) -> Veiled<D> {
     let veil = of_store(store).map(|unlocked| {
         let (volume, entropy) = (unlocked.volume, Box::new(SystemEntropy));
-        Arc::new(Veil::new(volume, &unlocked.keys, folders, entropy))
+        Arc::new(Veil::new(volume, &unlocked.keys, folders, entropy).in_boot(boot()))
     });
     Veiled::new(disk, veil)
 }
@@ -72,6 +73,11 @@ pub fn veiled<D: Disk>(store: &Path, disk: D, folders: Vec<PathBuf>) -> Veiled<D
 pub fn key_maker(volume: &[u8; 16]) -> Option<KeyMaker> {
     let unlocked = of(volume)?;
     Some(KeyMaker::new(Wraps::new(&unlocked.keys), Arc::new(SystemEntropy)))
+}
+
+/// The boot id as it stands in a file's head.
+fn boot() -> [u8; 16] {
+    uuid::Uuid::parse_str(boot_id().trim()).map_or([0; 16], uuid::Uuid::into_bytes)
 }
 
 fn volume_id(store: &Path) -> Option<[u8; 16]> {

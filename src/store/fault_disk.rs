@@ -190,6 +190,10 @@ impl<D: Disk> Disk for FaultDisk<D> {
         self.disk.locate(path)
     }
 
+    fn may_append(&self, path: &Path) -> io::Result<bool> {
+        self.disk.may_append(path)
+    }
+
     fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
         self.disk.keys(purpose)
     }

@@ -166,6 +166,10 @@ impl<D: Disk> Disk for Places<D> {
         all.swap_remove(found.unwrap_or(0))
     }
 
+    fn may_append(&self, path: &Path) -> io::Result<bool> {
+        self.disk.may_append(path)
+    }
+
     fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
         self.disk.keys(purpose)
     }

@@ -118,7 +118,9 @@ impl<D: Disk> Writer<D> {
                     let sure = stored.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
                     let frames = ending.frames.iter().filter(|(_, frame)| frame.end > sure);
                     place.unsure = frames.map(|(_, frame)| bytes[frame.clone()].to_vec()).collect();
-                } else if ending.whole {
+                } else if ending.whole
+                    && self.disk.may_append(&path).map_err(AuditError::at("read", &path))?
+                {
                     place.open = Some(bytes.len() as u64);
                 }
             }

@@ -8,13 +8,14 @@
 //!     12     4  number of the store key
 //!     16    16  volume id of the store
 //!     32    60  nonce ‖ cipher text ‖ tag of the file's key; zeros once the file was given up
-//!     92    32  zero
+//!     92    16  boot id of the machine that began it: under another one nobody appends to it
+//!    108    16  zero
 //!    124     4  CRC-32C of bytes 0..124
 //!    128     n  the file, byte n at block n/16 of the key stream
 //! ```
 //!
-//! A key stream is never used for two texts: a file has a key of its own, it is only appended to, and
-//! nobody writes it again after a failure. It hides; that nothing was changed is for the sums and
+//! A key stream is never used for two texts: a file has a key of its own, it is only appended to, in one life of
+//! the machine, and nobody writes it again after a failure. It hides; that nothing was changed is for the sums and
 //! chains inside to prove. Whoever removes a file overwrites its head first, so that no block that the
 //! file system still holds can be read.
 //!
@@ -57,19 +58,21 @@ struct Wire {
     store_key: U32,
     volume: [u8; 16],
     wrapped: [u8; WRAPPED_BYTES],
-    reserved: [u8; 32],
+    boot: [u8; 16],
+    reserved: [u8; 16],
     crc: U32,
 }
 
 impl Wire {
-    fn new(store_key: u32, volume: [u8; 16], wrapped: [u8; WRAPPED_BYTES]) -> Self {
+    fn new(store_key: u32, volume: [u8; 16], wrapped: [u8; WRAPPED_BYTES], boot: [u8; 16]) -> Self {
         let mut wire = Wire {
             magic: MAGIC,
             version: U32::new(VERSION),
             store_key: U32::new(store_key),
             volume,
             wrapped,
-            reserved: [0; 32],
+            boot,
+            reserved: [0; 16],
             crc: U32::new(0),
         };
         wire.crc = U32::new(crc32c(&wire.as_bytes()[..124]));
@@ -95,6 +98,8 @@ pub struct Veil {
     logs: LogWraps,
     /// New files there are veiled.
     folders: Vec<PathBuf>,
+    /// Of this life of the machine.
+    boot: [u8; 16],
     entropy: Box<dyn Entropy + Send + Sync>,
 }
 
@@ -112,7 +117,12 @@ impl Veil {
         };
         let (keys, logs) = (store.iter().map(boxed).collect(), LogWraps::new(store));
         let store = store.iter().map(StoreKey::duplicate).collect();
-        Veil { volume, store, keys, logs, folders, entropy }
+        Veil { volume, store, keys, logs, folders, boot: [0; 16], entropy }
+    }
+
+    /// In the life of the machine with that boot id.
+    pub fn in_boot(self, boot: [u8; 16]) -> Self {
+        Veil { boot, ..self }
     }
 
     fn covers(&self, path: &Path) -> bool {
@@ -123,7 +133,7 @@ impl Veil {
         let (number, keys) = self.keys.last().expect("an encrypted store has a key");
         let secret = Secret::random(self.entropy.as_ref());
         let wrapped = keys.wrap(self.entropy.as_ref(), secret.expose(), CONTEXT);
-        (secret, Wire::new(*number, self.volume, wrapped))
+        (secret, Wire::new(*number, self.volume, wrapped, self.boot))
     }
 
     fn open(&self, wire: &Wire) -> Option<Secret> {
@@ -192,7 +202,7 @@ impl<D: Disk> Veiled<D> {
     /// Destroys the key of a file whose name goes, if it has one.
     fn give_up(file: &mut D::File) -> io::Result<()> {
         let Some(wire) = head(file)? else { return Ok(()) };
-        let gone = Wire::new(wire.store_key.get(), wire.volume, [0; WRAPPED_BYTES]);
+        let gone = Wire::new(wire.store_key.get(), wire.volume, [0; WRAPPED_BYTES], wire.boot);
         file.write_at(0, gone.as_bytes())?;
         file.sync()
     }
@@ -300,6 +310,14 @@ impl<D: Disk> Disk for Veiled<D> {
 
     fn locate(&self, path: &Path) -> PathBuf {
         self.disk.locate(path)
+    }
+
+    fn may_append(&self, path: &Path) -> io::Result<bool> {
+        let Some(veil) = self.veil.as_ref().filter(|veil| veil.covers(path)) else {
+            return Ok(true);
+        };
+        let wire = head(&self.disk.open_read(path)?)?;
+        Ok(wire.is_some_and(|wire| wire.boot == veil.boot))
     }
 
     fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {
@@ -519,5 +537,26 @@ mod tests {
         let mut clear = ours.create(Path::new("/store/segments/1"), 0).expect("memory");
         clear.write_at(0, b"text").expect("memory");
         assert_eq!(disk.get(Path::new("/store/segments/1")), b"text");
+    }
+
+    #[test]
+    fn nobody_appends_in_another_life_of_the_machine_nor_to_what_is_in_clear() {
+        let disk = TestDisk::default();
+        let path = Path::new(DIR).join("a");
+        let veil = |boot: u8| {
+            let veil = Arc::into_inner(super::tests::veil(1).expect("one")).expect("ours");
+            Veiled::new(disk.clone(), Some(Arc::new(veil.in_boot([boot; 16]))))
+        };
+        drop(veil(1).create(&path, 0).expect("memory"));
+        assert!(veil(1).may_append(&path).expect("memory"));
+        assert!(!veil(2).may_append(&path).expect("memory"));
+        let clear = Path::new(DIR).join("b");
+        disk.put(&clear, vec![7; 300]);
+        assert!(!veil(1).may_append(&clear).expect("memory"));
+        assert!(Veiled::new(disk.clone(), None).may_append(&clear).expect("memory"));
+        // Elsewhere nothing is veiled.
+        let other = Path::new("/store/segments/c");
+        disk.put(other, vec![7; 300]);
+        assert!(veil(1).may_append(other).expect("memory"));
     }
 }
