@@ -123,7 +123,9 @@ pub fn unlock(store: &Path, kek: &Kek) -> Result<bool, VolumeError> {
 
 /// Whether `store` was ever encrypted.
 pub fn is_encrypted(store: &Path) -> bool {
-    fs::read_dir(keys::folder(store)).is_ok_and(|mut found| found.next().is_some())
+    let is_key = |name: &std::ffi::OsStr| Path::new(name).extension().is_some_and(|e| e == "keys");
+    fs::read_dir(keys::folder(store))
+        .is_ok_and(|found| found.flatten().any(|entry| is_key(&entry.file_name())))
 }
 
 /// What keeper does before anything is written: opens the store keys with the key that the configuration

@@ -351,14 +351,24 @@ fn read_block<D: Disk>(disk: &D, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Overwrites a file, or makes one, which has its name only once it is whole: whoever died before has made
+/// no key.
 fn write_block<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = match disk.open(path) {
-        Ok(file) => file,
+    match disk.open(path) {
+        Ok(file) => put(disk, file, path, bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            disk.create(path, bytes.len() as u64)?
+            let temporary = path.with_extension("tmp");
+            // Left by an attempt before; may well not exist.
+            let _ = disk.remove(&temporary);
+            let file = disk.create(&temporary, bytes.len() as u64)?;
+            put(disk, file, &temporary, bytes)?;
+            disk.rename(&temporary, path)
         }
-        Err(error) => return Err(error),
-    };
+        Err(error) => Err(error),
+    }
+}
+
+fn put<D: Disk>(disk: &D, mut file: D::File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_at(0, bytes)?;
     file.sync()?;
     let mut found = vec![0; bytes.len()];
@@ -470,6 +480,30 @@ mod tests {
         }
         for cut in 0..bytes.len() {
             assert_eq!(StoreKeys::parse(&bytes[..cut]), None, "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn f06_a_cut_or_a_failure_while_the_first_key_is_made_leaves_none_or_a_whole_one() {
+        let folder = Path::new("/store/keys");
+        let volume = [7; 16];
+        for nth in 1..16 {
+            let disk = TestDisk::default();
+            let (keys, _) = StoreKeys::make(volume, &kek(1), &entropy(), Wall(1));
+            disk.fail_nth(nth);
+            let made = keys.write(&disk, folder);
+            for seed in 0..8 {
+                let cut = disk.power_cut(&mut Prng::new(seed));
+                let found = StoreKeys::read(&cut, folder, volume).expect("nothing or all of it");
+                assert!(found.is_some() || made.is_err(), "{nth} {seed}");
+                // Whoever comes next makes one where there is none.
+                let (again, _) = StoreKeys::make(volume, &kek(1), &entropy(), Wall(2));
+                if found.is_none() {
+                    again.write(&cut, folder).expect("memory");
+                }
+                let found = StoreKeys::read(&cut, folder, volume).expect("whole").expect("there");
+                assert_eq!(found.open(&kek(1)).expect("its key").len(), 1);
+            }
         }
     }
 }

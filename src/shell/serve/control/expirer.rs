@@ -191,7 +191,8 @@ impl Work {
         }
         self.words_at = Instant::now();
         let done = forgetter::forget(&self.config, self.clock.wall)?;
-        self.words_left = done.waiting + done.left > 0;
+        // One pass is bounded: behind those that went may be more.
+        self.words_left = done.waiting + done.left + done.recordings > 0;
         if done.waiting > 0 {
             self.turn_over.store(true, Ordering::Relaxed);
         }
