@@ -69,6 +69,7 @@ const UNSAFE: &[&str] = &[
     "src/host/signal.rs",
     "src/host/socket.rs",
     "src/host/uring.rs",
+    "src/store/evidence/lanes.rs",
     "tests/alloc.rs",
 ];
 

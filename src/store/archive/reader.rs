@@ -682,6 +682,7 @@ impl<D: Disk> Archive<D> {
         let mut clocks: Option<Vec<ClockMap>> = None;
         for (offset, bytes, whose, place) in extents {
             let mut is_wanted = true;
+            let mut to_prove = None;
             let opened = if let (Some(verification), Some(proving)) =
                 (&mut verification, proving.as_deref_mut())
             {
@@ -693,67 +694,72 @@ impl<D: Disk> Archive<D> {
                 }
                 let opened = reader.open(&file, offset, bytes, Some(&opener));
                 if is_proven {
-                    verification.extent(place, opened.as_ref(), proving.salt);
+                    to_prove = verification.extent(place, opened.as_ref(), proving.salt);
                 }
                 opened
             } else {
                 reader.open(&file, offset, bytes, Some(&opener))
             };
-            if !is_wanted {
-                continue;
-            }
-            let extent = match opened {
-                Ok(extent) if extent.header.number == name.number => extent,
-                Ok(_) => {
-                    damaged(offset, bytes, whose, "another segment's extent".to_owned());
-                    continue;
+            'shown: {
+                if !is_wanted {
+                    break 'shown;
                 }
-                Err(error) => {
-                    match (error.gone(), whose) {
-                        (Some(gone), Some((source, indexes, arrivals))) => {
-                            let segment = name;
-                            let one = Expired { segment, source, indexes, arrivals, gone };
-                            expired.push(one);
-                        }
-                        _ => damaged(offset, bytes, whose, error.to_string()),
+                let extent = match opened {
+                    Ok(extent) if extent.header.number == name.number => extent,
+                    Ok(_) => {
+                        damaged(offset, bytes, whose, "another segment's extent".to_owned());
+                        break 'shown;
                     }
-                    continue;
+                    Err(error) => {
+                        match (error.gone(), whose) {
+                            (Some(gone), Some((source, indexes, arrivals))) => {
+                                let segment = name;
+                                let one = Expired { segment, source, indexes, arrivals, gone };
+                                expired.push(one);
+                            }
+                            _ => damaged(offset, bytes, whose, error.to_string()),
+                        }
+                        break 'shown;
+                    }
+                };
+                if !streams.contains(&extent.header.source.stream()) {
+                    damaged(offset, bytes, whose, "another source's extent".to_owned());
+                    break 'shown;
                 }
-            };
-            if !streams.contains(&extent.header.source.stream()) {
-                damaged(offset, bytes, whose, "another source's extent".to_owned());
-                continue;
-            }
-            // One map serves the whole segment unless the clock was stepped or slewed.
-            if extent.header.clocks > 1 && clocks.is_none() {
-                let read =
-                    read_trailer(&file).and_then(|trailer| segment::read_clocks(&file, &trailer));
-                match read {
-                    Ok(maps) => clocks = Some(maps),
-                    Err(error) => damaged(0, 0, None, error.to_string()),
+                // One map serves the whole segment unless the clock was stepped or slewed.
+                if extent.header.clocks > 1 && clocks.is_none() {
+                    let read = read_trailer(&file)
+                        .and_then(|trailer| segment::read_clocks(&file, &trailer));
+                    match read {
+                        Ok(maps) => clocks = Some(maps),
+                        Err(error) => damaged(0, 0, None, error.to_string()),
+                    }
+                }
+                let first = [extent.header.clock];
+                let begins = offset + EXTENT_HEADER_BYTES as u64;
+                let mut run = Run {
+                    is_summed: extent.is_summed,
+                    ..Run::new(
+                        (name.worker, Some(name)),
+                        (&path, begins),
+                        clocks.as_deref().unwrap_or(&first),
+                        extent.records,
+                    )
+                };
+                visitor(&mut run);
+                // What nobody wanted to see is checked all the same.
+                run.by_ref().for_each(drop);
+                if run.records > 0 {
+                    *records += run.records;
+                    last_segments.insert(name.worker, name);
+                }
+                if let Some(error) = run.fault {
+                    let left = (run.bytes.len() - run.at) as u64;
+                    damaged(begins + run.at as u64, left, whose, error.to_string());
                 }
             }
-            let first = [extent.header.clock];
-            let begins = offset + EXTENT_HEADER_BYTES as u64;
-            let mut run = Run {
-                is_summed: extent.is_summed,
-                ..Run::new(
-                    (name.worker, Some(name)),
-                    (&path, begins),
-                    clocks.as_deref().unwrap_or(&first),
-                    extent.records,
-                )
-            };
-            visitor(&mut run);
-            // What nobody wanted to see is checked all the same.
-            run.by_ref().for_each(drop);
-            if run.records > 0 {
-                *records += run.records;
-                last_segments.insert(name.worker, name);
-            }
-            if let Some(error) = run.fault {
-                let left = (run.bytes.len() - run.at) as u64;
-                damaged(begins + run.at as u64, left, whose, error.to_string());
+            if let (Some(salt), Some(verification)) = (to_prove, &mut verification) {
+                verification.prove(place, salt, reader);
             }
         }
         if let (Some(verification), Some(proving)) = (verification, proving) {

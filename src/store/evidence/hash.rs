@@ -8,7 +8,7 @@ pub type Hash = [u8; 32];
 pub type Salt = [u8; 32];
 
 /// First byte of what a leaf hashes (RFC 6962 §2.1).
-const LEAF: u8 = 0;
+pub(super) const LEAF: u8 = 0;
 
 /// A running SHA-256.
 #[derive(Clone)]

@@ -25,7 +25,34 @@ pub(super) struct Anchors {
 
 impl Anchors {
     /// Takes a packet. `instants`: sorted, the same ones each time. Packets may come in any order.
+    #[inline]
     pub(super) fn packet(&mut self, instants: &[Wall], anchor: Anchor) {
+        // Nearly all come behind all instants, or between the last two, and not first there.
+        let is_behind = |instant: &Wall| *instant < anchor.arrival;
+        let is_known =
+            |after: &Option<Anchor>| after.is_some_and(|known| known.arrival <= anchor.arrival);
+        if self.after.len() == instants.len()
+            && let (Some(last), Some(after)) = (instants.last(), self.after.last())
+        {
+            if is_behind(last) && is_known(after) {
+                return;
+            }
+            if let ([.., one, last], [.., after, _]) = (instants, self.after.as_slice())
+                && is_behind(one)
+                && !is_behind(last)
+                && is_known(after)
+                && let Some(before) = self.before.last_mut()
+            {
+                if before.is_none_or(|known| known.arrival <= anchor.arrival) {
+                    *before = Some(anchor);
+                }
+                return;
+            }
+        }
+        self.place(instants, anchor);
+    }
+
+    fn place(&mut self, instants: &[Wall], anchor: Anchor) {
         if self.before.len() != instants.len() {
             self.before.resize(instants.len(), None);
             self.after.resize(instants.len(), None);

@@ -12,7 +12,19 @@ pub struct Presence(Vec<(Wall, Wall)>);
 
 impl Presence {
     /// Notes an arrival. Nearly sorted arrivals cost a comparison.
+    #[inline]
     pub fn add(&mut self, at: Wall) {
+        if let Some((_, end)) = self.0.last_mut()
+            && at >= *end
+            && at.0.wrapping_sub(end.0) as u64 <= SILENCE_NS as u64
+        {
+            *end = at;
+            return;
+        }
+        self.place(at);
+    }
+
+    fn place(&mut self, at: Wall) {
         let near = |start: Wall, end: Wall| {
             at.0 >= start.0.saturating_sub(SILENCE_NS) && at.0 <= end.0.saturating_add(SILENCE_NS)
         };

@@ -38,9 +38,9 @@ impl Chunks {
         extent.extend_from_slice(&tag);
     }
 
-    /// Decrypts `stored`, a run of chunks with their tags; they as they were before, without tags. `None`
-    /// where they are not this extent's, all of them.
-    pub(super) fn open(mut self, mut stored: Vec<u8>) -> Option<Vec<u8>> {
+    /// Decrypts `stored`, a run of chunks with their tags; they as they were before, without tags, are its
+    /// first octets then: how many. `None` where they are not this extent's, all of them.
+    pub(super) fn open_in(mut self, stored: &mut [u8]) -> Option<usize> {
         let (mut at, mut end) = (0, 0);
         while at < stored.len() {
             let header: [u8; CHUNK_HEADER_BYTES] = *stored[at..].first_chunk()?;
@@ -54,8 +54,7 @@ impl Chunks {
             end += CHUNK_HEADER_BYTES + bytes;
             at = behind;
         }
-        stored.truncate(end);
-        (self.next > 0).then_some(stored)
+        (self.next > 0).then_some(end)
     }
 }
 

@@ -313,8 +313,23 @@ pub(super) fn stored_header(
     Ok(header)
 }
 
+/// What opens the chunks of an extent that is encrypted.
+pub(super) fn chunks_of(
+    header: &ExtentHeader,
+    offset: u64,
+    opener: Option<&dyn Opener>,
+) -> Result<Chunks, SegmentError> {
+    let stream = header.source.stream();
+    let key = opener.ok_or(KeyError::Locked).and_then(|one| one.key(stream, &header.nonce));
+    let key = key.map_err(|source| match source {
+        KeyError::Locked => SegmentError::NoKey { offset },
+        source => SegmentError::Key { offset, source },
+    })?;
+    Ok(Chunks::new(key, header))
+}
+
 /// The records of an extent that was read and checked.
-pub(super) fn open_stored(
+fn open_stored(
     header: ExtentHeader,
     mut stored: Vec<u8>,
     offset: u64,
@@ -322,14 +337,8 @@ pub(super) fn open_stored(
 ) -> Result<Extent, SegmentError> {
     stored.drain(..EXTENT_HEADER_BYTES);
     if header.cipher == CIPHER_AES_256_GCM {
-        let stream = header.source.stream();
-        let key = opener.ok_or(KeyError::Locked).and_then(|one| one.key(stream, &header.nonce));
-        let key = key.map_err(|source| match source {
-            KeyError::Locked => SegmentError::NoKey { offset },
-            source => SegmentError::Key { offset, source },
-        })?;
-        let chunks = Chunks::new(key, &header).open(stored);
-        stored = chunks.ok_or(SegmentError::Sealed { offset })?;
+        let opened = chunks_of(&header, offset, opener)?.open_in(&mut stored);
+        stored.truncate(opened.ok_or(SegmentError::Sealed { offset })?);
     } else if header.compression == COMPRESSION_NONE {
         return Ok(Extent { header, records: stored });
     }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use super::footer::{FENCE_BYTES, Footer, TRAILER_BYTES, Trailer};
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::opened::{ExtentReader, Opened};
+use super::opened::{ExtentReader, Held, Opened};
 use super::opener::{Opener, SegmentOpener};
 use super::read::{SegmentError, read_footer, read_trailer};
 use super::thin::Gone;
 use crate::base::ids::{Index, SourceId, StreamId};
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::Mono;
-use crate::store::evidence::{Hash, LeafHasher, PublicKey, Salt, head, root, verify};
+use crate::store::evidence::{Hash, LeafHasher, PublicKey, Salt, head, root, two_leaves, verify};
 use crate::store::keys::KeyFault;
 
 /// Records of one source that fail their proof.
@@ -123,16 +123,30 @@ pub fn verify_opened<F: DiskFile>(
         let row = verification.footer().rows[place];
         if streams.is_none_or(|wanted| wanted.contains(&row.source.stream())) {
             let extent = reader.open(file, row.offset, row.bytes, opener);
-            verification.extent(place, extent.as_ref(), salt);
+            if let Some(salt) = verification.extent(place, extent.as_ref(), salt) {
+                verification.prove(place, salt, &mut reader);
+            }
         }
     }
     verification.finish()
+}
+
+/// Extents that wait for another one, to be hashed with it: what is shorter, a stream's events, gains nothing
+/// and would be the short one of each pair; what is longer would hold its memory besides.
+const WAITING_BYTES: std::ops::RangeInclusive<usize> = 8 << 10..=16 << 20;
+
+/// Records whose leaf is not computed yet: of which row, and under which salt.
+struct Waiting {
+    place: usize,
+    salt: Salt,
+    held: Held,
 }
 
 /// A segment's proof, checked extent by extent: for whoever reads them anyway.
 pub struct Verification {
     footer: Footer,
     report: SegmentReport,
+    waiting: Option<Waiting>,
 }
 
 impl Verification {
@@ -156,7 +170,7 @@ impl Verification {
         if whole {
             check_frame(file, &footer, &mut report);
         }
-        Ok(Verification { footer, report })
+        Ok(Verification { footer, report, waiting: None })
     }
 
     /// The rows, clock maps and trailer that the rest is held against.
@@ -164,66 +178,97 @@ impl Verification {
         &self.footer
     }
 
-    /// Takes what was found at the place of row number `place`.
+    /// Takes what was found at the place of row number `place`. Returns the salt under which its records are to
+    /// be proven ([`Self::prove`]), where they are whole and it is known.
     pub fn extent(
         &mut self,
         place: usize,
         found: Result<&Opened<'_>, &SegmentError>,
         salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
-    ) {
-        let Verification { footer, report } = self;
+    ) -> Option<Salt> {
+        let Verification { footer, report, .. } = self;
         let row = &footer.rows[place];
         // What a row claims may be more than any file holds.
         report.bytes_read = report.bytes_read.saturating_add(row.bytes);
         let why = match found {
-            Ok(extent) if extent.header.source != row.source => Some("another source's".to_owned()),
+            Ok(extent) if extent.header.source != row.source => "another source's".to_owned(),
             Ok(extent) if extent.header.number != footer.trailer.number => {
-                Some("another segment's".to_owned())
+                "another segment's".to_owned()
             }
-            Ok(extent) => {
+            Ok(_) => {
                 let stream = row.source.stream();
-                match if stream.is_host() { Some([0; 32]) } else { salt(stream) } {
-                    None => {
-                        report.unsalted.push(row.source);
-                        None
-                    }
-                    // Zeros stand in for a salt that was not to be had when the ring ran full.
-                    Some(salt)
-                        if leaf(&salt, extent.records) == row.leaf
-                            || leaf(&[0; 32], extent.records) == row.leaf =>
-                    {
-                        report.proven += 1;
-                        None
-                    }
-                    Some(_) => Some("the records do not give the leaf that was sealed".to_owned()),
+                let salt = if stream.is_host() { Some([0; 32]) } else { salt(stream) };
+                if salt.is_none() {
+                    report.unsalted.push(row.source);
                 }
+                return salt;
             }
             Err(SegmentError::NoKey { .. }) => {
                 report.unopened.push(row.source);
-                None
+                return None;
             }
             Err(error) => match error.gone() {
                 Some(gone) => {
                     report.gone.push((row.source, gone));
-                    None
+                    return None;
                 }
-                None => Some(error.to_string()),
+                None => error.to_string(),
             },
         };
-        if let Some(why) = why {
-            report.damaged.push(Damage {
-                source: row.source,
-                offset: row.offset,
-                bytes: row.bytes,
-                indexes: (row.first_index, row.last_index),
-                arrivals: (row.first_arrival, row.last_arrival),
-                why,
-            });
+        self.damaged(place, why);
+        None
+    }
+
+    /// Holds the records that `reader` opened last, those of row number `place`, against the leaf that was
+    /// sealed: at once, or with those that come next.
+    pub fn prove(&mut self, place: usize, salt: Salt, reader: &mut ExtentReader) {
+        let held = reader.hold();
+        let this = Waiting { place, salt, held };
+        if !WAITING_BYTES.contains(&this.held.records().len()) {
+            self.proven(&this, leaf(&salt, this.held.records()));
+            reader.give_back(this.held);
+            return;
         }
+        let Some(before) = self.waiting.take() else {
+            self.waiting = Some(this);
+            return;
+        };
+        let both = [&before, &this].map(|one| (&one.salt, one.held.records()));
+        let [first, second] = two_leaves(both[0], both[1]);
+        self.proven(&before, first);
+        self.proven(&this, second);
+        reader.give_back(before.held);
+    }
+
+    fn proven(&mut self, one: &Waiting, found: Hash) {
+        let wanted = self.footer.rows[one.place].leaf;
+        // Zeros stand in for a salt that was not to be had when the ring ran full.
+        if found == wanted || leaf(&[0; 32], one.held.records()) == wanted {
+            self.report.proven += 1;
+        } else {
+            self.damaged(one.place, "the records do not give the leaf that was sealed".to_owned());
+        }
+    }
+
+    fn damaged(&mut self, place: usize, why: String) {
+        let row = &self.footer.rows[place];
+        self.report.damaged.push(Damage {
+            source: row.source,
+            offset: row.offset,
+            bytes: row.bytes,
+            indexes: (row.first_index, row.last_index),
+            arrivals: (row.first_arrival, row.last_arrival),
+            why,
+        });
     }
 
     /// What was found.
     pub fn finish(mut self) -> SegmentReport {
+        if let Some(last) = self.waiting.take() {
+            let found = leaf(&last.salt, last.held.records());
+            self.proven(&last, found);
+        }
+        self.report.damaged.sort_by_key(|damage| damage.offset);
         self.report.trailer = Some(self.footer.trailer);
         self.report
     }
