@@ -172,21 +172,11 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::prng::Prng;
+    use crate::base::prng::Seeded;
     use crate::base::suite::Suite;
-    use std::cell::RefCell;
-
-    struct Seeded(RefCell<Prng>);
-
-    impl Entropy for Seeded {
-        fn fill(&self, out: &mut [u8]) {
-            self.0.borrow_mut().fill(out);
-        }
-    }
-
     #[test]
     fn each_party_sends_its_own_stream_and_hears_the_other() {
-        let entropy = Seeded(RefCell::new(Prng::new(1)));
+        let entropy = Seeded::new(1);
         let mut call = Call::new(0, 2, &entropy);
         call.add_stream(4_000, Law::Mu, None, &entropy);
         assert!(call.is_mixed() && call.sends(1, 0) && call.hears(1, 0));
@@ -201,7 +191,7 @@ mod tests {
 
     #[test]
     fn ids_are_random_uuids() {
-        let entropy = Seeded(RefCell::new(Prng::new(2)));
+        let entropy = Seeded::new(2);
         let id = Uid::new(&entropy);
         assert_eq!((id.0[6] >> 4, id.0[8] >> 6), (4, 2));
         assert_eq!((id.base64().len(), id.hex().len()), (24, 32));

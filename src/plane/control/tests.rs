@@ -7,8 +7,7 @@ use super::lines::Fit;
 use super::{Control, Effect, Input, NotDurable, Outcome, Setup};
 use crate::base::family::Family;
 use crate::base::ids::{Generation, Position, Slot};
-use crate::base::ports::Entropy;
-use crate::base::prng::Prng;
+use crate::base::prng::{Prng, Seeded};
 use crate::base::time::{ClockMap, Mono, Wall};
 use crate::config::model::Config;
 use crate::plane::handoff::frame::{Envelope, Frame, HeldSlot, OpenStream, Refusal};
@@ -18,14 +17,6 @@ use crate::store::journal::Standings;
 use crate::store::journal::entry::{Entry, StreamOpened};
 use crate::store::journal::keybox::KeyBox;
 use crate::wire::sip::{Message, parse_datagram};
-
-struct Seeded(std::cell::RefCell<Prng>);
-
-impl Entropy for Seeded {
-    fn fill(&self, out: &mut [u8]) {
-        self.0.borrow_mut().fill(out);
-    }
-}
 
 const PEER: &str = "192.0.2.10:5060";
 const LOCAL: &str = "127.0.0.1:5060";
@@ -62,7 +53,7 @@ impl Bench {
             config,
             slots,
             keys: KeyBox::new(&[7; 32]).expect("32 bytes"),
-            entropy: Box::new(Seeded(Prng::new(seed).into())),
+            entropy: Box::new(Seeded::new(seed)),
             seed,
         });
         let (sent, media, jobs) = (Vec::new(), Vec::new(), Vec::new());
@@ -838,7 +829,7 @@ fn salts_of_many_recordings_fit_their_frames() {
                 let keys = KeyBox::new(&[7; 32]).expect("32 bytes");
                 let own = crate::base::ids::RsId(u128::to_be_bytes(number));
                 let context = crate::store::journal::keybox::salt_context(own);
-                *salt = keys.seal(&Seeded(Prng::new(1).into()), &[5; 32], &context);
+                *salt = keys.seal(&Seeded::new(1), &[5; 32], &context);
                 (*rs, dialog.call_id) = (own, number.to_string());
                 streams[0].description.port = 20_000 + 2 * number as u16;
                 entries.push(entry);

@@ -150,21 +150,11 @@ pub fn answer_context(rs: RsId) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
-    use crate::base::prng::Prng;
-
-    struct Seeded(RefCell<Prng>);
-
-    impl Entropy for Seeded {
-        fn fill(&self, out: &mut [u8]) {
-            self.0.borrow_mut().fill(out);
-        }
-    }
+    use crate::base::prng::Seeded;
 
     fn entropy() -> Seeded {
-        Seeded(RefCell::new(Prng::new(1)))
+        Seeded::new(1)
     }
 
     #[test]

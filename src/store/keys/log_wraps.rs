@@ -39,18 +39,8 @@ impl LogWraps {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
-    use crate::base::prng::Prng;
-
-    struct Seeded(RefCell<Prng>);
-
-    impl Entropy for Seeded {
-        fn fill(&self, out: &mut [u8]) {
-            self.0.borrow_mut().fill(out);
-        }
-    }
+    use crate::base::prng::Seeded;
 
     fn wraps(keys: &[(u32, u8)]) -> LogWraps {
         let key = |(number, byte): &(u32, u8)| StoreKey::taken_over(*number, [*byte; 32].into());
@@ -59,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_newest_store_key_wraps_and_older_ones_still_open() {
-        let entropy = Seeded(RefCell::new(Prng::new(1)));
+        let entropy = Seeded::new(1);
         let (old, both) = (wraps(&[(1, 1)]), wraps(&[(1, 1), (2, 2)]));
         let (secret, wrapped) = old.make(&entropy, "use 1");
         assert_eq!(both.open(&wrapped, "use 1"), Ok(secret.clone()));

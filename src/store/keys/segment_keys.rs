@@ -503,21 +503,11 @@ fn read_all<F: DiskFile>(file: &F) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::base::prng::Prng;
+    use crate::base::prng::{Prng, Seeded};
     use crate::store::test_disk::TestDisk;
-
-    struct Seeded(RefCell<Prng>);
-
-    impl Entropy for Seeded {
-        fn fill(&self, out: &mut [u8]) {
-            self.0.borrow_mut().fill(out);
-        }
-    }
 
     const OF: Of = Of { volume: [7; 16], worker: WorkerId(1), number: 9 };
 
@@ -534,7 +524,7 @@ mod tests {
     }
 
     fn made(disk: &TestDisk, count: u64, seed: u64) -> Vec<(StreamId, Secret)> {
-        let entropy = Seeded(RefCell::new(Prng::new(seed)));
+        let entropy = Seeded::new(seed);
         make(disk, file(), OF, &streams(count), &wraps(1), &entropy, Wall(5)).expect("memory")
     }
 

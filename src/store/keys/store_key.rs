@@ -381,22 +381,12 @@ fn put<D: Disk>(disk: &D, mut file: D::File, path: &Path, bytes: &[u8]) -> io::R
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
-    use crate::base::prng::Prng;
+    use crate::base::prng::{Prng, Seeded};
     use crate::store::test_disk::TestDisk;
 
-    struct Seeded(RefCell<Prng>);
-
-    impl Entropy for Seeded {
-        fn fill(&self, out: &mut [u8]) {
-            self.0.borrow_mut().fill(out);
-        }
-    }
-
     fn entropy() -> Seeded {
-        Seeded(RefCell::new(Prng::new(1)))
+        Seeded::new(1)
     }
 
     fn kek(byte: u8) -> Kek {

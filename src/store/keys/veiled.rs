@@ -385,32 +385,23 @@ impl<F: DiskFile> DiskFile for VeiledFile<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
 
     use zeroize::Zeroizing;
 
     use super::*;
     use crate::base::ids::StreamId;
-    use crate::base::prng::Prng;
+    use crate::base::prng::{Prng, Seeded};
     use crate::base::time::Wall;
     use crate::store::journal::entry::Entry;
     use crate::store::journal::{Journal, read};
     use crate::store::test_disk::TestDisk;
-
-    struct Seeded(Mutex<Prng>);
-
-    impl Entropy for Seeded {
-        fn fill(&self, out: &mut [u8]) {
-            self.0.lock().expect("ours").fill(out);
-        }
-    }
 
     const DIR: &str = "/store/journal";
     const PAST: &str = "/store/history";
 
     fn veil(byte: u8) -> Option<Arc<Veil>> {
         let store = [StoreKey::taken_over(1, Zeroizing::new([byte; 32]))];
-        let entropy = Box::new(Seeded(Mutex::new(Prng::new(u64::from(byte)))));
+        let entropy = Box::new(Seeded::new(u64::from(byte)));
         let folders = vec![DIR.into(), PAST.into()];
         Some(Arc::new(Veil::new([7; 16], &store, folders, entropy)))
     }

@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::bench::{Bench, RING_BYTES, SPARE, STORE, TestSpool, random_stream};
 use super::faults::one_fault;
 use crate::base::ids::WorkerId;
-use crate::base::ports::{Disk, DiskFile, Entropy, Region};
-use crate::base::prng::Prng;
+use crate::base::ports::{Disk, DiskFile, Region};
+use crate::base::prng::{Prng, Seeded};
 use crate::plane::handoff::layout::AT_TAIL;
 use crate::store::archive::Damaged;
 use crate::store::fault_disk::{Call, Fault};
@@ -21,19 +21,11 @@ use crate::store::log::{
 };
 use crate::store::test_disk::TestDisk;
 
-struct Seeded(Mutex<Prng>);
-
-impl Entropy for Seeded {
-    fn fill(&self, out: &mut [u8]) {
-        self.0.lock().unwrap().fill(out);
-    }
-}
-
 /// Keys of a store, by number and byte. Whoever shares them draws on.
 fn veil(keys: &[(u32, u8)]) -> Arc<Veil> {
     let key = |(number, byte): &(u32, u8)| StoreKey::taken_over(*number, [*byte; 32].into());
     let store: Vec<StoreKey> = keys.iter().map(key).collect();
-    Arc::new(Veil::new([7; 16], &store, Vec::new(), Box::new(Seeded(Mutex::new(Prng::new(1))))))
+    Arc::new(Veil::new([7; 16], &store, Vec::new(), Box::new(Seeded::new(1))))
 }
 
 fn encrypted(disk: TestDisk, veil: &Arc<Veil>) -> Veiled<TestDisk> {
