@@ -116,6 +116,8 @@ fuzz! {
     merge 3_000,
     rtp 20_000,
     rtcp 20_000,
+    text 10_000,
+    h264 10_000,
     srtp 3_000,
     datagram 20_000,
     handoff 20_000,

@@ -2,6 +2,7 @@
 
 pub mod metadata;
 pub mod multipart;
+pub mod red;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdes;

@@ -62,6 +62,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut add = |target, name: &str, bytes| out.push((target, name.to_owned(), bytes));
     signalling(&mut add);
     media(&mut add);
+    played(&mut add);
     buffers(&mut add);
     frames(&mut add);
     store(&mut add);
@@ -234,6 +235,32 @@ fn media(add: &mut Add<'_>) {
     add("rtp", "full", full);
     add("rtcp", "sender", report);
     add("rtcp", "receiver", receiver);
+}
+
+/// Runs of packets, as `targets::played` reads them.
+fn played(add: &mut Add<'_>) {
+    let run = |packets: &[&[u8]]| -> Vec<u8> {
+        packets.iter().flat_map(|one| [&[1, one.len() as u8], *one].concat()).collect()
+    };
+    let head = |earlier: u32, bytes: u32| (0x80 | 98) << 24 | earlier << 10 | bytes;
+    let red = |old: &str, last: &str, now: &str| {
+        let heads = [head(600, old.len() as u32), head(300, last.len() as u32)];
+        let mut payload: Vec<u8> = heads.iter().flat_map(|head| head.to_be_bytes()).collect();
+        payload.push(98);
+        payload.extend([old, last, now].concat().bytes());
+        payload
+    };
+    let typed =
+        [red("", "", "Buy "), red("", "Buy ", "5\u{8}"), red("Buy ", "5\u{8}", "7\u{2028}")];
+    let text: Vec<&[u8]> = typed.iter().map(Vec::as_slice).collect();
+    add("text", "red", run(&text));
+    add("text", "plain", run(&[b"x", b"\x1b[1m", "\u{98}y\u{9c}\r\nz".as_bytes()]));
+    let sets: &[u8] = &[24, 0, 5, 0x67, 66, 0, 30, 1, 0, 2, 0x68, 2];
+    let fragments: [&[u8]; 3] = [&[0x7c, 0x85, 1, 2], &[0x7c, 0x05, 3], &[0x7c, 0x45, 4]];
+    let [first, second, third] = fragments;
+    add("h264", "fragments", run(&[sets, first, second, third, &[0x41, 9, 9]]));
+    let aggregate: &[u8] = &[26, 0, 0, 0, 3, 0, 0, 1, 0x65, 1, 2];
+    add("h264", "aggregates", run(&[sets, aggregate, &[25, 0, 0, 0, 2, 0x41, 7]]));
 }
 
 fn description() -> StreamDescription {

@@ -168,8 +168,14 @@ pub struct Stream {
     pub controls: Vec<Control>,
     /// Digits decoded from telephone-event.
     pub dtmf: Vec<Digit>,
-    /// Real-time text, if any.
+    /// Real-time text, if any: its lines, one below the other.
     pub text: Option<String>,
+    /// The same line by line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub text_lines: Vec<TextLine>,
+    /// There was more text than that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub text_cut: bool,
     /// Number of the stream in the store.
     pub stream: StreamId,
     /// Datagrams that were not recorded, by counter label.
@@ -346,6 +352,17 @@ pub struct Digit {
     pub digit: String,
     /// Milliseconds it lasted.
     pub ms: u64,
+}
+
+/// A line of real-time text (T.140).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextLine {
+    /// When its first character was sent, by our clock.
+    pub at: Wall,
+    /// Who typed it.
+    pub ssrc: u32,
+    /// The line; U+FFFD stands for what was lost.
+    pub text: String,
 }
 
 /// How far evidence goes.

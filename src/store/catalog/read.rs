@@ -296,6 +296,7 @@ fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall
     let account =
         watch.ledgers.streams[&description.stream].account(&watch.ledgers.host, through, end);
     let format = description.formats.first();
+    let (text_lines, text_cut) = account.text;
     let state = match () {
         () if rs.end.is_some() || entry.closed.is_some() => StreamState::Closed,
         () if account.state == StreamState::Active && !entry.active => StreamState::Paused,
@@ -316,7 +317,11 @@ fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall
         pauses: account.pauses,
         controls: Vec::new(),
         dtmf: account.dtmf,
-        text: None,
+        text: (!text_lines.is_empty()).then(|| {
+            text_lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n")
+        }),
+        text_lines,
+        text_cut,
         stream: description.stream,
         drops: account.drops,
     }

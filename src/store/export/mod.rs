@@ -2,6 +2,7 @@
 //! and values in, bytes and values out; the `export` verb writes the files.
 
 pub mod g711;
+pub mod h264;
 pub mod manifest;
 pub mod mix;
 pub mod name;

@@ -16,6 +16,7 @@ pub mod presence;
 pub mod reports;
 pub mod runs;
 mod stream;
+mod text;
 
 pub use evidence::{HostEvidence, Loss};
 pub use feed::Ledgers;

@@ -10,10 +10,11 @@ use super::instants::{Anchor, Anchors};
 use super::presence::{Presence, SILENCE_NS, subtract};
 use super::reports::Reports;
 use super::runs::{Hole, Runs};
+use super::text::{RedText, Texts};
 use crate::base::counter::{Cause, Counter};
 use crate::base::time::{Mono, Wall};
-use crate::store::catalog::model::{Digit, Pause, RtpTime, Source, StreamState, Verdict};
-use crate::store::event::{Event, Origin, StreamDescription};
+use crate::store::catalog::model::{Digit, Pause, RtpTime, Source, StreamState, TextLine, Verdict};
+use crate::store::event::{Event, Format, Origin, StreamDescription};
 
 /// SSRCs whose reports are kept: an SRC reports on its own few sources; the rest is noise.
 const REPORTERS_MAX: usize = 64;
@@ -58,6 +59,7 @@ pub struct StreamLedger {
     /// CNAMEs by SDES, of sources and of those that contribute to them.
     names: BTreeMap<u32, String>,
     digits: Digits,
+    texts: Texts,
     opened: Option<Wall>,
     /// Once more, by a recorder that was down and found it still promised.
     opened_last: Option<Wall>,
@@ -105,6 +107,8 @@ pub struct Account {
     pub pauses: Vec<Pause>,
     /// DTMF.
     pub dtmf: Vec<Digit>,
+    /// Lines of real-time text, and whether there were more than are kept.
+    pub text: (Vec<TextLine>, bool),
     /// Datagrams not recorded, by counter label.
     pub drops: BTreeMap<String, u64>,
     /// Where it stands.
@@ -173,7 +177,9 @@ impl StreamLedger {
 
     /// Takes a recorded RTP packet.
     pub fn packet(&mut self, packet: &Packet<'_>) {
-        let StreamLedger { description, instants, sources, reports, digits, last_seen, .. } = self;
+        let StreamLedger {
+            description, instants, sources, reports, digits, texts, last_seen, ..
+        } = self;
         let source = sources.entry(packet.ordinal).or_default();
         source.ssrc = packet.ssrc;
         source.presence.add(packet.arrival);
@@ -199,6 +205,9 @@ impl StreamLedger {
             None => {
                 source.anchors.packet(instants, Anchor { arrival, timestamp, payload_type });
             }
+        }
+        if let Some(form) = description.as_ref().and_then(|own| text_form(own, payload_type)) {
+            texts.packet((ordinal, packet.ssrc), packet.index, arrival, payload, form);
         }
     }
 
@@ -334,6 +343,7 @@ impl StreamLedger {
             sources,
             pauses: self.pauses.clone(),
             dtmf: self.digits.digits(),
+            text: self.texts.lines(),
             drops: self.drops.clone(),
             state,
         }
@@ -543,6 +553,22 @@ fn telephone_event(description: Option<&StreamDescription>, payload_type: u8) ->
     let formats = &description?.formats;
     let format = formats.iter().find(|format| format.payload_type == payload_type)?;
     format.codec.eq_ignore_ascii_case("telephone-event").then_some(format.clock_rate)
+}
+
+/// How a packet of a line of text carries it: `Some(None)`: as it is. `None`: it carries none.
+fn text_form(description: &StreamDescription, payload_type: u8) -> Option<Option<RedText>> {
+    if description.media != "text" {
+        return None;
+    }
+    let formats = &description.formats;
+    let is = |codec: &'static str| move |format: &&Format| format.codec.eq_ignore_ascii_case(codec);
+    let own = formats.iter().find(|format| format.payload_type == payload_type)?;
+    if is("t140")(&own) {
+        return Some(None);
+    }
+    let text = formats.iter().find(is("t140"))?;
+    let (text, clock_rate) = (text.payload_type, own.clock_rate);
+    is("red")(&own).then_some(Some(RedText { text, clock_rate }))
 }
 
 fn reports_of(reports: &mut BTreeMap<u32, Reports>, ssrc: u32) -> Option<&mut Reports> {

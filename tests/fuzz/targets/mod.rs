@@ -10,6 +10,7 @@ mod keys;
 mod link;
 mod media;
 mod merge;
+mod played;
 mod sip;
 mod store;
 
@@ -19,6 +20,7 @@ pub use keys::{Seeded, VOLUME, kek, store_keys, veil};
 pub use link::{config, datagram, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
+pub use played::{h264, text};
 pub use sip::{sip_framing, sip_headers};
 pub use store::{
     Same, audit, is_proven, is_proven_thinned, journal, log, log_key, packed, segment,

@@ -277,7 +277,8 @@ fn sealed_segment(data: &[u8]) -> Vec<u8> {
     };
     for row in 0..rows.min(trailer / ROW_BYTES) {
         let Some(at) = rows_at.checked_add(row * ROW_BYTES) else { break };
-        if let (Some(offset), Some(bytes)) = (word(&image, at + 8), word(&image, at + 16)) {
+        let field = |behind: usize| at.checked_add(behind).and_then(|at| word(&image, at));
+        if let (Some(offset), Some(bytes)) = (field(8), field(16)) {
             if let Some(end) = offset.checked_add(bytes)
                 && let Some(records) = image.get(offset.saturating_add(128)..end)
             {

@@ -4,8 +4,10 @@
 mod mixed;
 mod packets;
 mod proof;
+mod text;
 mod track;
 mod verb;
+mod video;
 mod wave;
 
 pub use verb::{Args, run};

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::packets::{Ends, Form, Packets};
+use super::video::Video;
 use super::wave::{Finished, Wave};
 use crate::base::time::Wall;
 use crate::store::archive::Seen;
@@ -29,7 +30,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    fn holds(&self, at: Wall) -> bool {
+    pub(super) fn holds(&self, at: Wall) -> bool {
         self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at < to)
     }
 }
@@ -49,6 +50,7 @@ pub(super) struct Track<'a> {
     frame: Frame<'a>,
     description: &'a StreamDescription,
     audio: Option<Audio>,
+    video: Option<Video>,
     packets: Packets,
     /// Every packet goes to the packet file, not only those without a decoder.
     all_packets: bool,
@@ -79,12 +81,18 @@ impl<'a> Track<'a> {
             (None, Some((_, rate, channels))) => Some(Audio::create(&frame, stem, rate, channels)?),
             _ => None,
         };
+        let video = match (form, &audio) {
+            (None, None) => Video::new(frame.dir, stem, &description.formats),
+            _ => None,
+        };
+        let is_opaque = audio.is_none() && video.is_none();
         Ok(Track {
             frame,
             description,
-            all_packets: audio.is_none(),
-            packets_used: audio.is_none(),
+            all_packets: is_opaque,
+            packets_used: is_opaque,
             audio,
+            video,
             packets: Packets::new(frame.dir, stem, form.unwrap_or(Form::Pcapng)),
             senders: BTreeMap::new(),
         })
@@ -113,7 +121,18 @@ impl<'a> Track<'a> {
         }
         let Ok(header) = rtp::Header::parse(seen.record.payload) else { return Ok(()) };
         let Ok(payload) = header.payload() else { return Ok(()) };
-        let Some(audio) = &mut self.audio else { return Ok(()) };
+        if let Some(video) = self.video.as_mut().filter(|video| video.is(header.payload_type())) {
+            if !self.frame.range.holds(seen.wall()) {
+                return Ok(());
+            }
+            let meta = &seen.record.meta;
+            let of = (meta.source.ordinal(), meta.index.0);
+            return video.packet(of, header.timestamp(), seen.wall(), payload);
+        }
+        let Some(audio) = &mut self.audio else {
+            self.packets_used = true;
+            return self.put(seen, false);
+        };
         match encoding(self.description, header.payload_type()) {
             Encoding::Pcm(codec, rate, channels)
                 if (rate, u16::from(channels)) == (audio.rate, audio.channels) =>
@@ -146,6 +165,9 @@ impl<'a> Track<'a> {
     pub(super) fn finish(self) -> io::Result<Option<Heard>> {
         if self.packets_used {
             self.packets.finish(self.frame.span.0)?;
+        }
+        if let Some(video) = self.video {
+            video.finish(self.frame.span.1)?;
         }
         self.audio.map(Audio::finish).transpose()
     }

@@ -10,6 +10,7 @@ use clap::ValueEnum as _;
 use super::mixed;
 use super::packets::Form;
 use super::proof::Gathered;
+use super::text;
 use super::track::{Frame, Heard, Range, Track};
 use crate::base::ids::{RsId, StreamId};
 use crate::base::ports::Clock;
@@ -26,6 +27,7 @@ use crate::shell::serve::reading::{self, Read};
 use crate::store::archive::Seen;
 use crate::store::audit::action;
 use crate::store::catalog::{RsEntry, SessionSpan, session_span};
+use crate::store::event::StreamDescription;
 use crate::store::export::manifest::{self, Content, Manifest, hex};
 use crate::store::export::name::Names;
 use crate::store::record::RecordKind;
@@ -103,7 +105,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Format::Rtp => Some(Form::Rtpdump),
         Format::Pcapng => Some(Form::Pcapng),
     };
-    let mut tracks = tracks(rs, &part, frame, form)?;
+    let stems = stems(rs);
+    let mut tracks = tracks(rs, &part, &stems, frame, form)?;
     if tracks.is_empty()
         && let Some(session) = &args.session
     {
@@ -142,6 +145,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         mixed::write(&args.out.join("mixed.wav"), &heard)?;
     }
     let recording = reading.recordings.pop().expect("one was asked for");
+    if form.is_none() {
+        for stream in &recording.streams {
+            if let Some(stem) = stems.get(&stream.stream) {
+                text::write(&args.out, stem, stream, part.range)?;
+            }
+        }
+    }
     let mut json = serde_json::to_vec_pretty(&recording)?;
     json.push(b'\n');
     fs::write(args.out.join("recording.json"), json)?;
@@ -266,27 +276,38 @@ fn part(args: &Args, rs: &RsEntry) -> Result<Part, Failure> {
     Ok(Part { range, session: Some(span) })
 }
 
+/// The name that the files of each stream have: the same ones whatever part of the recording is wanted.
+fn stems(rs: &RsEntry) -> BTreeMap<StreamId, String> {
+    let mut names = Names::default();
+    in_order(rs)
+        .into_iter()
+        .map(|own| (own.stream, names.stem(own.label.as_deref(), own.line)))
+        .collect()
+}
+
+/// Its streams in the order of m-lines.
+fn in_order(rs: &RsEntry) -> Vec<&StreamDescription> {
+    let mut streams: Vec<_> = rs.streams.values().map(|entry| &entry.description).collect();
+    streams.sort_by_key(|description| (description.line, description.stream));
+    streams
+}
+
 /// The tracks by stream, with their place in the order of m-lines.
 fn tracks<'a>(
     rs: &'a RsEntry,
     part: &Part,
+    stems: &BTreeMap<StreamId, String>,
     frame: Frame<'a>,
     form: Option<Form>,
 ) -> io::Result<BTreeMap<StreamId, (usize, Track<'a>)>> {
-    let mut streams: Vec<_> = rs.streams.values().map(|entry| &entry.description).collect();
-    streams.sort_by_key(|description| (description.line, description.stream));
-    let mut names = Names::default();
-    let mut tracks = BTreeMap::new();
-    for (place, description) in streams.into_iter().enumerate() {
-        // The name that it has in an export of everything.
-        let stem = names.stem(description.label.as_deref(), description.line);
-        if !part.has_line(description.label.as_deref()) {
-            continue;
-        }
-        let track = Track::new(frame, description, &stem, form)?;
-        tracks.insert(description.stream, (place, track));
-    }
-    Ok(tracks)
+    let streams = in_order(rs).into_iter().enumerate();
+    streams
+        .filter(|(_, own)| part.has_line(own.label.as_deref()))
+        .map(|(place, own)| {
+            let track = Track::new(frame, own, &stems[&own.stream], form)?;
+            Ok((own.stream, (place, track)))
+        })
+        .collect()
 }
 
 fn make_empty(dir: &Path) -> Result<(), Failure> {
