@@ -14,16 +14,22 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+mod compile;
+mod search;
+mod words;
+
+use self::words::Words;
 use super::entropy::SystemEntropy;
 use super::unlocked;
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::store::catalog::RsEntry;
-use crate::store::catalog::index::{ExtentRow, Extents, Index, IndexError};
+use crate::store::catalog::index::{ExtentRow, Extents, Find, Found, Index, IndexError};
 use crate::store::catalog::model::Recording;
 use crate::store::catalog::schema;
 use crate::store::journal::KeyBox;
 use crate::store::log::crc32c;
+use crate::store::query::{Client, Facts};
 use crate::store::segment::SegmentName;
 
 /// How long one process waits for another's transaction.
@@ -233,14 +239,6 @@ fn unreadable(table: &'static str, why: impl ToString) -> IndexError {
     IndexError::Row { table, why: why.to_string() }
 }
 
-/// The word by which JSON names a plain variant.
-fn word(value: &impl serde::Serialize) -> Result<String, IndexError> {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => Ok(word),
-        other => Err(unreadable("recordings", format!("expected a word, found {other:?}"))),
-    }
-}
-
 /// Sum of a recording's value.
 fn sum(id: &str, value: &[u8]) -> i64 {
     i64::from(crc32c(&[id.as_bytes(), value].concat()))
@@ -281,6 +279,11 @@ impl Catalogue {
             return Err(IndexError::Damaged(check));
         }
         let bad = self.bad_recordings().map_err(engine)?;
+        if !bad.is_empty() && self.seal.is_none() {
+            // What the search has of them can be taken out no more.
+            let why = format!("{} recordings fail their sums", bad.len());
+            return Err(IndexError::Damaged(why));
+        }
         for row in &bad {
             self.connection.execute(schema::DELETE_ROW, [row]).map_err(engine)?;
         }
@@ -448,75 +451,74 @@ impl Catalogue {
         Ok(())
     }
 
-    fn put_recording(&self, recording: &Recording, entry: &RsEntry) -> Result<(), IndexError> {
+    fn put_recording(
+        &self,
+        words: &mut Words,
+        recording: &Recording,
+        entry: &RsEntry,
+    ) -> Result<(), IndexError> {
         let put = &self.connection;
         let id = recording.id.to_string();
+        self.remove(words, &id)?;
+        let place = self.free_place(recording.start, recording.id)?;
+        if self.seal.is_none() {
+            let facts = Facts::of(recording);
+            self.put_words(words, place, &facts, &Client::of(entry))?;
+        }
         let entry =
             postcard::to_allocvec(entry).map_err(|error| unreadable("recordings", error))?;
         let json =
             serde_json::to_vec(recording).map_err(|error| unreadable("recordings", error))?;
         let (json, entry) = (self.kept(&id, json), self.kept(&id, entry));
-        let sealed = self.seal.is_some();
-        let clear = |text: &str| if sealed { String::new() } else { text.to_owned() };
-        put.execute(schema::DELETE_RECORDING, [&id]).map_err(engine)?;
-        put.execute(
-            schema::PUT_RECORDING,
-            params![
-                id,
-                word(&recording.state)?,
-                recording.start.0,
-                recording.end.map(|end| end.0),
-                clear(&recording.call_id),
-                clear(&recording.src.address),
-                clear(&recording.src.identity),
-                recording.own,
-                json,
-                sum(&id, &json),
-                entry,
-                sum(&id, &entry)
-            ],
-        )
-        .map_err(engine)?;
-        for stream in &recording.streams {
-            put.execute(
-                schema::PUT_STREAM,
-                params![
-                    stream.stream.0 as i64,
-                    id,
-                    clear(&stream.label),
-                    stream.media,
-                    stream.codec,
-                    word(&stream.verdict)?
-                ],
-            )
+        put.prepare_cached(schema::PUT_RECORDING)
+            .and_then(|mut put| {
+                put.execute(params![id, place, json, sum(&id, &json), entry, sum(&id, &entry)])
+            })
             .map_err(engine)?;
-        }
-        if sealed {
-            return Ok(());
-        }
-        for session in &recording.sessions {
-            put.execute(schema::PUT_SESSION, params![id, session.session_id]).map_err(engine)?;
-        }
-        for participant in &recording.participants {
-            for name in &participant.names {
-                put.execute(
-                    schema::PUT_NAME,
-                    params![id, participant.participant_id, name.aor, name.name],
-                )
-                .map_err(engine)?;
-            }
+        let mut put_stream = put.prepare_cached(schema::PUT_STREAM).map_err(engine)?;
+        for stream in &recording.streams {
+            put_stream.execute(params![stream.stream.0 as i64, id]).map_err(engine)?;
         }
         Ok(())
+    }
+
+    /// Takes a recording out, with all that was said of it. `Damaged`: what the search has of it is not
+    /// known any more.
+    fn remove(&self, words: &mut Words, id: &str) -> Result<(), IndexError> {
+        let place: Option<i64> = self
+            .connection
+            .prepare_cached(schema::PLACE)
+            .and_then(|mut query| query.query_row([id], |row| row.get(0)).optional())
+            .map_err(engine)?;
+        let Some(place) = place else { return Ok(()) };
+        if self.seal.is_none() {
+            let known = id.parse().ok().map(|id| Ok((self.settled_row(id)?, self.entry_row(id)?)));
+            match known.transpose() {
+                Ok(Some((Some(recording), Some(entry)))) => {
+                    let facts = Facts::of(&recording);
+                    self.remove_words(words, place, &facts, &Client::of(&entry))?;
+                }
+                Ok(_) | Err(IndexError::Row { .. }) => {
+                    return Err(IndexError::Damaged(format!("recording {id} cannot be read")));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut delete =
+            self.connection.prepare_cached(schema::DELETE_RECORDING).map_err(engine)?;
+        delete.execute([id]).map(drop).map_err(engine)
     }
 
     /// One transaction of what `put` does.
     fn together(
         &self,
-        put: impl FnOnce(&Self) -> Result<(), IndexError>,
+        put: impl FnOnce(&Self, &mut Words) -> Result<(), IndexError>,
     ) -> Result<(), IndexError> {
         // Rolled back where it is dropped.
         let transaction = self.connection.unchecked_transaction().map_err(engine)?;
-        put(self)?;
+        let mut words = Words::default();
+        put(self, &mut words)?;
+        self.flush_words(words)?;
         transaction.commit().map_err(engine)
     }
 }
@@ -563,23 +565,34 @@ impl Index for Catalogue {
         gone: u64,
         streams: &BTreeSet<StreamId>,
     ) -> Result<(), IndexError> {
-        let change = self.connection.transaction().map_err(engine)?;
-        let run = || -> rusqlite::Result<()> {
+        self.together(|index, words| {
             let (worker, number) = (segment.worker.0, segment.number as i64);
-            change.execute(schema::THIN, params![worker, number, gone as i64])?;
-            let mut delete = change.prepare_cached(schema::DELETE_OF_STREAM)?;
+            let change = &index.connection;
+            change.execute(schema::THIN, params![worker, number, gone as i64]).map_err(engine)?;
             for stream in streams {
-                delete.execute([stream.0 as i64])?;
+                let id: Option<String> = change
+                    .prepare_cached(schema::OF_STREAM)
+                    .and_then(|mut query| {
+                        query.query_row([stream.0 as i64], |row| row.get(0)).optional()
+                    })
+                    .map_err(engine)?;
+                if let Some(id) = id {
+                    index.remove(words, &id)?;
+                }
             }
             Ok(())
-        };
-        run().map_err(engine)?;
-        change.commit().map_err(engine)
+        })
     }
 
     fn forget(&mut self, id: RsId) -> Result<(), IndexError> {
-        let delete = self.connection.execute(schema::DELETE_RECORDING, [&id.to_string()]);
-        delete.map(drop).map_err(engine)
+        self.together(|index, words| index.remove(words, &id.to_string()))
+    }
+
+    fn find(&self, find: &Find<'_>) -> Result<Found, IndexError> {
+        if self.off.get() {
+            return Ok(Found::default());
+        }
+        self.absorb(self.search(find))
     }
 
     fn extents(
@@ -617,13 +630,14 @@ impl Index for Catalogue {
         recordings: &[(&Recording, &RsEntry)],
     ) -> Result<(), IndexError> {
         for some in segments.chunks(ROWS) {
-            self.together(|index| {
+            self.together(|index, _| {
                 some.iter().try_for_each(|(name, extents)| index.put_segment(*name, extents))
             })?;
         }
         for some in recordings.chunks(ROWS) {
-            self.together(|index| {
-                some.iter().try_for_each(|(recording, entry)| index.put_recording(recording, entry))
+            self.together(|index, words| {
+                some.iter()
+                    .try_for_each(|(recording, entry)| index.put_recording(words, recording, entry))
             })?;
         }
         Ok(())

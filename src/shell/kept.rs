@@ -15,6 +15,7 @@ use crate::shell::exit::Failure;
 use crate::store::audit::{AuditError, Head, Trail};
 use crate::store::catalog::model::{Recording, Retention};
 use crate::store::catalog::{Library, LibraryError, RsEntry};
+use crate::store::query::{Client, Expr, Is, Term};
 
 /// The rules of a trail, and the entry up to which they are known.
 pub(crate) struct Known {
@@ -74,6 +75,18 @@ impl Keeping {
             }
         };
         Keeping { classes: Classes::of(&config), config, rules }
+    }
+
+    /// The name of a client in `[[peers]]`.
+    pub(crate) fn peer(&self, client: &Client) -> Option<String> {
+        let (identity, user) = (client.identity.as_deref(), client.user.as_deref());
+        self.config.peer(client.address, identity, user).map(|peer| peer.name.clone())
+    }
+
+    /// The query with what the holds say in the place of `is:held`.
+    pub(crate) fn with_holds(&self, query: Expr) -> Expr {
+        let held = || Expr::Any(self.rules.holds.values().map(|hold| hold.query.expr()).collect());
+        query.with(&|term| (*term == Term::Is(Is::Held)).then(held))
     }
 
     /// Says of a recording how long it is kept, and by what.

@@ -9,6 +9,7 @@ pub mod log;
 pub mod secrets;
 pub mod serve;
 pub mod tls;
+pub(crate) mod when;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod log;
 pub mod metadata;
 pub mod places;
+pub mod query;
 pub mod record;
 pub mod segment;
 

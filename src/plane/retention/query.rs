@@ -8,6 +8,7 @@ use crate::base::ids::RsId;
 use crate::base::time::Wall;
 use crate::config::policy::AorPattern;
 use crate::proto::session::{aor_fits, normal_aor};
+use crate::store::query::{Expr, Named, Term, coded, plain_session};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,28 @@ impl Query {
             && self.from.is_none_or(|from| facts.end.is_none_or(|end| end >= from))
     }
 
+    /// The same in the language of the search. There the aim is one recording of many, so a word is a whole
+    /// word unless it is said otherwise; a hold errs on the side of keeping.
+    pub fn expr(&self) -> Expr {
+        fn any(of: Vec<Term>) -> Option<Expr> {
+            (!of.is_empty()).then(|| Expr::Any(of.into_iter().map(Expr::Term).collect()))
+        }
+        let session = |id: &String| {
+            let word = coded(&plain_session(id));
+            Term::Session(Named { word, prefix: false })
+        };
+        let all = [
+            any(self.ids.iter().map(|id| Term::Id(*id)).collect()),
+            any(self.aors.iter().cloned().map(Term::Aor).collect()),
+            any(self.sessions.iter().map(session).collect()),
+            any(self.words.iter().cloned().map(Term::Part).collect()),
+            any(self.peers.iter().cloned().map(Term::Peer).collect()),
+            self.from.map(|from| Expr::Term(Term::From(from))),
+            self.to.map(|to| Expr::Term(Term::To(to))),
+        ];
+        Expr::All(all.into_iter().flatten().collect())
+    }
+
     /// For people: as it may be typed.
     pub fn text(&self) -> String {
         let mut terms: Vec<String> = Vec::new();
@@ -141,11 +164,7 @@ impl Query {
 
 /// Ids are compared without case and separators: logs write UUIDs in several ways.
 fn same_session(one: &str, other: &str) -> bool {
-    let plain = |text: &str| {
-        let text = text.trim().to_ascii_lowercase();
-        text.strip_prefix("urn:uuid:").unwrap_or(&text).replace('-', "")
-    };
-    one == other || plain(one) == plain(other)
+    one == other || plain_session(one) == plain_session(other)
 }
 
 #[cfg(test)]

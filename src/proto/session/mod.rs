@@ -28,7 +28,6 @@
 //! ```
 
 mod answer;
-mod aor;
 mod body;
 mod calls;
 mod change;
@@ -40,8 +39,8 @@ mod selection;
 mod snapshot;
 mod timer;
 
+pub use crate::wire::aor::{fits as aor_fits, forms as aor_forms, normal_aor};
 pub use answer::{AnswerOrigin, Local, emit_answer};
-pub use aor::{fits as aor_fits, forms as aor_forms, normal_aor};
 pub use body::{Body, METADATA_TYPE, METADATA_TYPE_OLD};
 pub use calls::Calls;
 pub use change::LineChange;

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::aor;
+use crate::wire::aor;
 use crate::wire::metadata::{Document, Id};
 
 /// The rules, in order.

@@ -9,13 +9,13 @@ use super::store::{Store, StoreArgs, named};
 use super::table::{plain, table};
 use crate::base::ids::RsId;
 use crate::base::ports::Clock;
-use crate::base::time::Wall;
 use crate::config::access::Right;
 use crate::host::clock::SystemClock;
 use crate::plane::retention::{Census, Classes, Facts, Member, Query, detail};
 use crate::shell::access::{Answer, Asker, Wish, ask};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::kept::{self, Known};
+use crate::shell::when::ZoneArgs;
 use crate::store::audit::{Entry, action};
 
 /// Hold recordings for a case: what is held stays, whatever its class says, now and in future
@@ -36,12 +36,14 @@ enum What {
         /// Why; it is in the audit trail
         #[arg(long)]
         reason: String,
-        /// Only what ran at or after this (RFC 3339)
-        #[arg(long, value_name = "TIME")]
-        from: Option<Wall>,
-        /// Only what ran at or before this
-        #[arg(long, value_name = "TIME")]
-        to: Option<Wall>,
+        /// Only what ran at or after this: a time as `search` takes it
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        from: Option<String>,
+        /// Only what ran at or before this; of a day, its end
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        to: Option<String>,
+        #[command(flatten)]
+        zone: ZoneArgs,
         /// One JSON object
         #[arg(long)]
         json: bool,
@@ -83,7 +85,11 @@ enum What {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     match args.what {
-        What::Add { query, reason, from, to, json, store } => {
+        What::Add { query, reason, from, to, zone, json, store } => {
+            let when = zone.when()?;
+            let from = from.map(|text| when.said("from", &text)).transpose()?;
+            let to = to.map(|text| when.said("to", &text)).transpose()?;
+            let (from, to) = (from.map(|said| said.from), to.map(|said| said.to));
             let query = Query::parse(&query, from, to)
                 .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
             add(&store, &query, &reason, json)

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    audit, check, demo, doctor, export, hold, kek, key, ls, rebuild, retention, rs, serve, show,
-    src, verify,
+    audit, check, demo, doctor, export, hold, kek, key, ls, rebuild, retention, rs, search, serve,
+    show, src, verify,
 };
 use crate::shell::exit::{Exit, Failure};
 
@@ -27,6 +27,7 @@ enum Verb {
     Check(check::Args),
     Src(src::Args),
     Ls(ls::Args),
+    Search(search::Args),
     Show(show::Args),
     Export(export::Args),
     Verify(verify::Args),
@@ -48,6 +49,7 @@ impl Verb {
             Verb::Check(args) => check::run(args),
             Verb::Src(args) => src::run(args),
             Verb::Ls(args) => ls::run(args),
+            Verb::Search(args) => search::run(args),
             Verb::Show(args) => show::run(args),
             Verb::Export(args) => export::run(args),
             Verb::Verify(args) => verify::run(args),

@@ -9,7 +9,9 @@ use super::table::{plain, table};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::kept::Keeping;
 use crate::shell::serve::reading::Read;
-use crate::store::catalog::model::{Recording, SealState, Verdict};
+use crate::shell::when::{When, ZoneArgs};
+use crate::store::catalog::model::{Recording, SealState};
+use crate::store::query::worst;
 
 /// List recordings, oldest first.
 #[derive(clap::Args)]
@@ -24,13 +26,17 @@ pub struct Args {
     #[arg(long)]
     own: bool,
     #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
     store: StoreArgs,
 }
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let Args { json, live, own, .. } = args;
-    if let Some(exit) = remote::instead(&args.store, || Ok(Read::Ls { json, live, own }))? {
+    let when = args.zone.when()?;
+    let read = || Ok(Read::Ls { json, live, own, tz: when.name() });
+    if let Some(exit) = remote::instead(&args.store, read)? {
         return Ok(exit);
     }
     let store = args.store.find()?;
@@ -52,43 +58,35 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         return Ok(seen(&store));
     }
-    let head = ["ID", "START", "LENGTH", "STATE", "STREAMS", "VERDICT", "SEAL", "WHO"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(recordings.iter().map(row));
-    out.write_all(table(&rows).as_bytes())?;
+    out.write_all(listed(&recordings, &when).as_bytes())?;
     Ok(seen(&store))
 }
 
+/// A table of recordings.
+pub(super) fn listed(recordings: &[Recording], when: &When) -> String {
+    let head = ["ID", "START", "LENGTH", "STATE", "STREAMS", "VERDICT", "SEAL", "WHO"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(recordings.iter().map(|recording| row(recording, when)));
+    table(&rows)
+}
+
 /// What is missing in the list may lie in a folder that could not be read.
-fn seen(store: &Store) -> Exit {
+pub(super) fn seen(store: &Store) -> Exit {
     if store.is_unreadable() { Exit::Io } else { Exit::Yes }
 }
 
-fn row(recording: &Recording) -> Vec<String> {
+fn row(recording: &Recording, when: &When) -> Vec<String> {
     let through = recording.end.or(recording.durable_through).unwrap_or(recording.start);
     let seconds = (through.0 - recording.start.0).max(0) / 1_000_000_000;
-    let start = recording.start.to_string();
     vec![
         recording.id.to_string(),
-        format!("{} {}", &start[..10], &start[11..19]),
+        when.to_the_second(recording.start),
         format!("{}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60),
         word(&recording.state),
         recording.streams.len().to_string(),
         is_gone(recording)
             .then(|| "gone".to_owned())
-            .or_else(|| {
-                recording
-                    .streams
-                    .iter()
-                    .map(|stream| stream.verdict)
-                    .max_by_key(|verdict| match verdict {
-                        Verdict::Complete => 0,
-                        Verdict::Continuous => 1,
-                        Verdict::Empty => 2,
-                        Verdict::Gaps => 3,
-                    })
-                    .map(|verdict| word(&verdict))
-            })
+            .or_else(|| worst(recording).map(|verdict| word(&verdict)))
             .unwrap_or_else(|| "-".to_owned()),
         if recording.seal.state == SealState::Sealed { "sealed" } else { "open" }.to_owned(),
         who(recording),

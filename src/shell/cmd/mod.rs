@@ -19,6 +19,7 @@ pub mod rebuild;
 mod remote;
 pub mod retention;
 pub mod rs;
+pub mod search;
 pub mod serve;
 pub mod show;
 mod show_session;

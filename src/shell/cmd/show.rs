@@ -11,9 +11,11 @@ use super::store::{StoreArgs, named};
 use super::table::{plain, table};
 use crate::base::counter::Cause;
 use crate::base::keep::Keep;
+use crate::base::time::Wall;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::kept::Keeping;
 use crate::shell::serve::reading::Read;
+use crate::shell::when::{When, ZoneArgs};
 use crate::store::catalog::model::{
     Contributor, Expiry, Participant, Recording, Retention, Source, Stream,
 };
@@ -32,16 +34,20 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
     store: StoreArgs,
 }
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
+    let when = args.zone.when()?;
+    let tz = || when.name();
     let read = || match (&args.id, &args.session) {
-        (Some(id), _) => Ok(Read::Show { id: remote::id(id)?, json: args.json }),
+        (Some(id), _) => Ok(Read::Show { id: remote::id(id)?, json: args.json, tz: tz() }),
         (None, session) => {
             let session = session.clone().unwrap_or_default();
-            Ok(Read::ShowSession { session, json: args.json })
+            Ok(Read::ShowSession { session, json: args.json, tz: tz() })
         }
     };
     if let Some(exit) = remote::instead(&args.store, read)? {
@@ -68,7 +74,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let mut out = std::io::stdout().lock();
     if let Some(session) = args.session.as_ref().filter(|_| !args.json) {
-        out.write_all(heading(session, &recordings).as_bytes())?;
+        out.write_all(heading(session, &recordings, &when).as_bytes())?;
         out.write_all(b"\n")?;
     }
     for (number, recording) in recordings.iter().enumerate() {
@@ -79,7 +85,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             if number > 0 {
                 out.write_all(b"\n")?;
             }
-            out.write_all(text(recording).as_bytes())?;
+            out.write_all(text(recording, &when).as_bytes())?;
         }
     }
     Ok(Exit::Yes)
@@ -97,9 +103,9 @@ pub(crate) fn expiry_words(gone: &Expiry) -> String {
 }
 
 /// How long a recording is kept, in words.
-fn kept_words(retention: &Retention) -> String {
+fn kept_words(retention: &Retention, when: &When) -> String {
     let mut words = match (retention.keep, retention.keep_until) {
-        (_, Some(until)) => format!("until {until}"),
+        (_, Some(until)) => format!("until {}", when.text(until)),
         (Some(Keep::Forever), None) => "for ever".to_owned(),
         (Some(keep), None) => format!("{keep} from its end"),
         (None, None) => "as long as it was promised".to_owned(),
@@ -113,14 +119,12 @@ fn kept_words(retention: &Retention) -> String {
     words
 }
 
-fn text(recording: &Recording) -> String {
-    let time = |time: Option<_>| {
-        time.map_or_else(|| "-".to_owned(), |time: crate::base::time::Wall| time.to_string())
-    };
+fn text(recording: &Recording, when: &When) -> String {
+    let time = |time: Option<Wall>| time.map_or_else(|| "-".to_owned(), |time| when.both(time));
     let rows = [
         ("recording", recording.id.to_string()),
         ("state", word(&recording.state)),
-        ("start", recording.start.to_string()),
+        ("start", when.both(recording.start)),
         ("end", time(recording.end)),
         ("call-id", plain(&recording.call_id)),
         ("src", plain(&format!("{} at {}", recording.src.identity, recording.src.address))),
@@ -149,18 +153,20 @@ fn text(recording: &Recording) -> String {
         let _ = writeln!(out, "quirk      {}", plain(quirk));
     }
     if let Some(retention) = &recording.retention {
-        let _ = writeln!(out, "kept       {}", kept_words(retention));
+        let _ = writeln!(out, "kept       {}", kept_words(retention, when));
         if let Some(gone) = &retention.gone {
             let _ = writeln!(out, "gone       {}", expiry_words(gone));
         }
         if let Some(forgotten) = retention.forgotten {
-            let _ = writeln!(out, "forgotten  what was said of it, since {forgotten}");
+            let _ = writeln!(out, "forgotten  what was said of it, since {}", when.text(forgotten));
         }
     }
     for session in &recording.sessions {
         let time = |time: &Option<String>| plain(time.as_deref().unwrap_or("?"));
         let (id, start, stop) = (&session.session_id, time(&session.start), time(&session.stop));
-        let _ = writeln!(out, "session    {}, {start} to {stop} by the client", plain(id));
+        let _ = write!(out, "session    {}, {start} to {stop} by the client", plain(id));
+        let first = session.periods.first().and_then(|period| period.stated_offset_ms);
+        let _ = writeln!(out, "{}", first.map_or_else(String::new, apart));
     }
     for participant in &recording.participants {
         if participant.names.is_empty() {
@@ -183,11 +189,16 @@ fn text(recording: &Recording) -> String {
     };
     for stream in &recording.streams {
         let (from, to) = (who(&stream.participants.send), who(&stream.participants.recv));
-        stream_text(&mut out, stream, &from, &to);
+        stream_text(&mut out, stream, &from, &to, when);
         for one in stream.associations.iter().filter(|one| one.direction == "send") {
-            let to = one.period.to.map_or_else(|| "now".to_owned(), |to| to.to_string());
             let name = who(std::slice::from_ref(&one.participant_id));
-            let _ = writeln!(out, "  {name} sends {} to {to}", one.period.from);
+            let (from, to) = (when.text(one.period.from), when.or_now(one.period.to));
+            let _ = write!(out, "  {name} sends {from} to {to}");
+            if let Some(stated) = &one.period.stated_from {
+                let _ = write!(out, ", stated {}", plain(stated));
+            }
+            let offset = one.period.stated_offset_ms;
+            let _ = writeln!(out, "{}", offset.map_or_else(String::new, apart));
         }
     }
     out
@@ -201,7 +212,17 @@ pub(crate) fn name(participant: &Participant) -> String {
     plain(name.or(aor).unwrap_or(&participant.participant_id))
 }
 
-fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
+/// How far the SRC's clock is from ours, by what it states and when that came.
+fn apart(offset_ms: i64) -> String {
+    let seconds = offset_ms.unsigned_abs() as f64 / 1_000.0;
+    match offset_ms {
+        -49..=49 => ", SRC clock as ours".to_owned(),
+        ..0 => format!(", SRC clock {seconds:.1} s behind"),
+        _ => format!(", SRC clock {seconds:.1} s ahead"),
+    }
+}
+
+fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str, when: &When) {
     let _ = write!(out, "\nstream {}", plain(&stream.label));
     if !from.is_empty() {
         let _ = write!(out, ", {from} speaking");
@@ -236,27 +257,32 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
                 gap.first,
                 gap.last,
                 gap.last - gap.first + 1,
-                gap.from,
-                gap.to
+                when.text(gap.from),
+                when.text(gap.to)
             );
         }
     }
     for source in &stream.sources {
-        contributors_text(out, source);
+        contributors_text(out, source, when);
     }
     // Where the journal does not tell, the records do.
     let pauses = stream.pauses.iter().filter(|_| stream.controls.is_empty());
     for pause in pauses {
-        let to = pause.to.map_or_else(|| "now".to_owned(), |to| to.to_string());
-        let _ = writeln!(out, "  paused {} to {to} by {}", pause.from, pause.cause);
+        let (from, to) = (when.text(pause.from), when.or_now(pause.to));
+        let _ = writeln!(out, "  paused {from} to {to} by {}", pause.cause);
     }
     for control in &stream.controls {
-        let _ = write!(out, "  {} {} by {}", word(&control.action), control.at, word(&control.by));
+        let at = when.text(control.at);
+        let _ = write!(out, "  {} {at} by {}", word(&control.action), word(&control.by));
         if !control.cause.is_empty() {
             let _ = write!(out, ", {}", plain(&control.cause));
         }
         if let Some(stated) = &control.stated {
             let _ = write!(out, ", stated {}", plain(stated));
+            if let Ok(stated) = stated.trim().parse::<Wall>() {
+                let offset_ms = stated.0.saturating_sub(control.at.0) / 1_000_000;
+                let _ = write!(out, "{}", apart(offset_ms));
+            }
         }
         for rtp in &control.rtp {
             let _ = write!(out, ", RTP {} of {:08x}", rtp.timestamp, rtp.ssrc);
@@ -264,7 +290,8 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
         out.push('\n');
     }
     for digit in &stream.dtmf {
-        let _ = writeln!(out, "  digit {} at {} for {} ms", digit.digit, digit.at, digit.ms);
+        let at = when.text(digit.at);
+        let _ = writeln!(out, "  digit {} at {at} for {} ms", digit.digit, digit.ms);
     }
     for (label, count) in &stream.drops {
         let _ = writeln!(out, "  not recorded: {count} {label}");
@@ -272,7 +299,7 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str) {
 }
 
 /// Who is in a mix when.
-fn contributors_text(out: &mut String, source: &Source) {
+fn contributors_text(out: &mut String, source: &Source, when: &When) {
     let name = |one: &Contributor| match &one.cname {
         Some(cname) => format!("{:08x} {}", one.ssrc, plain(cname)),
         None => format!("{:08x}", one.ssrc),
@@ -286,8 +313,8 @@ fn contributors_text(out: &mut String, source: &Source) {
             one.first,
             one.last,
             one.packets,
-            one.from,
-            one.to,
+            when.text(one.from),
+            when.text(one.to),
             who.join(", ")
         );
     }
@@ -295,7 +322,10 @@ fn contributors_text(out: &mut String, source: &Source) {
         let _ = writeln!(
             out,
             "  mixed {:08x}: from {} on, {}: who is in {} packets changes too often to be told here",
-            source.ssrc, cut.first, cut.from, cut.packets
+            source.ssrc,
+            cut.first,
+            when.text(cut.from),
+            cut.packets
         );
     }
 }

@@ -8,6 +8,7 @@ use super::show::name;
 use super::table::{plain, table};
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
+use crate::shell::when::When;
 use crate::store::catalog::model::{Participant, Recording, Session};
 use crate::store::catalog::{Library, LibraryError, names_session};
 use crate::wire::metadata::Id;
@@ -53,7 +54,7 @@ fn part<'a>(recording: &'a Recording, ids: &[Id]) -> Option<Part<'a>> {
 }
 
 /// What all parts together say about the session.
-pub(super) fn heading(text: &str, recordings: &[Recording]) -> String {
+pub(super) fn heading(text: &str, recordings: &[Recording], when: &When) -> String {
     let ids = ids(text);
     let mut parts: Vec<Part<'_>> =
         recordings.iter().filter_map(|recording| part(recording, &ids)).collect();
@@ -77,14 +78,15 @@ pub(super) fn heading(text: &str, recordings: &[Recording]) -> String {
         vec![
             part.recording.id.to_string(),
             plain(&part.recording.src.identity),
-            part.from.to_string(),
-            part.to.map_or_else(|| "now".to_owned(), |to| to.to_string()),
+            when.text(part.from),
+            when.or_now(part.to),
             plain(&labels.into_iter().collect::<Vec<_>>().join(", ")),
         ]
     }));
     out.push_str(&table(&rows));
     for (from, to) in gaps(parts.iter().map(|part| (part.from, part.to))) {
         let seconds = (to.0 - from.0) as f64 / 1e9;
+        let (from, to) = (when.text(from), when.text(to));
         let _ = writeln!(out, "not covered: {from} to {to} ({seconds:.3} s)");
     }
     out

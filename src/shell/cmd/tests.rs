@@ -134,7 +134,8 @@ fn a_session_is_shown_over_all_its_recordings_and_clients() {
         later(&mut period.from);
         period.to.iter_mut().for_each(later);
     });
-    let heading = super::show_session::heading("hVpd7YQgRW2nD22h7q60JQ==", &[second, first]);
+    let heading =
+        super::show_session::heading("hVpd7YQgRW2nD22h7q60JQ==", &[second, first], &utc());
     assert!(heading.contains("2 from 2 client(s)"), "{heading}");
     assert!(heading.contains("parties  Bob\n"), "{heading}");
     assert!(heading.contains("start    2026-09-21T14:13:21Z\n"), "{heading}");
@@ -336,4 +337,8 @@ fn check_says_beforehand_what_serve_would_refuse() {
         assert_eq!(fits(), fit);
     }
     assert_eq!(fit, Exit::Yes);
+}
+
+fn utc() -> crate::shell::when::When {
+    crate::shell::when::ZoneArgs { tz: Some("UTC".to_owned()) }.when().expect("a zone")
 }

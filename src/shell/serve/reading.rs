@@ -49,11 +49,29 @@ const EXPORTS: &str = "export-";
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Read {
     /// `ls`.
-    Ls { json: bool, live: bool, own: bool },
+    Ls {
+        json: bool,
+        live: bool,
+        own: bool,
+        #[serde(default)]
+        tz: Option<String>,
+    },
+    /// `search QUERY`.
+    Search(Box<Sought>),
     /// `show ID`.
-    Show { id: RsId, json: bool },
+    Show {
+        id: RsId,
+        json: bool,
+        #[serde(default)]
+        tz: Option<String>,
+    },
     /// `show --session TEXT`.
-    ShowSession { session: String, json: bool },
+    ShowSession {
+        session: String,
+        json: bool,
+        #[serde(default)]
+        tz: Option<String>,
+    },
     /// `verify ID`.
     Verify { id: RsId, complete: bool, json: bool },
     /// `export ID`: a tar stream.
@@ -67,6 +85,20 @@ pub(crate) enum Read {
     },
     /// `audit`.
     Audit { json: bool, since: Option<Wall>, action: Option<String>, of: Option<String> },
+}
+
+/// What somebody searches for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sought {
+    pub(crate) query: String,
+    pub(crate) json: bool,
+    pub(crate) count: bool,
+    pub(crate) oldest: bool,
+    pub(crate) own: bool,
+    pub(crate) limit: Option<usize>,
+    pub(crate) after: Option<String>,
+    pub(crate) tz: Option<String>,
 }
 
 /// Formats of an export.
@@ -115,7 +147,9 @@ pub(crate) enum Reply {
 impl Read {
     const fn right(&self) -> Right {
         match self {
-            Read::Ls { .. } | Read::Show { .. } | Read::ShowSession { .. } => Right::See,
+            Read::Ls { .. } | Read::Search(_) | Read::Show { .. } | Read::ShowSession { .. } => {
+                Right::See
+            }
             Read::Verify { .. } => Right::Verify,
             Read::Export { .. } => Right::Hear,
             Read::Audit { .. } => Right::Trail,
@@ -129,6 +163,9 @@ impl Read {
         };
         match self {
             Read::Ls { .. } => read("ls", String::new()),
+            Read::Search(sought) => {
+                read("search", String::new()).with("search", Some(sought.query.clone()))
+            }
             Read::Show { id, .. } => read("show", id.to_string()),
             Read::ShowSession { session, .. } => {
                 read("show", String::new()).with("session", Some(session.clone()))
@@ -157,20 +194,35 @@ impl Read {
             words.extend(value.map(|value| format!("--{key}={value}").into()));
         };
         match self {
-            Read::Ls { json, live, own } => {
+            Read::Ls { json, live, own, tz } => {
                 words.push("ls".into());
                 flag(&mut words, *json, "--json");
                 flag(&mut words, *live, "--live");
                 flag(&mut words, *own, "--own");
+                value(&mut words, "tz", tz.clone());
             }
-            Read::Show { id, json } => {
+            Read::Search(sought) => {
+                let Sought { query, json, count, oldest, own, limit, after, tz } = &**sought;
+                words.push("search".into());
+                flag(&mut words, *json, "--json");
+                flag(&mut words, *count, "--count");
+                flag(&mut words, *oldest, "--oldest");
+                flag(&mut words, *own, "--own");
+                value(&mut words, "limit", limit.map(|limit| limit.to_string()));
+                value(&mut words, "after", after.clone());
+                value(&mut words, "tz", tz.clone());
+                value(&mut words, "query", Some(query.clone()));
+            }
+            Read::Show { id, json, tz } => {
                 words.extend(["show".into(), id.to_string().into()]);
                 flag(&mut words, *json, "--json");
+                value(&mut words, "tz", tz.clone());
             }
-            Read::ShowSession { session, json } => {
+            Read::ShowSession { session, json, tz } => {
                 words.push("show".into());
                 value(&mut words, "session", Some(session.clone()));
                 flag(&mut words, *json, "--json");
+                value(&mut words, "tz", tz.clone());
             }
             Read::Verify { id, complete, json } => {
                 words.extend(["verify".into(), id.to_string().into()]);

@@ -6,6 +6,7 @@ use super::fold::RsEntry;
 use super::model::Recording;
 use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
+use crate::store::query::{Client, Expr};
 use crate::store::segment::SegmentName;
 
 /// Why the index cannot answer. It can always be made again (`floortape rebuild`).
@@ -53,6 +54,58 @@ pub struct Extents {
     pub indexed: BTreeSet<SegmentName>,
 }
 
+/// What is searched for.
+pub struct Find<'a> {
+    /// Which recordings.
+    pub query: &'a Expr,
+    /// The recorder's own test calls, too.
+    pub own: bool,
+    /// Our clock.
+    pub now: Wall,
+    /// The name of a client in `[[peers]]`.
+    pub peers: &'a dyn Fn(&Client) -> Option<String>,
+    /// The oldest first, else the newest.
+    pub oldest: bool,
+    /// Only what comes behind this place, in that order.
+    pub after: Option<Place>,
+    /// Hits that are wanted.
+    pub limit: usize,
+    /// Whether their number is wanted.
+    pub count: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// How many there are in all, wherever one begins to read; 0 where that was not asked.
+    pub count: u64,
+    /// The first of them, in order.
+    pub hits: Vec<(Place, RsId)>,
+}
+
+/// Where a recording stands among all: by its start, in microseconds, then by bits of its id. Never again
+/// another's, so that what begins meanwhile moves nothing on the next page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(pub i64);
+
+impl Place {
+    /// Bits of the id: of 1,000 calls within a millisecond two share a place in a thousand.
+    pub const BITS: u32 = 10;
+
+    /// Where it belongs.
+    pub fn of(start: Wall, id: RsId) -> Self {
+        let micros = start.0.div_euclid(1_000).clamp(0, (i64::MAX >> Self::BITS) - 1);
+        let low = i64::from(u16::from_be_bytes([id.0[14], id.0[15]]) & ((1 << Self::BITS) - 1));
+        Place(micros << Self::BITS | low)
+    }
+
+    /// The first place of a start, and of the next microsecond.
+    pub fn span_of(start: Wall) -> (Self, Self) {
+        let micros = start.0.div_euclid(1_000).clamp(0, (i64::MAX >> Self::BITS) - 1);
+        (Place(micros << Self::BITS), Place((micros + 1) << Self::BITS))
+    }
+}
+
 /// The index. Whoever reads gets what is whole; what is damaged is not there.
 pub trait Index {
     /// A recording that will not change any more, if it is kept.
@@ -74,6 +127,8 @@ pub trait Index {
     ) -> Result<(), IndexError>;
     /// Forgets a recording, which is read anew.
     fn forget(&mut self, id: RsId) -> Result<(), IndexError>;
+    /// The recordings that are kept and meant.
+    fn find(&self, find: &Find<'_>) -> Result<Found, IndexError>;
     /// The extents of `streams` that overlap `span`.
     fn extents(
         &self,

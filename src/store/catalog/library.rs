@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::fold::{Journalled, RsEntry};
-use super::index::{ExtentRow, Extents, Index, IndexError};
+use super::index::{ExtentRow, Extents, Find, Found, Index, IndexError};
 use super::model::Recording;
 use super::read::{Watch, assemble};
 use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
@@ -172,6 +172,24 @@ impl<D: Disk + Clone> Library<D> {
         recordings.extend(self.read(&open)?.recordings);
         recordings.sort_by_key(|recording| (recording.start, recording.id));
         Ok(recordings)
+    }
+
+    /// What the index finds; nothing where there is none.
+    pub fn find(&self, find: &Find<'_>) -> Result<Found, LibraryError> {
+        Ok(self.index.as_ref().map(|index| index.find(find)).transpose()?.unwrap_or_default())
+    }
+
+    /// What the journal says of recordings that no index has: those that run, and those that have not
+    /// settled.
+    pub fn unsettled(&self) -> Result<Vec<&RsEntry>, LibraryError> {
+        let mut unsettled = Vec::new();
+        for rs in self.journalled()?.recordings.values() {
+            let settled = self.index.as_ref().map(|index| index.is_settled(rs.id)).transpose()?;
+            if !settled.unwrap_or(false) {
+                unsettled.push(rs);
+            }
+        }
+        Ok(unsettled)
     }
 
     fn settled(&self, id: RsId) -> Result<Option<Recording>, LibraryError> {

@@ -17,7 +17,8 @@ mod unsettled;
 
 pub use controls::{Action, Step, Turns};
 pub use fold::{Body, Journalled, RsEntry};
-pub use index::{ExtentRow, Extents, Index, IndexError};
+pub use index::{ExtentRow, Extents, Find, Found, Index, IndexError, Place};
 pub use library::{Library, LibraryError};
 pub use people::{SessionSpan, named_in, names_session, session_span};
+pub use read::sketch;
 pub use unsettled::Unsettled;

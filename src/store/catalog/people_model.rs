@@ -17,6 +17,10 @@ pub struct Period {
     pub stated_from: Option<String>,
     /// The end by the SRC.
     pub stated_to: Option<String>,
+    /// Milliseconds from our time of the beginning to the SRC's: negative where its clock is behind ours, or
+    /// where the document came late. Absent where it stated none that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_offset_ms: Option<i64>,
 }
 
 /// A Communication Session (RFC 7865 §6.3).

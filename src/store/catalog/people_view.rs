@@ -7,6 +7,7 @@ use super::model::{
     Name, Participant, Period, Reason, RenamedFrom, Session, SessionPeriod,
 };
 use super::people::{People, word};
+use crate::base::time::Wall;
 use crate::store::metadata::{Owner, Span, Spans, Succession};
 use crate::wire::metadata::{Dialect, Id};
 
@@ -161,8 +162,12 @@ impl People {
 }
 
 pub(super) fn period(span: &Span) -> Period {
+    let from = span.from.arrival;
+    let stated: Option<Wall> =
+        span.from.stated.as_deref().and_then(|text| text.trim().parse().ok());
     Period {
-        from: span.from.arrival,
+        from,
+        stated_offset_ms: stated.map(|stated| stated.0.saturating_sub(from.0) / 1_000_000),
         to: span.to.as_ref().map(|to| to.arrival),
         stated_from: span.from.stated.clone(),
         stated_to: span.to.as_ref().and_then(|to| to.stated.clone()),

@@ -2,31 +2,39 @@
 //! wall nanoseconds; ids of recordings are their text. What is read back carries its CRC-32C, made over
 //! the row's key as well: a row that fails it is not there.
 
-/// Version of the tables: another one is dropped and built anew.
-pub const VERSION: i64 = 10;
+/// Version of the tables: another one is dropped and built anew. It is another one as well where the words
+/// of a recording are cut otherwise (`store/query/words.rs`, `facts.rs`): what is taken out of the search
+/// must be what was put in.
+pub const VERSION: i64 = 11;
 
-/// Makes the tables.
+/// Makes the tables. For the search: `found` has what is compared as a number, by place, which is the order
+/// of start; `words` has the rest under the same number, and nothing but the index of it, so that what is
+/// said of a recording stands once, in its JSON; who is named, and who sends, stand once each with the
+/// number of recordings that they are in. Nothing of these is ever written of an encrypted store.
 pub const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS recordings (
-    id TEXT PRIMARY KEY, state TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER,
-    call_id TEXT NOT NULL, src_address TEXT NOT NULL, src_identity TEXT NOT NULL,
-    own INTEGER NOT NULL, json TEXT NOT NULL, json_sum INTEGER NOT NULL,
+    id TEXT PRIMARY KEY, place INTEGER NOT NULL UNIQUE, json TEXT NOT NULL, json_sum INTEGER NOT NULL,
     entry BLOB NOT NULL, entry_sum INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS recordings_start ON recordings (start);
-CREATE INDEX IF NOT EXISTS recordings_call ON recordings (call_id);
 CREATE TABLE IF NOT EXISTS streams (
-    stream INTEGER PRIMARY KEY, recording TEXT NOT NULL REFERENCES recordings ON DELETE CASCADE,
-    label TEXT NOT NULL, media TEXT NOT NULL, codec TEXT NOT NULL, verdict TEXT NOT NULL);
+    stream INTEGER PRIMARY KEY, recording TEXT NOT NULL REFERENCES recordings ON DELETE CASCADE);
 CREATE INDEX IF NOT EXISTS streams_recording ON streams (recording);
-CREATE TABLE IF NOT EXISTS sessions (
-    recording TEXT NOT NULL REFERENCES recordings ON DELETE CASCADE,
-    session_id TEXT NOT NULL, PRIMARY KEY (recording, session_id)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS sessions_id ON sessions (session_id);
-CREATE TABLE IF NOT EXISTS names (
-    recording TEXT NOT NULL REFERENCES recordings ON DELETE CASCADE,
-    participant_id TEXT NOT NULL, aor TEXT NOT NULL, name TEXT);
-CREATE INDEX IF NOT EXISTS names_aor ON names (aor);
-CREATE INDEX IF NOT EXISTS names_recording ON names (recording);
+CREATE TABLE IF NOT EXISTS found (
+    place INTEGER PRIMARY KEY, id BLOB NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL,
+    own INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS found_own ON found (own);
+CREATE INDEX IF NOT EXISTS found_length ON found (own, end - start);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
+    name, aor, src, text, quirk, tag, content = '', columnsize = 0, tokenize = 'ascii');
+INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
+CREATE TABLE IF NOT EXISTS parties (
+    party INTEGER PRIMARY KEY, aor TEXT NOT NULL, name TEXT NOT NULL, lower_aor TEXT NOT NULL,
+    lower_name TEXT NOT NULL, recordings INTEGER NOT NULL, UNIQUE (aor, name));
+CREATE TABLE IF NOT EXISTS forms (
+    form TEXT NOT NULL, party INTEGER NOT NULL, PRIMARY KEY (form, party)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS forms_party ON forms (party);
+CREATE TABLE IF NOT EXISTS clients (
+    client INTEGER PRIMARY KEY, who BLOB NOT NULL UNIQUE, lower TEXT NOT NULL,
+    recordings INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS segments (
     worker INTEGER NOT NULL, number INTEGER NOT NULL, extents INTEGER NOT NULL,
     first_arrival INTEGER NOT NULL, last_arrival INTEGER NOT NULL, sum INTEGER NOT NULL,
@@ -40,6 +48,8 @@ CREATE TABLE IF NOT EXISTS extents (
 /// Drops them.
 pub const DROP: &str = "
 DROP TABLE IF EXISTS names; DROP TABLE IF EXISTS sessions; DROP TABLE IF EXISTS streams;
+DROP TABLE IF EXISTS words; DROP TABLE IF EXISTS found; DROP TABLE IF EXISTS forms;
+DROP TABLE IF EXISTS parties; DROP TABLE IF EXISTS clients;
 DROP TABLE IF EXISTS recordings; DROP TABLE IF EXISTS extents; DROP TABLE IF EXISTS segments;
 ";
 
@@ -60,9 +70,8 @@ pub const PUT_SEGMENT: &str = "INSERT OR REPLACE INTO segments VALUES (?1, ?2, ?
 pub const THINNED: &str = "SELECT worker, number, gone FROM segments";
 /// Says so of one.
 pub const THIN: &str = "UPDATE segments SET gone = ?3 WHERE worker = ?1 AND number = ?2";
-/// Removes the recording that a stream is of.
-pub const DELETE_OF_STREAM: &str =
-    "DELETE FROM recordings WHERE id = (SELECT recording FROM streams WHERE stream = ?1)";
+/// The recording that a stream is of.
+pub const OF_STREAM: &str = "SELECT recording FROM streams WHERE stream = ?1";
 /// Its extents.
 pub const PUT_EXTENTS: &str = "INSERT OR REPLACE INTO extents VALUES (?1, ?2, ?3, ?4)";
 /// Removes all segments.
@@ -72,11 +81,17 @@ pub const DELETE_ROW: &str = "DELETE FROM recordings WHERE rowid = ?1";
 /// Removes a recording and what hangs on it.
 pub const DELETE_RECORDING: &str = "DELETE FROM recordings WHERE id = ?1";
 /// One recording.
-pub const PUT_RECORDING: &str =
-    "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+pub const PUT_RECORDING: &str = "INSERT INTO recordings VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+/// Whether a place is taken.
+pub const TAKEN: &str = "SELECT 1 FROM recordings WHERE place = ?1 \
+     UNION ALL SELECT 1 FROM found WHERE place = ?1";
+/// Where a recording stands.
+pub const PLACE: &str = "SELECT place FROM recordings WHERE id = ?1";
+/// All of it, the newest first.
+pub const BACKWARDS: &str = "SELECT id, place, json, json_sum, entry, entry_sum FROM recordings \
+     WHERE place < ?1 ORDER BY place DESC LIMIT ?2";
+/// The same, the oldest first.
+pub const FORWARDS: &str = "SELECT id, place, json, json_sum, entry, entry_sum FROM recordings \
+     WHERE place > ?1 ORDER BY place LIMIT ?2";
 /// One stream.
-pub const PUT_STREAM: &str = "INSERT OR REPLACE INTO streams VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-/// One Communication Session.
-pub const PUT_SESSION: &str = "INSERT OR IGNORE INTO sessions VALUES (?1, ?2)";
-/// One name of a participant.
-pub const PUT_NAME: &str = "INSERT INTO names VALUES (?1, ?2, ?3, ?4)";
+pub const PUT_STREAM: &str = "INSERT OR REPLACE INTO streams VALUES (?1, ?2)";

@@ -23,7 +23,7 @@ mod compaction_tests;
 #[cfg(test)]
 mod file_snapshot_tests;
 #[cfg(test)]
-pub(super) mod standing_tests;
+pub(crate) mod standing_tests;
 
 pub use chain::Signer;
 pub use check::{FileFault, JournalCheck, Signed, check};

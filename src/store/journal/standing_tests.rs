@@ -70,7 +70,7 @@ pub(super) fn dialog(cseq: u32, answered: bool) -> DialogState {
 }
 
 /// What control could have written: every RS opens once, changes, loses streams, ends.
-pub(in crate::store) fn history(seed: u64, count: usize) -> Vec<Entry> {
+pub(crate) fn history(seed: u64, count: usize) -> Vec<Entry> {
     let mut random = Prng::new(seed);
     let mut entries = Vec::new();
     let (mut live, mut next_rs, mut next_stream): (Vec<(RsId, Vec<u64>, u32)>, _, _) =

@@ -5,7 +5,7 @@
 /// An address as it is compared.
 ///
 /// ```
-/// use floortape::proto::session::normal_aor;
+/// use floortape::wire::aor::normal_aor;
 /// assert_eq!(normal_aor("<sips:Bob@X.example:5061;transport=tls>"), "sip:bob@x.example");
 /// assert_eq!(normal_aor("tel:+49-30-(12)34;phone-context=x"), "tel:+49301234");
 /// assert_eq!(normal_aor("bob@x"), "sip:bob@x");

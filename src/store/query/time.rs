@@ -1,0 +1,256 @@
+//! Times as people say them. What is said is a stretch: a day, a minute, an instant. `from` takes its
+//! beginning and `to` its end, so a day that is named is a day that is meant whole.
+
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{Span, Timestamp};
+
+use crate::base::time::Wall;
+
+/// When and where somebody asks.
+pub struct Now<'a> {
+    /// Our clock.
+    pub at: Wall,
+    /// The zone of times that are said without one.
+    pub zone: TimeZone,
+    /// Zones by name; `None`: there is none of that name.
+    pub zones: &'a dyn Fn(&str) -> Option<TimeZone>,
+}
+
+/// From its first nanosecond to its last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first.
+    pub from: Wall,
+    /// The last.
+    pub to: Wall,
+}
+
+const EXPECTED: &str = "expected a time such as 2026-11-30, 2026-11-30 14:05 Europe/Berlin, 14:05, -2h, \
+                        today, yesterday, or RFC 3339 such as 2026-11-30T14:05:00Z";
+
+/// What is said.
+pub fn stretch(text: &str, now: &Now<'_>) -> Result<Stretch, String> {
+    let text = text.trim();
+    if let Ok(at) = text.parse::<Wall>() {
+        return Ok(Stretch { from: at, to: at });
+    }
+    if let Some(back) = text.strip_prefix('-') {
+        let at = ago(back, now).ok_or_else(|| EXPECTED.to_owned())?;
+        return Ok(Stretch { from: at, to: at });
+    }
+    // A zone stands last.
+    let (said, zone) = match text.rsplit_once(char::is_whitespace) {
+        Some((said, zone)) if is_zone(zone) => (said.trim(), named_zone(zone, now)?),
+        Some((_, zone)) if zone.contains('/') => return Err(no_zone(zone)),
+        _ => (text, now.zone.clone()),
+    };
+    let local = Timestamp::from_nanosecond(i128::from(now.at.0))
+        .map_err(|_| EXPECTED.to_owned())?
+        .to_zoned(zone.clone())
+        .datetime();
+    let day = |days: i64| local.date().checked_sub(Span::new().days(days)).ok();
+    match &*said.to_ascii_lowercase() {
+        "now" => return Ok(Stretch { from: now.at, to: now.at }),
+        "today" => return whole_day(local.date(), &zone),
+        "yesterday" => return whole_day(day(1).ok_or(EXPECTED)?, &zone),
+        _ => {}
+    }
+    let (date, time) = match said.split_once(['T', 't', ' ']) {
+        Some((date, time)) => (Some(date.trim()), Some(time.trim())),
+        None if is_time_of_day(said) => (None, Some(said)),
+        None => (Some(said), None),
+    };
+    let date = match date {
+        None => local.date(),
+        Some(text) => match &*text.to_ascii_lowercase() {
+            "today" => local.date(),
+            "yesterday" => day(1).ok_or(EXPECTED)?,
+            _ if is_day(text) => text.parse::<Date>().map_err(|_| {
+                format!("expected a day that there is, such as 2026-11-30, found {text}")
+            })?,
+            _ => return Err(EXPECTED.to_owned()),
+        },
+    };
+    match time {
+        None => whole_day(date, &zone),
+        Some(text) if is_time_of_day(text) => {
+            let (time, ns) = time_of_day(text).ok_or_else(|| {
+                format!("expected a time of day from 00:00 to 23:59:59, found {text}")
+            })?;
+            within(date.to_datetime(time), ns, &zone)
+        }
+        Some(_) => Err(EXPECTED.to_owned()),
+    }
+}
+
+/// A length in words: `90s`, `1h30m`, `2d`; in ns.
+pub fn duration(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut total: i64 = 0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|digits| *digits > 0)?;
+        let count: i64 = rest[..digits].parse().ok()?;
+        let letters = rest[digits..].find(|c: char| c.is_ascii_digit());
+        let end = letters.map_or(rest.len(), |letters| digits + letters);
+        let seconds = match &rest[digits..end] {
+            "ms" => {
+                total = total.checked_add(count.checked_mul(1_000_000)?)?;
+                rest = &rest[end..];
+                continue;
+            }
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return None,
+        };
+        let ns = count.checked_mul(seconds)?.checked_mul(1_000_000_000)?;
+        total = total.checked_add(ns)?;
+        rest = &rest[end..];
+    }
+    Some(total)
+}
+
+/// That long ago. Days are days of the calendar: across a change of the clocks one is 23 or 25 hours.
+fn ago(text: &str, now: &Now<'_>) -> Option<Wall> {
+    let calendar = text.strip_suffix('d').map(|days| (days, 1));
+    let calendar = calendar.or_else(|| text.strip_suffix('w').map(|weeks| (weeks, 7)));
+    if let Some((count, days)) = calendar
+        && let Ok(count) = count.parse::<i64>()
+    {
+        let span = Span::new().try_days(count.checked_mul(days)?).ok()?;
+        let here =
+            Timestamp::from_nanosecond(i128::from(now.at.0)).ok()?.to_zoned(now.zone.clone());
+        return wall(here.checked_sub(span).ok()?.timestamp());
+    }
+    now.at.0.checked_sub(duration(text)?).map(Wall)
+}
+
+/// `2026-11-30`.
+pub(super) fn is_day(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() == 10
+        && bytes.iter().enumerate().all(|(at, byte)| match at {
+            4 | 7 => *byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
+}
+
+/// `14:05`, `14:05:09`, `14:05:09.5`.
+pub(super) fn is_time_of_day(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (2..=3).contains(&parts.len())
+        && parts[0].len() <= 2
+        && digits(parts[0])
+        && parts[1].len() == 2
+        && digits(parts[1])
+        && parts.get(2).is_none_or(|second| {
+            let (whole, part) = second.split_once('.').unwrap_or((second, "0"));
+            whole.len() == 2 && digits(whole) && digits(part) && part.len() <= 9
+        })
+}
+
+/// `Europe/Berlin`, `UTC`, `Z`, `+01:00`.
+pub(super) fn is_zone(text: &str) -> bool {
+    let name = |text: &str| {
+        text.contains('/')
+            && text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte))
+    };
+    ["utc", "gmt", "z"].iter().any(|known| text.eq_ignore_ascii_case(known))
+        || name(text)
+        || offset(text).is_some()
+}
+
+/// `+01:00`, `-0530`, `+1`.
+fn offset(text: &str) -> Option<TimeZone> {
+    let (sign, rest) = match text.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let digits: String = rest.chars().filter(|c| *c != ':').collect();
+    if digits.is_empty() || digits.len() > 4 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: i32 = digits.parse().ok()?;
+    let (hours, minutes) =
+        if digits.len() > 2 { (number / 100, number % 100) } else { (number, 0) };
+    if hours > 14 || minutes > 59 {
+        return None;
+    }
+    let seconds = sign * (hours * 3_600 + minutes * 60);
+    Some(TimeZone::fixed(jiff::tz::Offset::from_seconds(seconds).ok()?))
+}
+
+fn no_zone(name: &str) -> String {
+    format!("expected a zone such as Europe/Berlin, UTC or +01:00, found {name}")
+}
+
+fn named_zone(name: &str, now: &Now<'_>) -> Result<TimeZone, String> {
+    if let Some(zone) = offset(name) {
+        return Ok(zone);
+    }
+    if ["utc", "gmt", "z"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+        return Ok(TimeZone::UTC);
+    }
+    (now.zones)(name).ok_or_else(|| no_zone(name))
+}
+
+/// The time, and how many ns what was said is long.
+fn time_of_day(text: &str) -> Option<(Time, i64)> {
+    let mut parts = text.split(':');
+    let hour: i8 = parts.next()?.parse().ok()?;
+    let minute: i8 = parts.next()?.parse().ok()?;
+    let (second, ns, length) = match parts.next() {
+        None => (0, 0, 60_000_000_000),
+        Some(text) => {
+            let (second, part) = text.split_once('.').unwrap_or((text, ""));
+            let unit = 10_i64.pow(9 - part.len() as u32);
+            let ns = if part.is_empty() { 0 } else { part.parse::<i64>().ok()? * unit };
+            (second.parse().ok()?, i32::try_from(ns).ok()?, unit)
+        }
+    };
+    Some((Time::new(hour, minute, second, ns).ok()?, length))
+}
+
+fn whole_day(date: Date, zone: &TimeZone) -> Result<Stretch, String> {
+    // A day may begin at one o'clock, where its midnight is left out.
+    let begin = |date: Date| {
+        let zoned = zone.to_ambiguous_zoned(date.to_datetime(Time::midnight())).compatible();
+        zoned.ok().and_then(|zoned| wall(zoned.timestamp()))
+    };
+    let from = begin(date);
+    let to = date.tomorrow().ok().and_then(begin);
+    match (from, to) {
+        (Some(from), Some(to)) => Ok(Stretch { from, to: Wall(to.0 - 1) }),
+        _ => Err(EXPECTED.to_owned()),
+    }
+}
+
+/// `ns` from a local time on. One that comes twice, as clocks are set back, is from its first time to its
+/// second.
+fn within(at: DateTime, ns: i64, zone: &TimeZone) -> Result<Stretch, String> {
+    let ambiguous = zone.to_ambiguous_zoned(at);
+    if let AmbiguousOffset::Gap { before, after } = ambiguous.offset() {
+        return Err(format!(
+            "{at} is left out in that zone: clocks are set from UTC{before} to UTC{after} then"
+        ));
+    }
+    let instant = |zoned: Result<jiff::Zoned, jiff::Error>| {
+        zoned.ok().and_then(|zoned| wall(zoned.timestamp())).ok_or_else(|| EXPECTED.to_owned())
+    };
+    let from = instant(zone.to_ambiguous_zoned(at).earlier())?;
+    let to = instant(ambiguous.later())?;
+    Ok(Stretch { from, to: Wall(to.0.saturating_add(ns - 1)) })
+}
+
+fn wall(at: Timestamp) -> Option<Wall> {
+    i64::try_from(at.as_nanosecond()).ok().map(Wall)
+}
