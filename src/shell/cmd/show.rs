@@ -217,7 +217,7 @@ fn apart(offset_ms: i64) -> String {
     let seconds = offset_ms.unsigned_abs() as f64 / 1_000.0;
     match offset_ms {
         -49..=49 => ", SRC clock as ours".to_owned(),
-        ..0 => format!(", SRC clock {seconds:.1} s behind"),
+        ..=-50 => format!(", SRC clock {seconds:.1} s behind"),
         _ => format!(", SRC clock {seconds:.1} s ahead"),
     }
 }
