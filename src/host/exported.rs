@@ -242,7 +242,17 @@ fn label(recording: Option<&Recording>, entry: &RecordsEntry) -> String {
 /// All files below `dir`, sorted by path, with their hashes. Anything but files and folders is an
 /// error: a link could point anywhere.
 pub fn files(dir: &Path) -> io::Result<Vec<FileEntry>> {
-    let mut entries = Vec::new();
+    paths(dir)?
+        .into_iter()
+        .map(|path| {
+            let (bytes, sha256) = hash(&dir.join(&path))?;
+            Ok(FileEntry { path, bytes, sha256 })
+        })
+        .collect()
+}
+
+fn paths(dir: &Path) -> io::Result<Vec<String>> {
+    let mut paths = Vec::new();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(dir.join(&folder))? {
@@ -255,16 +265,26 @@ pub fn files(dir: &Path) -> io::Result<Vec<FileEntry>> {
             if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file() {
-                let (bytes, sha256) = hash(&entry.path())?;
-                entries.push(FileEntry { path, bytes, sha256 });
+                paths.push(path);
             } else {
                 let why = format!("{path} is neither file nor folder");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
         }
     }
-    entries.sort_by(|left, right| left.path.cmp(&right.path));
-    Ok(entries)
+    paths.sort();
+    Ok(paths)
+}
+
+/// All files below `dir` with their bytes, sorted by path.
+pub fn sizes(dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    paths(dir)?
+        .into_iter()
+        .map(|path| {
+            let bytes = fs::metadata(dir.join(&path))?.len();
+            Ok((path, bytes))
+        })
+        .collect()
 }
 
 fn hash(path: &Path) -> io::Result<(u64, String)> {

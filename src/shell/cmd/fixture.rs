@@ -33,6 +33,8 @@ pub(crate) const RS: RsId = RsId([0x2a; 16]);
 pub(crate) const LOST: std::ops::Range<u64> = 40..45;
 /// Packets of each stream.
 pub(crate) const PACKETS: u64 = 100;
+/// When the recording ended, by the monotonic clock.
+const END_MS: u64 = 5_000;
 
 /// A store in a folder that goes away with it.
 pub(crate) struct Fixture(pub(crate) PathBuf);
@@ -55,6 +57,11 @@ impl Fixture {
 
     /// Makes the store; `name` keeps tests apart.
     pub(crate) fn new(name: &str) -> Fixture {
+        Self::of(name, END_MS, &two_lines)
+    }
+
+    /// The same with other packets: `fill` puts them, the recording ends at `end_ms`.
+    pub(crate) fn of(name: &str, end_ms: u64, fill: &dyn Fn(&mut Ring)) -> Fixture {
         let root = std::env::temp_dir().join(format!("floortape-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&root);
         let fixture = Fixture(root);
@@ -68,8 +75,8 @@ impl Fixture {
         let keys = KeyBox::new(&key).expect("32 bytes");
         let mut salt = [0; 32];
         SystemEntropy.fill(&mut salt);
-        journal(&store, &keys, &salt);
-        segment(&fixture, &salt);
+        journal(&store, &entries_until(&keys, &salt, end_ms));
+        segment(&fixture, &salt, end_ms, fill);
         fixture
     }
 }
@@ -109,15 +116,19 @@ pub(crate) fn description(line: u16) -> StreamDescription {
     }
 }
 
-fn journal(store: &Path, keys: &KeyBox, salt: &[u8; 32]) {
+fn journal(store: &Path, entries: &[Entry]) {
     let (mut journal, _) =
         Journal::open(HostDisk, &store.join("journal"), &history::folder(store)).expect("empty");
-    journal.append_all(&entries(keys, salt)).expect("writable");
+    journal.append_all(entries).expect("writable");
     journal.sync().expect("writable");
 }
 
 /// What the journal says of it: a start, how it began, and how it ended, with both its streams.
 pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
+    entries_until(keys, salt, END_MS)
+}
+
+fn entries_until(keys: &KeyBox, salt: &[u8; 32], end_ms: u64) -> [Entry; 6] {
     let address = ([192, 0, 2, 9], 5_060).into();
     let seal = |secret: &[u8], context: &str| keys.seal(&SystemEntropy, secret, context);
     let opened = |line| StreamOpened {
@@ -135,7 +146,7 @@ pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
         rs: RS,
         stream: description(line).stream,
         slot: description(line).slot,
-        at: at(5_000),
+        at: at(end_ms),
         by: Origin::Src,
         through: None,
     };
@@ -196,7 +207,7 @@ pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
         },
         Entry::Ended {
             rs: RS,
-            at: at(5_000),
+            at: at(end_ms),
             by: Origin::Src,
             reason: "BYE".to_owned(),
             remote_cseq: 2,
@@ -221,29 +232,35 @@ pub(crate) const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </recording>
 "#;
 
-struct Ring {
+/// What is recorded, as a worker's ring holds it.
+pub(crate) struct Ring {
     bytes: Vec<u8>,
     span: Span,
 }
 
 impl Ring {
     fn put(&mut self, kind: RecordKind, source: SourceId, index: u64, ms: u64, payload: &[u8]) {
+        self.put_at(kind, source, index, Mono(ms * MS), payload);
+    }
+
+    pub(crate) fn put_at(
+        &mut self,
+        kind: RecordKind,
+        source: SourceId,
+        index: u64,
+        arrival: Mono,
+        payload: &[u8],
+    ) {
         let at = self.bytes.len();
         self.bytes.resize(at + record::record_bytes(payload.len()), 0);
-        let meta = RecordMeta {
-            kind,
-            flags: 0,
-            generation: 1,
-            source,
-            index: Index(index),
-            arrival: Mono(ms * MS),
-        };
+        let meta =
+            RecordMeta { kind, flags: 0, generation: 1, source, index: Index(index), arrival };
         record::write(&meta, payload, &mut self.bytes[at..]);
         let record = record::read(&self.bytes[at..]).expect("just written");
         self.span.add(Position(at as u64), &record);
     }
 
-    fn event(&mut self, stream: StreamId, ms: u64, event: &Event) {
+    pub(crate) fn event(&mut self, stream: StreamId, ms: u64, event: &Event) {
         self.put(RecordKind::Event, SourceId::new(stream, 0), 0, ms, &event.to_payload());
     }
 }
@@ -258,19 +275,11 @@ fn trail(store: &Path) -> Head {
     audit::head(store).expect("readable").expect("durable")
 }
 
-fn segment(fixture: &Fixture, salt: &[u8; 32]) {
-    let store = fixture.store();
-    let key = signing::load_or_make(&store, &SystemEntropy).expect("writable");
-    let mut ring = Ring { bytes: Vec::new(), span: Span::new(Position(0)) };
-    let host = StreamId::host(WorkerId(0));
-    let map = ClockMap { mono: Mono(0), wall: Wall(EPOCH) };
-    ring.event(host, 0, &Event::Clock { map });
+/// The packets of both lines.
+fn two_lines(ring: &mut Ring) {
     for line in 0..2 {
         let description = description(line);
-        ring.event(description.stream, 1_000, &Event::Open { description: description.clone() });
         let ssrc = Ssrc(0xabc0 + u32::from(line));
-        let from = description.remote.expect("set above");
-        ring.event(description.stream, 1_010, &Event::Source { ordinal: 1, ssrc, from });
         let samples = if line == 0 { 160 } else { 320 };
         for index in (0..PACKETS).filter(|index| line == 1 || !LOST.contains(index)) {
             let mut packet = Fields {
@@ -293,26 +302,49 @@ fn segment(fixture: &Fixture, salt: &[u8; 32]) {
             let source = SourceId::new(description.stream, 1);
             ring.put(RecordKind::Rtp, source, index, ms, &packet);
         }
+    }
+}
+
+fn segment(fixture: &Fixture, salt: &[u8; 32], end_ms: u64, fill: &dyn Fn(&mut Ring)) {
+    let store = fixture.store();
+    let key = signing::load_or_make(&store, &SystemEntropy).expect("writable");
+    let mut ring = Ring { bytes: Vec::new(), span: Span::new(Position(0)) };
+    let host = StreamId::host(WorkerId(0));
+    let map = ClockMap { mono: Mono(0), wall: Wall(EPOCH) };
+    ring.event(host, 0, &Event::Clock { map });
+    for line in 0..2 {
+        let description = description(line);
+        ring.event(description.stream, 1_000, &Event::Open { description: description.clone() });
+        let ssrc = Ssrc(0xabc0 + u32::from(line));
+        let from = description.remote.expect("set above");
+        ring.event(description.stream, 1_010, &Event::Source { ordinal: 1, ssrc, from });
+    }
+    fill(&mut ring);
+    for line in 0..2 {
         let close = Event::Close {
             by: Origin::Src,
             drops: Default::default(),
             socket_drops: 0,
             shared: false,
         };
-        ring.event(description.stream, 5_000, &close);
+        ring.event(description(line).stream, end_ms, &close);
     }
     let drops = HostDrops::default();
-    let event =
-        Event::HostDrops { from: Mono(0), to: Mono(6_000 * MS), before: drops, after: drops };
-    ring.event(host, 6_000, &event);
-    ring.event(host, 6_100, &Event::Audit { head: trail(&store) });
+    let event = Event::HostDrops {
+        from: Mono(0),
+        to: Mono((end_ms + 1_000) * MS),
+        before: drops,
+        after: drops,
+    };
+    ring.event(host, end_ms + 1_000, &event);
+    ring.event(host, end_ms + 1_100, &Event::Audit { head: trail(&store) });
     let Ring { bytes, mut span } = ring;
     span.through = Position(bytes.len() as u64);
     let facts = SegmentFacts {
         worker: WorkerId(0),
         volume: [1; 16],
         number: 1,
-        created: Wall(EPOCH + 6_500 * MS as i64),
+        created: Wall(EPOCH + ((end_ms + 1_500) * MS) as i64),
         previous: [0; 32],
         packed: true,
     };

@@ -26,9 +26,13 @@ pub(crate) fn instead(
     read: impl FnOnce() -> Result<Read, Failure>,
 ) -> Result<Option<Exit>, Failure> {
     let Some(dir) = store.shut() else { return Ok(None) };
-    let read = read()?;
+    here(&dir, &read()?).map(Some)
+}
+
+/// Has the server of `dir` do it, and show it where we would.
+pub(crate) fn here(dir: &Path, read: &Read) -> Result<Exit, Failure> {
     let (out, errors) = (io::stdout(), io::stderr());
-    ask(&dir, &read, out.as_fd(), errors.as_fd()).map(Some)
+    ask(dir, read, out.as_fd(), errors.as_fd())
 }
 
 /// The same for an export into `folder`, which is there and empty.

@@ -80,6 +80,14 @@ pub(crate) enum Read {
         from: Option<Wall>,
         to: Option<Wall>,
         session: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        streams: Vec<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        mono: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pack: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
         format: Format,
         reason: Option<String>,
     },
@@ -151,6 +159,7 @@ impl Read {
                 Right::See
             }
             Read::Verify { .. } => Right::Verify,
+            Read::Export { dry_run: true, .. } => Right::See,
             Read::Export { .. } => Right::Hear,
             Read::Audit { .. } => Right::Trail,
         }
@@ -171,13 +180,15 @@ impl Read {
                 read("show", String::new()).with("session", Some(session.clone()))
             }
             Read::Verify { id, .. } => read("verify", id.to_string()),
-            Read::Export { id, from, to, session, format, reason } => {
+            Read::Export { id, dry_run: true, .. } => read("export --dry-run", id.to_string()),
+            Read::Export { id, from, to, session, streams, format, reason, .. } => {
                 Wish::new(action::EXPORT, id.to_string())
                     .because(reason.clone())
                     .with("format", Some(format.name()))
                     .with("from", from.map(|from| from.to_string()))
                     .with("to", to.map(|to| to.to_string()))
                     .with("session", session.clone())
+                    .with("streams", (!streams.is_empty()).then(|| streams.join(", ")))
                     .with("by", Some("server"))
             }
             Read::Audit { .. } => Wish::new(action::AUDIT, String::new()),
@@ -229,12 +240,29 @@ impl Read {
                 flag(&mut words, *complete, "--complete");
                 flag(&mut words, *json, "--json");
             }
-            Read::Export { id, from, to, session, format, reason: _ } => {
+            Read::Export {
+                id,
+                from,
+                to,
+                session,
+                streams,
+                mono,
+                pack,
+                dry_run,
+                format,
+                reason: _,
+            } => {
                 words.extend(["export".into(), id.to_string().into()]);
                 words.extend(folder.into_iter().flat_map(|folder| ["-o".into(), folder.into()]));
                 value(&mut words, "from", from.map(|from| from.to_string()));
                 value(&mut words, "to", to.map(|to| to.to_string()));
                 value(&mut words, "session", session.clone());
+                for label in streams {
+                    value(&mut words, "stream", Some(label.clone()));
+                }
+                flag(&mut words, *mono, "--mono");
+                flag(&mut words, *pack, "--pack");
+                flag(&mut words, *dry_run, "--dry-run");
                 value(&mut words, "format", Some(format.name().to_owned()));
             }
             Read::Audit { json, since, action, of } => {
@@ -335,7 +363,7 @@ fn run(
 ) -> io::Result<Reply> {
     let store = config.store.dir.clone();
     let room = match read {
-        Read::Export { .. } => Some(Room::make(&store)?),
+        Read::Export { dry_run: false, .. } => Some(Room::make(&store)?),
         _ => None,
     };
     let folder = room.as_ref().map(|room| room.0.clone());

@@ -192,7 +192,8 @@ impl<D: Disk + Clone> Library<D> {
         Ok(unsettled)
     }
 
-    fn settled(&self, id: RsId) -> Result<Option<Recording>, LibraryError> {
+    /// One of which nothing can change any more, as the index keeps it; `None`: it keeps none.
+    pub fn settled(&self, id: RsId) -> Result<Option<Recording>, LibraryError> {
         match &self.index {
             Some(index) if !self.has_lost(index.as_ref(), id)? => Ok(index.settled(id)?),
             _ => Ok(None),

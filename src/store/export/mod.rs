@@ -1,15 +1,22 @@
 //! What leaves the store: audio, packets, and the proof that goes with them. Pure formatting: bytes
 //! and values in, bytes and values out; the `export` verb writes the files.
 
+pub mod align;
+#[cfg(test)]
+mod align_tests;
 pub mod g711;
 pub mod h264;
 pub mod manifest;
 pub mod mix;
 pub mod name;
+pub mod pack;
 pub mod pcapng;
 pub mod placement;
 pub mod rtpdump;
 pub mod tar;
+pub mod timeline;
+pub mod times;
+pub mod timing;
 pub mod wav;
 
 /// Why an export cannot be made or checked.

@@ -11,6 +11,18 @@ use crate::base::time::Wall;
 
 /// A leap of the timestamp against arrival, in seconds, that is no gap, pause or jitter.
 const LEAP_S: i64 = 60;
+/// A packet that comes so much later than its timestamp says was held back, or the timestamp stood
+/// still: no jitter reaches a second.
+const LATE_NS: i64 = 1_000_000_000;
+
+/// Where a packet lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Position of its first sample.
+    pub position: i64,
+    /// RTP time does not tie it to the packets before: wall time has to be found anew from here.
+    pub anew: bool,
+}
 
 /// Places packets of one stream. Positions are in samples; the first packet seen is at 0, an
 /// earlier one below it.
@@ -45,13 +57,17 @@ impl Placement {
     }
 
     /// Position of the first sample of a packet that holds `frames` samples per channel.
-    pub fn place(&mut self, ordinal: u16, timestamp: u32, arrival: Wall, frames: u32) -> i64 {
-        let position = match (self.sources.get(&ordinal), self.latest) {
+    pub fn place(&mut self, ordinal: u16, timestamp: u32, arrival: Wall, frames: u32) -> Placed {
+        let placed = match (self.sources.get(&ordinal), self.latest) {
             (Some(last), _) => self.beside(last, timestamp, arrival),
             // A new SSRC goes on where its arrival says.
-            (None, Some(last)) => last.position + self.ticks(arrival.0 - last.arrival.0),
-            (None, None) => 0,
+            (None, Some(last)) => {
+                let position = last.position + self.ticks(arrival.0 - last.arrival.0);
+                Placed { position, anew: true }
+            }
+            (None, None) => Placed { position: 0, anew: true },
         };
+        let position = placed.position;
         let last = Last { timestamp, position, arrival };
         self.sources.insert(ordinal, last);
         self.latest = Some(last);
@@ -61,10 +77,22 @@ impl Placement {
             }
             self.end = self.end.max(position.saturating_add(i64::from(frames)));
         }
-        position
+        placed
     }
 
-    fn beside(&self, last: &Last, timestamp: u32, arrival: Wall) -> i64 {
+    /// Position of a timestamp of a source, reckoned from its last packet: a report's.
+    pub fn of_report(&self, ordinal: u16, timestamp: u32) -> Option<i64> {
+        let last = self.sources.get(&ordinal)?;
+        Some(last.position + i64::from(timestamp.wrapping_sub(last.timestamp) as i32))
+    }
+
+    /// Where a source would be at `arrival` if it went on as it did at its last packet.
+    pub fn expected(&self, ordinal: u16, arrival: Wall) -> Option<i64> {
+        let last = self.sources.get(&ordinal)?;
+        Some(last.position + self.ticks(arrival.0 - last.arrival.0))
+    }
+
+    fn beside(&self, last: &Last, timestamp: u32, arrival: Wall) -> Placed {
         let elapsed = self.ticks(arrival.0 - last.arrival.0);
         let step = i64::from(timestamp.wrapping_sub(last.timestamp) as i32);
         // More than half a turn of the timestamp in one pause: the turn nearest to the clock.
@@ -73,9 +101,10 @@ impl Placement {
         let step = step + turns * TURN;
         let leap = LEAP_S * self.rate;
         if step > elapsed + leap || step < -leap {
-            return last.position + elapsed;
+            return Placed { position: last.position + elapsed, anew: true };
         }
-        last.position + step
+        let late = elapsed - step > self.ticks(LATE_NS);
+        Placed { position: last.position + step, anew: late }
     }
 
     fn ticks(&self, ns: i64) -> i64 {
@@ -100,12 +129,17 @@ mod tests {
 
     const MS: i64 = 1_000_000;
 
+    fn position(placement: &mut Placement, packet: (u16, u32), arrival: i64, frames: u32) -> i64 {
+        placement.place(packet.0, packet.1, Wall(arrival), frames).position
+    }
+
     #[test]
     fn rtp_time_places_gaps_reorder_and_the_wrap() {
         let mut placement = Placement::new(8_000);
         let start = u32::MAX - 159;
-        let mut place =
-            |n: u32, at: i64| placement.place(1, start.wrapping_add(n * 160), Wall(at * MS), 160);
+        let mut place = |n: u32, at: i64| {
+            position(&mut placement, (1, start.wrapping_add(n * 160)), at * MS, 160)
+        };
         assert_eq!(place(1, 0), 0);
         assert_eq!(place(0, 5), -160, "the first packet came second");
         assert_eq!(place(2, 20), 160);
@@ -119,19 +153,19 @@ mod tests {
         let mut placement = Placement::new(8_000);
         placement.place(1, 0, Wall(0), 160);
         // Ten minutes of silence during which the SRC's timestamp stood still.
-        assert_eq!(placement.place(1, 160, Wall(600_000 * MS), 160), 160);
+        assert_eq!(position(&mut placement, (1, 160), 600_000 * MS, 160), 160);
         // And ten minutes in which it went on.
-        assert_eq!(placement.place(1, 4_800_320, Wall(1_200_000 * MS), 160), 4_800_320);
+        assert_eq!(position(&mut placement, (1, 4_800_320), 1_200_000 * MS, 160), 4_800_320);
     }
 
     #[test]
     fn a_new_ssrc_and_a_leap_go_on_by_arrival() {
         let mut placement = Placement::new(8_000);
         placement.place(1, 1_000, Wall(0), 160);
-        assert_eq!(placement.place(2, 3_000_000_000, Wall(100 * MS), 160), 800);
-        assert_eq!(placement.place(2, 3_000_000_160, Wall(119 * MS), 160), 960);
-        assert_eq!(placement.place(2, 77, Wall(139 * MS), 160), 960 + 160);
-        assert_eq!(placement.place(2, 237, Wall(160 * MS), 160), 960 + 320);
+        assert_eq!(position(&mut placement, (2, 3_000_000_000), 100 * MS, 160), 800);
+        assert_eq!(position(&mut placement, (2, 3_000_000_160), 119 * MS, 160), 960);
+        assert_eq!(position(&mut placement, (2, 77), 139 * MS, 160), 960 + 160);
+        assert_eq!(position(&mut placement, (2, 237), 160 * MS, 160), 960 + 320);
     }
 
     #[test]
@@ -139,7 +173,7 @@ mod tests {
         let mut placement = Placement::new(48_000);
         placement.place(1, 0, Wall(0), 960);
         let ticks = 3 * 86_400 * 48_000_i64;
-        let arrival = Wall(3 * 86_400 * 1_000 * MS + 3 * MS);
-        assert_eq!(placement.place(1, ticks as u32, arrival, 960), ticks);
+        let arrival = 3 * 86_400 * 1_000 * MS + 3 * MS;
+        assert_eq!(position(&mut placement, (1, ticks as u32), arrival, 960), ticks);
     }
 }

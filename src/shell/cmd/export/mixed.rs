@@ -1,51 +1,83 @@
-//! `mixed.wav`: all streams on one clock, a channel each.
+//! `mixed.wav`: all streams on our clock, a channel each.
 
 use std::io;
 use std::path::Path;
 
-use super::track::Heard;
+use super::pen::Pen;
+use super::survey::frames;
+use super::track::{Heard, Range};
 use super::wave::Wave;
-use crate::store::export::mix::Channel;
+use crate::base::time::Wall;
+use crate::store::export::mix::{Channel, Filter, Samples};
+use crate::store::export::timeline::TimeLine;
 
 /// Frames rendered at once.
 const BLOCK_FRAMES: usize = 8_192;
 
-/// Writes the mix of `tracks`, one channel each in their order, from the earliest on, at the highest
-/// rate.
-pub(super) fn write(path: &Path, tracks: &[Heard]) -> io::Result<()> {
+/// Where the mix begins: with the range, else with the earliest stream.
+pub(super) fn start(tracks: &[Heard], lines: &[TimeLine], range: Range) -> Option<Wall> {
+    let first = |(track, line): (&Heard, &TimeLine)| line.wall(track.origin?);
+    range.from.or_else(|| tracks.iter().zip(lines).filter_map(first).min())
+}
+
+/// Writes the mix of `tracks` at the highest rate: one channel each in their order, or all in one.
+/// `done`: frames that are on disk. `block_done` is told after each block how many are written, of how
+/// many, and may bring them to the disk; when it says so, the rest is left.
+pub(super) fn write(
+    (path, pen): (&Path, &Pen),
+    (tracks, lines): (&[Heard], &[TimeLine]),
+    range: Range,
+    mono: bool,
+    done: u64,
+    block_done: &mut dyn FnMut(&mut Wave, u64, u64) -> io::Result<bool>,
+) -> io::Result<()> {
     let Some(rate) = tracks.iter().map(|track| track.wave.header.rate).max() else {
         return Ok(());
     };
-    let start = tracks.iter().filter_map(|track| track.start).min();
+    let start = start(tracks, lines, range).unwrap_or_default();
     let channels: Vec<Channel> = tracks
         .iter()
-        .map(|track| Channel {
-            rate: track.wave.header.rate,
-            frames: track.wave.header.frames,
-            offset_ns: match (track.start, start) {
-                (Some(own), Some(start)) => own.0 - start.0,
-                _ => 0,
-            },
+        .zip(lines)
+        .map(|(track, line)| {
+            let header = track.wave.header;
+            let origin = track.origin.unwrap_or_default();
+            let a_tick = f64::from(header.rate) / f64::from(line.rate);
+            Channel::new(line, Samples { origin, a_tick, frames: header.frames }, start, rate)
         })
         .collect();
-    let frames = channels.iter().map(|channel| channel.end(rate)).max().unwrap_or(0);
-    let mut wave = Wave::create(path, rate, channels.len() as u16, frames)?;
+    let last = channels.iter().map(Channel::end).max().unwrap_or(0);
+    let total = range.to.map_or(last, |to| frames(start, to, rate));
+    let count = if mono { 1 } else { channels.len() };
+    let mut wave = Wave::create(path, pen, (rate, count as u16), total)?;
+    let filter = Filter::default();
     let mut block = vec![0; BLOCK_FRAMES];
-    let mut out = vec![0; BLOCK_FRAMES * channels.len()];
-    let mut at = 0;
-    while at < frames {
-        let count = BLOCK_FRAMES.min((frames - at) as usize);
+    let mut out = vec![0; BLOCK_FRAMES * count];
+    let mut at = done;
+    while at < total {
+        let frames = BLOCK_FRAMES.min((total - at) as usize);
+        out.fill(0_i16);
         for (number, (channel, track)) in channels.iter().zip(tracks).enumerate() {
-            let (first, wanted) = channel.wanted(rate, at, count);
-            let samples = track.wave.read(first, wanted)?;
-            channel.render(rate, at, &samples, &mut block[..count]);
-            for (frame, sample) in block[..count].iter().enumerate() {
-                out[frame * channels.len() + number] = *sample;
+            for part in channel.parts(at, frames) {
+                let (first, wanted) = part.wanted();
+                let mut samples = track.wave.read(first, wanted)?;
+                part.trim(&mut samples);
+                let (frame, frames) = part.frames();
+                let block = &mut block[..frames];
+                part.render(&filter, &samples, block);
+                let first = (frame - at) as usize;
+                let slots = out[first * count..].iter_mut().skip(number % count).step_by(count);
+                for (slot, sample) in slots.zip(block) {
+                    // Only one channel that is of all streams is ever added to.
+                    *slot = slot.saturating_add(*sample);
+                }
             }
         }
-        wave.put(at, &out[..count * channels.len()])?;
-        at += count as u64;
+        wave.put(at, &out[..frames * count])?;
+        at += frames as u64;
+        if block_done(&mut wave, at, total)? {
+            return Ok(());
+        }
     }
-    wave.finish(frames)?;
+    wave.finish(total)?;
     Ok(())
 }

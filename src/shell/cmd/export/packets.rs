@@ -1,10 +1,10 @@
 //! Packets as files: pcapng or rtpdump.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::pen::{Appended, Pen};
 use crate::base::time::Wall;
 use crate::store::event::StreamDescription;
 use crate::store::export::{pcapng, rtpdump};
@@ -20,7 +20,8 @@ pub(super) enum Form {
 pub(super) struct Packets {
     path: PathBuf,
     form: Form,
-    out: Option<(BufWriter<File>, Wall)>,
+    pen: Pen,
+    out: Option<(Appended, Wall)>,
 }
 
 /// Who sent a packet to whom.
@@ -51,9 +52,9 @@ impl Ends {
 }
 
 impl Packets {
-    pub(super) fn new(dir: &Path, stem: &str, form: Form) -> Packets {
+    pub(super) fn new(dir: &Path, stem: &str, form: Form, pen: &Pen) -> Packets {
         let extension = if form == Form::Pcapng { "pcapng" } else { "rtpdump" };
-        Packets { path: dir.join(format!("{stem}.{extension}")), form, out: None }
+        Packets { path: dir.join(format!("{stem}.{extension}")), form, pen: pen.clone(), out: None }
     }
 
     pub(super) fn put(
@@ -72,17 +73,13 @@ impl Packets {
                 rtpdump::packet(since_ms as u32, payload, rtcp)
             }
         };
-        out.write_all(&bytes)
+        out.put(&bytes)
     }
 
-    fn open(
-        &mut self,
-        first: Wall,
-        source: SocketAddr,
-    ) -> io::Result<&mut (BufWriter<File>, Wall)> {
+    fn open(&mut self, first: Wall, source: SocketAddr) -> io::Result<&mut (Appended, Wall)> {
         if self.out.is_none() {
-            let mut out = BufWriter::new(File::create_new(&self.path)?);
-            out.write_all(&match self.form {
+            let mut out = Appended::create(&self.path, &self.pen)?;
+            out.put(&match self.form {
                 Form::Pcapng => pcapng::head(),
                 Form::Rtpdump => rtpdump::head(first.0, source),
             })?;
@@ -91,8 +88,16 @@ impl Packets {
         Ok(self.out.as_mut().expect("opened above"))
     }
 
+    /// What was put is written; `sync`: and on the disk.
+    pub(super) fn flush(&mut self, sync: bool) -> io::Result<()> {
+        let Some((out, _)) = &mut self.out else { return Ok(()) };
+        if sync { out.sync() } else { out.flush() }
+    }
+
     /// Ends the file; makes an empty one where nothing came.
     pub(super) fn finish(mut self, start: Wall) -> io::Result<()> {
-        self.open(start, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?.0.flush()
+        self.open(start, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
+        let (out, _) = self.out.expect("opened above");
+        out.finish()
     }
 }

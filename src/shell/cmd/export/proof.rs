@@ -1,10 +1,10 @@
 //! The stored records that an export carries, each run with its way to a signed chain head.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io;
 use std::path::Path;
 
+use super::pen::{Appended, Pen};
 use crate::base::ids::SourceId;
 use crate::base::time::Wall;
 use crate::host::spare::StoreDisk;
@@ -18,7 +18,7 @@ pub(super) const RECORDS: &str = "proof/records";
 
 /// Gathers records on the way.
 pub(super) struct Gathered {
-    out: BufWriter<File>,
+    out: Appended,
     at: u64,
     sealed: Vec<(SegmentName, RecordsEntry)>,
     /// Of these some records are left out: what is left cannot prove itself without them, and is as
@@ -27,13 +27,13 @@ pub(super) struct Gathered {
     /// Records that are in a log only: they come mixed, so each source is gathered in memory (at
     /// most a ring's worth).
     unsealed: BTreeMap<SourceId, (Vec<u8>, Wall, Wall)>,
-    failed: Option<std::io::Error>,
+    failed: Option<io::Error>,
 }
 
 impl Gathered {
-    pub(super) fn create(dir: &Path) -> std::io::Result<Gathered> {
-        std::fs::create_dir(dir.join("proof"))?;
-        let out = BufWriter::new(File::create_new(dir.join(RECORDS))?);
+    pub(super) fn create(dir: &Path, pen: &Pen) -> io::Result<Gathered> {
+        std::fs::create_dir_all(dir.join("proof"))?;
+        let out = Appended::create(&dir.join(RECORDS), pen)?;
         Ok(Gathered {
             out,
             at: 0,
@@ -73,9 +73,18 @@ impl Gathered {
 
     fn write(&mut self, raw: &[u8]) {
         if self.failed.is_none() {
-            self.failed = self.out.write_all(raw).err();
+            self.failed = self.out.put(raw).err();
         }
         self.at += raw.len() as u64;
+    }
+
+    /// What was gathered is written; `sync`: and on the disk.
+    pub(super) fn flush(&mut self, sync: bool) -> io::Result<()> {
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None if sync => self.out.sync(),
+            None => self.out.flush(),
+        }
     }
 
     /// The runs with their proofs.
@@ -97,7 +106,7 @@ impl Gathered {
         if let Some(error) = self.failed {
             return Err(error.into());
         }
-        self.out.flush()?;
+        self.out.finish()?;
         Ok(entries)
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn write(dir: &Path, stem: &str, stream: &Stream, range: Range) -> io
         return Ok(());
     }
     let several = stream.sources.len() > 1;
-    let mut out = BufWriter::new(File::create_new(dir.join(format!("{stem}.txt")))?);
+    let mut out = BufWriter::new(File::create(dir.join(format!("{stem}.txt")))?);
     for line in lines {
         match several {
             true => writeln!(out, "{} {:08x} {}", line.at, line.ssrc, line.text)?,

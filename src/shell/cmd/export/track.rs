@@ -6,13 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::packets::{Ends, Form, Packets};
+use super::pen::Pen;
+use super::survey::Cut;
 use super::video::Video;
 use super::wave::{Finished, Wave};
 use crate::base::time::Wall;
 use crate::store::archive::Seen;
 use crate::store::event::{Event, StreamDescription};
 use crate::store::export::g711::Codec;
-use crate::store::export::placement::Placement;
+use crate::store::export::timing::Timing;
 use crate::store::record::{FLAG_RTCP_PORT, RecordKind};
 use crate::wire::rtp;
 
@@ -23,7 +25,7 @@ const HELD: usize = 64;
 const SLACK_S: u64 = 600;
 
 /// What part of the recording is wanted.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) from: Option<Wall>,
     pub(super) to: Option<Wall>,
@@ -39,6 +41,7 @@ impl Range {
 #[derive(Clone, Copy)]
 pub(super) struct Frame<'a> {
     pub(super) dir: &'a Path,
+    pub(super) pen: &'a Pen,
     pub(super) range: Range,
     pub(super) local: IpAddr,
     /// Start and end of the recording.
@@ -58,31 +61,33 @@ pub(super) struct Track<'a> {
     senders: BTreeMap<u16, SocketAddr>,
 }
 
-/// A finished WAV and where it starts.
+/// A finished WAV, and what says where its samples lie in time.
 pub(super) struct Heard {
+    pub(super) file: String,
     pub(super) wave: Finished,
-    /// Wall time of its first sample; `None`: it holds none.
-    pub(super) start: Option<Wall>,
+    pub(super) timing: Timing,
+    /// Position of its first sample; `None`: no packet came.
+    pub(super) origin: Option<i64>,
 }
 
 impl<'a> Track<'a> {
     /// `form`: packets are wanted in it; `None`: audio, and packets only of what has no decoder.
+    /// `cut`: the part of its audio that is wanted.
     pub(super) fn new(
         frame: Frame<'a>,
         description: &'a StreamDescription,
         stem: &str,
         form: Option<Form>,
+        cut: Option<Cut>,
     ) -> io::Result<Track<'a>> {
-        let decoded = description.formats.iter().find_map(|format| {
-            let codec = Codec::from_name(&format.codec)?;
-            Some((codec, format.clock_rate, format.channels.max(1)))
-        });
-        let audio = match (form, decoded) {
-            (None, Some((_, rate, channels))) => Some(Audio::create(&frame, stem, rate, channels)?),
+        let audio = match (form, decoded(description)) {
+            (None, Some((rate, channels))) => {
+                Some(Audio::create(&frame, stem, (rate, channels), cut)?)
+            }
             _ => None,
         };
         let video = match (form, &audio) {
-            (None, None) => Video::new(frame.dir, stem, &description.formats),
+            (None, None) => Video::new((frame.dir, frame.pen), stem, &description.formats),
             _ => None,
         };
         let is_opaque = audio.is_none() && video.is_none();
@@ -93,7 +98,7 @@ impl<'a> Track<'a> {
             packets_used: is_opaque,
             audio,
             video,
-            packets: Packets::new(frame.dir, stem, form.unwrap_or(Form::Pcapng)),
+            packets: Packets::new(frame.dir, stem, form.unwrap_or(Form::Pcapng), frame.pen),
             senders: BTreeMap::new(),
         })
     }
@@ -103,6 +108,12 @@ impl<'a> Track<'a> {
         match meta.kind {
             RecordKind::Rtp => self.rtp(seen),
             RecordKind::Rtcp if self.all_packets => self.put(seen, true),
+            RecordKind::Rtcp => {
+                if let Some(audio) = &mut self.audio {
+                    audio.timing.rtcp(seen.wall(), seen.record.payload);
+                }
+                Ok(())
+            }
             RecordKind::Event => {
                 if let Ok(Event::Source { ordinal, from, .. }) =
                     Event::from_payload(seen.record.payload)
@@ -139,8 +150,8 @@ impl<'a> Track<'a> {
             {
                 let mut samples = Vec::with_capacity(payload.len());
                 codec.decode(payload, &mut samples);
-                let ordinal = seen.record.meta.source.ordinal();
-                audio.packet(ordinal, header.timestamp(), seen.wall(), samples)
+                let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
+                audio.packet(source, header.timestamp(), seen.wall(), samples)
             }
             // RFC 3389 comfort noise and RFC 4733 events are silence.
             Encoding::Silence => Ok(()),
@@ -162,6 +173,17 @@ impl<'a> Track<'a> {
         self.packets.put(seen.wall(), ends, seen.record.payload, rtcp)
     }
 
+    /// What came is written; `sync`: and on the disk.
+    pub(super) fn flush(&mut self, sync: bool) -> io::Result<()> {
+        if let Some(audio) = &mut self.audio {
+            if sync { audio.wave.sync() } else { audio.wave.flush() }?;
+        }
+        if let Some(video) = &mut self.video {
+            video.flush(sync)?;
+        }
+        self.packets.flush(sync)
+    }
+
     pub(super) fn finish(self) -> io::Result<Option<Heard>> {
         if self.packets_used {
             self.packets.finish(self.frame.span.0)?;
@@ -173,13 +195,21 @@ impl<'a> Track<'a> {
     }
 }
 
-enum Encoding {
+/// Rate and channels of what is decoded of a stream; `None`: nothing is.
+pub(super) fn decoded(stream: &StreamDescription) -> Option<(u32, u8)> {
+    stream.formats.iter().find_map(|format| {
+        Codec::from_name(&format.codec)?;
+        Some((format.clock_rate, format.channels.max(1)))
+    })
+}
+
+pub(super) enum Encoding {
     Pcm(Codec, u32, u8),
     Silence,
     Other,
 }
 
-fn encoding(stream: &StreamDescription, payload_type: u8) -> Encoding {
+pub(super) fn encoding(stream: &StreamDescription, payload_type: u8) -> Encoding {
     let Some(format) = stream.formats.iter().find(|format| format.payload_type == payload_type)
     else {
         // RFC 3551 table 4: static types that need no rtpmap.
@@ -205,79 +235,78 @@ fn encoding(stream: &StreamDescription, payload_type: u8) -> Encoding {
 /// The WAV of one stream.
 struct Audio {
     wave: Wave,
+    file: String,
     rate: u32,
     channels: u16,
-    range: Range,
+    cut: Option<Cut>,
     frames_max: u64,
-    placement: Placement,
+    timing: Timing,
     held: Vec<(i64, Vec<i16>)>,
-    /// Position of the earliest sample and its arrival, once known.
-    base: Option<(i64, Wall)>,
+    /// Position of the first sample of the file, once known.
+    origin: Option<i64>,
 }
 
 impl Audio {
-    fn create(frame: &Frame<'_>, stem: &str, rate: u32, channels: u8) -> io::Result<Audio> {
+    fn create(
+        frame: &Frame<'_>,
+        stem: &str,
+        (rate, channels): (u32, u8),
+        cut: Option<Cut>,
+    ) -> io::Result<Audio> {
         let (start, end) = (
             frame.range.from.unwrap_or(frame.span.0).min(frame.span.0),
             frame.range.to.unwrap_or(frame.span.1).max(frame.span.1),
         );
         let seconds = ((end.0 - start.0).max(0) / 1_000_000_000) as u64;
         let frames_max = (seconds + SLACK_S) * u64::from(rate);
-        let path = frame.dir.join(format!("{stem}.wav"));
+        let file = format!("{stem}.wav");
         Ok(Audio {
-            wave: Wave::create(&path, rate, u16::from(channels), frames_max)?,
+            wave: {
+                let form = (rate, u16::from(channels));
+                Wave::create(&frame.dir.join(&file), frame.pen, form, frames_max)?
+            },
+            file,
             rate,
             channels: u16::from(channels),
-            range: frame.range,
+            cut,
             frames_max,
-            placement: Placement::new(rate),
+            timing: Timing::new(rate),
             held: Vec::new(),
-            base: None,
+            origin: cut.and_then(|cut| cut.origin),
         })
     }
 
     fn packet(
         &mut self,
-        ordinal: u16,
+        source: (u16, u32),
         timestamp: u32,
         arrival: Wall,
         samples: Vec<i16>,
     ) -> io::Result<()> {
         let frames = (samples.len() / usize::from(self.channels)) as u32;
-        let position = self.placement.place(ordinal, timestamp, arrival, frames);
-        if self.base.is_some() {
-            return self.put(position, &samples);
+        let position = self.timing.packet(source, timestamp, arrival, frames);
+        if let Some(origin) = self.origin {
+            return self.put(position - origin, &samples);
         }
         self.held.push((position, samples));
         if self.held.len() >= HELD { self.release() } else { Ok(()) }
     }
 
     fn release(&mut self) -> io::Result<()> {
-        self.base = self.placement.first();
+        self.origin = self.timing.placement().first().map(|(first, _)| first);
+        let origin = self.origin.unwrap_or_default();
         for (position, samples) in std::mem::take(&mut self.held) {
-            self.put(position, &samples)?;
+            self.put(position - origin, &samples)?;
         }
         Ok(())
     }
 
-    /// Frame of the file at which `position` lies; negative: before its start.
-    fn frame(&self, position: i64) -> i64 {
-        let Some((base, arrival)) = self.base else { return 0 };
-        position - base + self.range.from.map_or(0, |from| self.ticks(arrival.0 - from.0))
-    }
-
-    fn ticks(&self, ns: i64) -> i64 {
-        let scaled = i128::from(ns) * i128::from(self.rate);
-        (scaled + 500_000_000).div_euclid(1_000_000_000) as i64
-    }
-
-    fn put(&mut self, position: i64, samples: &[i16]) -> io::Result<()> {
+    /// Puts samples at a frame of the file; what lies outside of it is left out.
+    fn put(&mut self, first: i64, samples: &[i16]) -> io::Result<()> {
         let channels = i64::from(self.channels);
-        let first = self.frame(position);
         let end = first + samples.len() as i64 / channels;
-        let limit = self.frames();
         let from = first.max(0);
-        let to = end.min(limit.unwrap_or(self.frames_max) as i64);
+        let to = end.min(self.frames().unwrap_or(self.frames_max) as i64);
         if from >= to {
             return Ok(());
         }
@@ -287,21 +316,18 @@ impl Audio {
 
     /// Frames of the file, where the range decides them.
     fn frames(&self) -> Option<u64> {
-        let to = self.range.to?;
-        let from = self.range.from.or(self.base.map(|(_, arrival)| arrival));
-        Some(from.map_or(0, |from| self.ticks(to.0 - from.0).max(0) as u64))
+        self.cut.and_then(|cut| cut.frames)
     }
 
     fn finish(mut self) -> io::Result<Heard> {
-        if self.base.is_none() {
+        if self.origin.is_none() {
             self.release()?;
         }
-        let frames = self.frames().unwrap_or_else(|| {
-            let (first, _) = self.base.unwrap_or_default();
-            let end = self.frame(first + self.placement.frames() as i64).max(0) as u64;
-            if self.base.is_some() { end.min(self.frames_max) } else { 0 }
-        });
-        let start = self.range.from.or(self.base.map(|(_, arrival)| arrival));
-        Ok(Heard { wave: self.wave.finish(frames)?, start })
+        let placement = self.timing.placement();
+        let end = placement.first().map(|(first, _)| first + placement.frames() as i64);
+        let recorded = end.zip(self.origin).map_or(0, |(end, origin)| (end - origin).max(0) as u64);
+        let frames = self.frames().unwrap_or(recorded.min(self.frames_max));
+        let wave = self.wave.finish(frames)?;
+        Ok(Heard { file: self.file, wave, timing: self.timing, origin: self.origin })
     }
 }

@@ -1,36 +1,33 @@
 //! The verb: what is asked for, in which order the files are made.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 
-use super::mixed;
+use super::attempt::{self, Attempted, Part, Wanted, Written, lines_of};
 use super::packets::Form;
-use super::proof::Gathered;
-use super::text;
-use super::track::{Frame, Heard, Range, Track};
-use crate::base::ids::{RsId, StreamId};
+use super::plan;
+use super::progress::Interrupt;
+use super::track::Range;
+use super::unfinished::{self, Request, Unfinished};
+use crate::base::ids::RsId;
 use crate::base::ports::Clock;
 use crate::base::time::Wall;
 use crate::config::access::Right;
 use crate::host::clock::SystemClock;
-use crate::host::exported::files;
+use crate::host::exported::{files, sizes};
 use crate::shell::access::{Wish, ask_for_ourselves};
-use crate::shell::cmd::show::expiry_words;
 use crate::shell::cmd::store::{StoreArgs, named, salt};
 use crate::shell::cmd::{remote, show_session};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::{self, Read};
-use crate::store::archive::Seen;
 use crate::store::audit::action;
-use crate::store::catalog::{RsEntry, SessionSpan, session_span};
-use crate::store::event::StreamDescription;
+use crate::store::catalog::{RsEntry, session_span};
+use crate::store::evidence::Keys;
 use crate::store::export::manifest::{self, Content, Manifest, hex};
-use crate::store::export::name::Names;
-use crate::store::record::RecordKind;
+use crate::store::export::pack::{self, Pack};
 
 /// Export a recording: audio or packets, metadata, ledger and proof, verifiable offline.
 #[derive(clap::Args)]
@@ -39,8 +36,11 @@ pub struct Args {
     #[arg(value_name = "ID")]
     id: String,
     /// Folder to write to; made, or there and empty
-    #[arg(short = 'o', value_name = "DIR")]
-    out: PathBuf,
+    #[arg(short = 'o', value_name = "DIR", required_unless_present = "dry_run")]
+    out: Option<PathBuf>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
     /// From this instant on (RFC 3339)
     #[arg(long, value_name = "TIME")]
     from: Option<Wall>,
@@ -50,6 +50,18 @@ pub struct Args {
     /// Only this Communication Session: while it ran, the lines that carried it
     #[arg(long, value_name = "SESSION_ID")]
     session: Option<String>,
+    /// Only the line of this label; may be given again
+    #[arg(long = "stream", value_name = "LABEL")]
+    streams: Vec<String>,
+    /// All lines in one channel of the mix
+    #[arg(long)]
+    mono: bool,
+    /// Add a page with players, a plain text and the public key: it opens on any PC
+    #[arg(long)]
+    pack: bool,
+    /// Go on with the export in DIR that was broken off
+    #[arg(long)]
+    resume: bool,
     /// What the streams become
     #[arg(long, value_enum, default_value = "wav")]
     format: Format,
@@ -78,9 +90,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     {
         return Err(Failure::new(Exit::Usage, "--from must lie before --to"));
     }
-    if let Some(dir) = args.store.shut() {
-        return by_server(&args, &dir);
+    match args.store.shut() {
+        Some(dir) => by_server(&args, &dir),
+        None => run_until(args, &Interrupt::by_user()),
     }
+}
+
+/// From the store's files.
+pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, Failure> {
     let store = args.store.find()?;
     let library = store.library()?;
     let rs = &named(&library, &args.id, &store.dir)?;
@@ -90,93 +107,83 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Failure::new(Exit::Io, "the machine key does not open this recording's salt")
     })?;
     let signing = store.signing_key()?;
-    make_empty(&args.out)?;
-    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
-
-    let now = SystemClock.map().wall;
-    let frame = Frame {
-        dir: &args.out,
-        range: part.range,
-        local: rs.dialog.local.ip(),
-        span: (rs.start, rs.end.unwrap_or(now)),
-    };
-    let form = match args.format {
-        Format::Wav => None,
-        Format::Rtp => Some(Form::Rtpdump),
-        Format::Pcapng => Some(Form::Pcapng),
-    };
-    let stems = stems(rs);
-    let mut tracks = tracks(rs, &part, &stems, frame, form)?;
-    if tracks.is_empty()
+    let lines = lines_of(rs, &part);
+    let known = |label: &str| lines.iter().any(|line| line.label == *label);
+    if let Some(label) = args.streams.iter().find(|label| !known(label)) {
+        let why = format!("{}: no line in it has the label {label}", args.id);
+        return Err(Failure::new(Exit::NotFound, why));
+    }
+    if lines.is_empty()
         && let Some(session) = &args.session
     {
         let why = format!("{}: no recorded line carried the session {session}", args.id);
         return Err(Failure::new(Exit::NotFound, why));
     }
-    let mut gathered = Gathered::create(&args.out)?;
-    let mut failed: Option<io::Error> = None;
-    let mut reading = library.read_with(&[rs], &mut |seen| {
-        let stream = seen.record.meta.source.stream();
-        if let Some((_, track)) = tracks.get_mut(&stream) {
-            if !part.holds(rs, seen) {
-                return gathered.leave_out(seen);
-            }
-            gathered.record(seen);
-            if failed.is_none() {
-                failed = track.record(seen).err();
-            }
+    let now = SystemClock.map().wall;
+    let wanted = Wanted { rs, part: &part, lines: &lines, form: args.form(), mono: args.mono };
+    if args.dry_run {
+        // Who may see what there is may know how much it is.
+        ask_for_ourselves(&store.dir, Right::See, look(rs.id))?;
+        let settled = library.settled(rs.id)?;
+        plan::say(&wanted, settled.as_ref(), now, &mut io::stdout().lock())?;
+        return Ok(Exit::Yes);
+    }
+    let out = args.out()?;
+    let mut unfinished = Unfinished::open(out, args.request(rs.id), args.resume, now)?;
+    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
+    unfinished.save(out)?;
+    let attempted = loop {
+        let attempt = attempt::run(&library, &wanted, out, &mut unfinished, interrupt)?;
+        if let Attempted::Changed = attempt {
+            eprintln!("floortape: what is stored is not what it was: begun anew");
+            unfinished.begin_anew(out)?;
+            continue;
         }
-    })?;
-    if let Some(error) = failed {
-        return Err(error.into());
+        break attempt;
+    };
+    let Attempted::Whole(written) = attempted else { return Ok(Exit::Interrupted) };
+    let Written { reading, records, recording, times } = *written;
+    metadata(rs, out)?;
+    let keys = store.key_statements()?;
+    if args.pack {
+        let own = signing.public_key();
+        let first = Keys::of(&keys).map_or(own, |keys| keys.first());
+        let range = (part.range.from, part.range.to);
+        let created = unfinished.created;
+        pack(
+            out,
+            &Pack {
+                recording: &recording,
+                times: &times,
+                files: &[],
+                created,
+                range,
+                keys: (first, own),
+            },
+        )?;
     }
-    let gone = reading.recordings.first().and_then(|one| one.retention.as_ref()?.gone.as_ref());
-    if let Some(gone) = gone.filter(|gone| gone.whole) {
-        let why = format!("recording {}: {}", rs.id, expiry_words(gone));
-        return Err(Failure::new(Exit::NotFound, why));
-    }
-    let mut in_order: Vec<_> = tracks.into_values().collect();
-    in_order.sort_by_key(|(place, _)| *place);
-    let mut heard: Vec<Heard> = Vec::new();
-    for (_, track) in in_order {
-        heard.extend(track.finish()?);
-    }
-    if form.is_none() {
-        mixed::write(&args.out.join("mixed.wav"), &heard)?;
-    }
-    let recording = reading.recordings.pop().expect("one was asked for");
-    if form.is_none() {
-        for stream in &recording.streams {
-            if let Some(stem) = stems.get(&stream.stream) {
-                text::write(&args.out, stem, stream, part.range)?;
-            }
-        }
-    }
-    let mut json = serde_json::to_vec_pretty(&recording)?;
-    json.push(b'\n');
-    fs::write(args.out.join("recording.json"), json)?;
-    metadata(rs, &args.out)?;
-
-    let records = gathered.finish(&library.archive)?;
+    // An attempt may have ended behind its manifest.
+    Unfinished::clear(out, manifest::FILE)?;
+    let ours = |path: &str| !path.starts_with(unfinished::FILE);
+    let files = files(out)?.into_iter().filter(|file| ours(&file.path)).collect();
     let content = Content {
         version: manifest::VERSION,
         software: concat!("floortape ", env!("CARGO_PKG_VERSION")).to_owned(),
         recording: rs.id,
-        created: now,
+        created: unfinished.created,
         from: part.range.from,
         to: part.range.to,
         session: args.session.clone(),
-        files: files(&args.out)?,
+        files,
         salt: hex(&salt),
         records,
-        keys: store.key_statements()?,
+        keys,
         public_key: hex(&signing.public_key()),
     };
-    fs::write(args.out.join(manifest::FILE), Manifest::sign(content, &signing).emit())?;
-    let mut out = io::stdout().lock();
-    for file in files(&args.out)? {
-        writeln!(out, "{:>12}  {}", file.bytes, args.out.join(&file.path).display())?;
-    }
+    let manifest = Manifest::sign(content, &signing);
+    fs::write(out.join(manifest::FILE), manifest.emit())?;
+    Unfinished::done(out)?;
+    list(out)?;
     let damaged: Vec<&str> = reading.damaged.iter().map(|damage| &*damage.why).collect();
     for damage in &reading.damaged {
         eprintln!(
@@ -198,11 +205,19 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 
 /// The same by way of the server.
 fn by_server(args: &Args, dir: &Path) -> Result<Exit, Failure> {
+    if args.resume {
+        let why = "the server makes this export, and none that was broken off is kept";
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let read = Read::Export {
         id: remote::id(&args.id)?,
         from: args.from,
         to: args.to,
         session: args.session.clone(),
+        streams: args.streams.clone(),
+        mono: args.mono,
+        pack: args.pack,
+        dry_run: args.dry_run,
         format: match args.format {
             Format::Wav => reading::Format::Wav,
             Format::Rtp => reading::Format::Rtp,
@@ -210,56 +225,79 @@ fn by_server(args: &Args, dir: &Path) -> Result<Exit, Failure> {
         },
         reason: args.reason.clone(),
     };
-    make_empty(&args.out)?;
-    let exit = remote::export_instead(dir, &read, &args.out)?;
-    let mut out = io::stdout().lock();
-    for file in files(&args.out)? {
-        writeln!(out, "{:>12}  {}", file.bytes, args.out.join(&file.path).display())?;
+    if args.dry_run {
+        return remote::here(dir, &read);
     }
+    let out = args.out()?;
+    make_empty(out)?;
+    let exit = remote::export_instead(dir, &read, out)?;
+    list(out)?;
     Ok(exit)
+}
+
+/// Says what was written.
+fn list(dir: &Path) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for (path, bytes) in sizes(dir)? {
+        writeln!(out, "{bytes:>12}  {}", dir.join(&path).display())?;
+    }
+    Ok(())
+}
+
+impl Args {
+    fn out(&self) -> Result<&Path, Failure> {
+        self.out.as_deref().ok_or_else(|| Failure::new(Exit::Usage, "-o DIR is missing"))
+    }
+
+    fn form(&self) -> Option<Form> {
+        match self.format {
+            Format::Wav => None,
+            Format::Rtp => Some(Form::Rtpdump),
+            Format::Pcapng => Some(Form::Pcapng),
+        }
+    }
+
+    fn request(&self, recording: RsId) -> Request {
+        let format = self.format.to_possible_value();
+        Request {
+            recording,
+            from: self.from,
+            to: self.to,
+            session: self.session.clone(),
+            streams: self.streams.clone(),
+            format: format.map_or_else(String::new, |value| value.get_name().to_owned()),
+            mono: self.mono,
+            pack: self.pack,
+        }
+    }
+}
+
+/// What the audit trail says of a look at what it would be.
+fn look(rs: RsId) -> Wish {
+    Wish::new(action::READ, rs.to_string()).with("verb", Some("export --dry-run".to_owned()))
 }
 
 /// What the audit trail says of it.
 fn wish(args: &Args, rs: RsId) -> Wish {
     let format = args.format.to_possible_value().map(|value| value.get_name().to_owned());
-    let folder = std::path::absolute(&args.out).unwrap_or_else(|_| args.out.clone());
+    let folder = args
+        .out
+        .as_ref()
+        .map(|out| std::path::absolute(out).unwrap_or_else(|_| out.clone()).display().to_string());
     Wish::new(action::EXPORT, rs.to_string())
         .because(args.reason.clone())
         .with("format", format)
         .with("from", args.from.map(|from| from.to_string()))
         .with("to", args.to.map(|to| to.to_string()))
         .with("session", args.session.clone())
-        .with("folder", Some(folder.display().to_string()))
-}
-
-/// What of a recording is wanted.
-struct Part {
-    range: Range,
-    /// Of this session only.
-    session: Option<SessionSpan>,
-}
-
-impl Part {
-    /// Whether the line had a part in it.
-    fn has_line(&self, label: Option<&str>) -> bool {
-        let Some(session) = &self.session else { return true };
-        session.unnamed || label.is_some_and(|label| session.lines.contains_key(label))
-    }
-
-    /// Whether a record goes along. Events say what the line is; nobody is heard in them.
-    fn holds(&self, rs: &RsEntry, seen: &Seen<'_>) -> bool {
-        let Some(session) = &self.session else { return true };
-        let meta = &seen.record.meta;
-        let label = rs.streams.get(&meta.source.stream());
-        let label = label.and_then(|stream| stream.description.label.as_deref());
-        meta.kind == RecordKind::Event || session.holds(label, seen.wall())
-    }
+        .with("streams", (!args.streams.is_empty()).then(|| args.streams.join(", ")))
+        .with("folder", folder)
 }
 
 fn part(args: &Args, rs: &RsEntry) -> Result<Part, Failure> {
     let asked = Range { from: args.from, to: args.to };
     let Some(session) = &args.session else {
-        return Ok(Part { range: asked, session: None });
+        return Ok(Part { range: asked, session: None, labels: args.streams.clone() });
     };
     let span = session_span(rs, &show_session::ids(session)).ok_or_else(|| {
         let why = format!("{}: no document of it tells of the session {session}", args.id);
@@ -273,41 +311,7 @@ fn part(args: &Args, rs: &RsEntry) -> Result<Part, Failure> {
         let why = format!("the session {session} did not run between --from and --to");
         return Err(Failure::new(Exit::NotFound, why));
     }
-    Ok(Part { range, session: Some(span) })
-}
-
-/// The name that the files of each stream have: the same ones whatever part of the recording is wanted.
-fn stems(rs: &RsEntry) -> BTreeMap<StreamId, String> {
-    let mut names = Names::default();
-    in_order(rs)
-        .into_iter()
-        .map(|own| (own.stream, names.stem(own.label.as_deref(), own.line)))
-        .collect()
-}
-
-/// Its streams in the order of m-lines.
-fn in_order(rs: &RsEntry) -> Vec<&StreamDescription> {
-    let mut streams: Vec<_> = rs.streams.values().map(|entry| &entry.description).collect();
-    streams.sort_by_key(|description| (description.line, description.stream));
-    streams
-}
-
-/// The tracks by stream, with their place in the order of m-lines.
-fn tracks<'a>(
-    rs: &'a RsEntry,
-    part: &Part,
-    stems: &BTreeMap<StreamId, String>,
-    frame: Frame<'a>,
-    form: Option<Form>,
-) -> io::Result<BTreeMap<StreamId, (usize, Track<'a>)>> {
-    let streams = in_order(rs).into_iter().enumerate();
-    streams
-        .filter(|(_, own)| part.has_line(own.label.as_deref()))
-        .map(|(place, own)| {
-            let track = Track::new(frame, own, &stems[&own.stream], form)?;
-            Ok((own.stream, (place, track)))
-        })
-        .collect()
+    Ok(Part { range, session: Some(span), labels: args.streams.clone() })
 }
 
 fn make_empty(dir: &Path) -> Result<(), Failure> {
@@ -319,10 +323,27 @@ fn make_empty(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Adds what opens on any PC. `files` of `pack` are found here.
+fn pack(dir: &Path, pack: &Pack<'_>) -> io::Result<()> {
+    for name in [pack::HTML, pack::TEXT, pack::KEY_HEX, pack::KEY_PEM, manifest::FILE] {
+        Unfinished::clear(dir, name)?;
+    }
+    let files: Vec<String> = sizes(dir)?
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| !path.starts_with(unfinished::FILE))
+        .collect();
+    let pack = Pack { files: &files, ..*pack };
+    fs::write(dir.join(pack::HTML), pack.html())?;
+    fs::write(dir.join(pack::TEXT), pack.text())?;
+    fs::write(dir.join(pack::KEY_HEX), pack::key_hex(&pack.keys.0))?;
+    fs::write(dir.join(pack::KEY_PEM), pack::key_pem(&pack.keys.0))
+}
+
 fn metadata(rs: &RsEntry, dir: &Path) -> io::Result<()> {
     let bodies: Vec<_> = rs.bodies.values().filter(|body| body.is_metadata()).collect();
     if !bodies.is_empty() {
-        fs::create_dir(dir.join("metadata"))?;
+        fs::create_dir_all(dir.join("metadata"))?;
     }
     for (number, body) in bodies.iter().enumerate() {
         fs::write(dir.join("metadata").join(format!("{:03}.xml", number + 1)), &body.bytes)?;

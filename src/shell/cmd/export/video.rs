@@ -1,9 +1,9 @@
 //! `LABEL.h264`: video that a player takes as it is, and when its pictures were.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::pen::{Appended, Pen};
 use crate::base::time::Wall;
 use crate::store::event::Format;
 use crate::store::export::h264::{H264, Picked};
@@ -15,7 +15,8 @@ const CODEC: &str = "H264";
 pub(super) struct Video {
     format: Format,
     path: PathBuf,
-    out: Option<(BufWriter<File>, BufWriter<File>)>,
+    pen: Pen,
+    out: Option<(Appended, Appended)>,
     source: Option<(u16, H264)>,
     /// Of the first picture: its timestamp, and when it came.
     first: Option<(u32, Wall)>,
@@ -25,11 +26,12 @@ pub(super) struct Video {
 
 impl Video {
     /// Of a stream that has this codec; `None`: it has not.
-    pub(super) fn new(dir: &Path, stem: &str, formats: &[Format]) -> Option<Video> {
+    pub(super) fn new((dir, pen): (&Path, &Pen), stem: &str, formats: &[Format]) -> Option<Video> {
         let format =
             formats.iter().find(|format| format.codec.eq_ignore_ascii_case(CODEC))?.clone();
         let path = dir.join(format!("{stem}.h264"));
-        Some(Video { format, path, out: None, source: None, first: None, last: (0, 0) })
+        let pen = pen.clone();
+        Some(Video { format, path, pen, out: None, source: None, first: None, last: (0, 0) })
     }
 
     /// Whether a payload type is of this video.
@@ -66,18 +68,18 @@ impl Video {
         }
         if self.out.is_none() {
             let times = self.path.with_extension("h264.times.txt");
-            let (video, mut times) =
-                (File::create_new(&self.path)?, BufWriter::new(File::create_new(times)?));
+            let video = Appended::create(&self.path, &self.pen)?;
+            let mut times = Appended::create(&times, &self.pen)?;
             // As multiplexers read it; the rest of a line behind `#` is for people.
-            writeln!(times, "# timestamp format v2")?;
-            writeln!(
-                times,
-                "# milliseconds of each picture by RTP time; the first one came at {arrival}"
-            )?;
-            self.out = Some((BufWriter::new(video), times));
+            let head = format!(
+                "# timestamp format v2\n# milliseconds of each picture by RTP time; the first one \
+                 came at {arrival}\n"
+            );
+            times.put(head.as_bytes())?;
+            self.out = Some((video, times));
         }
         let (video, times) = self.out.as_mut().expect("made above");
-        video.write_all(&picked.bytes)?;
+        video.put(&picked.bytes)?;
         for (timestamp, _) in picked.pictures {
             let ticks = match self.first {
                 None => {
@@ -88,21 +90,26 @@ impl Video {
             };
             self.last = (timestamp, ticks);
             let rate = i64::from(self.format.clock_rate.max(1));
-            writeln!(
-                times,
-                "{}.{:03}",
-                ticks * 1_000 / rate,
-                (ticks * 1_000_000 / rate).rem_euclid(1_000)
-            )?;
+            let (ms, rest) = (ticks * 1_000 / rate, (ticks * 1_000_000 / rate).rem_euclid(1_000));
+            times.put(format!("{ms}.{rest:03}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// What came is written; `sync`: and on the disk.
+    pub(super) fn flush(&mut self, sync: bool) -> io::Result<()> {
+        let Some((video, times)) = &mut self.out else { return Ok(()) };
+        for file in [video, times] {
+            if sync { file.sync() } else { file.flush() }?;
         }
         Ok(())
     }
 
     pub(super) fn finish(mut self, end: Wall) -> io::Result<()> {
         self.end_source(end)?;
-        if let Some((mut video, mut times)) = self.out {
-            video.flush()?;
-            times.flush()?;
+        if let Some((video, times)) = self.out {
+            video.finish()?;
+            times.finish()?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::pen::Pen;
 use crate::store::export::wav::WavHeader;
 
 /// Bytes gathered before they are written.
@@ -13,6 +14,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// See the module.
 pub(super) struct Wave {
     file: File,
+    pen: Pen,
     header: WavHeader,
     header_bytes: u64,
     buffer: Vec<u8>,
@@ -24,19 +26,24 @@ impl Wave {
     /// to be room for the longer header of RF64.
     pub(super) fn create(
         path: &Path,
-        rate: u32,
-        channels: u16,
+        pen: &Pen,
+        (rate, channels): (u32, u16),
         frames_max: u64,
     ) -> io::Result<Wave> {
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
+        let (file, pen) = (pen.open(path)?, pen.clone());
         let longest = WavHeader { channels, rate, frames: frames_max };
         Ok(Wave {
             file,
+            pen,
             header: WavHeader { frames: 0, ..longest },
             header_bytes: longest.emit().len() as u64,
             buffer: Vec::new(),
             buffer_at: 0,
         })
+    }
+
+    pub(super) fn frame_bytes(&self) -> u64 {
+        self.header.frame_bytes()
     }
 
     /// Puts interleaved samples at `frame`.
@@ -50,10 +57,17 @@ impl Wave {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.header_bytes + self.buffer_at)?;
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.pen.write(&self.file, &self.buffer, self.header_bytes + self.buffer_at)?;
+        self.buffer_at += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Brings it to the disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.file.sync_data()
     }
 
     /// Ends the file at exactly `frames`.
@@ -95,5 +109,29 @@ impl Finished {
             *slot = (sum / channels as i32) as i16;
         }
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sparse file of 4 GiB and some: its header says so, and its last sample is where it was put.
+    #[test]
+    fn above_4_gib_a_file_is_rf64_and_whole() {
+        let name = format!("floortape-rf64-{}.wav", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let frames = (1 << 31) + 1_000;
+        let mut wave = Wave::create(&path, &Pen::new(true), (48_000, 1), frames + 5).expect("temp");
+        wave.put(0, &[1, 2]).expect("temp");
+        wave.put(frames - 2, &[-3, -4]).expect("temp");
+        let wave = wave.finish(frames).expect("temp");
+        assert_eq!(wave.read(frames as i64 - 3, 4).expect("there"), [0, -3, -4, 0]);
+        let mut head = [0; 80];
+        wave.file.read_exact_at(&mut head, 0).expect("there");
+        assert_eq!((&head[..4], &head[8..16]), (&b"RF64"[..], &b"WAVEds64"[..]));
+        assert_eq!(head[28..36], (2 * frames).to_le_bytes());
+        assert_eq!(wave.file.metadata().expect("there").len(), 80 + 2 * frames);
+        std::fs::remove_file(path).expect("ours");
     }
 }

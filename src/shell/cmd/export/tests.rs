@@ -1,0 +1,284 @@
+//! Exports of stores that the product's own writer has made, with clocks that do not agree.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+use super::progress::Interrupt;
+use super::verb::run_until;
+use super::{Args, run};
+use crate::base::ids::{Index, SourceId, Ssrc};
+use crate::base::prng::Prng;
+use crate::base::time::{Mono, Wall};
+use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, RS, Ring, description};
+use crate::shell::exit::Exit;
+use crate::store::export::timeline::Evidence;
+use crate::store::export::times::{self, Times, Why};
+use crate::store::record::RecordKind;
+use crate::wire::rtp::Fields;
+
+const S: u64 = 1_000 * MS;
+/// Packets come each half second, of 20 ms: speech with long pauses.
+const STEP: u64 = S / 2;
+const STARTS: u64 = 2 * S;
+const ENDS: u64 = 3_620 * S;
+/// A click on both lines at once, after an hour.
+const CLICK: u64 = STARTS + 3_600 * S;
+/// How fast the second line's clock runs, millionths.
+const PPM: f64 = 50.0;
+/// How much later than the first line's its packets come.
+const LATER: u64 = 80 * MS;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn args(fixture: &Fixture, out: &Path, more: &[&str]) -> Args {
+    let (id, store) = (RS.to_string(), fixture.store().display().to_string());
+    let folder = out.display().to_string();
+    let words = ["export", &id, "-o", &folder, "--store", &store];
+    Line::try_parse_from([&words[..], more].concat()).expect("a command line").args
+}
+
+fn export(fixture: &Fixture, name: &str, more: &[&str]) -> PathBuf {
+    let out = fixture.0.join(name);
+    let ended = run(args(fixture, &out, more));
+    assert_eq!(ended.unwrap_or_else(|failure| panic!("{:?}", failure.error)), Exit::Yes);
+    out
+}
+
+fn ticks(line: u16, at: u64) -> u64 {
+    let (rate, ppm) = if line == 0 { (8_000.0, 0.0) } else { (16_000.0, PPM) };
+    (at as f64 / 1e9 * rate * (1.0 + ppm / 1e6)).round() as u64
+}
+
+/// Two lines of one client with a click at [`CLICK`]; reports come unless `lost`.
+fn clicking(ring: &mut Ring, lost: bool) {
+    let mut prng = Prng::new(0x5eed_0713);
+    for line in 0..2 {
+        let description = description(line);
+        let ssrc = Ssrc(0xabc0 + u32::from(line));
+        let offset = if line == 0 { 0xffff_0000 } else { 77_u32 };
+        let rtp = |at: u64| offset.wrapping_add(ticks(line, at) as u32);
+        let later = u64::from(line) * LATER;
+        let mut at = STARTS + S;
+        while !lost && at < ENDS {
+            let mut report = vec![0x80, 200, 0, 6];
+            report.extend(ssrc.0.to_be_bytes());
+            // A sender whose wall clock is of another day.
+            report.extend((3_000_000_000 + (at / S) as u32).to_be_bytes());
+            report.extend((((at % S) << 32) / S).to_be_bytes()[4..].iter());
+            report.extend(rtp(at).to_be_bytes());
+            report.extend([0; 8]);
+            report.extend([0x81, 202, 0, 3]);
+            report.extend(ssrc.0.to_be_bytes());
+            report.extend([1, 4, b'd', b'e', b's', b'k', 0, 0]);
+            let source = SourceId::new(description.stream, 0);
+            ring.put_at(RecordKind::Rtcp, source, 0, Mono(at + later), &report);
+            at += 5 * S;
+        }
+        let (samples, width) = if line == 0 { (160, 1) } else { (320, 2) };
+        let mut arrival = 0;
+        for index in 0..(ENDS - STARTS) / STEP {
+            let at = STARTS + index * STEP;
+            let mut packet = Fields {
+                marker: false,
+                payload_type: description.formats[0].payload_type,
+                seq: Index(index).seq(),
+                timestamp: rtp(at),
+                ssrc,
+            }
+            .emit()
+            .to_vec();
+            let head = packet.len();
+            let silence = if line == 0 { 0xff } else { 0 };
+            packet.resize(head + samples * width, silence);
+            if at == CLICK {
+                packet[head] = if line == 0 { 0x80 } else { 0x7d };
+            }
+            arrival = (at + later + prng.below(30 * MS)).max(arrival + 1);
+            let source = SourceId::new(description.stream, 1);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(arrival), &packet);
+        }
+    }
+}
+
+fn samples(path: &Path, channels: usize, channel: usize) -> Vec<i16> {
+    let bytes = std::fs::read(path).expect("exported");
+    let all = bytes[44..].chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]]));
+    all.skip(channel).step_by(channels).collect()
+}
+
+/// Where it is loudest.
+fn click(samples: &[i16]) -> i64 {
+    let loudest = samples.iter().enumerate().max_by_key(|(_, sample)| sample.unsigned_abs());
+    loudest.expect("not empty").0 as i64
+}
+
+fn times(out: &Path) -> Times {
+    let json = std::fs::read(out.join(times::FILE)).expect("exported");
+    serde_json::from_slice(&json).expect("our own JSON")
+}
+
+#[test]
+fn two_clicks_of_one_instant_are_within_20_ms_after_an_hour_also_without_reports() {
+    for lost in [false, true] {
+        let name = if lost { "clicks-lost" } else { "clicks" };
+        let fixture = Fixture::of(name, ENDS / MS, &|ring| clicking(ring, lost));
+        let out = export(&fixture, "out", &[]);
+        let mixed = out.join("mixed.wav");
+        let places = [0, 1].map(|channel| click(&samples(&mixed, 2, channel)));
+        let off_ms = (places[0] - places[1]) as f64 / 16.0;
+        // Without reports nobody can know that the second line's packets all come later.
+        let known = if lost { LATER as f64 / MS as f64 } else { 0.0 };
+        assert!((off_ms + known).abs() < 5.0, "{off_ms} ms, reports lost: {lost}");
+        // Sample for sample, the drift of 180 ms and the way of the packets would stand between them.
+        let times = times(&out);
+        let evidence = if lost { Evidence::Arrival } else { Evidence::Sr };
+        assert!(
+            times.wavs.iter().all(|wav| wav.evidence == evidence),
+            "{:?}",
+            times.wavs[0].evidence
+        );
+        assert!((times.wavs[1].ppm - PPM).abs() < 2.0, "{}", times.wavs[1].ppm);
+        assert_eq!(times.wavs[0].silences.len() as u64, (ENDS - STARTS) / STEP - 1);
+        assert!(times.wavs[0].silences.iter().all(|silence| silence.why == Why::Idle));
+    }
+}
+
+#[test]
+fn a_range_of_a_clock_that_drifts_begins_at_its_wall_time_and_is_as_long_as_it_says() {
+    let fixture = Fixture::of("clicks-range", ENDS / MS, &|ring| clicking(ring, false));
+    let at = |at: u64| Wall(EPOCH + at as i64).to_string();
+    let range = [at(CLICK - 5 * S), at(CLICK + 5 * S)];
+    let out = export(&fixture, "out", &["--from", &range[0], "--to", &range[1]]);
+    let files = ["%2E.%2Fa.wav", "b.wav"];
+    for (file, rate) in files.into_iter().zip([8_000, 16_000]) {
+        let samples = samples(&out.join(file), 1, 0);
+        assert_eq!(samples.len(), 10 * rate);
+        let off_ms = (click(&samples) - 5 * rate as i64) * 1_000 / rate as i64;
+        assert!(off_ms.abs() < 20, "{file}: {off_ms} ms");
+    }
+    assert_eq!(samples(&out.join("mixed.wav"), 2, 0).len(), 160_000);
+    assert_eq!(times(&out).mixed_start.map(|start| start.to_string()), Some(range[0].clone()));
+    let one = ["--stream", "b", "--mono", "--from", &range[0], "--to", &range[1]];
+    let one = export(&fixture, "one", &one);
+    assert!(!one.join(files[0]).exists() && one.join(files[1]).exists());
+    let mono = samples(&one.join("mixed.wav"), 1, 0);
+    assert_eq!(mono.len(), 160_000);
+    assert!((click(&mono) - 80_000).abs() < 16 * 20);
+}
+
+/// Ends at the checkpoint behind so many records and frames.
+fn broken_off(fixture: &Fixture, out: &Path, more: &[&str], at: u64) -> Exit {
+    let interrupt = Interrupt { asked: &|count| count >= at, leave: &|| {} };
+    let ended = run_until(args(fixture, out, more), &interrupt);
+    ended.unwrap_or_else(|failure| failure.exit)
+}
+
+/// All files but the manifest, whose time is that of its first attempt.
+fn bytes(out: &Path) -> Vec<(String, Vec<u8>)> {
+    let files = crate::host::exported::sizes(out).expect("readable");
+    let read = |path: &str| std::fs::read(out.join(path)).expect("exported");
+    files.iter().map(|(path, _)| (path.clone(), read(path))).collect()
+}
+
+fn without_manifest(out: &Path) -> Vec<(String, Vec<u8>)> {
+    bytes(out).into_iter().filter(|(path, _)| path != "manifest.json").collect()
+}
+
+#[test]
+fn an_export_that_is_broken_off_anywhere_and_resumed_has_the_same_bytes() {
+    let fixture = Fixture::new("resume-export");
+    for format in ["wav", "pcapng", "rtp"] {
+        let more = ["--format", format];
+        let whole = without_manifest(&export(&fixture, &format!("{format}-whole"), &more));
+        // 195 packets and some events; behind them the frames of the mix.
+        for at in [1, 2, 7, 63, 64, 65, 99, 150, 200, 205, 5_000, 20_000] {
+            let out = fixture.0.join(format!("{format}-{at}"));
+            let ended = broken_off(&fixture, &out, &more, at);
+            if ended == Exit::Yes {
+                assert!(at > 200 && (format != "wav" || at > 20_000), "{format} at {at}");
+                continue;
+            }
+            assert_eq!(ended, Exit::Interrupted);
+            let again = run(args(&fixture, &out, &more)).map_err(|failure| failure.exit);
+            assert_eq!(again, Err(Exit::Usage), "not without --resume");
+            let other = run(args(&fixture, &out, &["--resume", "--mono"]));
+            assert_eq!(other.map_err(|failure| failure.exit), Err(Exit::Usage), "not another one");
+            let more = [&more[..], &["--resume"]].concat();
+            // Broken off once more, before and behind where it stood.
+            let mut ended = broken_off(&fixture, &out, &more, at / 2 + 1);
+            assert_eq!(ended, Exit::Interrupted, "{format} at {at}");
+            ended = broken_off(&fixture, &out, &more, at + 3);
+            if ended == Exit::Interrupted {
+                ended = run(args(&fixture, &out, &more)).unwrap_or_else(|failure| failure.exit);
+            }
+            assert_eq!(ended, Exit::Yes, "{format} at {at}");
+            assert!(without_manifest(&out) == whole, "{format} broken off at {at}");
+            let found = crate::host::exported::check(&out, None).expect("an export");
+            assert!(found.is_good(), "{:?}", found.faults);
+        }
+    }
+}
+
+#[test]
+fn what_was_written_behind_the_checkpoint_and_a_store_that_changed_do_no_harm() {
+    let fixture = Fixture::new("resume-torn");
+    let whole = without_manifest(&export(&fixture, "whole", &[]));
+    let out = fixture.0.join("out");
+    assert_eq!(broken_off(&fixture, &out, &[], 120), Exit::Interrupted);
+    // As kill -9 leaves it: files are longer than the checkpoint knows, and a state is half written.
+    for name in ["b.wav", "proof/records"] {
+        use std::io::Write;
+        let mut file = std::fs::File::options().append(true).open(out.join(name)).expect("there");
+        file.write_all(&[0xee; 70_000]).expect("ours");
+    }
+    std::fs::write(out.join(".floortape-export.json.new"), b"{").expect("ours");
+    let longer = fixture.0.join("longer");
+    assert!(std::process::Command::new("cp").args(["-r"]).arg(&out).arg(&longer).status().is_ok());
+    let ended = run(args(&fixture, &longer, &["--resume"])).map_err(|failure| failure.exit);
+    assert_eq!(ended, Ok(Exit::Yes));
+    assert!(without_manifest(&longer) == whole);
+    // The state says that other records were read: all is written anew.
+    let state = out.join(".floortape-export.json");
+    let text = std::fs::read_to_string(&state).expect("there");
+    let sum = text.split("\"sum\":").nth(1).and_then(|rest| rest.split('}').next()).expect("a sum");
+    std::fs::write(&state, text.replace(sum, "1")).expect("ours");
+    let ended = run(args(&fixture, &out, &["--resume"])).map_err(|failure| failure.exit);
+    assert_eq!(ended, Ok(Exit::Yes));
+    assert!(without_manifest(&out) == whole);
+    std::fs::write(out.join("extra"), b"").expect("ours");
+    let again = run(args(&fixture, &out, &["--resume"])).map_err(|failure| failure.exit);
+    assert_eq!(again, Err(Exit::Usage), "a folder that holds something else");
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_a_pack_is_covered_by_the_manifest() {
+    let fixture = Fixture::new("pack-export");
+    let out = fixture.0.join("out");
+    let dry = run(args(&fixture, &out, &["--dry-run"])).map_err(|failure| failure.exit);
+    assert_eq!((dry, out.exists()), (Ok(Exit::Yes), false));
+    let out = export(&fixture, "out", &["--pack"]);
+    let page = std::fs::read_to_string(out.join("README.html")).expect("exported");
+    for wanted in [
+        "<audio controls preload=\"none\" src=\"./mixed.wav\">",
+        "src=\"./%252E.%252Fa.wav\"",
+        "Bob, sip:bob@example.com",
+        "5 packet(s) missing between ",
+        "floortape verify . --key ",
+    ] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    let key = std::fs::read_to_string(out.join("public-key.hex")).expect("exported");
+    let text = std::fs::read_to_string(out.join("README.txt")).expect("exported");
+    assert!(text.contains(&format!("floortape verify . --key {}", key.trim())), "{text}");
+    let found = crate::host::exported::check(&out, None).expect("an export");
+    assert!(found.is_good(), "{:?}", found.faults);
+    let page = page.replace("Bob", "Rob");
+    std::fs::write(out.join("README.html"), page).expect("ours");
+    let found = crate::host::exported::check(&out, None).expect("an export");
+    assert_eq!(found.faults, ["README.html was changed"]);
+}
