@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -58,6 +58,38 @@ unsafe impl Send for Mapped {}
 // JUSTIFICATION: as above.
 unsafe impl Sync for Mapped {}
 
+/// A memfd mapped for whoever only looks. A type of its own: the map would fault on any store, and this
+/// has no method that makes one.
+pub struct Looked(Mapped);
+
+impl Looked {
+    /// As [`Mapped::map`], of a descriptor that need not permit writing.
+    pub fn map(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
+        let map = |options: &MmapOptions, file: &File| options.map_raw_read_only(file);
+        Ok(Looked(Mapped::map_by(fd, bytes, map)?))
+    }
+
+    /// As [`Region::load`].
+    pub fn load(&self, offset: usize) -> u64 {
+        self.0.load(offset)
+    }
+
+    /// As [`Region::copy_out`]: bytes that a writer changes meanwhile come out torn.
+    pub fn copy_out(&self, offset: usize, out: &mut [u8]) {
+        self.0.copy_out(offset, out);
+    }
+
+    /// Its length.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+/// Another description of the same memfd through which nobody can write, nor map it for writing.
+pub fn reopen_to_look(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(File::open(format!("/proc/self/fd/{}", fd.as_raw_fd()))?.into())
+}
+
 /// The pages of a map, for a helper thread: it readies and gives back what others write and read.
 /// Keeps the map alive.
 pub struct Pages {
@@ -67,6 +99,14 @@ pub struct Pages {
 impl Mapped {
     /// Maps `bytes` of `fd`. `InvalidData` where the memfd has another size, or may still shrink.
     pub fn map(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
+        Self::map_by(fd, bytes, |options, file| options.map_raw(file))
+    }
+
+    fn map_by(
+        fd: BorrowedFd<'_>,
+        bytes: usize,
+        map: impl FnOnce(&MmapOptions, &File) -> io::Result<MmapRaw>,
+    ) -> io::Result<Self> {
         let fault = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         let found = rustix::fs::fstat(fd)?.st_size;
         if bytes == 0 || found != bytes as i64 {
@@ -75,7 +115,7 @@ impl Mapped {
         if !rustix::fs::fcntl_get_seals(fd)?.contains(SealFlags::SHRINK) {
             return Err(fault("shared memory is not sealed against shrinking".to_owned()));
         }
-        let map = MmapOptions::new().len(bytes).map_raw(&File::from(fd.try_clone_to_owned()?))?;
+        let map = map(MmapOptions::new().len(bytes), &File::from(fd.try_clone_to_owned()?))?;
         // Keys and speech stay out of core dumps. Best effort: an old kernel may not know it.
         let _ = map.advise(Advice::DontDump);
         let map = Arc::new(map);
@@ -267,6 +307,21 @@ mod tests {
         assert_eq!(&out, b"bytes");
         second.copy_out(200, &mut out[..3]);
         assert_eq!((&out[..3], second.load(8184), second.bytes()), (&b"abc"[..], 42, 8192));
+    }
+
+    #[test]
+    fn who_only_looks_sees_what_is_written_and_cannot_write() {
+        let fd = create("looked at", 8192).expect("memfd");
+        let map = Mapped::map(fd.as_fd(), 8192).expect("right size");
+        let again = reopen_to_look(fd.as_fd()).expect("procfs");
+        let looked = Looked::map(again.as_fd(), 8192).expect("right size");
+        map.copy_in(100, b"bytes");
+        map.store(8184, 42);
+        let mut out = [0; 5];
+        looked.copy_out(100, &mut out);
+        assert_eq!((&out, looked.load(8184), looked.bytes()), (b"bytes", 42, 8192));
+        assert!(Mapped::map(again.as_fd(), 8192).is_err(), "it cannot be mapped for writing");
+        assert!(rustix::io::pwrite(&again, b"x", 0).is_err(), "nor written");
     }
 
     #[test]

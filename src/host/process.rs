@@ -87,6 +87,11 @@ pub fn stand_back() {
     }
 }
 
+/// Takes back that this process ends with whoever started it.
+pub fn outlive() {
+    let _ = rustix::process::set_parent_process_death_signal(None);
+}
+
 /// ioprio_set(2): a process; where a class stands in the priority. Class 3 is idle.
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 const IOPRIO_CLASS_SHIFT: libc::c_int = 13;

@@ -161,6 +161,21 @@ pub(crate) fn failed(store: &Path, entry: &Entry, why: &str) -> Result<(), Audit
     audit::record(store, act).map(drop)
 }
 
+/// Records that the listen which `entry` allowed has ended, how long it was, and why.
+pub(crate) fn listened(
+    store: &Path,
+    entry: &Entry,
+    seconds: f64,
+    why: &str,
+) -> Result<(), AuditError> {
+    let who = entry.who.clone();
+    let act = Act::new(SystemClock.map().wall, who, action::LISTEN_END, &*entry.object)
+        .with("of", entry.number)
+        .with("seconds", (seconds * 10.0).round() / 10.0)
+        .with("why", why);
+    audit::record(store, act).map(drop)
+}
+
 /// The rules that were configured last; where none ever were, the store's owner has all roles and nobody
 /// else any.
 fn in_force(store: &Path) -> Result<Access, AuditError> {

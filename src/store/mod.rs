@@ -18,6 +18,7 @@ pub mod places;
 pub mod query;
 pub mod record;
 pub mod segment;
+pub mod tap;
 
 #[cfg(test)]
 pub(crate) mod fault_disk;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    audit, check, demo, doctor, export, hold, kek, key, ls, rebuild, retention, rs, search, serve,
-    show, src, verify,
+    audit, check, demo, doctor, export, hold, kek, key, ls, play, rebuild, retention, rs, search,
+    serve, show, src, tap, verify,
 };
 use crate::shell::exit::{Exit, Failure};
 
@@ -30,6 +30,8 @@ enum Verb {
     Search(search::Args),
     Show(show::Args),
     Export(export::Args),
+    Play(play::Args),
+    Tap(tap::Args),
     Verify(verify::Args),
     Hold(hold::Args),
     Retention(retention::Args),
@@ -52,6 +54,8 @@ impl Verb {
             Verb::Search(args) => search::run(args),
             Verb::Show(args) => show::run(args),
             Verb::Export(args) => export::run(args),
+            Verb::Play(args) => play::run(args),
+            Verb::Tap(args) => tap::run(args),
             Verb::Verify(args) => verify::run(args),
             Verb::Hold(args) => hold::run(args),
             Verb::Retention(args) => retention::run(args),

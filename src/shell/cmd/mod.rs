@@ -12,8 +12,10 @@ pub mod hold;
 pub mod kek;
 pub mod key;
 pub mod line;
+mod lines_of;
 pub mod ls;
 mod parts;
+pub mod play;
 pub(crate) mod reader;
 pub mod rebuild;
 mod remote;
@@ -26,6 +28,7 @@ mod show_session;
 pub mod src;
 pub mod store;
 mod table;
+pub mod tap;
 pub mod verify;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
-use super::line;
+use super::{line, tap};
 use crate::host::exported::files;
 use crate::host::{process, unlocked};
 use crate::plane::handoff::frame::WireStoreKey;
@@ -27,6 +27,10 @@ pub(crate) fn main() -> ExitCode {
     process::forbid_cores();
     process::stand_back();
     access::is_asked();
+    // A tap is handed more than text.
+    if let Ok(link) = process::inherited_link() {
+        return tap::main(link);
+    }
     let done = task().and_then(|task| match task.folder {
         Some(folder) => export(&task.store, &task.read, &folder),
         None => line::run(task.read.words(&task.store, None)),
@@ -43,11 +47,17 @@ fn task() -> Result<Task, Failure> {
     let mut text = Zeroizing::new(String::with_capacity(TASK_BYTES_MAX as usize));
     io::stdin().take(TASK_BYTES_MAX).read_to_string(&mut text)?;
     let mut task: Task = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    keep_keys(&mut task).ok_or_else(|| wrong(&"expected keys of 32 bytes"))?;
+    Ok(task)
+}
+
+/// Opens an encrypted store for this process; `None` where the keys are none.
+pub(crate) fn keep_keys(task: &mut Task) -> Option<()> {
     if let Some((volume, keys)) = task.keys.take() {
         let keys: Option<Vec<_>> = keys.iter().map(WireStoreKey::key).collect();
-        unlocked::keep(volume, keys.ok_or_else(|| wrong(&"expected keys of 32 bytes"))?);
+        unlocked::keep(volume, keys?);
     }
-    Ok(task)
+    Some(())
 }
 
 /// Exports into `folder`, then sends what is there. What the verb itself prints names that folder, which is

@@ -56,6 +56,11 @@ pub(crate) fn export_instead(dir: &Path, read: &Read, folder: &Path) -> Result<E
     Ok(exit)
 }
 
+/// The same to a descriptor of ours.
+pub(crate) fn read_to(dir: &Path, read: &Read, out: BorrowedFd<'_>) -> Result<Exit, Failure> {
+    ask(dir, read, out, io::stderr().as_fd())
+}
+
 fn ask(
     dir: &Path,
     read: &Read,

@@ -68,19 +68,19 @@ impl StoreArgs {
                 (store.dir, store.journal_dir)
             }
         };
-        // The store says itself where the rest of it is.
-        let journal = journal
-            .or_else(|| volume::read(&dir).ok()?.journal)
-            .unwrap_or_else(|| dir.join("journal"));
         if !dir.is_dir() {
             return Err(Failure::new(Exit::NotFound, format!("no store at {}", dir.display())));
         }
         self.unlock(&dir)?;
-        // What it is asked for is told all the same, and who asks hears that it may be another store,
-        // or have parts elsewhere.
-        let nameless =
-            volume::check(&dir).inspect_err(|error| eprintln!("floortape: {error}")).is_err();
-        Ok(Store { dir, journal, unreadable: AtomicBool::new(nameless), nameless })
+        Ok(Store::at(dir, journal))
+    }
+
+    /// The store's folder, whether or not its files are ours to read.
+    pub(crate) fn dir(&self) -> Result<PathBuf, Failure> {
+        match &self.store {
+            Some(dir) => Ok(dir.clone()),
+            None => Ok(self.config.load()?.store.dir),
+        }
     }
 
     /// The key-encryption key that is named; `None`: none is.
@@ -115,6 +115,20 @@ impl StoreArgs {
 }
 
 impl Store {
+    /// The store in a folder that is there, whose keys are known where it is encrypted. `journal`: where that
+    /// is, where the store does not say so.
+    pub(crate) fn at(dir: PathBuf, journal: Option<PathBuf>) -> Self {
+        // The store says itself where the rest of it is.
+        let journal = journal
+            .or_else(|| volume::read(&dir).ok()?.journal)
+            .unwrap_or_else(|| dir.join("journal"));
+        // What it is asked for is told all the same, and who asks hears that it may be another store,
+        // or have parts elsewhere.
+        let nameless =
+            volume::check(&dir).inspect_err(|error| eprintln!("floortape: {error}")).is_err();
+        Store { dir, journal, unreadable: AtomicBool::new(nameless), nameless }
+    }
+
     /// Opens it for reading, by way of the catalogue where there is one.
     pub(crate) fn library(&self) -> Result<Library<StoreDisk>, Failure> {
         let told = |why: &str| eprintln!("floortape: what is damaged is not used: {why}");

@@ -16,6 +16,7 @@ mod room;
 mod steered;
 mod stored;
 mod succession;
+pub(crate) mod tapping;
 pub mod upgrade;
 pub mod verbs;
 mod vigil;

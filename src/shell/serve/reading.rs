@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::estate;
+use super::tapping::{self, Rings, Taps};
 use crate::base::ids::RsId;
 use crate::base::time::Wall;
 use crate::config::access::Right;
@@ -91,6 +92,26 @@ pub(crate) enum Read {
         format: Format,
         reason: Option<String>,
     },
+    /// `play ID`: a WAV.
+    Play {
+        id: RsId,
+        at: Option<String>,
+        from: Option<Wall>,
+        to: Option<Wall>,
+        stream: Vec<String>,
+        party: Option<String>,
+        reason: Option<String>,
+    },
+    /// `tap ID`.
+    Tap {
+        id: RsId,
+        from: Option<Wall>,
+        stream: Vec<String>,
+        party: Option<String>,
+        format: TapFormat,
+        resume: Option<String>,
+        reason: Option<String>,
+    },
     /// `audit`.
     Audit { json: bool, since: Option<Wall>, action: Option<String>, of: Option<String> },
 }
@@ -116,6 +137,25 @@ pub(crate) enum Format {
     Wav,
     Rtp,
     Pcapng,
+}
+
+/// What a tap gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TapFormat {
+    Wav,
+    Raw,
+    Jsonl,
+}
+
+impl TapFormat {
+    const fn name(self) -> &'static str {
+        match self {
+            TapFormat::Wav => "wav",
+            TapFormat::Raw => "raw",
+            TapFormat::Jsonl => "jsonl",
+        }
+    }
 }
 
 impl Format {
@@ -160,7 +200,7 @@ impl Read {
             }
             Read::Verify { .. } => Right::Verify,
             Read::Export { dry_run: true, .. } => Right::See,
-            Read::Export { .. } => Right::Hear,
+            Read::Export { .. } | Read::Play { .. } | Read::Tap { .. } => Right::Hear,
             Read::Audit { .. } => Right::Trail,
         }
     }
@@ -190,6 +230,27 @@ impl Read {
                     .with("session", session.clone())
                     .with("streams", (!streams.is_empty()).then(|| streams.join(", ")))
                     .with("by", Some("server"))
+            }
+            Read::Play { id, at, from, to, stream, party, reason } => {
+                Wish::new(action::LISTEN, id.to_string())
+                    .because(reason.clone())
+                    .with("verb", Some("play"))
+                    .with("at", at.clone())
+                    .with("from", from.map(|from| from.to_string()))
+                    .with("to", to.map(|to| to.to_string()))
+                    .with("stream", (!stream.is_empty()).then(|| stream.clone()))
+                    .with("party", party.clone())
+                    .with("by", Some("server"))
+            }
+            Read::Tap { id, from, stream, party, format, resume, reason } => {
+                Wish::new(action::LISTEN, id.to_string())
+                    .because(reason.clone())
+                    .with("verb", Some("tap"))
+                    .with("format", Some(format.name()))
+                    .with("from", from.map(|from| from.to_string()))
+                    .with("stream", (!stream.is_empty()).then(|| stream.clone()))
+                    .with("party", party.clone())
+                    .with("resumed", resume.is_some().then_some(true))
             }
             Read::Audit { .. } => Wish::new(action::AUDIT, String::new()),
         }
@@ -265,6 +326,18 @@ impl Read {
                 flag(&mut words, *dry_run, "--dry-run");
                 value(&mut words, "format", Some(format.name().to_owned()));
             }
+            Read::Play { id, at, from, to, stream, party, reason: _ } => {
+                words.extend(["play".into(), id.to_string().into()]);
+                value(&mut words, "at", at.clone());
+                value(&mut words, "from", from.map(|from| from.to_string()));
+                value(&mut words, "to", to.map(|to| to.to_string()));
+                for label in stream {
+                    value(&mut words, "stream", Some(label.clone()));
+                }
+                value(&mut words, "party", party.clone());
+            }
+            // Never a verb of a reader's command line: see `tapping`.
+            Read::Tap { id, .. } => words.extend(["tap".into(), id.to_string().into()]),
             Read::Audit { json, since, action, of } => {
                 words.push("audit".into());
                 flag(&mut words, *json, "--json");
@@ -278,6 +351,14 @@ impl Read {
         words.push(at);
         words
     }
+}
+
+/// What all threads that serve verbs share.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) readers: Readers,
+    pub(super) taps: Taps,
+    pub(super) rings: Rings,
 }
 
 /// Who reads at present.
@@ -320,8 +401,7 @@ pub(super) type Refused<'a> = &'a dyn Fn();
 /// Records the wish and has it done, or records that it is refused. `fds`: where it says what it has to say,
 /// and what went wrong.
 pub(super) fn serve(
-    config: &Config,
-    readers: &Readers,
+    Shared { config, readers, taps, rings }: &Shared,
     socket: &SeqPacket,
     peer: Peer,
     read: Read,
@@ -331,7 +411,14 @@ pub(super) fn serve(
     let Ok([out, errors]) = <[OwnedFd; 2]>::try_from(fds) else {
         return Reply::Failed("expected two descriptors beside the request".to_owned());
     };
-    let Some(_seat) = readers.sit(peer.uid) else { return Reply::Busy };
+    // What is heard takes as long as it takes.
+    let is_tap = matches!(read, Read::Tap { .. });
+    let is_long = is_tap || matches!(read, Read::Play { .. });
+    let seat = (!is_long).then(|| readers.sit(peer.uid)).flatten();
+    let tap_seat = is_long.then(|| taps.sit(peer.uid)).flatten();
+    if seat.is_none() && tap_seat.is_none() {
+        return Reply::Busy;
+    }
     let store = &config.store.dir;
     let asker = Asker { uid: peer.uid, pid: peer.pid };
     let entry = match access::ask(store, asker, read.right(), read.wish()) {
@@ -344,7 +431,13 @@ pub(super) fn serve(
             return Reply::Failed(format!("not done, because it cannot be recorded: {error}"));
         }
     };
-    let ended = run(config, socket, read, out, errors).unwrap_or_else(|error| {
+    let done = if is_tap {
+        let task = task(store, read, None);
+        tapping::serve(rings, socket, task, entry.clone(), [out, errors])
+    } else {
+        run(config, socket, read, out, errors)
+    };
+    let ended = done.unwrap_or_else(|error| {
         Reply::Failed(format!("the server cannot read for others: {error}"))
     });
     if let Reply::Failed(why) = &ended {
@@ -352,6 +445,12 @@ pub(super) fn serve(
         failed.unwrap_or_else(|error| tracing::error!("{error}"));
     }
     ended
+}
+
+fn task(store: &Path, read: Read, folder: Option<PathBuf>) -> Task {
+    let keys = unlocked::of_store(store)
+        .map(|unlocked| (unlocked.volume, unlocked.keys.iter().map(WireStoreKey::new).collect()));
+    Task { store: store.to_owned(), read, folder, keys }
 }
 
 fn run(
@@ -367,9 +466,8 @@ fn run(
         _ => None,
     };
     let folder = room.as_ref().map(|room| room.0.clone());
-    let keys = unlocked::of_store(&store)
-        .map(|unlocked| (unlocked.volume, unlocked.keys.iter().map(WireStoreKey::new).collect()));
-    let task = Zeroizing::new(serde_json::to_vec(&Task { store, read, folder, keys })?);
+    let limit = (!matches!(read, Read::Play { .. })).then_some(READ_WAIT);
+    let task = Zeroizing::new(serde_json::to_vec(&task(&store, read, folder))?);
     // Nothing of our environment is the reader's business.
     let mut child = Command::new("/proc/self/exe")
         .arg0(NAME)
@@ -381,7 +479,7 @@ fn run(
         .stderr(errors)
         .spawn()?;
     let told = child.stdin.take().expect("piped").write_all(&task);
-    let reply = wait(config, &mut child, socket, room.as_ref());
+    let reply = wait(config, &mut child, socket, room.as_ref(), limit);
     // Whatever came of it, nothing of it goes on.
     let _ = child.kill();
     let status = child.wait()?;
@@ -401,9 +499,10 @@ fn wait(
     child: &mut Child,
     socket: &SeqPacket,
     room: Option<&Room>,
+    limit: Option<Duration>,
 ) -> Option<Reply> {
     let memory = facts::memory_free().unwrap_or(0) / MEMORY_PARTS;
-    let deadline = Instant::now() + READ_WAIT;
+    let began = Instant::now();
     let mut look_at = Instant::now();
     loop {
         if !matches!(child.try_wait(), Ok(None)) {
@@ -415,8 +514,8 @@ fn wait(
             return Some(Reply::Failed("whoever asked for it has gone".to_owned()));
         }
         let now = Instant::now();
-        if now >= deadline {
-            let limit_s = READ_WAIT.as_secs();
+        if let Some(limit) = limit.filter(|limit| began.elapsed() >= *limit) {
+            let limit_s = limit.as_secs();
             return Some(Reply::Failed(format!("it took longer than {limit_s} s and was ended")));
         }
         if let Some(Room(folder)) = room

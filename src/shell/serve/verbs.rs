@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::estate;
-use super::reading::{self, Read, Readers, Reply};
+use super::reading::{self, Read, Readers, Reply, Shared};
+use super::tapping::{Rings, Taps};
 use crate::config::access::Right;
 use crate::config::model::Config;
 use crate::host::door::{self, Peer};
@@ -28,8 +29,8 @@ use crate::shell::access::{self, Answer, Asker, Wish};
 use crate::store::audit::action;
 
 const DOOR: &str = "verbs.sock";
-/// Verbs at once.
-const VERBS_MAX: usize = 16;
+/// Verbs at once; 8 of them may be taps, which last.
+const VERBS_MAX: usize = 24;
 /// Bytes of a verb, and of its outcome.
 const BYTES_MAX: usize = 8_192;
 /// Whoever has connected says what it wants.
@@ -49,12 +50,13 @@ pub(super) struct Call {
 }
 
 /// Takes verbs from now on, on threads of their own, and passes them to control.
-pub(super) fn listen(config: &Config, to: UnboundedSender<Call>) -> io::Result<()> {
+pub(super) fn listen(config: &Config, rings: Rings, to: UnboundedSender<Call>) -> io::Result<()> {
     let door = door::listen(&estate::make_folder(&config.store.dir)?, DOOR)?;
     reading::sweep(&config.store.dir);
     let under_way = Arc::new(AtomicUsize::new(0));
     let refusals = Arc::new(Mutex::new(Refusals::default()));
-    let shared = Arc::new((config.clone(), Readers::default()));
+    let (readers, taps) = (Readers::default(), Taps::default());
+    let shared = Arc::new(Shared { config: config.clone(), readers, taps, rings });
     let serve = move || {
         loop {
             let Ok((socket, peer)) = door.accept() else {
@@ -69,8 +71,7 @@ pub(super) fn listen(config: &Config, to: UnboundedSender<Call>) -> io::Result<(
             let (to, count) = (to.clone(), Arc::clone(&under_way));
             let (shared, refusals) = (Arc::clone(&shared), Arc::clone(&refusals));
             let work = move || {
-                let (config, readers) = &*shared;
-                if let Err(error) = serve_one((config, readers), &socket, peer, &to, &refusals) {
+                if let Err(error) = serve_one(&shared, &socket, peer, &to, &refusals) {
                     tracing::warn!("a verb of process {}: {error}", peer.pid);
                 }
                 count.fetch_sub(1, Ordering::Relaxed);
@@ -98,7 +99,7 @@ pub(super) fn admit(config: &Config) {
 }
 
 fn serve_one(
-    (config, readers): (&Config, &Readers),
+    shared: &Shared,
     socket: &SeqPacket,
     peer: Peer,
     to: &UnboundedSender<Call>,
@@ -109,13 +110,15 @@ fn serve_one(
     let mut bytes = vec![0; BYTES_MAX];
     let (asked, fds) = socket.recv(&mut bytes)?;
     match serde_json::from_slice(&asked)? {
-        Asked::Verb(verb) => say(socket, &permitted(&config.store.dir, peer, verb, to, refusals)),
+        Asked::Verb(verb) => {
+            say(socket, &permitted(&shared.config.store.dir, peer, verb, to, refusals))
+        }
         Asked::Read { read } => {
             let refused = || refusals.lock().expect("nobody panics with it").add(peer.uid);
             let reply = if is_over(refusals, peer) {
                 Reply::Refused(TOO_OFTEN.to_owned())
             } else {
-                reading::serve(config, readers, socket, peer, read, fds, &refused)
+                reading::serve(shared, socket, peer, read, fds, &refused)
             };
             say(socket, &reply)
         }
@@ -270,7 +273,21 @@ pub fn ask(store: &Path, verb: &Verb) -> Result<Outcome, Unheard> {
 
 /// Has the server of `store` read for us; what it reads goes to `fds`.
 pub(crate) fn read(store: &Path, read: &Read, fds: &[BorrowedFd<'_>]) -> io::Result<Reply> {
-    let (socket, _) = door::connect(&estate::folder(store), DOOR)?;
+    let socket = connect(store)?;
+    read_over(&socket, read, fds)
+}
+
+/// A connection to the server of `store`.
+pub(crate) fn connect(store: &Path) -> io::Result<SeqPacket> {
+    Ok(door::connect(&estate::folder(store), DOOR)?.0)
+}
+
+/// As [`read`], over a connection in hand: whoever shuts it down ends what is read.
+pub(crate) fn read_over(
+    socket: &SeqPacket,
+    read: &Read,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<Reply> {
     let asked = serde_json::to_vec(&serde_json::json!({ "read": read }))?;
     socket.send(&asked, fds)?;
     let (reply, _) = socket.recv(&mut vec![0; BYTES_MAX])?;

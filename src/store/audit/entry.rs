@@ -15,6 +15,8 @@ pub mod action {
     pub const BEGUN: &str = "trail.begun";
     /// Audio is heard or decoded for somebody, without leaving a copy.
     pub const LISTEN: &str = "listen";
+    /// A listen that went on for a while has ended; `detail.of` is the number of its entry.
+    pub const LISTEN_END: &str = "listen.end";
     /// Audio or packets of a recording leave the store.
     pub const EXPORT: &str = "export";
     /// A legal hold begins.

@@ -19,6 +19,6 @@ pub use controls::{Action, Step, Turns};
 pub use fold::{Body, Journalled, RsEntry};
 pub use index::{ExtentRow, Extents, Find, Found, Index, IndexError, Place};
 pub use library::{Library, LibraryError};
-pub use people::{SessionSpan, named_in, names_session, session_span};
+pub use people::{SessionSpan, named_in, names_session, senders_of, session_span};
 pub use read::sketch;
 pub use unsettled::Unsettled;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::fold::{Body, RsEntry, StreamEntry};
 use super::model::{Association, Ends, LabelPeriod, Participant, Session, Source, Stream};
 use super::people_view::period;
+use crate::base::ids::StreamId;
 use crate::base::time::Wall;
 use crate::store::metadata::{
     AnnouncedSource, Arrival, Direction, HeardSource, HeardStream, Model, Part, SdpLine, Span,
@@ -75,6 +76,15 @@ pub fn names_session(rs: &RsEntry, session: &Id) -> bool {
 pub fn named_in(rs: &RsEntry) -> (Vec<Session>, Vec<Participant>) {
     let people = people(rs);
     (people.sessions(), people.participants())
+}
+
+/// Who ever sent on each line of `rs` while it was recorded, in order of appearance.
+pub fn senders_of(rs: &RsEntry) -> BTreeMap<StreamId, Vec<Participant>> {
+    let people = people(rs);
+    let all = people.participants();
+    let named = |id: &String| all.iter().find(|one| one.participant_id == *id).cloned();
+    let of = |stream: &StreamEntry| people.on(stream).0.send.iter().filter_map(named).collect();
+    rs.streams.iter().map(|(stream, entry)| (*stream, of(entry))).collect()
 }
 
 /// What a recording holds of one Communication Session.

@@ -44,6 +44,7 @@ use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::placed;
 use crate::shell::serve::room::{Load, Room};
 use crate::shell::serve::steered;
+use crate::shell::serve::tapping::Rings;
 use crate::shell::serve::verbs::{self, Call};
 use crate::shell::{secrets, tls};
 use crate::store::archive::{Archive, LastSeen, Sought};
@@ -325,6 +326,10 @@ impl Role {
         nonce_key: Zeroizing<Vec<u8>>,
     ) -> io::Result<Self> {
         let Start { keeper: link, config, lock, peer, workers, slots, .. } = start;
+        let rings = Rings::of(&workers).unwrap_or_else(|error| {
+            tracing::error!("`floortape tap` will hear nothing: {error}");
+            Rings::default()
+        });
         let sockets = slots.iter().any(|slot| slot.sockets.is_some());
         let estate = if sockets {
             let estate =
@@ -339,7 +344,7 @@ impl Role {
         let (net, arrivals) = Net::open(bound, |family| config.media.own(family), doorway.clone())?;
         let (calls, verbs) = mpsc::unbounded_channel();
         // A store whose folder takes no socket is recorded into all the same.
-        if let Err(error) = verbs::listen(&config, calls) {
+        if let Err(error) = verbs::listen(&config, rings, calls) {
             tracing::error!("`floortape rs` will find nobody: {error}");
         }
         verbs::admit(&config);

@@ -1,0 +1,347 @@
+//! `floortape play`: what was recorded, to whoever listens. A window of time after the other is read, so that
+//! the first second is heard at once, however long the rest is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::lines_of::lines_of;
+use super::remote;
+use super::store::{Store, StoreArgs, named};
+use super::tap::live_header;
+use crate::base::ids::{RsId, StreamId};
+use crate::base::ports::Clock;
+use crate::base::time::Wall;
+use crate::config::access::Right;
+use crate::host::clock::SystemClock;
+use crate::host::spare::StoreDisk;
+use crate::shell::access::{Wish, ask_for_ourselves};
+use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::reading::Read;
+use crate::store::audit::action;
+use crate::store::catalog::{Library, RsEntry};
+use crate::store::record::RecordMeta;
+use crate::store::tap::{Happening, Line, Timeline};
+
+/// The first window, and how long they become: the first is heard at once, and of the later ones few
+/// extents are read twice.
+const WINDOW_NS: i64 = 5_000_000_000;
+const WINDOW_NS_MAX: i64 = 300_000_000_000;
+/// Packets that arrive so much earlier than they are heard belong to a range as well.
+const MARGIN_NS: i64 = 1_000_000_000;
+
+/// Play a recording: to the sound device where there is one, else a WAV to standard output
+///
+/// One line is mono, two are left and right; more are mixed to one for a player, and have a channel each in
+/// the WAV. Of a recording that goes on, what is on disk is played; `floortape tap` goes on with it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Recording id
+    #[arg(value_name = "ID")]
+    id: String,
+    /// From this instant on (RFC 3339), or so long after its start (90s, 12:30, 1:02:03)
+    #[arg(long, value_name = "TIME", conflicts_with = "from")]
+    at: Option<String>,
+    /// From this instant on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    from: Option<Wall>,
+    /// Up to this instant (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    to: Option<Wall>,
+    /// Only the line of that label; may be given several times
+    #[arg(long, value_name = "LABEL")]
+    stream: Vec<String>,
+    /// Only lines on which somebody of that address or name is heard
+    #[arg(long, value_name = "TEXT")]
+    party: Option<String>,
+    /// Why, for the audit trail; `access.reason` may ask for it (exit 4 without it)
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from >= to
+    {
+        return Err(Failure::new(Exit::Usage, "--from must lie before --to"));
+    }
+    if let Some(text) = &args.at {
+        from_start(text).map_err(|why| Failure::new(Exit::Usage, format!("--at: {why}")))?;
+    }
+    if let Some(dir) = args.store.shut() {
+        return by_server(args, &dir);
+    }
+    let store = args.store.find()?;
+    let library = store.library()?;
+    let rs = named(&library, &args.id, &store.dir)?;
+    let heard = Heard::of(&args, &rs)?;
+    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
+    drop(library);
+    let mut player = Player::find()?;
+    let mixed = player.is_some() && heard.lines.len() > 2;
+    let done = match &mut player {
+        Some(player) => play(&store, heard, mixed, &mut player.input()),
+        None => play(&store, heard, mixed, &mut io::stdout().lock()),
+    };
+    end(player, done.map(|()| Exit::Yes))
+}
+
+fn by_server(args: Args, dir: &Path) -> Result<Exit, Failure> {
+    let read = Read::Play {
+        id: remote::id(&args.id)?,
+        at: args.at,
+        from: args.from,
+        to: args.to,
+        stream: args.stream,
+        party: args.party,
+        reason: args.reason,
+    };
+    let player = Player::find()?;
+    let done = match &player {
+        Some(player) => remote::read_to(dir, &read, player.fd()),
+        None => remote::read_to(dir, &read, io::stdout().as_fd()),
+    };
+    end(player, done)
+}
+
+/// What the audit trail says of it.
+fn wish(args: &Args, rs: RsId) -> Wish {
+    Wish::new(action::LISTEN, rs.to_string())
+        .because(args.reason.clone())
+        .with("verb", Some("play"))
+        .with("at", args.at.clone())
+        .with("from", args.from.map(|from| from.to_string()))
+        .with("to", args.to.map(|to| to.to_string()))
+        .with("stream", (!args.stream.is_empty()).then(|| args.stream.clone()))
+        .with("party", args.party.clone())
+}
+
+/// What is to be heard.
+struct Heard {
+    id: RsId,
+    lines: Vec<Line>,
+    /// `None`: from the first sample on.
+    from: Option<Wall>,
+    to: Option<Wall>,
+    /// When the recording ran, as far as it did.
+    span: (Wall, Wall),
+}
+
+impl Heard {
+    fn of(args: &Args, rs: &RsEntry) -> Result<Self, Failure> {
+        let chosen = lines_of(rs, &args.stream, args.party.as_deref())?;
+        let mut streams: Vec<_> = rs.streams.values().map(|one| &one.description).collect();
+        streams.retain(|one| chosen.contains(&one.stream));
+        streams.sort_by_key(|one| (one.line, one.stream));
+        let lines: Vec<Line> = streams.into_iter().filter_map(Line::new).collect();
+        if lines.is_empty() {
+            let why = format!("recording {}: nothing of it can be played; export it", rs.id);
+            return Err(Failure::new(Exit::NotFound, why));
+        }
+        let at = args.at.as_deref().map(|text| match from_start(text) {
+            Ok(At::Instant(wall)) => wall,
+            Ok(At::Behind(ns)) => Wall(rs.start.0 + ns),
+            Err(_) => rs.start,
+        });
+        let end = rs.end.unwrap_or_else(|| SystemClock.map().wall);
+        let from = args.from.or(at);
+        if from.is_some_and(|from| from >= end) || args.to.is_some_and(|to| to <= rs.start) {
+            let why = format!("recording {} ran from {} to {end}", rs.id, rs.start);
+            return Err(Failure::new(Exit::NotFound, why));
+        }
+        Ok(Heard { id: rs.id, lines, from, to: args.to, span: (rs.start, end) })
+    }
+}
+
+enum At {
+    Instant(Wall),
+    /// Nanoseconds behind the start.
+    Behind(i64),
+}
+
+fn from_start(text: &str) -> Result<At, String> {
+    let wrong = || format!("{text:?}: expected an RFC 3339 time, 90s, 12:30 or 1:02:03");
+    if let Ok(wall) = text.parse() {
+        return Ok(At::Instant(wall));
+    }
+    let parts: Vec<&str> = match text.strip_suffix('s') {
+        Some(seconds) => vec![seconds],
+        None => text.split(':').collect(),
+    };
+    if parts.len() > 3 || (parts.len() == 1 && !text.ends_with('s')) {
+        return Err(wrong());
+    }
+    let mut seconds = 0_i64;
+    for part in parts {
+        let number: u32 = part.parse().map_err(|_| wrong())?;
+        seconds = seconds * 60 + i64::from(number);
+    }
+    seconds.checked_mul(1_000_000_000).map(At::Behind).ok_or_else(wrong)
+}
+
+/// A record of one of the lines.
+struct Found {
+    wall: Wall,
+    meta: RecordMeta,
+    payload: Vec<u8>,
+}
+
+/// Writes a WAV of it to `out`.
+fn play(store: &Store, heard: Heard, mixed: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let Heard { id, lines, from, to, span } = heard;
+    let rates: Vec<u32> = lines.iter().map(Line::rate).collect();
+    let rate = rates.iter().copied().max().unwrap_or(8_000);
+    let channels = if mixed { 1 } else { rates.len() };
+    out.write_all(&live_header(channels as u16, rate))?;
+    let mut places: BTreeMap<StreamId, (usize, Line)> = BTreeMap::new();
+    for (place, line) in lines.into_iter().enumerate() {
+        places.insert(line.description().stream, (place, line));
+    }
+    let streams: BTreeSet<StreamId> = places.keys().copied().collect();
+    let ranged = |start| {
+        let timeline = Timeline::new(start, 0, &rates);
+        to.map_or(timeline, |to| Timeline::new(start, 0, &rates).until(to))
+    };
+    let mut timeline = from.map(ranged);
+    let end = to.map_or(span.1, |to| to.min(span.1));
+    let (mut at, mut window) = (from.unwrap_or(span.0).max(span.0), WINDOW_NS);
+    // What is written meanwhile is looked for in the same store; a library is of one instant.
+    while at.0 < end.0 + MARGIN_NS {
+        let until = Wall((at.0 + window).min(end.0 + MARGIN_NS));
+        let library = store.library()?;
+        for Found { wall, meta, payload } in window_of(&library, &streams, (at, until))? {
+            let Some((place, line)) = places.get_mut(&meta.source.stream()) else { continue };
+            let timeline = timeline.get_or_insert_with(|| ranged(wall));
+            line.record(&meta, &payload, wall, &mut |one| {
+                if let Happening::Audio { at, position, samples } = one {
+                    timeline.put(*place, at, position, samples);
+                }
+            });
+        }
+        if let Some(timeline) = &mut timeline {
+            let mut samples = Vec::new();
+            timeline.render(until, &mut samples);
+            put(&samples, rates.len(), mixed, out)?;
+        }
+        (at, window) = (until, (window * 2).min(WINDOW_NS_MAX));
+    }
+    let Some(mut timeline) = timeline else {
+        let why = format!("recording {id}: nothing of it is there to be played");
+        return Err(Failure::new(Exit::NotFound, why));
+    };
+    let mut samples = Vec::new();
+    timeline.flush(&mut samples);
+    put(&samples, rates.len(), mixed, out)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Records that arrived in a window of time, as they came.
+fn window_of(
+    library: &Library<StoreDisk>,
+    streams: &BTreeSet<StreamId>,
+    (from, to): (Wall, Wall),
+) -> Result<Vec<Found>, Failure> {
+    let mut found = Vec::new();
+    library.visit(streams, (from, to), &mut |seen| {
+        let wall = seen.wall();
+        if (from..to).contains(&wall) {
+            let (meta, payload) = (seen.record.meta, seen.record.payload.to_vec());
+            found.push(Found { wall, meta, payload });
+        }
+    })?;
+    found.sort_by_key(|one| one.wall);
+    Ok(found)
+}
+
+fn put(samples: &[i16], channels: usize, mixed: bool, out: &mut impl Write) -> io::Result<()> {
+    let bytes: Vec<u8> = if mixed {
+        let sum = |frame: &[i16]| frame.iter().map(|one| i32::from(*one)).sum::<i32>();
+        let clipped = |sum: i32| sum.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        samples.chunks_exact(channels).flat_map(|one| clipped(sum(one)).to_le_bytes()).collect()
+    } else {
+        samples.iter().flat_map(|one| one.to_le_bytes()).collect()
+    };
+    out.write_all(&bytes)
+}
+
+/// A program that plays a WAV from its standard input.
+struct Player(Child);
+
+impl Player {
+    /// The first that is there, where a person at a terminal would hear it.
+    fn find() -> Result<Option<Self>, Failure> {
+        const PLAYERS: [(&str, &[&str]); 3] =
+            [("pw-play", &["-"]), ("paplay", &["/dev/stdin"]), ("aplay", &["-q", "-"])];
+        if !io::stdout().is_terminal() {
+            return Ok(None);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let there = PLAYERS.iter().find_map(|(name, words)| Some((in_path(&path, name)?, words)));
+        let Some((program, words)) = there else {
+            let why = "no sound device here (pw-play, paplay or aplay): send the WAV on, \
+                       `floortape play ID > call.wav`";
+            return Err(Failure::new(Exit::NotFound, why));
+        };
+        let player = Command::new(program).args(*words).stdin(Stdio::piped()).spawn()?;
+        Ok(Some(Player(player)))
+    }
+
+    fn input(&mut self) -> io::BufWriter<&mut std::process::ChildStdin> {
+        io::BufWriter::new(self.0.stdin.as_mut().expect("piped, and not taken"))
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.stdin.as_ref().expect("piped, and not taken").as_fd()
+    }
+}
+
+fn in_path(path: &OsStr, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// Waits until all of it was heard.
+fn end(player: Option<Player>, done: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    let Some(Player(mut player)) = player else { return done };
+    drop(player.stdin.take());
+    let status = player.wait()?;
+    let exit = done?;
+    if exit == Exit::Yes && !status.success() {
+        return Err(Failure::new(Exit::Io, format!("the player ended by {status}")));
+    }
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_an_instant_or_so_far_behind_the_start() {
+        let behind = |text| match from_start(text) {
+            Ok(At::Behind(ns)) => Some(ns / 1_000_000_000),
+            _ => None,
+        };
+        assert_eq!(
+            [behind("90s"), behind("12:30"), behind("1:02:03")],
+            [Some(90), Some(750), Some(3_723)]
+        );
+        assert!(matches!(from_start("2026-01-01T00:00:00Z"), Ok(At::Instant(_))));
+        for bad in ["", "s", "90", "1:2:3:4", "-1s", "1:x", "yesterday"] {
+            assert!(from_start(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn many_lines_are_mixed_to_one_and_loud_ones_are_cut() {
+        let mut out = Vec::new();
+        put(&[1, 2, 3, 30_000, 30_000, 0], 3, true, &mut out).expect("a Vec takes all");
+        assert_eq!(out, [6_i16, i16::MAX].map(i16::to_le_bytes).concat());
+    }
+}
