@@ -148,6 +148,11 @@ fn a_listener_hears_by_way_of_the_server_and_nobody_else_does() {
     assert!(said.code == 0 && said.out.contains(&id), "{}: {}", said.code, said.errors);
     let said = rig.verb(Some(LISTENER), &["show", &id]);
     assert!(said.code == 0 && said.out.contains(&id), "{}: {}", said.code, said.errors);
+    let said = rig.verb(Some(LISTENER), &["search", "is:ended", "-v"]);
+    assert_eq!(said.code, 2, "{}", said.errors);
+    let said = rig.verb(Some(LISTENER), &["search", "is:ended", "--limit=1", "--tz=Asia/Kolkata"]);
+    assert!(said.code == 0 && said.out.contains(&id), "{}: {}", said.code, said.errors);
+    assert!(said.out.starts_with("1 recording\n") && said.out.contains("+05:30"), "{}", said.out);
     // The folder is his own, and what is in it afterwards.
     let out = rig.home(LISTENER).join("export");
     let said = rig.verb(Some(LISTENER), &["export", &id, "-o", &out.display().to_string()]);
@@ -163,6 +168,7 @@ fn a_listener_hears_by_way_of_the_server_and_nobody_else_does() {
         (LISTENER, &["rs", "pause", &*id]),
         (AUDITOR, &["export", &*id, "-o", "/tmp/floortape-not-made"]),
         (STRANGER, &["ls"]),
+        (STRANGER, &["search", "*"]),
         (STRANGER, &["show", &*id]),
         (STRANGER, &["rs", "stop", &*id]),
     ] {
@@ -181,6 +187,7 @@ fn a_listener_hears_by_way_of_the_server_and_nobody_else_does() {
     let wanted = [
         row(["read", "allowed", "listener"]),
         row(["read", "allowed", "listener"]),
+        row(["read", "allowed", "listener"]),
         row(["export", "allowed", "listener"]),
         row(["audit", "refused", ""]),
         row(["read", "refused", ""]),
@@ -189,7 +196,10 @@ fn a_listener_hears_by_way_of_the_server_and_nobody_else_does() {
     ];
     assert_eq!(rig.of(LISTENER), wanted);
     let refused = |action| row([action, "refused", ""]);
-    assert_eq!(rig.of(STRANGER), [refused("read"), refused("read"), refused("rs.stop")]);
+    assert_eq!(
+        rig.of(STRANGER),
+        [refused("read"), refused("read"), refused("read"), refused("rs.stop")]
+    );
     assert_eq!(rig.of(AUDITOR)[0], refused("export"));
     // All of it stands.
     let said = rig.verb(None, &["verify", "--all"]);

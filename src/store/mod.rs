@@ -1,5 +1,5 @@
 //! What is kept and how it is proven: records, log, segments, evidence, audit trail, journal,
-//! metadata over time, catalogue, export.
+//! metadata over time, catalogue, query, export.
 //! Pure formats and rules; files are reached through the `Disk` port.
 
 pub mod archive;

@@ -69,10 +69,37 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     trail(&mut add);
     evidence(&mut add);
     keys(&mut add);
+    queries(&mut add);
     out
 }
 
 type Add<'a> = dyn FnMut(&'static str, &str, Vec<u8>) + 'a;
+
+/// What people ask for.
+const QUERIES: &[(&str, &str)] = &[
+    ("words", "miller mil* \"ann miller\" M\u{fc}ller"),
+    ("people", "sip:*@desk.example OR party:ann aor:+4930* name:bob -word:mill"),
+    (
+        "things",
+        "session:urn:uuid:0b3e4bba-7ce1-45f8-9a0a-0c2ea4ad3b40 label:desk-12 call:a@b codec:opus",
+    ),
+    (
+        "states",
+        "has:gap verdict:gaps is:live -is:own (is:held OR NOT is:sealed) peer:sbc-1 desk:x src:1",
+    ),
+    (
+        "times",
+        "from:-2h to:now at:2026-11-30 14:05 Europe/Berlin on:yesterday from:\"2026-11-30 14:05\"",
+    ),
+    ("zones", "from:2026-11-30T14:05:09.5Z to:14:05 UTC at:2026-10-25 02:30 +01:00"),
+    ("lengths", "duration:>10m duration:<=1h30m duration:10m..2h duration:45s"),
+    ("wrong", "verdit:gaps"),
+    ("nested", "((a OR (b -(c AND d))) NOT e) *"),
+];
+
+fn queries(add: &mut Add<'_>) {
+    QUERIES.iter().for_each(|(name, text)| add("query", name, text.as_bytes().to_vec()));
+}
 
 /// Documents of one RS each, as the examples of RFC 7865 §8 and RFC 8068 §3 go.
 const DIALOGS: &[(&str, &[&str])] = &[

@@ -6,7 +6,7 @@
 
 use rusqlite::types::Value;
 
-use super::words::{LONG_NS, verdict_word};
+use super::words::{self, LONG_NS, verdict_word};
 use super::{Catalogue, engine};
 use crate::base::time::Wall;
 use crate::store::catalog::index::{Find, IndexError, Place};
@@ -180,7 +180,7 @@ impl Catalogue {
         conjuncts(find.query, &mut parts);
         let (mut from, mut places): (Option<Wall>, _) = (None, (i64::MIN, i64::MAX));
         let (mut all, mut not, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        let mut by_length = true;
+        let (mut by_length, mut steps) = (true, Vec::new());
         for part in parts {
             match part {
                 Expr::Term(Term::From(at)) => from = from.max(Some(*at)),
@@ -191,7 +191,12 @@ impl Catalogue {
                     places = (places.0.max(first), places.1.min(last));
                 }
                 part => {
-                    by_length &= matches!(part, Expr::Term(Term::Duration(..)));
+                    match part {
+                        Expr::Term(Term::Duration(bound, ns)) => {
+                            steps.push(either(&words::steps(*bound, *ns)));
+                        }
+                        _ => by_length = false,
+                    }
                     let node = self.node(part, find)?;
                     match (node.words(), node.denied()) {
                         (Some(words), _) => all.push(words),
@@ -200,6 +205,10 @@ impl Catalogue {
                     }
                 }
             }
+        }
+        if !all.is_empty() {
+            // Fewer rows to look at.
+            all.append(&mut steps);
         }
         let mut values = Vec::new();
         let mut row: Vec<String> = Vec::new();

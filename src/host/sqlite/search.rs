@@ -160,6 +160,12 @@ impl Catalogue {
         Ok(some)
     }
 
+    /// For whoever fills a catalogue of millions at once: pages are kept in so much memory meanwhile.
+    pub fn keep_pages(&self, mib: u32) -> Result<(), IndexError> {
+        let kib = i64::from(mib) * 1_024;
+        self.connection.pragma_update(None, "cache_size", -kib).map_err(engine)
+    }
+
     /// For measurements: puts what is searched of recordings, without the recordings themselves.
     pub fn put_found(&mut self, some: &[(Facts, Client)]) -> Result<(), IndexError> {
         if self.seal.is_some() {

@@ -14,7 +14,7 @@ use crate::base::time::Wall;
 use crate::store::catalog::index::{IndexError, Place};
 use crate::store::catalog::model::{State, Verdict};
 use crate::store::catalog::schema;
-use crate::store::query::{Client, Facts};
+use crate::store::query::{Bound, Client, Facts};
 use crate::wire::aor;
 
 /// Between two texts of a column, so that no phrase reaches from one into the next: no letter, so no word of
@@ -22,6 +22,25 @@ use crate::wire::aor;
 const BREAK: &str = " \u{a6} ";
 /// Lengths from which on a recording has the tags of [`super::compile::LONG`].
 pub(super) const LONG_NS: [i64; 3] = [3_600_000_000_000, 36_000_000_000_000, 360_000_000_000_000];
+
+/// Longer than 2^25 seconds, a year, is as long as that.
+const STEP_MAX: u32 = 25;
+
+/// Which power of two of seconds a length has reached: its tag narrows what must be looked at.
+pub(super) fn step(length_ns: i64) -> u32 {
+    let seconds = (length_ns / 1_000_000_000).max(1);
+    seconds.ilog2().min(STEP_MAX)
+}
+
+/// Tags of all lengths that are at least, or at most, so long, and of some that are not.
+pub(super) fn steps(bound: Bound, length_ns: i64) -> Vec<String> {
+    let at = step(length_ns);
+    let (first, last) = match bound {
+        Bound::Least => (at, STEP_MAX),
+        Bound::Most => (0, at),
+    };
+    (first..=last).map(|step| format!("d{step}")).collect()
+}
 
 /// Who was named in one transaction: its number, and in how many recordings more than before.
 #[derive(Default)]
@@ -59,6 +78,7 @@ impl Document {
         tags.extend(parties.iter().map(|party| format!("p{party}")));
         tags.push(format!("q{client}"));
         let length = facts.end.unwrap_or(facts.start).0.saturating_sub(facts.start.0);
+        tags.push(format!("d{}", step(length)));
         let long = LONG_NS.iter().zip(super::compile::LONG);
         let verdict = facts.verdict.map(|verdict| format!("v{}", verdict_word(verdict)));
         tags.extend(verdict);

@@ -18,14 +18,14 @@ impl std::error::Error for QueryError {}
 
 impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One line, whatever was pasted into it.
+        // One line each, whatever was pasted into it.
         let plain = |part: Option<&str>| -> String {
             let visible = |c: char| if c.is_control() { ' ' } else { c };
             part.unwrap_or_default().chars().map(visible).collect()
         };
         let before = self.text.get(..self.at.start).unwrap_or_default().chars().count();
         let under = self.text.get(self.at.clone()).unwrap_or_default().chars().count().max(1);
-        writeln!(f, "{}", self.why)?;
+        writeln!(f, "{}", plain(Some(&self.why)))?;
         writeln!(f, "  {}", plain(Some(&self.text)))?;
         write!(f, "  {}{}", " ".repeat(before), "^".repeat(under))
     }

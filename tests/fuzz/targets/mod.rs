@@ -11,6 +11,7 @@ mod link;
 mod media;
 mod merge;
 mod played;
+mod query;
 mod sip;
 mod store;
 
@@ -21,6 +22,7 @@ pub use link::{config, datagram, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
 pub use played::{h264, text};
+pub use query::query;
 pub use sip::{sip_framing, sip_headers};
 pub use store::{
     Same, audit, is_proven, is_proven_thinned, journal, log, log_key, packed, segment,
