@@ -14,6 +14,7 @@ pub use last::{LastSeen, LastSource, LastStream, Sought};
 pub use meter::Meter;
 pub use proving::Proving;
 pub use reader::{
-    Archive, ArchiveError, Damaged, Expired, Hint, Hints, Lost, Place, Seen, Visit, Watermark,
+    ALWAYS, Archive, ArchiveError, Damaged, Expired, Hint, Hints, Lost, Place, Seen, Visit,
+    Watermark,
 };
 pub use run::Run;

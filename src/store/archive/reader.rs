@@ -9,7 +9,7 @@ use super::check::{ChainReport, check_chain};
 use super::meter::Meter;
 use super::proving::Proving;
 use super::run::Run;
-use super::unsealed::{self, Unsealed};
+use super::unsealed::{self, Unsealed, Wanted};
 use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
@@ -93,13 +93,25 @@ pub struct Hint {
     pub arrivals: (Wall, Wall),
 }
 
+/// Whenever.
+pub const ALWAYS: (Wall, Wall) = (Wall(i64::MIN), Wall(i64::MAX));
+
 /// What a catalogue knows. Segments not in `indexed` are searched by their footers.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
-    /// Extents of the wanted streams.
+    /// Extents of the wanted streams, in order of their segments.
     pub extents: Vec<Hint>,
     /// Segments all of whose extents the catalogue knows.
     pub indexed: BTreeSet<SegmentName>,
+}
+
+impl Hints {
+    /// Those in one segment.
+    fn of(&self, segment: SegmentName) -> &[Hint] {
+        let first = self.extents.partition_point(|hint| hint.segment < segment);
+        let end = self.extents.partition_point(|hint| hint.segment <= segment);
+        &self.extents[first..end]
+    }
 }
 
 /// Where a record stands.
@@ -479,18 +491,32 @@ impl<D: Disk> Archive<D> {
         &self,
         streams: &BTreeSet<StreamId>,
         hints: Option<&Hints>,
+        proving: Option<&mut Proving<'_>>,
+        visitor: &mut dyn FnMut(&mut Run<'_>),
+    ) -> Result<Visit, ArchiveError> {
+        self.visit_within(streams, ALWAYS, hints, proving, visitor)
+    }
+
+    /// As [`Self::visit_runs`]: the extents that overlap `span`, each whole, and of a log nothing where all
+    /// of it came later. Of `hints` those are read that are there, wherever they lie. What is reported may
+    /// be of another time.
+    pub fn visit_within(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        span: (Wall, Wall),
+        hints: Option<&Hints>,
         mut proving: Option<&mut Proving<'_>>,
         visitor: &mut dyn FnMut(&mut Run<'_>),
     ) -> Result<Visit, ArchiveError> {
         let before = self.bytes_read();
-        let (names, unsealed) = self.snapshot(streams)?;
+        let (names, unsealed) = self.snapshot(streams, span.1)?;
         let mut visit = Visit::default();
         let mut reader = ExtentReader::default();
         for name in names {
             let proving = proving.as_deref_mut();
             self.visit_segment(
                 name,
-                (streams, hints),
+                (streams, span, hints),
                 (&mut reader, proving),
                 visitor,
                 &mut visit,
@@ -566,18 +592,22 @@ impl<D: Disk> Archive<D> {
         Lost::between(before.map(|(_, last)| last), behind.map(|(first, _)| first))
     }
 
-    /// Segments and what lies behind them, as of one instant.
+    /// Segments and what lies behind them, as of one instant. `until`: nothing later is wanted.
     fn snapshot(
         &self,
         streams: &BTreeSet<StreamId>,
+        until: Wall,
     ) -> Result<(Vec<SegmentName>, Vec<Unsealed>), ArchiveError> {
         self.at_one_instant(|| {
             let workers = log::workers(&self.disk, &self.store)?.into_iter();
             let unsealed = workers.map(|worker| {
-                let sealed = segment::sealed_through(&self.disk, &self.store, worker)
+                let (_, last) = segment::last_segment(&self.disk, &self.store, worker)
                     .map_err(|source| ArchiveError::disk(&self.store, source))?;
+                let sealed = last.as_ref().map_or(Position(0), |trailer| trailer.through);
+                let sealed_at = || self.last_arrival(worker, last.as_ref()?);
+                let wanted = Wanted { streams, until, sealed_at: &sealed_at };
                 let promised = self.promised(worker);
-                unsealed::read(&self.disk, &self.store, worker, sealed, Some(streams), &promised)
+                unsealed::read(&self.disk, &self.store, worker, sealed, Some(wanted), &promised)
             });
             unsealed.collect()
         })
@@ -607,7 +637,7 @@ impl<D: Disk> Archive<D> {
     fn visit_segment(
         &self,
         name: SegmentName,
-        (streams, hints): (&BTreeSet<StreamId>, Option<&Hints>),
+        (streams, span, hints): (&BTreeSet<StreamId>, (Wall, Wall), Option<&Hints>),
         (reader, mut proving): (&mut ExtentReader, Option<&mut Proving<'_>>),
         visitor: &mut dyn FnMut(&mut Run<'_>),
         visit: &mut Visit,
@@ -645,9 +675,12 @@ impl<D: Disk> Archive<D> {
                 all.map(|(place, row)| (row.offset, row.bytes, Some(whose(row)), place)).collect()
             }
             (None, Some(hints)) => {
-                let mine = hints.extents.iter().filter(|hint| hint.segment == name);
                 let whose = |hint: &Hint| (hint.source, hint.indexes, hint.arrivals);
-                mine.map(|hint| (hint.offset, hint.bytes, Some(whose(hint)), 0)).collect()
+                hints
+                    .of(name)
+                    .iter()
+                    .map(|hint| (hint.offset, hint.bytes, Some(whose(hint)), 0))
+                    .collect()
             }
             (None, None) => {
                 let file = match &file {
@@ -661,8 +694,12 @@ impl<D: Disk> Archive<D> {
                 match rows {
                     Ok((rows, clocks)) => {
                         let whose = whose(&clocks);
-                        let one = |row: &Row| (row.offset, row.bytes, Some(whose(row)), 0);
-                        rows.iter().map(one).collect()
+                        let mine = rows.iter().filter_map(|row| {
+                            let (.., (first, last)) = whose(row);
+                            let overlaps = first <= span.1 && last >= span.0;
+                            overlaps.then(|| (row.offset, row.bytes, Some(whose(row)), 0))
+                        });
+                        mine.collect()
                     }
                     Err(error) => {
                         damaged(0, 0, None, error.to_string());

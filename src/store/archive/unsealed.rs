@@ -51,14 +51,44 @@ fn through(groups: &[Found]) -> Option<(Position, Option<Wall>)> {
     Some((newest.header.end(), whole.map(|group| group.header.clock.wall)))
 }
 
-/// Reads the log of `worker` from position `from` on. `streams`: which to keep; `None`: only find
-/// out how far it goes. `promised`: how far it was known to be durable.
+/// What is wanted of a log.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Of whom.
+    pub(super) streams: &'a BTreeSet<StreamId>,
+    /// Nothing that arrived later.
+    pub(super) until: Wall,
+    /// When the last record arrived that no log need hold any more; asked where no group tells.
+    pub(super) sealed_at: &'a dyn Fn() -> Option<Wall>,
+}
+
+/// Records need not stand in the order of their arrival: sockets are read in turn, and what the kernel
+/// has held meanwhile is seconds old at most.
+const DISORDER_NS: i64 = 10_000_000_000;
+
+/// No record from position `from` on arrived before; `None`: nothing says so.
+fn since(groups: &[Found], from: Position, sealed_at: &dyn Fn() -> Option<Wall>) -> Option<Wall> {
+    // One that was not cut held all that there was when its clock was read.
+    let before = groups.iter().map(|group| &group.header);
+    let before = before.filter(|one| one.end() <= from && one.bytes < CUT_BYTES);
+    let before = before.max_by_key(|one| one.end()).map(|one| one.clock.wall);
+    let before = before.or_else(sealed_at)?;
+    // The clock may have been set back meanwhile.
+    let behind = groups.iter().filter(|group| group.header.end() > from);
+    let behind = behind.map(|group| group.header.clock.wall).min();
+    let least = behind.into_iter().chain([before]).min()?;
+    Some(Wall(least.0.saturating_sub(DISORDER_NS)))
+}
+
+/// Reads the log of `worker` from position `from` on. `wanted`: `None`: only find out how far it goes.
+/// `promised`: how far it was known to be durable. Where all that stands there came later than what is
+/// wanted, only its headers are read.
 pub(super) fn read<D: Disk>(
     disk: &D,
     store: &Path,
     worker: WorkerId,
     from: Position,
-    streams: Option<&BTreeSet<StreamId>>,
+    wanted: Option<Wanted<'_>>,
     promised: &Mark,
 ) -> Result<Unsealed, ArchiveError> {
     let scans = scan_worker(disk, store, worker, LOOK_BEHIND_BYTES)?;
@@ -72,7 +102,11 @@ pub(super) fn read<D: Disk>(
         through: through(&groups),
         groups: Vec::new(),
     };
-    if let Some(streams) = streams {
+    if let Some(Wanted { streams, until, sealed_at }) = wanted {
+        let is_later = || since(&groups, from, sealed_at).is_some_and(|since| until < since);
+        if until < Wall(i64::MAX) && is_later() {
+            return Ok(unsealed);
+        }
         let mut clocks = Span::new(from);
         let range = (from, Position(u64::MAX));
         let (mut reached, mut since) = (from, None);
@@ -170,5 +204,52 @@ impl Unsealed {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Mono;
+    use crate::store::log::GroupHeader;
+
+    const S: i64 = 1_000_000_000;
+
+    fn group(first: u64, bytes: u64, wall_s: i64) -> Found {
+        let header = GroupHeader {
+            worker: WorkerId(0),
+            file_sequence: 1,
+            group_sequence: 1,
+            incarnation: 1,
+            first: Position(first),
+            bytes,
+            clock: ClockMap { mono: Mono(0), wall: Wall(wall_s * S) },
+            previous: [0; 32],
+            ring_bytes: 1 << 30,
+            payload_crc: 0,
+            encrypted: false,
+        };
+        Found { path: "00000001.log".into(), offset: 0, header, key: None }
+    }
+
+    #[test]
+    fn nothing_behind_a_position_came_before_what_is_said_of_it() {
+        let told = |seconds: Option<i64>| seconds.map(|seconds| Wall((seconds - 10) * S));
+        let from = 10 * CUT_BYTES;
+        let since = |groups: &[Found], sealed_at: Option<i64>| {
+            since(groups, Position(from), &|| sealed_at.map(|seconds| Wall(seconds * S)))
+        };
+        let whole = [group(from - 200, 100, 50), group(from - 100, 100, 60), group(from, 100, 70)];
+        assert_eq!(since(&whole, None), told(Some(60)));
+        // No group of before is left: whoever sealed it tells, or nobody.
+        assert_eq!(since(&whole[2..], Some(58)), told(Some(58)));
+        assert_eq!(since(&whole[2..], None), None);
+        // The one before was cut: what stands behind it may be as old.
+        let before = from - CUT_BYTES;
+        let cut = [group(before - 9, 9, 40), group(before, CUT_BYTES, 60), group(from, 100, 70)];
+        assert_eq!(since(&cut, None), told(Some(40)));
+        // The clock was set back.
+        let back = [group(from - 100, 100, 60), group(from, 100, 70), group(from + 100, 100, 5)];
+        assert_eq!(since(&back, None), told(Some(5)));
     }
 }

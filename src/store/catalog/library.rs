@@ -47,7 +47,7 @@ pub struct Library<D: Disk + Clone> {
     gone: OnceCell<BTreeSet<SegmentName>>,
     /// How far each worker's records go: read before anything else, so that what they promise is
     /// there when records are read.
-    marks: BTreeMap<WorkerId, Watermark>,
+    pub(super) marks: BTreeMap<WorkerId, Watermark>,
 }
 
 /// Recordings read in one pass over the store.
@@ -91,6 +91,12 @@ impl Reading {
         once(&mut self.losses, other.losses);
         self.ssrcs.extend(other.ssrcs);
     }
+}
+
+/// A span with what bounds the gaps at its edges: events of the host a little before and after.
+pub(super) fn with_margin((from, to): (Wall, Wall)) -> (Wall, Wall) {
+    const MARGIN_NS: i64 = 10_000_000_000;
+    (Wall(from.0.saturating_sub(MARGIN_NS)), Wall(to.0.saturating_add(MARGIN_NS)))
 }
 
 /// Whether what could not be read may be of a recording.
@@ -137,14 +143,36 @@ impl<D: Disk + Clone> Library<D> {
         self.journal.get().map_or(&[], |(_, damage)| damage)
     }
 
-    /// What the journal says of one recording; from the index where it is settled.
+    /// What the journal says of one recording; from the index where it is settled. Of one that runs the
+    /// history is not read, however long it is.
     pub fn entry(&self, id: RsId) -> Result<Option<RsEntry>, LibraryError> {
         if let Some(index) = &self.index
             && let Some(entry) = index.settled_entry(id)?
         {
             return Ok(Some(entry));
         }
-        Ok(self.journalled()?.recordings.get(&id).cloned())
+        match self.running(id)? {
+            Some(entry) => Ok(Some(entry)),
+            None => Ok(self.journalled()?.recordings.get(&id).cloned()),
+        }
+    }
+
+    /// What the journal says of a recording that runs; `None`: all of the journal has to be asked.
+    fn running(&self, id: RsId) -> Result<Option<RsEntry>, LibraryError> {
+        if self.journal.get().is_some() {
+            return Ok(None);
+        }
+        let replay = journal::read_standing(&self.disk, &self.journal_dir)?;
+        // What is damaged is told by whoever reads all of it.
+        if !replay.damage.is_empty() {
+            return Ok(None);
+        }
+        let mut journalled = Journalled::of(&replay.entries);
+        let entry = journalled.recordings.remove(&id).filter(|entry| entry.end.is_none());
+        if entry.is_some() {
+            self.archive.promise(journalled.marks);
+        }
+        Ok(entry)
     }
 
     /// One recording as it stands; `None` where there is none of that id.
@@ -252,7 +280,7 @@ impl<D: Disk + Clone> Library<D> {
     }
 
     /// Reads recordings from what `visit` shows of these streams in that time.
-    fn read_by(
+    pub(super) fn read_by(
         &self,
         wanted: &[&RsEntry],
         visit: impl FnOnce(&BTreeSet<StreamId>, (Wall, Wall), &mut Watch) -> Result<Visit, LibraryError>,
@@ -313,29 +341,36 @@ impl<D: Disk + Clone> Library<D> {
         span: (Wall, Wall),
         visitor: &mut dyn FnMut(&mut Run<'_>),
     ) -> Result<Visit, LibraryError> {
-        /// Host events a little before and after bound the gaps at the edges.
-        const MARGIN_NS: i64 = 10_000_000_000;
-        let hints = match &self.index {
-            None => None,
-            Some(index) => {
-                // Sealed extents of the wanted streams, without looking at any footer.
-                let span = (
-                    Wall(span.0.0.saturating_sub(MARGIN_NS)),
-                    Wall(span.1.0.saturating_add(MARGIN_NS)),
-                );
-                let Extents { rows, indexed } = index.extents(streams, span)?;
-                let hint = |row: &ExtentRow| Hint {
-                    segment: row.segment,
-                    offset: row.offset,
-                    bytes: row.bytes,
-                    source: row.source,
-                    indexes: row.indexes,
-                    arrivals: row.arrivals,
-                };
-                Some(Hints { extents: rows.iter().map(hint).collect(), indexed })
-            }
-        };
+        let hints = self.hints(&[(streams, with_margin(span))])?;
         Ok(self.archive.visit_runs(streams, hints.as_ref(), None, visitor)?)
+    }
+
+    /// Sealed extents of streams in their spans, without looking at any footer; `None`: there is no index.
+    pub(super) fn hints(
+        &self,
+        wanted: &[(&BTreeSet<StreamId>, (Wall, Wall))],
+    ) -> Result<Option<Hints>, LibraryError> {
+        let Some(index) = &self.index else { return Ok(None) };
+        let hint = |row: &ExtentRow| Hint {
+            segment: row.segment,
+            offset: row.offset,
+            bytes: row.bytes,
+            source: row.source,
+            indexes: row.indexes,
+            arrivals: row.arrivals,
+        };
+        let mut hints = Hints::default();
+        for (place, (streams, span)) in wanted.iter().enumerate() {
+            let Extents { rows, indexed } = index.extents(streams, *span)?;
+            hints.extents.extend(rows.iter().map(hint));
+            // What was kept since the first look is searched for by its footer.
+            match place {
+                0 => hints.indexed = indexed,
+                _ => hints.indexed.retain(|name| indexed.contains(name)),
+            }
+        }
+        hints.extents.sort_by_key(|hint| (hint.segment, hint.source));
+        Ok(Some(hints))
     }
 
     /// What the journal says of all recordings, for an index to be made of it: not a word that a power

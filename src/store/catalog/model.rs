@@ -55,6 +55,20 @@ pub struct Recording {
     /// How long it is kept, and what of it is gone; absent where nobody has asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// What of it was read for what is said of its media; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
+}
+
+/// The part of a recording that an account of its media is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// From then on; what was received close before may be in it.
+    pub from: Wall,
+    /// Up to then; what was received close after may be in it.
+    pub to: Wall,
+    /// Of these lines, by label; null: of all.
+    pub lines: Option<Vec<String>>,
 }
 
 /// How long a recording is kept, what holds it, and what of it is gone.

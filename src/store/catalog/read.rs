@@ -292,6 +292,7 @@ pub(super) fn assemble(
             (None, None) => None,
             (gone, forgotten) => Some(Retention { gone, forgotten, ..Retention::default() }),
         },
+        account: None,
     }
 }
 

@@ -73,9 +73,19 @@ pub struct Replay {
 /// anything: for verbs beside a running server. An entry that is being appended at the moment shows
 /// as a torn tail.
 pub fn read<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
+    unmoved(|| read_once(disk, dir, past))
+}
+
+/// As [`read`], without the history: all that there is of recordings that run, because nothing of one is
+/// moved before it is over; of the others what has not been moved yet.
+pub fn read_standing<D: Disk>(disk: &D, dir: &Path) -> Result<Replay, JournalError> {
+    unmoved(|| read_files(disk, dir))
+}
+
+fn unmoved(read: impl Fn() -> Result<Replay, JournalError>) -> Result<Replay, JournalError> {
     let mut tries = 0;
     loop {
-        match read_once(disk, dir, past) {
+        match read() {
             // Moved into the history since it was listed.
             Err(JournalError::Io { source, .. })
                 if source.kind() == std::io::ErrorKind::NotFound && tries < READS_MAX =>
@@ -98,7 +108,8 @@ pub fn read_durable<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay
     Ok(replay)
 }
 
-fn read_once<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
+/// What the journal's own files hold.
+fn read_files<D: Disk>(disk: &D, dir: &Path) -> Result<Replay, JournalError> {
     let mut journal = Replay::default();
     for (_, name) in numbered(disk, dir, ".journal")? {
         let path = dir.join(&name);
@@ -111,6 +122,11 @@ fn read_once<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, Journ
         journal.entries.append(&mut own.entries);
         journal.damage.append(&mut own.damage);
     }
+    Ok(journal)
+}
+
+fn read_once<D: Disk>(disk: &D, dir: &Path, past: &Path) -> Result<Replay, JournalError> {
+    let mut journal = read_files(disk, dir)?;
     // Behind the files: what they no longer hold was in the history before it left them.
     let mut replay = Replay::default();
     replay.damage = history::read_all(disk, past, |entry| replay.entries.push(entry))?;

@@ -6,4 +6,5 @@ mod encrypted;
 mod encrypted_log;
 pub(crate) mod faults;
 mod ladder;
+mod range;
 mod trouble;

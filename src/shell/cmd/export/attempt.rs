@@ -24,7 +24,7 @@ use crate::base::time::Wall;
 use crate::host::spare::StoreDisk;
 use crate::shell::cmd::show::expiry_words;
 use crate::shell::exit::{Exit, Failure};
-use crate::store::archive::Seen;
+use crate::store::archive::{ALWAYS, Seen};
 use crate::store::catalog::model::{Recording, Stream};
 use crate::store::catalog::{Library, Reading, RsEntry, SessionSpan};
 use crate::store::event::StreamDescription;
@@ -37,6 +37,8 @@ use crate::store::export::times::{self, Times, Wav};
 use crate::store::export::timing::Timing;
 use crate::store::record::RecordKind;
 
+/// How far around a range its lines are looked at: some reports of each.
+const AROUND_NS: i64 = 60_000_000_000;
 /// Records between two looks at the clock.
 const LOOK: u64 = 1_024;
 
@@ -78,6 +80,13 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// From when to when records are wanted; `None`: all of them are.
+    fn span(&self) -> Option<(Wall, Wall)> {
+        let Range { from, to } = self.range;
+        let is_part = from.is_some() || to.is_some() || self.session.is_some();
+        is_part.then(|| (from.unwrap_or(ALWAYS.0), to.unwrap_or(ALWAYS.1)))
+    }
+
     /// Whether the line had a part in it.
     fn has_line(&self, label: Option<&str>) -> bool {
         let Some(session) = &self.session else { return true };
@@ -165,7 +174,7 @@ pub(super) fn run(
     let mut progress = Progress::new();
     progress.begin("reading");
     let mut bytes = 0;
-    let mut reading = library.read_with(&[rs], &mut |seen| {
+    let mut visitor = |seen: &Seen<'_>| {
         if desk.failed.is_some() || desk.ended.is_some() {
             return;
         }
@@ -179,7 +188,14 @@ pub(super) fn run(
             let (start, now, end) = (span.0.0, seen.wall().0, span.1.0);
             progress.tell((now - start).max(0) as u64, (end - start).max(1) as u64, bytes);
         }
-    })?;
+    };
+    let mut reading = match part.span() {
+        Some(span) => {
+            let streams = lines.iter().map(|line| line.description.stream).collect();
+            library.read_range_with(rs, Some(&streams), span, &mut visitor)?
+        }
+        None => library.read_with(&[rs], &mut visitor)?,
+    };
     if let Some(error) = desk.failed {
         return Err(error.into());
     }
@@ -336,8 +352,10 @@ fn survey(
         .filter_map(|description| Some((description.stream, Survey::new(description)?)))
         .collect();
     let streams: BTreeSet<StreamId> = surveys.keys().copied().collect();
-    let span = (rs.start, rs.end.unwrap_or(Wall(i64::MAX)));
-    library.visit(&streams, span, &mut |seen| {
+    // What is a little before and behind says as well how the clocks run.
+    let (from, to) = part.span().unwrap_or(ALWAYS);
+    let (from, to) = (from.0.saturating_sub(AROUND_NS), to.0.saturating_add(AROUND_NS));
+    library.visit_range(rs, Some(&streams), Wall(from), Wall(to), &mut |seen| {
         let stream = seen.record.meta.source.stream();
         if let Some(survey) = surveys.get_mut(&stream)
             && part.holds(rs, &seen)
