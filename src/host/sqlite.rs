@@ -3,6 +3,8 @@
 //! and cut, not a log beside memory that all share. What is read is checked: to a reader, what is
 //! damaged is not there, and it is told once; a writer makes it again.
 
+mod extents;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, Permissions};
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 mod compile;
 mod search;
@@ -21,7 +23,7 @@ mod words;
 use self::words::Words;
 use super::entropy::SystemEntropy;
 use super::unlocked;
-use crate::base::ids::{RsId, SourceId, StreamId, WorkerId};
+use crate::base::ids::{RsId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::store::catalog::RsEntry;
 use crate::store::catalog::index::{ExtentRow, Extents, Find, Found, Index, IndexError};
@@ -59,17 +61,6 @@ pub struct Catalogue {
     said: Cell<bool>,
     /// Nothing can be read of it any more.
     off: Cell<bool>,
-}
-
-/// One extent as it is kept: stream, ordinal, offset, bytes, indexes, arrivals.
-type Kept = (u64, u16, u64, u64, (u64, u64), (i64, i64));
-
-/// What a row of `extents` holds.
-#[derive(Serialize, Deserialize)]
-struct Rows {
-    worker: u16,
-    number: u64,
-    rows: Vec<Kept>,
 }
 
 /// A row of `segments`.
@@ -289,7 +280,7 @@ impl Catalogue {
         }
         let (rows, mut damaged) = self.segment_rows()?;
         for row in &rows {
-            damaged += usize::from(self.rows(row).is_err());
+            damaged += usize::from(self.check_rows(row).is_err());
         }
         if damaged > 0 {
             // Quickly made: their footers have it all.
@@ -389,46 +380,7 @@ impl Catalogue {
         Ok((rows, damaged))
     }
 
-    /// All extents of a segment, if they are all there.
-    fn rows(&self, segment: &SegmentRow) -> Result<Vec<ExtentRow>, IndexError> {
-        let mut query = self.connection.prepare_cached(schema::EXTENTS).map_err(engine)?;
-        let found = query
-            .query_row(params![segment.worker, segment.number as i64], |row| {
-                let bytes = row.get_ref(0)?.as_bytes().unwrap_or_default();
-                let known: Option<i64> = row.get(1).ok();
-                Ok((known == Some(i64::from(crc32c(bytes)))).then(|| bytes.to_vec()))
-            })
-            .optional()
-            .map_err(engine)?;
-        let bytes = found.flatten().ok_or_else(|| unreadable("extents", FAILS))?;
-        let kept: Rows =
-            postcard::from_bytes(&bytes).map_err(|error| unreadable("extents", error))?;
-        let wanted = (segment.worker, segment.number, segment.extents);
-        let found = (kept.worker, kept.number, kept.rows.len() as u64);
-        if found != wanted {
-            return Err(unreadable("extents", format!("expected {wanted:?}, found {found:?}")));
-        }
-        let name = segment.name();
-        let row = |(stream, ordinal, offset, bytes, indexes, (first, last)): Kept| ExtentRow {
-            segment: name,
-            source: SourceId::new(StreamId(stream), ordinal),
-            offset,
-            bytes,
-            indexes,
-            arrivals: (Wall(first), Wall(last)),
-        };
-        Ok(kept.rows.into_iter().map(row).collect())
-    }
-
     fn put_segment(&self, name: SegmentName, extents: &[ExtentRow]) -> Result<(), IndexError> {
-        let kept = |row: &ExtentRow| -> Kept {
-            let (stream, ordinal) = (row.source.stream().0, row.source.ordinal());
-            let arrivals = (row.arrivals.0.0, row.arrivals.1.0);
-            (stream, ordinal, row.offset, row.bytes, row.indexes, arrivals)
-        };
-        let rows = extents.iter().map(kept).collect();
-        let rows = Rows { worker: name.worker.0, number: name.number, rows };
-        let bytes = postcard::to_allocvec(&rows).map_err(|error| unreadable("extents", error))?;
         let row = SegmentRow {
             worker: name.worker.0,
             number: name.number,
@@ -437,9 +389,7 @@ impl Catalogue {
             last_arrival: extents.iter().map(|row| row.arrivals.1.0).max().unwrap_or(i64::MIN),
         };
         let (worker, number) = (row.worker, row.number as i64);
-        self.connection
-            .execute(schema::PUT_EXTENTS, params![worker, number, bytes, crc32c(&bytes)])
-            .map_err(engine)?;
+        self.put_rows(name, extents)?;
         let sum = segment_sum(&row)?;
         let SegmentRow { extents, first_arrival, last_arrival, .. } = row;
         self.connection
@@ -607,15 +557,12 @@ impl Index for Catalogue {
         let mut extents = Extents::default();
         for segment in segments {
             if segment.first_arrival <= span.1.0 && segment.last_arrival >= span.0.0 {
-                let rows = self.rows(&segment).map(Some);
+                let rows = self.rows_of(&segment, streams).map(Some);
                 // Its footer is read instead.
                 let Some(rows) = self.absorb(rows)? else { continue };
                 let overlaps =
                     |row: &ExtentRow| row.arrivals.0 <= span.1 && row.arrivals.1 >= span.0;
-                extents.rows.extend(
-                    rows.into_iter()
-                        .filter(|row| streams.contains(&row.source.stream()) && overlaps(row)),
-                );
+                extents.rows.extend(rows.into_iter().filter(overlaps));
             }
             extents.indexed.insert(segment.name());
         }
@@ -650,10 +597,12 @@ mod tests {
 
     use std::rc::Rc;
 
-    struct Folder(PathBuf);
+    use crate::base::ids::SourceId;
+
+    pub(super) struct Folder(pub(super) PathBuf);
 
     impl Folder {
-        fn new(name: &str) -> Self {
+        pub(super) fn new(name: &str) -> Self {
             let name = format!("floortape-sqlite-{name}-{}", std::process::id());
             let folder = std::env::temp_dir().join(name);
             std::fs::create_dir_all(&folder).expect("a temp folder");

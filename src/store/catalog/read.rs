@@ -217,14 +217,14 @@ impl Watch {
     }
 }
 
-/// The recording of `rs`. `heads`: when each segment was sealed, and its chain head. `marks`: how far
-/// each worker's records go; read before the records.
 /// What is said of a recording without any of its records: its ledger is empty, and its oddities are those of
 /// its documents alone.
 pub fn sketch(rs: &RsEntry) -> Recording {
     assemble(rs, &Watch::new(&[rs]), &BTreeMap::new(), &BTreeMap::new())
 }
 
+/// The recording of `rs`. `heads`: when each segment was sealed, and its chain head. `marks`: how far
+/// each worker's records go; read before the records.
 pub(super) fn assemble(
     rs: &RsEntry,
     watch: &Watch,

@@ -5,7 +5,7 @@
 /// Version of the tables: another one is dropped and built anew. It is another one as well where the words
 /// of a recording are cut otherwise (`store/query/words.rs`, `facts.rs`): what is taken out of the search
 /// must be what was put in.
-pub const VERSION: i64 = 11;
+pub const VERSION: i64 = 12;
 
 /// Makes the tables. For the search: `found` has what is compared as a number, by place, which is the order
 /// of start; `words` has the rest under the same number, and nothing but the index of it, so that what is
@@ -41,8 +41,8 @@ CREATE TABLE IF NOT EXISTS segments (
     gone INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (worker, number)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS extents (
-    worker INTEGER NOT NULL, number INTEGER NOT NULL, rows BLOB NOT NULL, sum INTEGER NOT NULL,
-    PRIMARY KEY (worker, number));
+    worker INTEGER NOT NULL, number INTEGER NOT NULL, first INTEGER NOT NULL, rows BLOB NOT NULL,
+    sum INTEGER NOT NULL, PRIMARY KEY (worker, number, first)) WITHOUT ROWID;
 ";
 
 /// Drops them.
@@ -62,8 +62,12 @@ pub const ALL: &str = "SELECT rowid, id, json, json_sum, entry, entry_sum FROM r
 /// All segments: how many extents each has, when its records arrived.
 pub const SEGMENTS: &str =
     "SELECT worker, number, extents, first_arrival, last_arrival, sum FROM segments";
-/// The extents of a segment, as postcard of its name and all of them.
-pub const EXTENTS: &str = "SELECT rows, sum FROM extents WHERE worker = ?1 AND number = ?2";
+/// The run of a segment's extents that a stream's stand in, as postcard of where it stands and of them.
+pub const RUN: &str = "SELECT first, rows, sum FROM extents \
+     WHERE worker = ?1 AND number = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1";
+/// All runs of a segment.
+pub const RUNS: &str = "SELECT first, rows, sum FROM extents \
+     WHERE worker = ?1 AND number = ?2 ORDER BY first";
 /// One segment.
 pub const PUT_SEGMENT: &str = "INSERT OR REPLACE INTO segments VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
 /// How many of its extents are gone by retention.
@@ -72,8 +76,10 @@ pub const THINNED: &str = "SELECT worker, number, gone FROM segments";
 pub const THIN: &str = "UPDATE segments SET gone = ?3 WHERE worker = ?1 AND number = ?2";
 /// The recording that a stream is of.
 pub const OF_STREAM: &str = "SELECT recording FROM streams WHERE stream = ?1";
-/// Its extents.
-pub const PUT_EXTENTS: &str = "INSERT OR REPLACE INTO extents VALUES (?1, ?2, ?3, ?4)";
+/// A run of its extents.
+pub const PUT_EXTENTS: &str = "INSERT INTO extents VALUES (?1, ?2, ?3, ?4, ?5)";
+/// Removes all of them.
+pub const DELETE_EXTENTS: &str = "DELETE FROM extents WHERE worker = ?1 AND number = ?2";
 /// Removes all segments.
 pub const DELETE_SEGMENTS: &str = "DELETE FROM segments; DELETE FROM extents;";
 /// Removes a damaged recording.
