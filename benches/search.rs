@@ -195,6 +195,8 @@ fn recording(number: u64, all: u64) -> Recording {
         controls: Vec::new(),
         dtmf: Vec::from_iter(dtmf.then(|| Digit { at: start, digit: "5".to_owned(), ms: 80 })),
         text: None,
+        text_lines: Vec::new(),
+        text_cut: false,
         stream: StreamId(number),
         drops: Default::default(),
     };
@@ -233,6 +235,7 @@ fn recording(number: u64, all: u64) -> Recording {
         seal: Seal { state: SealState::Sealed, head: None },
         own,
         metadata: Metadata { extensions: vec![extension], ..Metadata::default() },
+        account: None,
         retention: None,
     }
 }

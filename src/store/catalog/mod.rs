@@ -19,7 +19,7 @@ mod unsettled;
 pub use controls::{Action, Step, Turns};
 pub use fold::{Body, Journalled, RsEntry};
 pub use index::{ExtentRow, Extents, Find, Found, Index, IndexError, Place};
-pub use library::{Library, LibraryError};
+pub use library::{Library, LibraryError, Reading};
 pub use people::{SessionSpan, named_in, names_session, senders_of, session_span};
 pub use range::Quick;
 pub use read::sketch;

@@ -118,7 +118,7 @@ impl Line {
         let known = Last { index: Index(last.index), wall: last.wall, digit: None };
         self.sources.insert(ordinal, known);
         // At least one frame: the place of an empty packet is nobody's beginning.
-        self.placement.place(ordinal, last.timestamp, last.wall, 1)
+        self.placement.place(ordinal, last.timestamp, last.wall, 1).position
     }
 
     /// Takes a record of this line; `tell` hears what it comes to.
@@ -186,7 +186,7 @@ impl Line {
                 codec.decode(body, &mut samples);
                 let samples = one_channel(samples, channels);
                 let (timestamp, frames) = (header.timestamp(), samples.len() as u32);
-                let position = self.placement.place(ordinal, timestamp, at, frames);
+                let position = self.placement.place(ordinal, timestamp, at, frames).position;
                 tell(Happening::Audio { at, position, samples });
             }
             Encoding::Digits => {

@@ -249,6 +249,7 @@ pub(super) fn run(
         progress.begin("mixing");
         let path = dir.join("mixed.wav");
         let (read, mut left) = (desk.records.count, false);
+        let done = unfinished.mixed;
         let mut block_done = |wave: &mut super::wave::Wave, at: u64, total: u64| {
             progress.tell(at, total, at * wave.frame_bytes());
             left = (interrupt.asked)(read + at);
@@ -262,7 +263,6 @@ pub(super) fn run(
             }
             Ok(left)
         };
-        let done = unfinished.mixed;
         let (mono, tracks) = (wanted.mono, (&heard[..], &lines[..]));
         mixed::write((&path, &pen), tracks, part.range, mono, done, &mut block_done)?;
         if left {
