@@ -1,21 +1,33 @@
-//! DTMF digits in telephone-event packets (RFC 4733 §2.3, §3.2).
+//! DTMF digits in telephone-event packets (RFC 4733 §2.3, §2.5, §3.2).
+//!
+//! A digit is many packets: updates while it lasts, then the end three times. They share the RTP
+//! timestamp of its begin, which is how they are put together, in whatever order they come and
+//! whichever of them are lost.
 
 use std::collections::BTreeMap;
 
 use crate::base::time::Wall;
 use crate::store::catalog::model::Digit;
 
-/// Digits kept per stream; a trader's line dials a few dozen a day.
-const DIGITS_MAX: usize = 10_000;
+/// Segments of digits kept per stream; a trader's line dials a few dozen digits a day.
+const SEGMENTS_MAX: usize = 10_000;
+/// An update that says no more than this is the first: one packet each 50 ms is usual (RFC 4733 §2.5.1.2).
+/// It stands where an audio packet of its timestamp would, so that its arrival is the digit's time.
+const FIRST_MS_MAX: u64 = 50;
+/// What the duration field can say; a digit that lasts longer goes on in another segment, whose
+/// timestamp is later by as much (RFC 4733 §2.5.1.3).
+const TICKS_MAX: u16 = u16::MAX;
 
-/// The digits of one stream, by source and RTP timestamp: one event repeats its timestamp.
+/// The digits of one stream, in segments by source, event and RTP timestamp.
 #[derive(Clone, Debug, Default)]
-pub struct Digits(BTreeMap<(u16, u32, u8), Heard>);
+pub struct Digits(BTreeMap<(u16, u8, u32), Segment>);
 
 #[derive(Clone, Copy, Debug)]
-struct Heard {
-    at: Wall,
+struct Segment {
+    /// The shortest duration that was told, and when it first was.
+    least: (u16, Wall),
     duration: u16,
+    ended: bool,
     clock_rate: u32,
 }
 
@@ -30,37 +42,83 @@ impl Digits {
         at: Wall,
     ) {
         // RFC 4733 §2.3: event (8), E R volume (8), duration (16).
-        let Some(&[event, _, high, low]) = payload.get(..4).and_then(|four| four.first_chunk())
-        else {
+        let Some(&[event, flags, high, low]) = payload.first_chunk() else { return };
+        if event > 15 {
             return;
-        };
-        if event > 15 || self.0.len() >= DIGITS_MAX {
+        }
+        let key = (ordinal, event, timestamp);
+        if self.0.len() >= SEGMENTS_MAX && !self.0.contains_key(&key) {
             return;
         }
         let duration = u16::from_be_bytes([high, low]);
-        let heard = self.0.entry((ordinal, timestamp, event)).or_insert(Heard {
-            at,
+        let segment = self.0.entry(key).or_insert(Segment {
+            least: (duration, at),
             duration,
+            ended: false,
             clock_rate: clock_rate.max(1),
         });
-        heard.at = heard.at.min(at);
-        heard.duration = heard.duration.max(duration);
+        segment.least = segment.least.min((duration, at));
+        segment.duration = segment.duration.max(duration);
+        segment.ended |= flags & 0x80 != 0;
     }
 
     /// The digits in order of time.
     pub fn digits(&self) -> Vec<Digit> {
-        let mut digits: Vec<Digit> = self
-            .0
-            .iter()
-            .map(|((_, _, event), heard)| Digit {
-                at: heard.at,
+        let mut digits = Vec::new();
+        for (key @ (_, event, _), segment) in &self.0 {
+            if self.goes_on(*key) {
+                continue;
+            }
+            let ticks = self.ticks(*key, segment);
+            // RFC 4733 §2.3.5: no duration at all is for states, and a digit is none. Some senders
+            // begin with it, and then say more.
+            if ticks == 0 {
+                continue;
+            }
+            let rate = u64::from(segment.clock_rate);
+            digits.push(Digit {
+                at: segment.begin(),
                 // RFC 4733 table 3: 0-9, *, #, A-D.
                 digit: (b"0123456789*#ABCD"[usize::from(*event)] as char).to_string(),
-                ms: u64::from(heard.duration) * 1_000 / u64::from(heard.clock_rate),
-            })
-            .collect();
+                ms: ticks * 1_000 / rate,
+            });
+        }
         digits.sort_by_key(|digit| digit.at);
         digits
+    }
+
+    /// Whether that segment is the second or a later one of its digit.
+    fn goes_on(&self, (ordinal, event, timestamp): (u16, u8, u32)) -> bool {
+        let before = timestamp.wrapping_sub(u32::from(TICKS_MAX));
+        self.0.get(&(ordinal, event, before)).is_some_and(|before| !before.ended)
+    }
+
+    /// How long the digit lasts that begins with that segment.
+    fn ticks(&self, (ordinal, event, mut timestamp): (u16, u8, u32), first: &Segment) -> u64 {
+        let (mut segment, mut ticks) = (first, 0);
+        // Each step takes another segment: all of them together are fewer than would wrap around.
+        while !segment.ended {
+            let next = timestamp.wrapping_add(u32::from(TICKS_MAX));
+            let Some(found) = self.0.get(&(ordinal, event, next)) else { break };
+            // What is missing of a segment that went on was lost.
+            ticks += u64::from(TICKS_MAX);
+            (segment, timestamp) = (found, next);
+        }
+        ticks + u64::from(segment.duration)
+    }
+}
+
+impl Segment {
+    /// When it began: where its first packets are lost, as long before the earliest that came as that
+    /// says it has lasted.
+    fn begin(&self) -> Wall {
+        let (ticks, at) = (u64::from(self.least.0), self.least.1);
+        let rate = u64::from(self.clock_rate);
+        if ticks * 1_000 <= FIRST_MS_MAX * rate {
+            return at;
+        }
+        // At most 65,535 s, where a sender claims a clock of 1 Hz.
+        Wall(at.0.saturating_sub((ticks * 1_000_000_000 / rate) as i64))
     }
 }
 
@@ -68,22 +126,100 @@ impl Digits {
 mod tests {
     use super::*;
 
-    #[test]
-    fn repeated_packets_are_one_digit_of_the_longest_duration() {
+    const MS: i64 = 1_000_000;
+    const RATE: u32 = 8_000;
+
+    fn told(event: u8, ended: bool, duration: u16) -> [u8; 4] {
+        let [high, low] = duration.to_be_bytes();
+        [event, if ended { 0x8a } else { 0x0a }, high, low]
+    }
+
+    fn digit(at_ms: i64, digit: &str, ms: u64) -> Digit {
+        Digit { at: Wall(at_ms * MS), digit: digit.to_owned(), ms }
+    }
+
+    /// A digit of 100 ms from 1,000 ms on, an update each 20 ms, its end three times.
+    fn pressed() -> Vec<(i64, [u8; 4])> {
+        let updates = (0..5).map(|n| (1_000 + n * 20, told(11, n == 4, 160 * (n as u16 + 1))));
+        let ends = [1_100, 1_120].map(|at| (at, told(11, true, 800)));
+        updates.chain(ends).collect()
+    }
+
+    fn digits(packets: &[(i64, [u8; 4])]) -> Vec<Digit> {
         let mut digits = Digits::default();
-        for (at, duration) in [(10, 160_u16), (30, 320), (50, 800), (50, 800)] {
-            let [high, low] = duration.to_be_bytes();
-            digits.packet(1, 4_000, &[11, 0x0a, high, low], 8_000, Wall(at));
+        for (at_ms, payload) in packets {
+            digits.packet(1, 4_000, payload, RATE, Wall(at_ms * MS));
         }
-        digits.packet(1, 9_000, &[5, 0x8a, 0, 80], 8_000, Wall(90));
-        digits.packet(1, 9_500, &[16, 0, 0, 80], 8_000, Wall(95));
-        digits.packet(1, 9_600, &[1, 0, 0], 8_000, Wall(96));
-        assert_eq!(
-            digits.digits(),
-            [
-                Digit { at: Wall(10), digit: "#".to_owned(), ms: 100 },
-                Digit { at: Wall(90), digit: "5".to_owned(), ms: 10 },
-            ]
-        );
+        digits.digits()
+    }
+
+    #[test]
+    fn updates_and_repeated_ends_are_one_digit_in_any_order() {
+        let mut packets = pressed();
+        assert_eq!(digits(&packets), [digit(1_000, "#", 100)]);
+        packets.reverse();
+        assert_eq!(digits(&packets), [digit(1_000, "#", 100)]);
+        packets.swap(1, 5);
+        assert_eq!(digits(&packets), [digit(1_000, "#", 100)]);
+    }
+
+    #[test]
+    fn each_packet_but_one_may_be_lost() {
+        let packets = pressed();
+        // The start is lost: 60 ms had passed when the third update came, 20 ms after it ended them.
+        assert_eq!(digits(&packets[2..]), [digit(980, "#", 100)]);
+        // Only a repeated end is left, which cannot say how often it had been said before.
+        assert_eq!(digits(&packets[6..]), [digit(1_020, "#", 100)]);
+        // All ends are lost: it lasted at least so long.
+        assert_eq!(digits(&packets[..4]), [digit(1_000, "#", 80)]);
+    }
+
+    #[test]
+    fn the_same_digit_twice_is_two_and_other_events_are_none() {
+        let mut digits = Digits::default();
+        digits.packet(1, 9_000, &told(5, true, 400), RATE, Wall(90 * MS));
+        digits.packet(1, 9_800, &told(5, true, 400), RATE, Wall(190 * MS));
+        digits.packet(2, 9_000, &told(5, true, 400), RATE, Wall(290 * MS));
+        digits.packet(1, 9_500, &told(16, true, 80), RATE, Wall(95 * MS));
+        digits.packet(1, 9_600, &[1, 0, 0], RATE, Wall(96 * MS));
+        digits.packet(1, 9_700, &[], RATE, Wall(97 * MS));
+        let fives = [digit(90, "5", 50), digit(190, "5", 50), digit(290, "5", 50)];
+        assert_eq!(digits.digits(), fives);
+    }
+
+    #[test]
+    fn a_digit_longer_than_its_field_goes_on_in_segments() {
+        // At 48 kHz a field holds 1.365 s; timestamps pass the wrap; updates of the first are lost.
+        let mut digits = Digits::default();
+        let (first, rate) = (u32::MAX - 100, 48_000);
+        let second = first.wrapping_add(65_535);
+        let third = second.wrapping_add(65_535);
+        digits.packet(1, third, &told(1, true, 48_000), rate, Wall(3_730 * MS));
+        digits.packet(1, first, &told(1, false, 960), rate, Wall(0));
+        digits.packet(1, second, &told(1, false, 960), rate, Wall(1_365 * MS));
+        digits.packet(1, second, &told(1, false, 65_535), rate, Wall(2_730 * MS));
+        assert_eq!(digits.digits(), [digit(0, "1", (2 * 65_535 + 48_000) / 48)]);
+        // After its end another one is another one, whatever its timestamp.
+        digits.packet(1, third.wrapping_add(65_535), &told(1, true, 960), rate, Wall(5_000 * MS));
+        assert_eq!(digits.digits().len(), 2);
+    }
+
+    #[test]
+    fn no_duration_is_a_begin_and_no_digit() {
+        let none = [(1_000, told(3, false, 0))];
+        assert_eq!(digits(&none), []);
+        let more = [none[0], (1_020, told(3, false, 160)), (1_100, told(3, true, 800))];
+        assert_eq!(digits(&more), [digit(1_000, "3", 100)]);
+    }
+
+    #[test]
+    fn what_is_full_still_hears_the_end_of_what_it_holds() {
+        let mut digits = Digits::default();
+        for at in 0..SEGMENTS_MAX as u32 + 5 {
+            digits.packet(1, at * 1_000, &told(7, false, 160), RATE, Wall(i64::from(at)));
+        }
+        digits.packet(1, 0, &told(7, true, 800), RATE, Wall(0));
+        assert_eq!(digits.digits().len(), SEGMENTS_MAX);
+        assert_eq!(digits.digits()[0].ms, 100);
     }
 }
