@@ -37,8 +37,8 @@ use crate::store::export::times::{self, Times, Wav};
 use crate::store::export::timing::Timing;
 use crate::store::record::RecordKind;
 
-/// How far around a range its lines are looked at: some reports of each.
-const AROUND_NS: i64 = 60_000_000_000;
+/// How far around a range its lines are looked at: their delay shows in the least of many.
+const AROUND_NS: i64 = 600_000_000_000;
 /// Records between two looks at the clock.
 const LOOK: u64 = 1_024;
 
