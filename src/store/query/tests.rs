@@ -1,3 +1,5 @@
+//! The language: what is understood, what is refused and where, what times mean.
+
 use jiff::tz::TimeZone;
 
 use super::*;
