@@ -21,6 +21,8 @@ const MERGED_MAX: usize = 64;
 /// Selections of one statement, well below the engine's limit.
 const SELECTIONS_MAX: usize = 400;
 const NEVER: &str = "0";
+/// Stands in a condition where a list is to be cut to the places of the run: each is made anew for each run.
+pub(super) const PLACES: &str = "{places}";
 
 /// A part of a query.
 enum Node {
@@ -88,7 +90,8 @@ impl Node {
 
     /// As a condition on a row of `found`.
     fn row(&self, values: &mut Vec<Value>) -> String {
-        const LISTED: &str = "found.place IN (SELECT rowid FROM words WHERE words MATCH ?)";
+        const LISTED: &str =
+            "found.place IN (SELECT rowid FROM words WHERE words MATCH ? {places})";
         if let Some(words) = self.words() {
             values.push(Value::Text(words));
             return LISTED.to_owned();
@@ -115,7 +118,7 @@ impl Node {
                     .chunks(chunk)
                     .map(|some| {
                         values.push(Value::Text(either(some)));
-                        "SELECT rowid FROM words WHERE words MATCH ?"
+                        "SELECT rowid FROM words WHERE words MATCH ? {places}"
                     })
                     .collect();
                 format!("found.place IN ({})", lists.join(" UNION ALL "))
@@ -216,7 +219,8 @@ impl Catalogue {
             for words in not.drain(..) {
                 values.push(Value::Text(words));
                 row.push(
-                    "found.place NOT IN (SELECT rowid FROM words WHERE words MATCH ?)".to_owned(),
+                    "found.place NOT IN (SELECT rowid FROM words WHERE words MATCH ? {places})"
+                        .to_owned(),
                 );
             }
         }

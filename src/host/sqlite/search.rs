@@ -4,7 +4,7 @@
 use rusqlite::types::Value;
 use rusqlite::{ToSql, params_from_iter};
 
-use super::compile::{Plan, Run};
+use super::compile::{PLACES, Plan, Run};
 use super::words::Words;
 use super::{Catalogue, engine, unreadable};
 use crate::base::ids::RsId;
@@ -221,7 +221,9 @@ fn source(plan: &Plan, run: &Run, way: Way) -> (String, Vec<Value>) {
         values.push(Value::Integer(end.0));
     }
     if let Some((text, own)) = &plan.row {
-        conditions.push(text.clone());
+        let (first, last) = run.places;
+        let places = format!("AND rowid >= {first} AND rowid <= {last}");
+        conditions.push(text.replace(PLACES, &places));
         values.extend(own.iter().cloned());
     }
     let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
