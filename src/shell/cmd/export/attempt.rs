@@ -37,8 +37,6 @@ use crate::store::export::times::{self, Times, Wav};
 use crate::store::export::timing::Timing;
 use crate::store::record::RecordKind;
 
-/// How far around a range its lines are looked at: their delay shows in the least of many.
-const AROUND_NS: i64 = 600_000_000_000;
 /// Records between two looks at the clock.
 const LOOK: u64 = 1_024;
 
@@ -352,10 +350,9 @@ fn survey(
         .filter_map(|description| Some((description.stream, Survey::new(description)?)))
         .collect();
     let streams: BTreeSet<StreamId> = surveys.keys().copied().collect();
-    // What is a little before and behind says as well how the clocks run.
+    // The records that are written afterwards, no others: places are counted from the first of them.
     let (from, to) = part.span().unwrap_or(ALWAYS);
-    let (from, to) = (from.0.saturating_sub(AROUND_NS), to.0.saturating_add(AROUND_NS));
-    library.visit_range(rs, Some(&streams), Wall(from), Wall(to), &mut |seen| {
+    library.visit_range(rs, Some(&streams), from, to, &mut |seen| {
         let stream = seen.record.meta.source.stream();
         if let Some(survey) = surveys.get_mut(&stream)
             && part.holds(rs, &seen)
