@@ -209,6 +209,10 @@ pub(super) fn run(
         return Err(Failure::new(Exit::NotFound, why));
     }
     desk.flush(true)?;
+    if desk.records != before {
+        // More has come since: the mix of before ends too early.
+        unfinished.mixed = 0;
+    }
     unfinished.records = desk.records;
     unfinished.save(dir)?;
     let mut in_order: Vec<_> = desk.tracks.into_iter().collect();

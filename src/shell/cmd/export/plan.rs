@@ -7,6 +7,7 @@ use super::attempt::Wanted;
 use super::packets::Form;
 use super::survey::frames;
 use super::track::decoded;
+use super::video::Video;
 use crate::base::time::Wall;
 use crate::store::catalog::model::{Recording, Stream};
 use crate::store::export::manifest;
@@ -62,6 +63,10 @@ pub(super) fn say(
                 ));
                 let (highest, count) = mixed.unwrap_or((0, 0));
                 mixed = Some((highest.max(rate), count + 1));
+            }
+            (None, None) if Video::has(&line.description.formats) => {
+                let video = packets(stream.as_ref(), 0);
+                files.push((format!("{}.h264", line.stem), video));
             }
             (form, _) => {
                 let form = form.unwrap_or(Form::Pcapng);

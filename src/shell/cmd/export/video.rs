@@ -34,6 +34,11 @@ impl Video {
         Some(Video { format, path, pen, out: None, source: None, first: None, last: (0, 0) })
     }
 
+    /// Whether a stream has this codec.
+    pub(super) fn has(formats: &[Format]) -> bool {
+        formats.iter().any(|format| format.codec.eq_ignore_ascii_case(CODEC))
+    }
+
     /// Whether a payload type is of this video.
     pub(super) fn is(&self, payload_type: u8) -> bool {
         payload_type == self.format.payload_type
