@@ -129,6 +129,8 @@ fuzz! {
     journal 3_000,
     audit 4_000,
     tar 20_000,
+    tap_mark 20_000,
+    tap_walk 20_000,
     thinned 3_000,
     evidence 6_000,
     store_keys 6_000,

@@ -71,7 +71,7 @@ pub enum Right {
     Control,
     /// See what there is: `ls`, `show`.
     See,
-    /// Hear it: `export`.
+    /// Hear it: `export`, `play`, `tap`.
     Hear,
     /// Check it: `verify`.
     Verify,

@@ -68,6 +68,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     store(&mut add);
     trail(&mut add);
     evidence(&mut add);
+    tap(&mut add);
     keys(&mut add);
     queries(&mut add);
     out
@@ -769,4 +770,48 @@ fn trail(add: &mut Add<'_>) {
     ] {
         add("tar", name, part.header().expect("a safe path").to_vec());
     }
+}
+
+/// Where a tap stands: at its beginning, and in the middle of two lines; and a block of the ring.
+fn tap(add: &mut Add<'_>) {
+    use floortape::base::ids::{Index, SourceId, StreamId, WorkerId};
+    use floortape::base::time::{Mono, Wall};
+    use floortape::store::record::{self, RecordKind, RecordMeta, record_bytes};
+    use floortape::store::tap::{LastOf, Mark};
+
+    let last = |index, frame| LastOf {
+        index,
+        arrival: 1 << 40,
+        timestamp: 0xffff_ff00,
+        frame,
+        wall: CLOCK.wall,
+    };
+    let mark = Mark {
+        start: Wall(CLOCK.wall.0 - 1_000_000_000),
+        written: 16_000,
+        rings: [(WorkerId(0), (1 << 33, true)), (WorkerId(1), (4_096, false))].into(),
+        sources: [
+            (SourceId::new(StreamId(7), 1), last(65_540, 15_840)),
+            (SourceId::new(StreamId(8), 2), last(9, -160)),
+        ]
+        .into(),
+    };
+    add("tap_mark", "empty", Mark::default().to_string().into_bytes());
+    add("tap_mark", "lines", mark.to_string().into_bytes());
+    let mut block = Vec::new();
+    let kinds = [(RecordKind::Rtp, 172), (RecordKind::Event, 40), (RecordKind::Pad, 3)];
+    for (kind, bytes) in kinds {
+        let meta = RecordMeta {
+            kind,
+            flags: 0,
+            generation: 1,
+            source: SourceId::new(StreamId(7), 1),
+            index: Index(9),
+            arrival: Mono(5),
+        };
+        let at = block.len();
+        block.resize(at + record_bytes(bytes), 0);
+        record::write(&meta, &vec![7; bytes], &mut block[at..]);
+    }
+    add("tap_walk", "block", block);
 }

@@ -212,12 +212,14 @@ fn play(store: &Store, heard: Heard, mixed: bool, out: &mut impl Write) -> Resul
     let end = to.map_or(span.1, |to| to.min(span.1));
     let (mut at, mut window) = (from.unwrap_or(span.0).max(span.0), WINDOW_NS);
     // What is written meanwhile is looked for in the same store; a library is of one instant.
+    let mut newest = at;
     while at.0 < end.0 + MARGIN_NS {
         let until = Wall((at.0 + window).min(end.0 + MARGIN_NS));
         let library = store.library()?;
         for Found { wall, meta, payload } in window_of(&library, &streams, (at, until))? {
             let Some((place, line)) = places.get_mut(&meta.source.stream()) else { continue };
             let timeline = timeline.get_or_insert_with(|| ranged(wall));
+            newest = newest.max(wall);
             line.record(&meta, &payload, wall, &mut |one| {
                 if let Happening::Audio { at, position, samples } = one {
                     timeline.put(*place, at, position, samples);
@@ -226,7 +228,8 @@ fn play(store: &Store, heard: Heard, mixed: bool, out: &mut impl Write) -> Resul
         }
         if let Some(timeline) = &mut timeline {
             let mut samples = Vec::new();
-            timeline.render(until, &mut samples);
+            // Silence is where RTP time has it, or up to the end that was asked for.
+            timeline.render(newest, &mut samples);
             put(&samples, rates.len(), mixed, out)?;
         }
         (at, window) = (until, (window * 2).min(WINDOW_NS_MAX));

@@ -26,5 +26,5 @@ pub use query::query;
 pub use sip::{sip_framing, sip_headers};
 pub use store::{
     Same, audit, is_proven, is_proven_thinned, journal, log, log_key, packed, segment,
-    segment_keys, tar, thinned, wraps,
+    segment_keys, tap_mark, tap_walk, tar, thinned, wraps,
 };

@@ -525,3 +525,26 @@ fn seal(image: &mut [u8], start: usize, sum_at: usize) {
         image[at..end].copy_from_slice(&sum);
     }
 }
+
+/// A position of a tap that is understood is told the same again.
+pub fn tap_mark(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(mark) = text.parse::<floortape::store::tap::Mark>() {
+        assert_eq!(mark.to_string().parse(), Ok(mark));
+    }
+}
+
+/// Whatever stands in a block of the ring, a walk over it stays inside and goes on only behind whole records.
+pub fn tap_walk(data: &[u8]) {
+    use floortape::store::tap::{Walked, walk};
+    for ring_bytes in [1 << 20, (data.len() as u64).next_multiple_of(8).max(64)] {
+        let mut last = ring_bytes;
+        let walked = walk(data, ring_bytes, ring_bytes, |_| true, &mut |behind, record| {
+            assert!(behind >= last + record.raw.len() as u64);
+            assert!(record.payload.len() < data.len());
+            last = behind;
+        });
+        let (Walked::To(end) | Walked::Lost(end)) = walked;
+        assert!(end >= last && end <= ring_bytes + data.len() as u64);
+    }
+}

@@ -311,5 +311,13 @@ pub(super) const ROWS: &[Row] = &[
         "client: an SRC that goes to a second SRS, or ends the call",
     ),
     open("UC-11", "multichannel, multimedia", &[], "time: audio, video and text in step"),
-    open("UC-12", "live processing", &[], "media: the live tap"),
+    met(
+        "UC-12",
+        "live processing",
+        &[
+            "tests/tap.rs::what_is_tapped_is_what_is_exported_and_comes_within_half_a_second",
+            "tests/tap.rs::a_reader_that_stands_still_costs_itself",
+            "tests/tap.rs::nothing_of_a_pause_is_heard_and_that_it_is_one_is_told",
+        ],
+    ),
 ];
