@@ -78,6 +78,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("io_uring::", &["src/host/uring"]),
     ("memmap2::", &["src/host/mapped"]),
     ("rusqlite::", &["src/host/sqlite"]),
+    ("ropus::", &["src/store/export/decoder"]),
     ("rsip::", &["src/wire/sip/"]),
     ("webrtc_sdp::", &["src/wire/sdp/"]),
     ("webrtc_srtp::", &["src/client/"]),

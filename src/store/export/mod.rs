@@ -4,7 +4,9 @@
 pub mod align;
 #[cfg(test)]
 mod align_tests;
+pub mod decoder;
 pub mod g711;
+pub mod g722;
 pub mod h264;
 pub mod manifest;
 pub mod mix;

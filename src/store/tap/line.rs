@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::mark::LastOf;
 use crate::base::ids::Index;
 use crate::base::time::Wall;
-use crate::store::event::{Event, Origin, StreamDescription};
-use crate::store::export::g711::Codec;
+use crate::store::event::{Event, Format, Origin, StreamDescription};
+use crate::store::export::decoder::{Decoder, Form};
 use crate::store::export::placement::Placement;
 use crate::store::record::{RecordKind, RecordMeta};
 use crate::wire::rtp;
@@ -63,7 +63,9 @@ pub enum Happening {
 /// See the module's description.
 pub struct Line {
     description: StreamDescription,
-    rate: u32,
+    form: Form,
+    /// By source.
+    decoders: BTreeMap<u16, Decoder>,
     placement: Placement,
     sources: BTreeMap<u16, Last>,
     paused: bool,
@@ -83,14 +85,12 @@ struct Last {
 impl Line {
     /// `None`: nothing of it can be heard here.
     pub fn new(description: &StreamDescription) -> Option<Self> {
-        let rate = description
-            .formats
-            .iter()
-            .find_map(|format| Codec::from_name(&format.codec).map(|_| format.clock_rate))?;
+        let form = description.formats.iter().find_map(Form::of)?;
         Some(Line {
             description: description.clone(),
-            rate,
-            placement: Placement::new(rate),
+            form,
+            decoders: BTreeMap::new(),
+            placement: Placement::new(form.clock_rate),
             sources: BTreeMap::new(),
             paused: false,
             rested: false,
@@ -105,7 +105,7 @@ impl Line {
 
     /// Its sample rate, Hz.
     pub fn rate(&self) -> u32 {
-        self.rate
+        self.form.rate
     }
 
     /// Whether it is over.
@@ -118,7 +118,7 @@ impl Line {
         let known = Last { index: Index(last.index), wall: last.wall, digit: None };
         self.sources.insert(ordinal, known);
         // At least one frame: the place of an empty packet is nobody's beginning.
-        self.placement.place(ordinal, last.timestamp, last.wall, 1).position
+        self.form.frames(self.placement.place(ordinal, last.timestamp, last.wall, 1).position)
     }
 
     /// Takes a record of this line; `tell` hears what it comes to.
@@ -181,13 +181,17 @@ impl Line {
             _ => Last { index: meta.index, wall: at, digit: before.and_then(|last| last.digit) },
         };
         match self.encoding(header.payload_type()) {
-            Encoding::Pcm(codec, channels) => {
+            Encoding::Audio(form) => {
+                let decoder = self.decoders.entry(ordinal).or_insert_with(|| Decoder::new(form));
+                if decoder.form() != form {
+                    *decoder = Decoder::new(form);
+                }
                 let mut samples = Vec::with_capacity(body.len());
-                codec.decode(body, &mut samples);
-                let samples = one_channel(samples, channels);
-                let (timestamp, frames) = (header.timestamp(), samples.len() as u32);
-                let position = self.placement.place(ordinal, timestamp, at, frames).position;
-                tell(Happening::Audio { at, position, samples });
+                decoder.decode(body, &mut samples);
+                let samples = one_channel(samples, usize::from(form.channels));
+                let (timestamp, ticks) = (header.timestamp(), form.ticks(body));
+                let position = self.placement.place(ordinal, timestamp, at, ticks).position;
+                tell(Happening::Audio { at, position: form.frames(position), samples });
             }
             Encoding::Digits => {
                 // RFC 4733 §2.3: the event comes first; its packets repeat their timestamp.
@@ -205,19 +209,16 @@ impl Line {
     /// As the export has it: what is of another rate than the line's is not heard.
     fn encoding(&self, payload_type: u8) -> Encoding {
         let formats = &self.description.formats;
-        let Some(format) = formats.iter().find(|format| format.payload_type == payload_type) else {
-            // RFC 3551 table 4: static types that need no rtpmap.
-            return match payload_type {
-                0 if self.rate == 8_000 => Encoding::Pcm(Codec::Pcmu, 1),
-                8 if self.rate == 8_000 => Encoding::Pcm(Codec::Pcma, 1),
-                _ => Encoding::Other,
-            };
+        let format = formats.iter().find(|format| format.payload_type == payload_type);
+        let form = match format {
+            Some(format) => Form::of(format),
+            None => Form::of_static(payload_type),
         };
-        match Codec::from_name(&format.codec) {
-            Some(codec) if format.clock_rate == self.rate => {
-                Encoding::Pcm(codec, usize::from(format.channels.max(1)))
-            }
-            None if format.codec.eq_ignore_ascii_case("telephone-event") => Encoding::Digits,
+        let of = |form: Form| (form.rate, form.clock_rate, form.channels);
+        let is_digits = |format: &&Format| format.codec.eq_ignore_ascii_case("telephone-event");
+        match form {
+            Some(form) if of(form) == of(self.form) => Encoding::Audio(form),
+            None if format.as_ref().is_some_and(is_digits) => Encoding::Digits,
             _ => Encoding::Other,
         }
     }
@@ -227,7 +228,7 @@ impl Line {
 const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
 
 enum Encoding {
-    Pcm(Codec, usize),
+    Audio(Form),
     Digits,
     Other,
 }
@@ -248,7 +249,6 @@ mod tests {
     use super::*;
     use crate::base::ids::{RsId, Slot, SourceId, StreamId};
     use crate::base::time::Mono;
-    use crate::store::event::Format;
 
     fn line() -> Line {
         let format = |payload_type, codec: &str| Format {

@@ -55,8 +55,8 @@ pub(super) fn say(
         };
         let stream = settled.and_then(of);
         match (wanted.form, decoded(line.description)) {
-            (None, Some((rate, channels))) => {
-                let channels = u16::from(channels);
+            (None, Some(decoded)) => {
+                let (rate, channels) = (decoded.rate, u16::from(decoded.channels));
                 files.push((
                     format!("{}.wav", line.stem),
                     wav(first, last, rate, channels, is_exact),

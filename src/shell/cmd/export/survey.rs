@@ -4,6 +4,7 @@ use super::track::{Encoding, Range, decoded, encoding};
 use crate::base::time::Wall;
 use crate::store::archive::Seen;
 use crate::store::event::StreamDescription;
+use crate::store::export::decoder::Form;
 use crate::store::export::timeline::TimeLine;
 use crate::store::export::timing::Timing;
 use crate::store::record::RecordKind;
@@ -21,8 +22,8 @@ pub(super) struct Cut {
 /// One stream of it; reads headers only.
 pub(super) struct Survey<'a> {
     description: &'a StreamDescription,
-    /// Rate and channels of what is decoded.
-    form: (u32, u8),
+    /// How it is decoded.
+    form: Form,
     pub(super) timing: Timing,
 }
 
@@ -30,7 +31,7 @@ impl<'a> Survey<'a> {
     /// `None`: nothing of the stream is decoded.
     pub(super) fn new(description: &'a StreamDescription) -> Option<Survey<'a>> {
         let form = decoded(description)?;
-        Some(Survey { description, form, timing: Timing::new(form.0) })
+        Some(Survey { description, form, timing: Timing::new(form.clock_rate) })
     }
 
     pub(super) fn record(&mut self, seen: &Seen<'_>) {
@@ -45,15 +46,13 @@ impl<'a> Survey<'a> {
     fn rtp(&mut self, seen: &Seen<'_>) {
         let Ok(header) = rtp::Header::parse(seen.record.payload) else { return };
         let Ok(payload) = header.payload() else { return };
-        let Encoding::Pcm(codec, rate, channels) =
-            encoding(self.description, header.payload_type())
-        else {
+        let Encoding::Audio(form) = encoding(self.description, header.payload_type()) else {
             return;
         };
-        if (rate, channels) == self.form {
-            let ticks = payload.len() / codec.sample_bytes() / usize::from(channels);
+        let of = |form: Form| (form.rate, form.clock_rate, form.channels);
+        if of(form) == of(self.form) {
             let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
-            self.timing.packet(source, header.timestamp(), seen.wall(), ticks as u32);
+            self.timing.packet(source, header.timestamp(), seen.wall(), form.ticks(payload));
         }
     }
 
@@ -66,7 +65,7 @@ impl<'a> Survey<'a> {
             None => first,
         };
         let start = range.from.or_else(|| line.wall(origin?));
-        let frames = range.to.map(|to| start.map_or(0, |start| frames(start, to, line.rate)));
+        let frames = range.to.map(|to| start.map_or(0, |start| frames(start, to, self.form.rate)));
         Cut { origin, frames }
     }
 }

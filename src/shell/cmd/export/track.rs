@@ -13,7 +13,7 @@ use super::wave::{Finished, Wave};
 use crate::base::time::Wall;
 use crate::store::archive::Seen;
 use crate::store::event::{Event, StreamDescription};
-use crate::store::export::g711::Codec;
+use crate::store::export::decoder::{Decoder, Form as Decoded};
 use crate::store::export::timing::Timing;
 use crate::store::record::{FLAG_RTCP_PORT, RecordKind};
 use crate::wire::rtp;
@@ -81,9 +81,7 @@ impl<'a> Track<'a> {
         cut: Option<Cut>,
     ) -> io::Result<Track<'a>> {
         let audio = match (form, decoded(description)) {
-            (None, Some((rate, channels))) => {
-                Some(Audio::create(&frame, stem, (rate, channels), cut)?)
-            }
+            (None, Some(form)) => Some(Audio::create(&frame, stem, form, cut)?),
             _ => None,
         };
         let video = match (form, &audio) {
@@ -145,13 +143,9 @@ impl<'a> Track<'a> {
             return self.put(seen, false);
         };
         match encoding(self.description, header.payload_type()) {
-            Encoding::Pcm(codec, rate, channels)
-                if (rate, u16::from(channels)) == (audio.rate, audio.channels) =>
-            {
-                let mut samples = Vec::with_capacity(payload.len());
-                codec.decode(payload, &mut samples);
+            Encoding::Audio(form) if audio.takes(form) => {
                 let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
-                audio.packet(source, header.timestamp(), seen.wall(), samples)
+                audio.packet(source, header.timestamp(), seen.wall(), (form, payload))
             }
             // RFC 3389 comfort noise and RFC 4733 events are silence.
             Encoding::Silence => Ok(()),
@@ -195,16 +189,13 @@ impl<'a> Track<'a> {
     }
 }
 
-/// Rate and channels of what is decoded of a stream; `None`: nothing is.
-pub(super) fn decoded(stream: &StreamDescription) -> Option<(u32, u8)> {
-    stream.formats.iter().find_map(|format| {
-        Codec::from_name(&format.codec)?;
-        Some((format.clock_rate, format.channels.max(1)))
-    })
+/// How a stream is decoded; `None`: nothing of it is.
+pub(super) fn decoded(stream: &StreamDescription) -> Option<Decoded> {
+    stream.formats.iter().find_map(Decoded::of)
 }
 
 pub(super) enum Encoding {
-    Pcm(Codec, u32, u8),
+    Audio(Decoded),
     Silence,
     Other,
 }
@@ -212,32 +203,31 @@ pub(super) enum Encoding {
 pub(super) fn encoding(stream: &StreamDescription, payload_type: u8) -> Encoding {
     let Some(format) = stream.formats.iter().find(|format| format.payload_type == payload_type)
     else {
-        // RFC 3551 table 4: static types that need no rtpmap.
-        return match payload_type {
-            0 => Encoding::Pcm(Codec::Pcmu, 8_000, 1),
-            8 => Encoding::Pcm(Codec::Pcma, 8_000, 1),
-            13 => Encoding::Silence,
-            _ => Encoding::Other,
+        return match (Decoded::of_static(payload_type), payload_type) {
+            (Some(form), _) => Encoding::Audio(form),
+            // RFC 3551 table 4.
+            (None, 13) => Encoding::Silence,
+            (None, _) => Encoding::Other,
         };
     };
-    match Codec::from_name(&format.codec) {
-        Some(codec) => Encoding::Pcm(codec, format.clock_rate, format.channels.max(1)),
-        None if ["CN", "telephone-event"]
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(&format.codec)) =>
-        {
-            Encoding::Silence
-        }
+    let is = |name: &&str| name.eq_ignore_ascii_case(&format.codec);
+    match Decoded::of(format) {
+        Some(form) => Encoding::Audio(form),
+        None if ["CN", "telephone-event"].iter().any(is) => Encoding::Silence,
         None => Encoding::Other,
     }
 }
+
+/// Decoders of one stream: a source has one for each of its codecs. More sources than anybody sends are not
+/// remembered.
+const DECODERS_MAX: usize = 256;
 
 /// The WAV of one stream.
 struct Audio {
     wave: Wave,
     file: String,
-    rate: u32,
-    channels: u16,
+    form: Decoded,
+    decoders: BTreeMap<u16, Decoder>,
     cut: Option<Cut>,
     frames_max: u64,
     timing: Timing,
@@ -250,7 +240,7 @@ impl Audio {
     fn create(
         frame: &Frame<'_>,
         stem: &str,
-        (rate, channels): (u32, u8),
+        decoded: Decoded,
         cut: Option<Cut>,
     ) -> io::Result<Audio> {
         let (start, end) = (
@@ -258,22 +248,28 @@ impl Audio {
             frame.range.to.unwrap_or(frame.span.1).max(frame.span.1),
         );
         let seconds = ((end.0 - start.0).max(0) / 1_000_000_000) as u64;
-        let frames_max = (seconds + SLACK_S) * u64::from(rate);
+        let frames_max = (seconds + SLACK_S) * u64::from(decoded.rate);
         let file = format!("{stem}.wav");
         Ok(Audio {
             wave: {
-                let form = (rate, u16::from(channels));
+                let form = (decoded.rate, u16::from(decoded.channels));
                 Wave::create(&frame.dir.join(&file), frame.pen, form, frames_max)?
             },
             file,
-            rate,
-            channels: u16::from(channels),
+            form: decoded,
+            decoders: BTreeMap::new(),
             cut,
             frames_max,
-            timing: Timing::new(rate),
+            timing: Timing::new(decoded.clock_rate),
             held: Vec::new(),
             origin: cut.and_then(|cut| cut.origin),
         })
+    }
+
+    /// Whether samples of that form fit the file.
+    fn takes(&self, form: Decoded) -> bool {
+        let of = |form: Decoded| (form.rate, form.clock_rate, form.channels);
+        of(form) == of(self.form)
     }
 
     fn packet(
@@ -281,10 +277,18 @@ impl Audio {
         source: (u16, u32),
         timestamp: u32,
         arrival: Wall,
-        samples: Vec<i16>,
+        (form, payload): (Decoded, &[u8]),
     ) -> io::Result<()> {
-        let frames = (samples.len() / usize::from(self.channels)) as u32;
-        let position = self.timing.packet(source, timestamp, arrival, frames);
+        if self.decoders.len() >= DECODERS_MAX {
+            self.decoders.clear();
+        }
+        let decoder = self.decoders.entry(source.0).or_insert_with(|| Decoder::new(form));
+        if decoder.form() != form {
+            *decoder = Decoder::new(form);
+        }
+        let mut samples = Vec::with_capacity(payload.len());
+        decoder.decode(payload, &mut samples);
+        let position = self.timing.packet(source, timestamp, arrival, form.ticks(payload));
         if let Some(origin) = self.origin {
             return self.put(position - origin, &samples);
         }
@@ -301,9 +305,9 @@ impl Audio {
         Ok(())
     }
 
-    /// Puts samples at a frame of the file; what lies outside of it is left out.
-    fn put(&mut self, first: i64, samples: &[i16]) -> io::Result<()> {
-        let channels = i64::from(self.channels);
+    /// Puts samples at so many ticks of the file; what lies outside of it is left out.
+    fn put(&mut self, ticks: i64, samples: &[i16]) -> io::Result<()> {
+        let (first, channels) = (self.form.frames(ticks), i64::from(self.form.channels));
         let end = first + samples.len() as i64 / channels;
         let from = first.max(0);
         let to = end.min(self.frames().unwrap_or(self.frames_max) as i64);
@@ -325,7 +329,8 @@ impl Audio {
         }
         let placement = self.timing.placement();
         let end = placement.first().map(|(first, _)| first + placement.frames() as i64);
-        let recorded = end.zip(self.origin).map_or(0, |(end, origin)| (end - origin).max(0) as u64);
+        let recorded = end.zip(self.origin).map_or(0, |(end, origin)| end - origin);
+        let recorded = self.form.frames(recorded.max(0)) as u64;
         let frames = self.frames().unwrap_or(recorded.min(self.frames_max));
         let wave = self.wave.finish(frames)?;
         Ok(Heard { file: self.file, wave, timing: self.timing, origin: self.origin })
