@@ -494,7 +494,7 @@ fn a_tap_ends_with_whoever_listens_and_with_the_server() {
     // The server is stopped: the recording is over.
     let tap = bench.tap(&[&id, "--from", "start", "--format", "jsonl"]);
     bench.reader();
-    bench.server.signal(Signal::TERM);
+    bench.server.signal(Signal::INT);
     let bye = src.asked("BYE", LIMIT).expect("it ends what runs");
     src.answer(&bye, "");
     bench.server.wait();
@@ -511,8 +511,11 @@ fn a_tap_ends_when_nobody_records_any_more_and_says_where_it_was() {
     let mut src = Src::new(bench.port, "");
     let (_, port) = src.invite();
     Media::new(port).send(50);
-    let tap = bench.tap(&[&bench.id(), "--from", "start", "--format", "jsonl"]);
-    bench.reader();
+    let mut tap = bench.tap(&[&bench.id(), "--from", "start", "--format", "jsonl"]);
+    // It has been handed all that it needs.
+    let mut out = BufReader::new(tap.stdout.take().expect("piped"));
+    let mut said = String::new();
+    out.read_line(&mut said).expect("text");
     let roles = [MEDIA, CONTROL].map(|role| bench.server.child(role).expect("it runs"));
     let others = children(bench.server.keeper.id());
     send(bench.server.keeper.id(), Signal::KILL);
@@ -521,11 +524,13 @@ fn a_tap_ends_when_nobody_records_any_more_and_says_where_it_was() {
         server::try_send(pid, Signal::KILL);
     }
     let began = Instant::now();
-    let (code, out, said) = end(tap);
+    let mut rest = Vec::new();
+    out.read_to_end(&mut rest).expect("text");
+    let (code, _, said) = end(tap);
     assert_eq!(code, 69, "{said}");
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert!(said.contains("--resume '1;"), "{said}");
-    let all = objects(&out);
+    let all = objects(&rest);
     assert_eq!(of_type(&all, "audio").len(), 50);
     assert_eq!(all.last().map(|last| &last["type"]), Some(&"end".into()), "{said}");
 }
