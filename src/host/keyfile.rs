@@ -121,10 +121,16 @@ fn make(store: &Path, entropy: &dyn Entropy) -> io::Result<()> {
 }
 
 /// Reads a secret of about `bytes` bytes; one more is returned where the file is longer. Refuses a
-/// file that others may read.
+/// file that others may read, and whatever is no file: nobody waits here for who writes to a pipe.
 pub fn read_secret(path: &Path, bytes: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut file = File::open(path)?;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
+    let at_once = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let mut file = OpenOptions::new().read(true).custom_flags(at_once).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        let why = format!("expected a file at {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let mode = found.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,

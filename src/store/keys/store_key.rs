@@ -225,6 +225,26 @@ impl StoreKeys {
         }
     }
 
+    /// What is wrong with one of the two files while the other is whole: it should be mended (`floortape kek wrap`
+    /// writes both) before that goes, too.
+    pub fn faults<D: Disk>(disk: &D, folder: &Path) -> Vec<String> {
+        let found = FILES.map(|name| {
+            let block = read_block(disk, &folder.join(name));
+            let missing = matches!(&block, Err(error) if error.kind() == io::ErrorKind::NotFound);
+            let whole = block.ok().is_some_and(|bytes| StoreKeys::parse(&bytes).is_some());
+            (name, missing, whole)
+        });
+        if found.iter().all(|(_, missing, _)| *missing) {
+            return Vec::new();
+        }
+        let bad = found.iter().filter(|(.., whole)| !whole);
+        bad.map(|(name, missing, _)| {
+            let what = if *missing { "is not there" } else { "is damaged" };
+            format!("keys/{name} {what}: the store's keys stand in one file only")
+        })
+        .collect()
+    }
+
     /// All keys, oldest first. The last one is that under which anything new is written.
     pub fn open(&self, kek: &Kek) -> Result<Vec<StoreKey>, StoreKeysError> {
         let (boxed, mark) = (kek.keys(), kek.fingerprint());
@@ -429,6 +449,7 @@ mod tests {
             let bytes = disk.get(&folder.join(name));
             assert!(!bytes.windows(old.len()).any(|window| window == old), "{name}");
         }
+        assert_eq!(StoreKeys::faults(&disk, folder), Vec::<String>::new());
         let foreign = StoreKeys::read(&disk, folder, [8; 16]);
         assert!(matches!(foreign, Err(StoreKeysError::Foreign { .. })));
     }

@@ -98,7 +98,7 @@ pub(super) const ROWS: &[Row] = &[
     open(
         "REQ-007",
         "voice, DTMF, video, real-time text",
-        &["src/store/ledger/dtmf.rs::repeated_packets_are_one_digit_of_the_longest_duration"],
+        &["src/store/ledger/dtmf.rs::updates_and_repeated_ends_are_one_digit_in_any_order"],
         "media: video from a decodable frame, T.140 with redundancy",
     ),
     met(

@@ -10,6 +10,7 @@ use super::report::{Damaged, Report};
 use super::touched::Touched;
 use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
+use crate::host::disk::HostDisk;
 use crate::host::spare::StoreDisk;
 use crate::shell::cmd::parts::Parts;
 use crate::shell::cmd::store::{self, Store, journal_fault};
@@ -19,6 +20,7 @@ use crate::store::catalog::library::Reading;
 use crate::store::catalog::model::SealState;
 use crate::store::catalog::{Library, RsEntry};
 use crate::store::evidence::{Keys, Salt};
+use crate::store::keys::{self as store_keys, StoreKeys};
 use crate::store::segment::{SegmentName, SegmentReport, clock_at};
 
 /// What checking a store came to.
@@ -140,6 +142,7 @@ pub(super) fn check(
         }
     }
     if whole {
+        elsewhere.extend(StoreKeys::faults(&HostDisk, &store_keys::folder(&store.dir)));
         elsewhere.extend(anchors.faults.iter().cloned());
         elsewhere.extend(against);
         let journal = store.check_journal(keys.as_ref(), &anchors.journal())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::anchored::Anchors;
 use super::held::Checked;
 use super::{folder, held, trail};
-use crate::base::ids::StreamId;
+use crate::base::ids::{RsId, StreamId};
 use crate::host::spare::StoreDisk;
 use crate::shell::cmd::remote;
 use crate::shell::cmd::store::{Store, StoreArgs, damage, named};
@@ -16,7 +16,6 @@ use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::Read;
 use crate::store::catalog::Library;
 use crate::store::evidence::{Hex, PublicKey};
-use crate::store::export::manifest;
 
 /// Verify recordings, or an exported folder: every byte against its proof, every loss against its
 /// evidence.
@@ -169,5 +168,5 @@ fn trusted(text: &str) -> Result<PublicKey, Failure> {
 
 fn is_folder(what: &str) -> bool {
     let path = PathBuf::from(what);
-    path.is_dir() && (what.contains('/') || path.join(manifest::FILE).exists() || what == ".")
+    path.is_dir() && what.parse::<RsId>().is_err()
 }
