@@ -452,6 +452,9 @@ mod tests {
         assert_eq!(StoreKeys::faults(&disk, folder), Vec::<String>::new());
         let foreign = StoreKeys::read(&disk, folder, [8; 16]);
         assert!(matches!(foreign, Err(StoreKeysError::Foreign { .. })));
+        disk.remove(&folder.join(FILES[1])).expect("there");
+        let [fault] = &StoreKeys::faults(&disk, folder)[..] else { panic!("one is gone") };
+        assert!(fault.starts_with("keys/store-b.keys is not there"), "{fault}");
     }
 
     #[test]
