@@ -20,6 +20,7 @@ sys.dont_write_bytecode = True
 
 import audio
 import capture
+import kinds
 import srtcp
 from kamailio import Kamailio
 from siprec import Answer, Line, Src
@@ -627,6 +628,7 @@ def main():
         "hold": lambda n: hold(bench, n, "127.0.0.18", 41700),
         "openssl": lambda n: openssl(bench, n),
         "kamailio": lambda n: kamailio(bench, n, "127.0.0.22", 42000),
+        "kinds": lambda n: kinds.scenario(bench, check, n, "127.0.0.28", 42600, PARTIES, SERVER),
         "refusals": lambda n: refusals(bench, n, "127.0.0.19"),
     }
 

@@ -1,0 +1,244 @@
+"""What else than G.711 a client sends: Opus, G.722 and H.264 of ffmpeg, digits, real-time text with losses."""
+
+import calendar
+import json
+import pathlib
+import re
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import audio
+from siprec import Line, Src
+
+SECONDS = 8
+TYPED = ["Buy ", "500 ", "", "at 1", "2\b3.2", "5\r\nS\u00fcd", "werte\u2028", "ok", "", "", ""]
+READ = "Buy 500 at 13.25\nS\u00fcdwerte\nok"
+DIGITS = "15#"
+
+
+class Kind(Line):
+    """An m-line of any kind: its media, its formats as (payload type, rtpmap), and more attributes."""
+
+    def __init__(self, label, port, media, formats, *more):
+        super().__init__(label, port)
+        self.media, self.formats, self.more = media, formats, more
+
+    def sdp(self, direction):
+        types = " ".join(str(number) for number, _ in self.formats)
+        return [f"m={self.media} {self.port} RTP/AVP {types}",
+                *[f"a=rtpmap:{number} {name}" for number, name in self.formats],
+                *self.more, f"a=label:{self.label}", f"a={direction}"]
+
+
+def rtp(payload_type, seq, timestamp, ssrc, payload, marker=False):
+    return struct.pack(">BBHII", 0x80, payload_type | (0x80 if marker else 0), seq & 0xFFFF,
+                       timestamp & 0xFFFFFFFF, ssrc) + payload
+
+
+def send_text(out):
+    """RFC 4103: each block with the two before it, every 300 ms; each third packet is lost."""
+    for number in range(len(TYPED)):
+        blocks = [TYPED[number - back].encode() if number >= back else b"" for back in (2, 1, 0)]
+        heads = b"".join(struct.pack(">I", (0x80 | 99) << 24 | 300 * back << 10 | len(block))
+                         for back, block in zip((2, 1), blocks))
+        if number % 3 != 1:
+            out.send(rtp(98, 500 + number, 300 * number, 0x7E87, heads + bytes([99]) + b"".join(blocks)))
+        time.sleep(0.3)
+
+
+def send_digits(out):
+    """RFC 4733: 100 ms each, the end three times, a second apart, beside silence in G.711."""
+    sent, seq, begin = [], 0, time.monotonic()
+    for number, digit in enumerate(DIGITS):
+        start = 8000 * (number + 1)
+        for frame in range(50 * number, 50 * (number + 1)):
+            time.sleep(max(0, begin + frame * 0.02 - time.monotonic()))
+            out.send(rtp(0, seq, 160 * frame, 0xD161, b"\xff" * 160))
+            seq += 1
+        sent.append(time.time())
+        code = "0123456789*#ABCD".index(digit)
+        for update in [1, 2, 3, 4, 5, 5, 5]:
+            last = update == 5
+            out.send(rtp(101, seq, start, 0xD161, struct.pack(">BBH", code, 0x8A if last else 0x0A, 160 * update),
+                         marker=update == 1))
+            seq += 1
+    return sent
+
+
+def relay(address, target, skip):
+    """A port at `address` whose datagrams go on to `target`, the first ones left out."""
+    inlet = socket.socket(type=socket.SOCK_DGRAM)
+    inlet.bind((address, 0))
+    inlet.settimeout(0.2)
+    outlet = socket.socket(type=socket.SOCK_DGRAM)
+    outlet.bind((address, 0))
+    ended = threading.Event()
+
+    def run():
+        count = 0
+        while not ended.is_set():
+            try:
+                data = inlet.recv(65535)
+            except socket.timeout:
+                continue
+            count += 1
+            if count > skip:
+                outlet.sendto(data, target)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return inlet.getsockname()[1], lambda: (ended.set(), thread.join())
+
+
+def likeness(found, step, expected):
+    """The best correlation of a second out of the middle with what was sent, at any shift up to 0.25 s."""
+    begin, length = 3 * audio.RATE, audio.RATE // 2
+    sent = expected[begin:begin + length]
+    best = 0.0
+    for late in range(-400, 2000, 1):
+        heard = found[(begin + late) * step:(begin + late + length) * step:step]
+        if len(heard) < length:
+            continue
+        # Coarse first: most shifts are far off.
+        if late % 4 and best < 0.5:
+            continue
+        cross = sum(a * b for a, b in zip(sent[::5], heard[::5]))
+        power = sum(a * a for a in sent[::5]) * sum(b * b for b in heard[::5])
+        if power:
+            best = max(best, cross / power ** 0.5)
+    return best
+
+
+def scenario(bench, check, name, address, port, parties, server):
+    lines = [
+        Kind("opus", port, "audio", [(96, "opus/48000/2")]),
+        Kind("g722", port + 2, "audio", [(9, "G722/8000")]),
+        Kind("video", port + 4, "video", [(97, "H264/90000")], "a=fmtp:97 packetization-mode=1"),
+        Kind("text", port + 6, "text", [(98, "red/1000"), (99, "t140/1000")], "a=fmtp:98 99/99/99"),
+        Kind("digits", port + 8, "audio", [(0, "PCMU/8000"), (101, "telephone-event/8000")],
+             "a=fmtp:101 0-15"),
+    ]
+    src = Src((server, bench.sip), address)
+    answer = src.invite(lines, parties)
+    media = answer.media()
+    accepted = answer.status == 200 and len(media) == len(lines) and all(one["port"] for one in media)
+    if not check(name, "INVITE of five kinds accepted", accepted, answer.reason + " " + answer.body):
+        return
+    bench.lines += [(name, address, line, one) for line, one in zip(lines, media)]
+    octets = audio.source(440, SECONDS)
+    wav = bench.folder / f"{name}.wav"
+    audio.write_wav(wav, octets)
+    quiet = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-re"]
+
+    def target(place, to=None):
+        to = to or (server, media[place]["port"])
+        local = f"localaddr={address}&localrtpport={lines[place].port}&localrtcpport={lines[place].port + 1}"
+        return f"rtp://{to[0]}:{to[1]}?rtcpport={to[1] + 1}&{local}"
+
+    inlet, ended = relay(address, (server, media[2]["port"]), 20)
+    senders = [
+        subprocess.Popen([*quiet, "-i", str(wav), "-c:a", "libopus", "-application", "voip", "-b:a", "32k",
+                          "-payload_type", "96", "-f", "rtp", target(0)], stdout=subprocess.DEVNULL),
+        subprocess.Popen([*quiet, "-i", str(wav), "-ar", "16000", "-c:a", "g722", "-f", "rtp", target(1)],
+                         stdout=subprocess.DEVNULL),
+        # Joined in the middle of a group of pictures: what can be decoded begins a second later.
+        subprocess.Popen([*quiet, "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25", "-t", str(SECONDS),
+                          "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p",
+                          "-bsf:v", "dump_extra=freq=keyframe", "-payload_type", "97", "-f", "rtp",
+                          f"rtp://{address}:{inlet}?pkt_size=1200"], stdout=subprocess.DEVNULL),
+    ]
+    outs = []
+    for place in (3, 4):
+        out = socket.socket(type=socket.SOCK_DGRAM)
+        out.bind((address, lines[place].port))
+        out.connect((server, media[place]["port"]))
+        outs.append(out)
+    typist = threading.Thread(target=send_text, args=(outs[0],))
+    typist.start()
+    dialled = send_digits(outs[1])
+    typist.join()
+    for process in senders:
+        process.wait(60)
+    check(name, "ffmpeg sent all", all(process.returncode == 0 for process in senders),
+          [process.returncode for process in senders])
+    time.sleep(0.5)
+    ended()
+    check(name, "BYE answered 200", src.bye().status == 200)
+    recording = bench.recording(src.call_id)
+    if not check(name, "listed", recording is not None):
+        return
+    out = bench.folder / f"export-{name}"
+    code, _, err = bench.verb("export", recording["id"], "-o", str(out))
+    if not check(name, "export", code == 0, err[-300:]):
+        return
+    judge(check, name, recording, out, audio.samples(octets), dialled)
+    done = subprocess.run([bench.binary, "verify", str(out)], capture_output=True, text=True)
+    check(name, "export verifies offline", done.returncode == 0, done.stdout[-300:])
+    tshark(bench, check, name, recording)
+
+
+def tshark(bench, check, name, recording):
+    """What Wireshark counts in our pcapng is what our ledger says: streams, packets, losses."""
+    out = bench.folder / f"packets-{name}"
+    code, _, err = bench.verb("export", recording["id"], "-o", str(out), "--format", "pcapng")
+    if not check(name, "export as pcapng", code == 0, err[-300:]):
+        return
+    for stream in recording["streams"]:
+        done = subprocess.run(["tshark", "-r", str(out / f"{stream['label']}.pcapng"), "-d", "udp.port==24000-24199,rtp",
+                               "-q", "-z", "rtp,streams"], capture_output=True, text=True)
+        found = {}
+        for row in done.stdout.splitlines():
+            match = re.search(r"0x([0-9A-Fa-f]{8})\s.*?\s(\d+)\s+(-?\d+) \(", row)
+            if match:
+                found[int(match[1], 16)] = (int(match[2]), int(match[3]))
+        ours = {one["ssrc"]: (one["packets"], sum(one["lost"].values()) + one["unexplained"])
+                for one in stream["sources"]}
+        check(name, f"tshark counts as we do: {stream['label']}", found == ours and found, (found, ours))
+
+
+def judge(check, name, recording, out, expected, dialled):
+    for label, rate in (("opus", 48000), ("g722", 16000)):
+        path = out / f"{label}.wav"
+        if not check(name, f"{label} is a WAV", path.exists(), sorted(one.name for one in out.iterdir())):
+            continue
+        found_rate, channels, found = audio.read_wav(path)
+        check(name, f"{label} at its own rate, mono", (found_rate, channels) == (rate, 1), (found_rate, channels))
+        alike = likeness(found, rate // audio.RATE, expected)
+        check(name, f"{label} sounds as it was sent", alike > 0.95, alike)
+        seconds = len(found) / found_rate
+        check(name, f"{label} is as long as it was", abs(seconds - SECONDS) < 0.1, seconds)
+    streams = {one["label"]: one for one in recording["streams"]}
+    text = streams["text"]["text"]
+    check(name, "text is whole though a third is lost", text == READ, repr(text))
+    path = out / "text.txt"
+    lines = path.read_text().splitlines() if path.exists() else []
+    check(name, "text.txt has its lines with times", [one.split(" ", 1)[1] for one in lines] == READ.split("\n"), lines)
+    dtmf = streams["digits"]["dtmf"]
+    check(name, "digits are right", "".join(one["digit"] for one in dtmf) == DIGITS, json.dumps(dtmf))
+    seconds = [wall(one["at"]) for one in dtmf]
+    apart = [abs(one - other) for one, other in zip(seconds, dialled)]
+    check(name, "digits have their times", len(apart) == len(DIGITS) and max(apart) < 0.1, apart)
+    check(name, "digits are 100 ms long", all(one["ms"] == 100 for one in dtmf), json.dumps(dtmf))
+    video = out / "video.h264"
+    if check(name, "video is H.264", video.exists(), sorted(one.name for one in out.iterdir())):
+        done = subprocess.run(["ffmpeg", "-hide_banner", "-loglevel", "warning", "-i", str(video), "-f", "null", "-"],
+                              capture_output=True, text=True)
+        said = [one for one in done.stderr.splitlines() if "imestamps" not in one and "pts" not in one]
+        check(name, "ffmpeg decodes it from its first picture on", done.returncode == 0 and not said, said[:4])
+        done = subprocess.run(["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries",
+                               "stream=nb_read_frames", "-of", "csv=p=0", str(video)], capture_output=True, text=True)
+        count = int(done.stdout.strip().split(",")[0] or 0)
+        # The first group of pictures was joined in its middle.
+        check(name, "all pictures from the first key frame on", 25 * (SECONDS - 1) <= count <= 25 * SECONDS, count)
+        times = pathlib.Path(f"{video}.times.txt")
+        check(name, "a time for each picture",
+              times.exists() and sum(not one.startswith("#") for one in times.read_text().splitlines()) == count)
+
+
+def wall(text):
+    """Seconds since 1970 of an RFC 3339 time in UTC."""
+    whole, _, part = text.rstrip("Z").partition(".")
+    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float("0." + (part or "0"))
