@@ -95,11 +95,14 @@ pub(super) const ROWS: &[Row] = &[
             "src/store/metadata/tests.rs::extensions_are_replaced_by_name_and_place_and_all_versions_stay",
         ],
     ),
-    open(
+    met(
         "REQ-007",
         "voice, DTMF, video, real-time text",
-        &["src/store/ledger/dtmf.rs::updates_and_repeated_ends_are_one_digit_in_any_order"],
-        "media: video from a decodable frame, T.140 with redundancy",
+        &[
+            "src/store/ledger/dtmf.rs::updates_and_repeated_ends_are_one_digit_in_any_order",
+            "src/store/ledger/text.rs::one_of_three_lost_is_all_there_in_any_order",
+            "src/store/export/h264.rs::it_begins_at_the_first_picture_that_can_be_decoded",
+        ],
     ),
     met(
         "REQ-008",
@@ -190,7 +193,13 @@ pub(super) const ROWS: &[Row] = &[
         &[],
         "time: the SRC's clock against ours",
     ),
-    open("REQ-023", "streams aligned with each other", &[], "time: alignment by sender reports"),
+    met(
+        "REQ-023",
+        "streams aligned with each other",
+        &[
+            "src/shell/cmd/export/tests.rs::two_clicks_of_one_instant_are_within_20_ms_after_an_hour_also_without_reports",
+        ],
+    ),
     met(
         "REQ-024",
         "wall-clock time of recording and its controls",
