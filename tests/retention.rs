@@ -169,9 +169,12 @@ fn the_held_line_stays_and_the_space_of_the_others_returns() {
         (shown["retention"]["gone"]["whole"] == true).then_some(shown)
     });
     assert_eq!(shown["retention"]["class"], "default");
-    let lines = bench.recordings();
-    let gone = lines.iter().filter(|one| one["retention"]["gone"]["whole"] == true).count();
-    assert_eq!((lines.len(), gone), (LINES, LINES - 1));
+    // The catalogue follows segment by segment.
+    let lines = until("all others to be told as gone", Duration::from_secs(20), || {
+        let lines = bench.recordings();
+        let gone = lines.iter().filter(|one| one["retention"]["gone"]["whole"] == true).count();
+        ((lines.len(), gone) == (LINES, LINES - 1)).then_some(lines)
+    });
     let own = lines.iter().find(|one| id(one) == held).expect("listed");
     assert_eq!(own["retention"]["held_by"][0].to_string(), hold);
 
