@@ -50,8 +50,8 @@ for _ in $(seq 300); do
     [ "$("$floortape" ls --live --json --store "$dir/store" | wc -l)" -ge $((streams / 2)) ] && break
     sleep 0.2
 done
-id=$("$floortape" ls --live --json --store "$dir/store" | head -1 |
-    python3 -c 'import json, sys; print(json.loads(sys.stdin.readline())["id"])')
+"$floortape" ls --live --json --store "$dir/store" >"$dir/live.json"
+id=$(python3 -c 'import json, sys; print(json.loads(sys.stdin.readline())["id"])' <"$dir/live.json")
 sleep 3
 
 measure() {
