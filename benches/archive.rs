@@ -75,6 +75,8 @@ impl Ring {
     fn take(&mut self) -> Span {
         let through = Position(self.base + self.bytes.len() as u64);
         let mut span = std::mem::replace(&mut self.span, Span::new(through));
+        // As the spool does: each segment tells its clock.
+        self.span.add_clock(ClockMap { mono: Mono(0), wall: Wall(EPOCH) });
         span.through = through;
         self.base = through.0;
         span
