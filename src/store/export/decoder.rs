@@ -1,6 +1,7 @@
 //! Payloads to samples: what a stream's audio becomes in a WAV, and how long a payload is without decoding it.
 //! The only file that names the engine of Opus.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ropus::OpusDecoder;
@@ -71,6 +72,12 @@ impl Form {
         }
     }
 
+    /// Whether samples of both can stand one behind the other.
+    pub fn fits(&self, other: Form) -> bool {
+        let of = |form: Form| (form.rate, form.clock_rate, form.channels);
+        of(*self) == of(other)
+    }
+
     /// Ticks of the RTP clock that a payload lasts.
     pub fn ticks(&self, payload: &[u8]) -> u32 {
         let ticks = match self.kind {
@@ -107,6 +114,29 @@ fn opus_frames(packet: &[u8]) -> usize {
     if frame * count > OPUS_FRAMES_MAX { 0 } else { frame * count }
 }
 
+/// Sources of one stream that are remembered: more than anybody sends.
+const SOURCES_MAX: usize = 256;
+
+/// What decodes one stream: each of its sources by itself.
+#[derive(Default)]
+pub struct Decoders(BTreeMap<u16, Decoder>);
+
+impl Decoders {
+    /// The samples of a payload of source number `ordinal`.
+    pub fn decode(&mut self, ordinal: u16, form: Form, payload: &[u8]) -> Vec<i16> {
+        if self.0.len() >= SOURCES_MAX && !self.0.contains_key(&ordinal) {
+            self.0.clear();
+        }
+        let decoder = self.0.entry(ordinal).or_insert_with(|| Decoder::new(form));
+        if decoder.form != form {
+            *decoder = Decoder::new(form);
+        }
+        let mut samples = Vec::with_capacity(payload.len());
+        decoder.decode(payload, &mut samples);
+        samples
+    }
+}
+
 /// What decodes one source: later payloads stand on earlier ones.
 pub struct Decoder {
     form: Form,
@@ -133,11 +163,6 @@ impl Decoder {
             },
         };
         Decoder { form, engine }
-    }
-
-    /// How it decodes.
-    pub fn form(&self) -> Form {
-        self.form
     }
 
     /// Appends the samples of `payload`, channel beside channel; none where it is no payload of this kind.

@@ -6,7 +6,7 @@ use super::mark::LastOf;
 use crate::base::ids::Index;
 use crate::base::time::Wall;
 use crate::store::event::{Event, Format, Origin, StreamDescription};
-use crate::store::export::decoder::{Decoder, Form};
+use crate::store::export::decoder::{Decoders, Form};
 use crate::store::export::placement::Placement;
 use crate::store::record::{RecordKind, RecordMeta};
 use crate::wire::rtp;
@@ -64,8 +64,7 @@ pub enum Happening {
 pub struct Line {
     description: StreamDescription,
     form: Form,
-    /// By source.
-    decoders: BTreeMap<u16, Decoder>,
+    decoders: Decoders,
     placement: Placement,
     sources: BTreeMap<u16, Last>,
     paused: bool,
@@ -89,7 +88,7 @@ impl Line {
         Some(Line {
             description: description.clone(),
             form,
-            decoders: BTreeMap::new(),
+            decoders: Decoders::default(),
             placement: Placement::new(form.clock_rate),
             sources: BTreeMap::new(),
             paused: false,
@@ -182,12 +181,7 @@ impl Line {
         };
         match self.encoding(header.payload_type()) {
             Encoding::Audio(form) => {
-                let decoder = self.decoders.entry(ordinal).or_insert_with(|| Decoder::new(form));
-                if decoder.form() != form {
-                    *decoder = Decoder::new(form);
-                }
-                let mut samples = Vec::with_capacity(body.len());
-                decoder.decode(body, &mut samples);
+                let samples = self.decoders.decode(ordinal, form, body);
                 let samples = one_channel(samples, usize::from(form.channels));
                 let (timestamp, ticks) = (header.timestamp(), form.ticks(body));
                 let position = self.placement.place(ordinal, timestamp, at, ticks).position;
@@ -214,10 +208,9 @@ impl Line {
             Some(format) => Form::of(format),
             None => Form::of_static(payload_type),
         };
-        let of = |form: Form| (form.rate, form.clock_rate, form.channels);
         let is_digits = |format: &&Format| format.codec.eq_ignore_ascii_case("telephone-event");
         match form {
-            Some(form) if of(form) == of(self.form) => Encoding::Audio(form),
+            Some(form) if self.form.fits(form) => Encoding::Audio(form),
             None if format.as_ref().is_some_and(is_digits) => Encoding::Digits,
             _ => Encoding::Other,
         }

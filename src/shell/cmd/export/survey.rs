@@ -49,8 +49,7 @@ impl<'a> Survey<'a> {
         let Encoding::Audio(form) = encoding(self.description, header.payload_type()) else {
             return;
         };
-        let of = |form: Form| (form.rate, form.clock_rate, form.channels);
-        if of(form) == of(self.form) {
+        if self.form.fits(form) {
             let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
             self.timing.packet(source, header.timestamp(), seen.wall(), form.ticks(payload));
         }

@@ -13,7 +13,7 @@ use super::wave::{Finished, Wave};
 use crate::base::time::Wall;
 use crate::store::archive::Seen;
 use crate::store::event::{Event, StreamDescription};
-use crate::store::export::decoder::{Decoder, Form as Decoded};
+use crate::store::export::decoder::{Decoders, Form as Decoded};
 use crate::store::export::timing::Timing;
 use crate::store::record::{FLAG_RTCP_PORT, RecordKind};
 use crate::wire::rtp;
@@ -143,7 +143,7 @@ impl<'a> Track<'a> {
             return self.put(seen, false);
         };
         match encoding(self.description, header.payload_type()) {
-            Encoding::Audio(form) if audio.takes(form) => {
+            Encoding::Audio(form) if audio.form.fits(form) => {
                 let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
                 audio.packet(source, header.timestamp(), seen.wall(), (form, payload))
             }
@@ -218,16 +218,12 @@ pub(super) fn encoding(stream: &StreamDescription, payload_type: u8) -> Encoding
     }
 }
 
-/// Decoders of one stream: a source has one for each of its codecs. More sources than anybody sends are not
-/// remembered.
-const DECODERS_MAX: usize = 256;
-
 /// The WAV of one stream.
 struct Audio {
     wave: Wave,
     file: String,
     form: Decoded,
-    decoders: BTreeMap<u16, Decoder>,
+    decoders: Decoders,
     cut: Option<Cut>,
     frames_max: u64,
     timing: Timing,
@@ -257,19 +253,13 @@ impl Audio {
             },
             file,
             form: decoded,
-            decoders: BTreeMap::new(),
+            decoders: Decoders::default(),
             cut,
             frames_max,
             timing: Timing::new(decoded.clock_rate),
             held: Vec::new(),
             origin: cut.and_then(|cut| cut.origin),
         })
-    }
-
-    /// Whether samples of that form fit the file.
-    fn takes(&self, form: Decoded) -> bool {
-        let of = |form: Decoded| (form.rate, form.clock_rate, form.channels);
-        of(form) == of(self.form)
     }
 
     fn packet(
@@ -279,15 +269,7 @@ impl Audio {
         arrival: Wall,
         (form, payload): (Decoded, &[u8]),
     ) -> io::Result<()> {
-        if self.decoders.len() >= DECODERS_MAX {
-            self.decoders.clear();
-        }
-        let decoder = self.decoders.entry(source.0).or_insert_with(|| Decoder::new(form));
-        if decoder.form() != form {
-            *decoder = Decoder::new(form);
-        }
-        let mut samples = Vec::with_capacity(payload.len());
-        decoder.decode(payload, &mut samples);
+        let samples = self.decoders.decode(source.0, form, payload);
         let position = self.timing.packet(source, timestamp, arrival, form.ticks(payload));
         if let Some(origin) = self.origin {
             return self.put(position - origin, &samples);
