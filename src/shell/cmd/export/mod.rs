@@ -8,6 +8,7 @@ mod pen;
 mod plan;
 mod progress;
 mod proof;
+mod senders;
 mod survey;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::pen::{Appended, Pen};
+use super::senders::Sent;
 use crate::base::time::Wall;
 use crate::store::event::StreamDescription;
 use crate::store::export::{pcapng, rtpdump};
@@ -32,7 +33,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Of a stream: where the SRC said it sends from, and our port. RTCP that is not multiplexed
+    /// Of a stream: its sender, else where the SRC said it sends from, and our port. RTCP that is not multiplexed
     /// has the next port on both sides (RFC 3550 §11).
     pub(super) fn of(
         stream: &StreamDescription,
@@ -57,20 +58,14 @@ impl Packets {
         Packets { path: dir.join(format!("{stem}.{extension}")), form, pen: pen.clone(), out: None }
     }
 
-    pub(super) fn put(
-        &mut self,
-        arrival: Wall,
-        ends: Ends,
-        payload: &[u8],
-        rtcp: bool,
-    ) -> io::Result<()> {
+    pub(super) fn put(&mut self, sent: &Sent<'_>, ends: Ends) -> io::Result<()> {
         let form = self.form;
-        let (out, first) = self.open(arrival, ends.source)?;
+        let (out, first) = self.open(sent.arrival, ends.source)?;
         let bytes = match form {
-            Form::Pcapng => pcapng::packet(arrival.0, ends.source, ends.target, payload),
+            Form::Pcapng => pcapng::packet(sent.arrival.0, ends.source, ends.target, sent.payload),
             Form::Rtpdump => {
-                let since_ms = (arrival.0 - first.0).max(0) / 1_000_000;
-                rtpdump::packet(since_ms as u32, payload, rtcp)
+                let since_ms = (sent.arrival.0 - first.0).max(0) / 1_000_000;
+                rtpdump::packet(since_ms as u32, sent.payload, sent.is_rtcp)
             }
         };
         out.put(&bytes)

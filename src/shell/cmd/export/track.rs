@@ -1,12 +1,12 @@
 //! One stream of an export: its records in, its files out.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::packets::{Ends, Form, Packets};
 use super::pen::Pen;
+use super::senders::{Senders, Sent};
 use super::survey::Cut;
 use super::video::Video;
 use super::wave::{Finished, Wave};
@@ -58,7 +58,7 @@ pub(super) struct Track<'a> {
     /// Every packet goes to the packet file, not only those without a decoder.
     all_packets: bool,
     packets_used: bool,
-    senders: BTreeMap<u16, SocketAddr>,
+    senders: Senders,
 }
 
 /// A finished WAV, and what says where its samples lie in time.
@@ -97,7 +97,7 @@ impl<'a> Track<'a> {
             audio,
             video,
             packets: Packets::new(frame.dir, stem, form.unwrap_or(Form::Pcapng), frame.pen),
-            senders: BTreeMap::new(),
+            senders: Senders::default(),
         })
     }
 
@@ -113,10 +113,10 @@ impl<'a> Track<'a> {
                 Ok(())
             }
             RecordKind::Event => {
-                if let Ok(Event::Source { ordinal, from, .. }) =
+                if let Ok(Event::Source { ordinal, ssrc, from }) =
                     Event::from_payload(seen.record.payload)
                 {
-                    self.senders.insert(ordinal, from);
+                    self.senders.told(ordinal, ssrc, from);
                 }
                 Ok(())
             }
@@ -161,10 +161,17 @@ impl<'a> Track<'a> {
             return Ok(());
         }
         let meta = &seen.record.meta;
-        let from = self.senders.get(&meta.source.ordinal()).copied();
-        let rtcp_port = rtcp && meta.flags & FLAG_RTCP_PORT != 0;
-        let ends = Ends::of(self.description, from, self.frame.local, rtcp_port);
-        self.packets.put(seen.wall(), ends, seen.record.payload, rtcp)
+        let sent = Sent {
+            arrival: seen.wall(),
+            ordinal: meta.source.ordinal(),
+            is_rtcp: rtcp,
+            rtcp_port: rtcp && meta.flags & FLAG_RTCP_PORT != 0,
+            payload: seen.record.payload,
+        };
+        let Track { senders, packets, description, frame, .. } = self;
+        senders.put(sent, &mut |sent, from| {
+            packets.put(&sent, Ends::of(description, from, frame.local, sent.rtcp_port))
+        })
     }
 
     /// What came is written; `sync`: and on the disk.
@@ -178,8 +185,12 @@ impl<'a> Track<'a> {
         self.packets.flush(sync)
     }
 
-    pub(super) fn finish(self) -> io::Result<Option<Heard>> {
+    pub(super) fn finish(mut self) -> io::Result<Option<Heard>> {
         if self.packets_used {
+            let Track { senders, packets, description, frame, .. } = &mut self;
+            senders.finish(&mut |sent, from| {
+                packets.put(&sent, Ends::of(description, from, frame.local, sent.rtcp_port))
+            })?;
             self.packets.finish(self.frame.span.0)?;
         }
         if let Some(video) = self.video {
