@@ -6,7 +6,9 @@
 //! payload random (so that nothing but headers packs), a sender report of each every 5 s. A segment holds 15 s.
 //! All recordings have ended, all of them is sealed.
 //!
-//! `cargo bench --bench archive -- DIR [RECORDINGS] [SECONDS] [packed|plain]`     500 × 240 s: 12 M packets each line
+//! `cargo bench --bench archive -- DIR [RECORDINGS] [SECONDS] [packed|plain] [LINES] [TABLE]`
+//!     500 × 240 s of 2 lines: 12 M packets. TABLE: octets of payload before they come again (1 MiB); a small one
+//!     lets a file system that compresses hold what none else could
 
 use std::fs::File;
 use std::io::Write;
@@ -89,11 +91,11 @@ fn recording(number: u64) -> RsId {
     RsId(id)
 }
 
-fn description(stream: u64) -> StreamDescription {
-    let line = (stream % 2) as u16;
+fn description(stream: u64, lines: u64) -> StreamDescription {
+    let line = (stream % lines) as u16;
     StreamDescription {
         stream: StreamId(stream + 1),
-        rs: recording(stream / 2),
+        rs: recording(stream / lines),
         line,
         label: Some(line.to_string()),
         media: "audio".to_owned(),
@@ -112,11 +114,17 @@ fn description(stream: u64) -> StreamDescription {
     }
 }
 
-fn entries(number: u64, keys: &KeyBox, ended_ms: u64, through: Position) -> Vec<Entry> {
+fn entries(
+    (number, lines): (u64, u64),
+    keys: &KeyBox,
+    ended_ms: u64,
+    through: Position,
+) -> Vec<Entry> {
     let rs = recording(number);
     let at = |ms: u64| Wall(EPOCH + (ms * MS) as i64);
     let seal = |secret: &[u8], context: &str| keys.seal(&SystemEntropy, secret, context);
-    let lines = [2 * number, 2 * number + 1];
+    let streams = number * lines..(number + 1) * lines;
+    let description = |stream| description(stream, lines);
     let opened = |stream| StreamOpened {
         description: description(stream),
         generation: Generation(1),
@@ -165,7 +173,7 @@ fn entries(number: u64, keys: &KeyBox, ended_ms: u64, through: Position) -> Vec<
             signalling: Signalling::Udp,
             quirks: Vec::new(),
             salt: seal(&SALT, &salt_context(rs)),
-            streams: lines.map(opened).into(),
+            streams: streams.clone().map(opened).collect(),
             own: false,
             answer: String::new(),
             answer_sdp: seal(b"", &answer_context(rs)),
@@ -182,7 +190,7 @@ fn entries(number: u64, keys: &KeyBox, ended_ms: u64, through: Position) -> Vec<
             bye: false,
         },
     ];
-    all.extend(lines.map(closed));
+    all.extend(streams.map(closed));
     all
 }
 
@@ -233,6 +241,7 @@ fn main() {
     };
     let (recordings, seconds) = (number(1, 500), number(2, 240));
     let packed = words.get(3).is_none_or(|word| word != "plain");
+    let (lines, table) = (number(4, 2), number(5, 1 << 20));
     let store = Path::new(dir);
     let journal_dir = store.join("journal");
     std::fs::create_dir_all(&journal_dir).expect("writable");
@@ -243,17 +252,17 @@ fn main() {
     let keys = KeyBox::new(&secret.expect("writable")).expect("32 bytes");
     let key = signing::load_or_make(store, &SystemEntropy).expect("writable");
 
-    let mut table = vec![0; 1 << 20];
+    let mut table = vec![0; table as usize];
     SystemEntropy.fill(&mut table);
     let mut random = Prng::new(1);
     let mut ring = Ring { bytes: Vec::new(), base: 0, span: Span::new(Position(0)) };
     let host = StreamId::host(WorkerId(0));
     let map = ClockMap { mono: Mono(0), wall: Wall(EPOCH) };
     ring.event(host, 0, &Event::Clock { map });
-    let streams = recordings * 2;
+    let streams = recordings * lines;
     let ssrc = |stream: u64| Ssrc(0x5000_0000 + stream as u32);
     for stream in 0..streams {
-        let description = description(stream);
+        let description = description(stream, lines);
         let (id, from) = (description.stream, description.remote.expect("set above"));
         ring.event(id, START_MS * MS - 2, &Event::Open { description });
         let event = Event::Source { ordinal: 1, ssrc: ssrc(stream), from };
@@ -329,7 +338,7 @@ fn main() {
     journal.append(&start).expect("room");
     let ended_ms = START_MS + seconds * 1_000 + 10;
     for number in 0..recordings {
-        let entries = entries(number, &keys, ended_ms, Position(ring.base));
+        let entries = entries((number, lines), &keys, ended_ms, Position(ring.base));
         journal.append_all(&entries).expect("room");
     }
     journal.sync().expect("room");
