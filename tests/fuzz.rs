@@ -118,6 +118,7 @@ fuzz! {
     rtcp 20_000,
     text 10_000,
     h264 10_000,
+    digits 10_000,
     srtp 3_000,
     datagram 20_000,
     handoff 20_000,

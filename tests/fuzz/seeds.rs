@@ -283,6 +283,10 @@ fn played(add: &mut Add<'_>) {
     let text: Vec<&[u8]> = typed.iter().map(Vec::as_slice).collect();
     add("text", "red", run(&text));
     add("text", "plain", run(&[b"x", b"\x1b[1m", "\u{98}y\u{9c}\r\nz".as_bytes()]));
+    let (begun, ended): (&[u8], &[u8]) = (&[11, 0x0a, 0, 160], &[11, 0x8a, 3, 32]);
+    add("digits", "one", run(&[begun, ended, ended]));
+    let several: &[u8] = &[1, 0x8a, 1, 0x90, 2, 0x8a, 1, 0x90, 16, 0x0a, 0, 80, 9];
+    add("digits", "several", run(&[several, &[3, 0x0a, 0xff, 0xff], &[3, 0x8a, 1, 0]]));
     let sets: &[u8] = &[24, 0, 5, 0x67, 66, 0, 30, 1, 0, 2, 0x68, 2];
     let fragments: [&[u8]; 3] = [&[0x7c, 0x85, 1, 2], &[0x7c, 0x05, 3], &[0x7c, 0x45, 4]];
     let [first, second, third] = fragments;

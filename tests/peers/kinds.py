@@ -2,6 +2,7 @@
 
 import calendar
 import json
+import math
 import pathlib
 import re
 import socket
@@ -17,6 +18,7 @@ SECONDS = 8
 TYPED = ["Buy ", "500 ", "", "at 1", "2\b3.2", "5\r\nS\u00fcd", "werte\u2028", "ok", "", "", ""]
 READ = "Buy 500 at 13.25\nS\u00fcdwerte\nok"
 DIGITS = "15#"
+PACKED = "28"  # in one packet behind the last, which is pressed for 50 ms each
 
 
 class Kind(Line):
@@ -65,6 +67,18 @@ def send_digits(out):
             out.send(rtp(101, seq, start, 0xD161, struct.pack(">BBH", code, 0x8A if last else 0x0A, 160 * update),
                          marker=update == 1))
             seq += 1
+    start = 8000 * (len(DIGITS) + 1)
+    code = b"".join(struct.pack(">BBH", int(digit), 0x8A, 400) for digit in PACKED)
+    time.sleep(0.3)
+    for _ in range(3):
+        out.send(rtp(101, seq, start, 0xD161, code))
+        seq += 1
+        time.sleep(0.02)
+    # Sound behind them, or the file would end before.
+    for frame in range(50 * (len(DIGITS) + 1) + 10, 50 * (len(DIGITS) + 2)):
+        time.sleep(0.02)
+        out.send(rtp(0, seq, 160 * frame, 0xD161, b"\xff" * 160))
+        seq += 1
     return sent
 
 
@@ -175,9 +189,44 @@ def scenario(bench, check, name, address, port, parties, server):
     if not check(name, "export", code == 0, err[-300:]):
         return
     judge(check, name, recording, out, audio.samples(octets), dialled)
+    tones(bench, check, name, recording)
     done = subprocess.run([bench.binary, "verify", str(out)], capture_output=True, text=True)
     check(name, "export verifies offline", done.returncode == 0, done.stdout[-300:])
     tshark(bench, check, name, recording)
+
+
+def tones(bench, check, name, recording):
+    """Digits are heard where they were dialled, as long as they were, and nothing else is."""
+    out = bench.folder / f"tones-{name}"
+    code, _, err = bench.verb("export", recording["id"], "-o", str(out), "--stream", "digits", "--tones")
+    if not check(name, "export with tones", code == 0, err[-300:]):
+        return
+    rate, _, found = audio.read_wav(out / "digits.wav")
+    expected = [(rate * (number + 1), rate // 10, digit) for number, digit in enumerate(DIGITS)]
+    begin = rate * (len(DIGITS) + 1)
+    expected += [(begin + rate * number // 20, rate // 20, digit) for number, digit in enumerate(PACKED)]
+    wrong, rest = [], list(found)
+    for at, length, digit in expected:
+        part = found[at:at + length]
+        loud = sorted(FREQUENCIES, key=lambda hz: -power(part, hz, rate))[:2]
+        if sorted(loud) != sorted(PAIR[digit]) or not part:
+            wrong.append((digit, at, loud))
+        rest[at:at + length] = [0] * len(part)
+    check(name, "tones are those of the digits", not wrong, wrong)
+    check(name, "there is no tone elsewhere", max(map(abs, rest)) < 10, max(map(abs, rest)))
+
+
+# ITU-T Q.23.
+ROWS = {697: "123A", 770: "456B", 852: "789C", 941: "*0#D"}
+COLUMNS = (1209, 1336, 1477, 1633)
+FREQUENCIES = [*ROWS, *COLUMNS]
+PAIR = {digit: (low, COLUMNS[place]) for low, row in ROWS.items() for place, digit in enumerate(row)}
+
+
+def power(samples, hz, rate):
+    turns = [2 * math.pi * hz * number / rate for number in range(len(samples))]
+    return math.hypot(sum(one * math.cos(turn) for one, turn in zip(samples, turns)),
+                      sum(one * math.sin(turn) for one, turn in zip(samples, turns)))
 
 
 def tshark(bench, check, name, recording):
@@ -217,11 +266,15 @@ def judge(check, name, recording, out, expected, dialled):
     lines = path.read_text().splitlines() if path.exists() else []
     check(name, "text.txt has its lines with times", [one.split(" ", 1)[1] for one in lines] == READ.split("\n"), lines)
     dtmf = streams["digits"]["dtmf"]
-    check(name, "digits are right", "".join(one["digit"] for one in dtmf) == DIGITS, json.dumps(dtmf))
+    check(name, "digits are right", "".join(one["digit"] for one in dtmf) == DIGITS + PACKED, json.dumps(dtmf))
     seconds = [wall(one["at"]) for one in dtmf]
     apart = [abs(one - other) for one, other in zip(seconds, dialled)]
     check(name, "digits have their times", len(apart) == len(DIGITS) and max(apart) < 0.1, apart)
-    check(name, "digits are 100 ms long", all(one["ms"] == 100 for one in dtmf), json.dumps(dtmf))
+    seconds = seconds[len(DIGITS):]
+    check(name, "digits in one packet follow each other", [round(one - seconds[0], 3) for one in seconds] == [0, 0.05],
+          seconds)
+    check(name, "digits are as long as told", [one["ms"] for one in dtmf] == [100] * len(DIGITS) + [50] * len(PACKED),
+          json.dumps(dtmf))
     video = out / "video.h264"
     if check(name, "video is H.264", video.exists(), sorted(one.name for one in out.iterdir())):
         done = subprocess.run(["ffmpeg", "-hide_banner", "-loglevel", "warning", "-i", str(video), "-f", "null", "-"],

@@ -88,6 +88,8 @@ pub(crate) enum Read {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pack: bool,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tones: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         dry_run: bool,
         format: Format,
         reason: Option<String>,
@@ -309,6 +311,7 @@ impl Read {
                 streams,
                 mono,
                 pack,
+                tones,
                 dry_run,
                 format,
                 reason: _,
@@ -323,6 +326,7 @@ impl Read {
                 }
                 flag(&mut words, *mono, "--mono");
                 flag(&mut words, *pack, "--pack");
+                flag(&mut words, *tones, "--tones");
                 flag(&mut words, *dry_run, "--dry-run");
                 value(&mut words, "format", Some(format.name().to_owned()));
             }

@@ -19,6 +19,7 @@ pub mod tar;
 pub mod timeline;
 pub mod times;
 pub mod timing;
+pub mod tones;
 pub mod wav;
 
 /// Why an export cannot be made or checked.

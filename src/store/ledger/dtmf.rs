@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::base::time::Wall;
 use crate::store::catalog::model::Digit;
+use crate::wire::event;
 
 /// Segments of digits kept per stream; a trader's line dials a few dozen digits a day.
 const SEGMENTS_MAX: usize = 10_000;
@@ -24,8 +25,8 @@ pub struct Digits(BTreeMap<(u16, u8, u32), Segment>);
 
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    /// The shortest duration that was told, and when it first was.
-    least: (u16, Wall),
+    /// The shortest time behind its begin that a packet told of, and when it first came.
+    least: (u32, Wall),
     duration: u16,
     ended: bool,
     clock_rate: u32,
@@ -41,25 +42,23 @@ impl Digits {
         clock_rate: u32,
         at: Wall,
     ) {
-        // RFC 4733 §2.3: event (8), E R volume (8), duration (16).
-        let Some(&[event, flags, high, low]) = payload.first_chunk() else { return };
-        if event > 15 {
-            return;
+        let all: u32 = event::all(payload).map(|told| u32::from(told.duration)).sum();
+        for told in event::all(payload).filter(|told| told.digit().is_some()) {
+            let key = (ordinal, told.event, timestamp.wrapping_add(told.behind));
+            if self.0.len() >= SEGMENTS_MAX && !self.0.contains_key(&key) {
+                return;
+            }
+            let told_of = (all - told.behind, at);
+            let segment = self.0.entry(key).or_insert(Segment {
+                least: told_of,
+                duration: told.duration,
+                ended: false,
+                clock_rate: clock_rate.max(1),
+            });
+            segment.least = segment.least.min(told_of);
+            segment.duration = segment.duration.max(told.duration);
+            segment.ended |= told.ended;
         }
-        let key = (ordinal, event, timestamp);
-        if self.0.len() >= SEGMENTS_MAX && !self.0.contains_key(&key) {
-            return;
-        }
-        let duration = u16::from_be_bytes([high, low]);
-        let segment = self.0.entry(key).or_insert(Segment {
-            least: (duration, at),
-            duration,
-            ended: false,
-            clock_rate: clock_rate.max(1),
-        });
-        segment.least = segment.least.min((duration, at));
-        segment.duration = segment.duration.max(duration);
-        segment.ended |= flags & 0x80 != 0;
     }
 
     /// The digits in order of time.
@@ -78,8 +77,7 @@ impl Digits {
             let rate = u64::from(segment.clock_rate);
             digits.push(Digit {
                 at: segment.begin(),
-                // RFC 4733 table 3: 0-9, *, #, A-D.
-                digit: (b"0123456789*#ABCD"[usize::from(*event)] as char).to_string(),
+                digit: char::from(event::DIGITS[usize::from(*event)]).to_string(),
                 ms: ticks * 1_000 / rate,
             });
         }
@@ -117,8 +115,8 @@ impl Segment {
         if ticks * 1_000 <= FIRST_MS_MAX * rate {
             return at;
         }
-        // At most 65,535 s, where a sender claims a clock of 1 Hz.
-        Wall(at.0.saturating_sub((ticks * 1_000_000_000 / rate) as i64))
+        // Not minutes, unless a sender claims a clock of a few Hz.
+        Wall(at.0.saturating_sub_unsigned(ticks * 1_000_000_000 / rate))
     }
 }
 
@@ -151,6 +149,19 @@ mod tests {
             digits.packet(1, 4_000, payload, RATE, Wall(at_ms * MS));
         }
         digits.digits()
+    }
+
+    #[test]
+    fn several_events_in_one_packet_follow_each_other() {
+        let mut found = Digits::default();
+        let payload = [told(1, true, 400), told(2, true, 400), told(3, false, 480)].concat();
+        found.packet(1, 4_000, &payload, RATE, Wall(1_160 * MS));
+        // Its last one goes on, and all is said again.
+        let payload = [told(1, true, 400), told(2, true, 400), told(3, true, 800)].concat();
+        found.packet(1, 4_000, &payload, RATE, Wall(1_200 * MS));
+        found.packet(1, 4_000, &payload, RATE, Wall(1_220 * MS));
+        let expected = [digit(1_000, "1", 50), digit(1_050, "2", 50), digit(1_100, "3", 100)];
+        assert_eq!(found.digits(), expected);
     }
 
     #[test]

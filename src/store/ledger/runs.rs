@@ -80,7 +80,7 @@ impl Runs {
         if first == index {
             self.0.insert(index, Run { last: index, from: arrival, to: arrival });
         }
-        if let Some(next) = self.0.remove(&(index + 1)) {
+        if let Some(next) = index.checked_add(1).and_then(|next| self.0.remove(&next)) {
             let run = self.0.get_mut(&first).expect("inserted or extended above");
             run.last = next.last;
             run.to = next.to;

@@ -9,7 +9,7 @@ use crate::store::event::{Event, Format, Origin, StreamDescription};
 use crate::store::export::decoder::{Decoders, Form};
 use crate::store::export::placement::Placement;
 use crate::store::record::{RecordKind, RecordMeta};
-use crate::wire::rtp;
+use crate::wire::{event, rtp};
 
 /// What a record comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub struct Line {
 struct Last {
     index: Index,
     wall: Wall,
-    /// RTP timestamp of the last digit told.
-    digit: Option<u32>,
+    /// RTP timestamp of the last digits told, and how many events that were.
+    digits: Option<(u32, usize)>,
 }
 
 impl Line {
@@ -114,7 +114,7 @@ impl Line {
 
     /// Goes on behind a packet that was given out before; where on the line it lies.
     pub fn go_on(&mut self, ordinal: u16, last: &LastOf) -> i64 {
-        let known = Last { index: Index(last.index), wall: last.wall, digit: None };
+        let known = Last { index: Index(last.index), wall: last.wall, digits: None };
         self.sources.insert(ordinal, known);
         // At least one frame: the place of an empty packet is nobody's beginning.
         self.form.frames(self.placement.place(ordinal, last.timestamp, last.wall, 1).position)
@@ -177,7 +177,7 @@ impl Line {
         let newest = before.is_none_or(|last| meta.index > last.index);
         let mut last = match before {
             Some(last) if !newest => last,
-            _ => Last { index: meta.index, wall: at, digit: before.and_then(|last| last.digit) },
+            _ => Last { index: meta.index, wall: at, digits: before.and_then(|last| last.digits) },
         };
         match self.encoding(header.payload_type()) {
             Encoding::Audio(form) => {
@@ -188,12 +188,14 @@ impl Line {
                 tell(Happening::Audio { at, position: form.frames(position), samples });
             }
             Encoding::Digits => {
-                // RFC 4733 §2.3: the event comes first; its packets repeat their timestamp.
-                let known = last.digit.replace(header.timestamp()) == Some(header.timestamp());
-                let digit = body.first().and_then(|event| DIGITS.get(usize::from(*event)));
-                if let (false, Some(digit)) = (known, digit) {
-                    tell(Happening::Digit { at, digit: char::from(*digit) });
+                // Packets of a digit repeat its timestamp, and may tell of those that follow it.
+                let timestamp = header.timestamp();
+                let before = last.digits.filter(|(of, _)| *of == timestamp);
+                let known = before.map_or(0, |(_, count)| count);
+                for digit in event::all(body).skip(known).filter_map(|told| told.digit()) {
+                    tell(Happening::Digit { at, digit });
                 }
+                last.digits = Some((timestamp, known.max(event::all(body).count())));
             }
             Encoding::Other => {}
         }
@@ -216,9 +218,6 @@ impl Line {
         }
     }
 }
-
-/// RFC 4733 table 3.
-const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
 
 enum Encoding {
     Audio(Form),

@@ -21,7 +21,7 @@ pub use keys::{Seeded, VOLUME, kek, store_keys, veil};
 pub use link::{config, datagram, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
-pub use played::{h264, text};
+pub use played::{digits, h264, text};
 pub use query::query;
 pub use sip::{sip_framing, sip_headers};
 pub use store::{

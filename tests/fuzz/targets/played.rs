@@ -1,11 +1,14 @@
-//! What packets carry besides audio: real-time text and video. An input is a run of packets: of each a step of
+//! What packets carry besides audio: real-time text, digits and video. An input is a run of packets: of each a step of
 //! the index, a length, and so many bytes.
 
 use floortape::base::ids::{RsId, Slot, StreamId};
 use floortape::base::time::Wall;
 use floortape::store::event::{Event, Format, StreamDescription};
 use floortape::store::export::h264::H264;
+use floortape::store::export::placement::Placement;
+use floortape::store::export::tones::Tones;
 use floortape::store::ledger::{HostEvidence, Packet, StreamLedger};
+use floortape::wire::event;
 use floortape::wire::red::{BLOCKS_MAX, Red};
 
 /// Payload type of redundant data; that of text is one less.
@@ -23,8 +26,9 @@ fn packets(mut data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
-fn description() -> StreamDescription {
-    let format = |payload_type, codec: &str| Format {
+/// Of a line of text, or of one that dials.
+fn description(media: &str, formats: [(u8, &str); 2]) -> StreamDescription {
+    let format = |(payload_type, codec): (u8, &str)| Format {
         payload_type,
         codec: codec.to_owned(),
         clock_rate: 1_000,
@@ -36,8 +40,8 @@ fn description() -> StreamDescription {
         rs: RsId([4; 16]),
         line: 0,
         label: None,
-        media: "text".to_owned(),
-        formats: vec![format(RED, "red"), format(RED - 1, "t140")],
+        media: media.to_owned(),
+        formats: formats.map(format).into(),
         suite: None,
         transport: "RTP/AVP".to_owned(),
         slot: Slot(0),
@@ -49,7 +53,8 @@ fn description() -> StreamDescription {
 /// What is read lies within the payload, and text is never longer than what came and a mark for each packet.
 pub fn text(data: &[u8]) {
     let mut ledger = StreamLedger::new();
-    ledger.event(Wall(0), |_| Wall(0), Event::Open { description: description() });
+    let description = description("text", [(RED, "red"), (RED - 1, "t140")]);
+    ledger.event(Wall(0), |_| Wall(0), Event::Open { description });
     let (mut bytes, mut count) = (0, 0);
     for (number, (index, payload)) in packets(data).enumerate() {
         if let Some(red) = Red::parse(payload) {
@@ -75,6 +80,52 @@ pub fn text(data: &[u8]) {
     let text: usize = lines.iter().map(|line| line.text.len()).sum();
     // A byte that is no character becomes three.
     assert!(text <= 3 * (bytes + count), "{text} of {bytes}");
+}
+
+/// A digit for each event at most, none longer than what was told of it and what was lost between its parts; and
+/// a tone is as long as its digit.
+pub fn digits(data: &[u8]) {
+    let mut ledger = StreamLedger::new();
+    let description = description("audio", [(0, "PCMU"), (RED, "telephone-event")]);
+    let rate = description.formats[1].clock_rate;
+    ledger.event(Wall(0), |_| Wall(0), Event::Open { description });
+    let mut placement = Placement::new(rate);
+    placement.place(1, 0, Wall(0), 20);
+    let (mut tones, mut events) = (Tones::default(), 0);
+    for (number, (index, payload)) in packets(data).enumerate() {
+        let told: Vec<event::Told> = event::all(payload).collect();
+        assert_eq!(told.len(), payload.len() / 4);
+        let mut behind = 0;
+        for one in &told {
+            assert_eq!(one.behind, behind);
+            behind += u32::from(one.duration);
+        }
+        events += told.len();
+        let (timestamp, arrival) = (number as u32 / 3 * 0xffff, Wall(number as i64 * 20_000_000));
+        tones.packet((1, timestamp, arrival), payload, (rate, rate), &placement);
+        ledger.packet(&Packet {
+            ordinal: 1,
+            ssrc: 7,
+            index,
+            arrival,
+            bytes: payload.len() as u64,
+            payload_type: RED,
+            timestamp,
+            csrcs: &[],
+            payload,
+        });
+    }
+    let digits = ledger.account(&HostEvidence::default(), None, None).dtmf;
+    assert!(digits.len() <= events);
+    let most = 0xffff * events as u64 * 1_000 / u64::from(rate);
+    assert!(digits.iter().all(|digit| digit.digit.len() == 1 && digit.ms <= most));
+    let tones = tones.all(rate, &placement);
+    assert!(tones.len() <= events);
+    for tone in &tones {
+        assert!((0..=0xffff).contains(&tone.ticks));
+        let count = tone.ticks.min(50) as usize;
+        assert_eq!(tone.samples(rate, 2, 0, count).len(), 2 * count);
+    }
 }
 
 /// What leaves is no more than what came, with start codes, and begins with one.

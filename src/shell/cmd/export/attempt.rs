@@ -48,6 +48,8 @@ pub(super) struct Wanted<'a> {
     /// Packets in that form; `None`: audio.
     pub(super) form: Option<Form>,
     pub(super) mono: bool,
+    /// Digits are heard.
+    pub(super) tones: bool,
 }
 
 /// What came of it.
@@ -147,14 +149,14 @@ pub(super) fn run(
     unfinished: &mut Unfinished,
     interrupt: &Interrupt<'_>,
 ) -> Result<Attempted, Failure> {
-    let Wanted { rs, part, lines, form, .. } = *wanted;
+    let Wanted { rs, part, lines, form, tones, .. } = *wanted;
     let before = unfinished.records;
     // Files may be there though no checkpoint was made: then all is written over.
     let pen = Pen::new(true);
     pen.hush(before.count > 0);
     let span = (rs.start, rs.end.unwrap_or(unfinished.created));
     let local = rs.dialog.local.ip();
-    let frame = Frame { dir, pen: &pen, range: part.range, local, span };
+    let frame = Frame { dir, pen: &pen, range: part.range, local, span, tones };
     let cuts = match form {
         None if part.range != Range::default() => survey(library, rs, part, lines)?,
         _ => BTreeMap::new(),

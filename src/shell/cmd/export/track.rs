@@ -15,12 +15,15 @@ use crate::store::archive::Seen;
 use crate::store::event::{Event, StreamDescription};
 use crate::store::export::decoder::{Decoders, Form as Decoded};
 use crate::store::export::timing::Timing;
+use crate::store::export::tones::Tones;
 use crate::store::record::{FLAG_RTCP_PORT, RecordKind};
 use crate::wire::rtp;
 
 /// Packets held until the earliest sample is known: reordering at the start of a stream reaches no
 /// further.
 const HELD: usize = 64;
+/// Frames of a tone that are made at once.
+const TONE_FRAMES: usize = 4_096;
 /// Slack behind the recording's own length, seconds: clocks of SRCs run ahead.
 const SLACK_S: u64 = 600;
 
@@ -46,6 +49,8 @@ pub(super) struct Frame<'a> {
     pub(super) local: IpAddr,
     /// Start and end of the recording.
     pub(super) span: (Wall, Wall),
+    /// Digits are heard.
+    pub(super) tones: bool,
 }
 
 /// A stream being exported.
@@ -147,7 +152,11 @@ impl<'a> Track<'a> {
                 let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
                 audio.packet(source, header.timestamp(), seen.wall(), (form, payload))
             }
-            // RFC 3389 comfort noise and RFC 4733 events are silence.
+            Encoding::Event(clock_rate) => {
+                let of = (seen.record.meta.source.ordinal(), header.timestamp(), seen.wall());
+                audio.event(of, payload, clock_rate);
+                Ok(())
+            }
             Encoding::Silence => Ok(()),
             _ => {
                 self.packets_used = true;
@@ -207,7 +216,10 @@ pub(super) fn decoded(stream: &StreamDescription) -> Option<Decoded> {
 
 pub(super) enum Encoding {
     Audio(Decoded),
+    /// RFC 3389 comfort noise.
     Silence,
+    /// RFC 4733 events, of a clock of so many ticks a second.
+    Event(u32),
     Other,
 }
 
@@ -221,10 +233,11 @@ pub(super) fn encoding(stream: &StreamDescription, payload_type: u8) -> Encoding
             (None, _) => Encoding::Other,
         };
     };
-    let is = |name: &&str| name.eq_ignore_ascii_case(&format.codec);
+    let is = |name: &str| name.eq_ignore_ascii_case(&format.codec);
     match Decoded::of(format) {
         Some(form) => Encoding::Audio(form),
-        None if ["CN", "telephone-event"].iter().any(is) => Encoding::Silence,
+        None if is("CN") => Encoding::Silence,
+        None if is("telephone-event") => Encoding::Event(format.clock_rate),
         None => Encoding::Other,
     }
 }
@@ -239,6 +252,7 @@ struct Audio {
     frames_max: u64,
     timing: Timing,
     held: Vec<(i64, Vec<i16>)>,
+    tones: Option<Tones>,
     /// Position of the first sample of the file, once known.
     origin: Option<i64>,
 }
@@ -269,6 +283,7 @@ impl Audio {
             frames_max,
             timing: Timing::new(decoded.clock_rate),
             held: Vec::new(),
+            tones: frame.tones.then(Tones::default),
             origin: cut.and_then(|cut| cut.origin),
         })
     }
@@ -289,6 +304,27 @@ impl Audio {
         if self.held.len() >= HELD { self.release() } else { Ok(()) }
     }
 
+    fn event(&mut self, of: (u16, u32, Wall), payload: &[u8], clock_rate: u32) {
+        if let Some(tones) = &mut self.tones {
+            let rates = (clock_rate, self.form.clock_rate);
+            tones.packet(of, payload, rates, self.timing.placement());
+        }
+    }
+
+    /// Puts the tones over what came beside them.
+    fn sound(&mut self) -> io::Result<()> {
+        let (Some(tones), Some(origin)) = (self.tones.take(), self.origin) else { return Ok(()) };
+        for tone in tones.all(self.form.clock_rate, self.timing.placement()) {
+            let frames = self.form.frames(tone.ticks).max(0) as u64;
+            for first in (0..frames).step_by(TONE_FRAMES) {
+                let count = TONE_FRAMES.min((frames - first) as usize);
+                let samples = tone.samples(self.form.rate, self.form.channels, first, count);
+                self.put_at(self.form.frames(tone.position - origin) + first as i64, &samples)?;
+            }
+        }
+        Ok(())
+    }
+
     fn release(&mut self) -> io::Result<()> {
         self.origin = self.timing.placement().first().map(|(first, _)| first);
         let origin = self.origin.unwrap_or_default();
@@ -300,7 +336,11 @@ impl Audio {
 
     /// Puts samples at so many ticks of the file; what lies outside of it is left out.
     fn put(&mut self, ticks: i64, samples: &[i16]) -> io::Result<()> {
-        let (first, channels) = (self.form.frames(ticks), i64::from(self.form.channels));
+        self.put_at(self.form.frames(ticks), samples)
+    }
+
+    fn put_at(&mut self, first: i64, samples: &[i16]) -> io::Result<()> {
+        let channels = i64::from(self.form.channels);
         let end = first + samples.len() as i64 / channels;
         let from = first.max(0);
         let to = end.min(self.frames().unwrap_or(self.frames_max) as i64);
@@ -320,6 +360,7 @@ impl Audio {
         if self.origin.is_none() {
             self.release()?;
         }
+        self.sound()?;
         let placement = self.timing.placement();
         let end = placement.first().map(|(first, _)| first + placement.frames() as i64);
         let recorded = end.zip(self.origin).map_or(0, |(end, origin)| end - origin);

@@ -31,6 +31,8 @@ pub(super) struct Request {
     pub(super) format: String,
     pub(super) mono: bool,
     pub(super) pack: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) tones: bool,
 }
 
 /// How far it came.

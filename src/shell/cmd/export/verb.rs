@@ -56,6 +56,9 @@ pub struct Args {
     /// All lines in one channel of the mix
     #[arg(long)]
     mono: bool,
+    /// Let the digits of telephone-event packets be heard in the WAVs
+    #[arg(long)]
+    tones: bool,
     /// Add a page with players, a plain text and the public key: it opens on any PC
     #[arg(long)]
     pack: bool,
@@ -120,7 +123,8 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
         return Err(Failure::new(Exit::NotFound, why));
     }
     let now = SystemClock.map().wall;
-    let wanted = Wanted { rs, part: &part, lines: &lines, form: args.form(), mono: args.mono };
+    let (form, mono, tones) = (args.form(), args.mono, args.tones);
+    let wanted = Wanted { rs, part: &part, lines: &lines, form, mono, tones };
     if args.dry_run {
         // Who may see what there is may know how much it is.
         ask_for_ourselves(&store.dir, Right::See, look(rs.id))?;
@@ -217,6 +221,7 @@ fn by_server(args: &Args, dir: &Path) -> Result<Exit, Failure> {
         streams: args.streams.clone(),
         mono: args.mono,
         pack: args.pack,
+        tones: args.tones,
         dry_run: args.dry_run,
         format: match args.format {
             Format::Wav => reading::Format::Wav,
@@ -268,6 +273,7 @@ impl Args {
             format: format.map_or_else(String::new, |value| value.get_name().to_owned()),
             mono: self.mono,
             pack: self.pack,
+            tones: self.tones,
         }
     }
 }
