@@ -30,11 +30,13 @@ use std::path::{Path, PathBuf};
 use crate::base::ids::{RsId, SourceId};
 use crate::base::time::Wall;
 use crate::store::catalog::model::Recording;
-use crate::store::evidence::{Digest, Keys, PublicKey};
-use crate::store::export::manifest::{self, Content, FileEntry, Manifest, RecordsEntry, hex};
+use crate::store::evidence::{Digest, Keys, PublicKey, Salt};
+use crate::store::export::manifest::{self, Content, FileEntry, Manifest, RECORDS, Run, hex};
 
-/// Longest manifest read: some 400 bytes a run of records, one run per stream and segment.
-const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+/// Longest manifest read: some 230 bytes a run of records, two runs per stream and segment. Of version 1, 6 KB.
+const MANIFEST_BYTES_MAX: u64 = 2 << 30;
+/// Longest run of records that is read at once: a source's share of a ring is less.
+const RUN_BYTES_MAX: u64 = 1 << 30;
 
 /// Why a folder cannot be checked at all.
 #[derive(Debug, thiserror::Error)]
@@ -146,21 +148,8 @@ pub fn check(dir: &Path, trusted: Option<PublicKey>) -> Result<Exported, CheckEr
         }
         _ => {}
     }
-    let damaged = content.records.iter().filter_map(|entry| {
-        let judged =
-            records(dir, &content, entry).and_then(|()| descends(entry, keys.as_ref(), trusted));
-        judged.err().map(|why| DamagedRun {
-            label: label(recording.as_ref(), entry),
-            source: entry.source,
-            from: entry.from,
-            to: entry.to,
-            why,
-        })
-    });
-    let damaged = damaged.collect();
-    let sealed = content.records.iter().filter_map(|entry| entry.proof.as_ref());
-    let checkpoint = sealed.map(|proof| proof.fields.number).max();
-    let unsealed = content.records.iter().filter(|entry| entry.proof.is_none()).count();
+    let runs = Runs { dir, content: &content, keys: keys.as_ref(), trusted };
+    let (damaged, checkpoint, unsealed) = runs.judge(recording.as_ref());
     Ok(Exported {
         id: Some(content.recording),
         recording,
@@ -170,24 +159,6 @@ pub fn check(dir: &Path, trusted: Option<PublicKey>) -> Result<Exported, CheckEr
         checkpoint,
         unsealed,
     })
-}
-
-/// Each key vouches for those after it and not for those before.
-fn descends(
-    entry: &RecordsEntry,
-    keys: Option<&Keys>,
-    trusted: Option<PublicKey>,
-) -> Result<(), String> {
-    let (Some(keys), Some(trusted), Some(proof)) = (keys, trusted, &entry.proof) else {
-        return Ok(());
-    };
-    let signer = keys.signer(proof.fields.worker, proof.fields.number);
-    let mut heirs = keys.all().skip_while(|key| *key != trusted);
-    if heirs.any(|key| key == signer) {
-        Ok(())
-    } else {
-        Err("signed by a key from before the one that is trusted".to_owned())
-    }
 }
 
 /// Every file as listed, none missing, none more.
@@ -208,35 +179,124 @@ fn compare(content: &Content, found: Vec<FileEntry>, faults: &mut Vec<String>) {
     }
 }
 
-fn records(dir: &Path, content: &Content, entry: &RecordsEntry) -> Result<(), String> {
-    // Only a listed file, so that a path of a forged manifest leads nowhere else.
-    let listed = content.files.iter().find(|file| file.path == entry.path);
-    let fits = listed.is_some_and(|file| {
-        entry.offset.checked_add(entry.bytes).is_some_and(|end| end <= file.bytes)
-    });
-    if !fits {
-        return Err(format!("the records are not in {}", entry.path));
+/// The records of an export, and who may have signed them.
+struct Runs<'a> {
+    dir: &'a Path,
+    content: &'a Content,
+    keys: Option<&'a Keys>,
+    trusted: Option<PublicKey>,
+}
+
+impl Runs<'_> {
+    /// What of them is damaged, the last segment that vouches for some, and how many runs none does.
+    fn judge(&self, recording: Option<&Recording>) -> (Vec<DamagedRun>, Option<u64>, usize) {
+        let mut damaged = Vec::new();
+        let mut judge = |run: &Run, judged: Result<(), String>| {
+            damaged.extend(judged.err().map(|why| DamagedRun {
+                label: label(recording, run.source),
+                source: run.source,
+                from: run.from,
+                to: run.to,
+                why,
+            }));
+        };
+        let content = self.content;
+        let mut file = None;
+        for segment in &content.segments {
+            let led = self.signer(segment.worker, segment.number).and_then(|key| {
+                segment.proof().verify(&key).map(|_| ()).map_err(|error| error.to_string())
+            });
+            for proven in &segment.runs {
+                let judged = led.clone().and_then(|()| {
+                    let salt = self.salt(proven.run.source)?;
+                    let records = self.records((&mut file, RECORDS), &proven.run)?;
+                    proven.leaf().holds(&records, &salt).map_err(|error| error.to_string())
+                });
+                judge(&proven.run, judged);
+            }
+        }
+        for run in &content.unproven {
+            judge(run, self.records((&mut file, RECORDS), run).map(|_| ()));
+        }
+        let mut unproven = content.unproven.len();
+        for old in &content.old {
+            let run = Run {
+                source: old.source,
+                offset: old.offset,
+                bytes: old.bytes,
+                from: old.from,
+                to: old.to,
+            };
+            let mut file = None;
+            let judged = self.records((&mut file, &old.path), &run).and_then(|records| {
+                let Some(way) = &old.proof else { return Ok(()) };
+                if way.source != old.source {
+                    return Err("the proof is another source's".to_owned());
+                }
+                let key = self.signer(way.fields.worker, way.fields.number)?;
+                way.check(&records, &self.salt(old.source)?, &key)
+            });
+            judge(&run, judged);
+            unproven += usize::from(old.proof.is_none());
+        }
+        let old = content.old.iter().filter_map(|run| Some(run.proof.as_ref()?.fields.number));
+        let numbers = content.segments.iter().map(|segment| segment.number).chain(old);
+        (damaged, numbers.max(), unproven)
     }
-    let read = File::open(dir.join(&entry.path)).and_then(|file| {
-        let size = file.metadata()?.len();
-        // A file that was cut is shorter than listed; nothing is allocated for what is not there.
-        let mut bytes = vec![0; entry.bytes.min(size) as usize];
-        file.read_exact_at(&mut bytes, entry.offset)?;
-        Ok(bytes)
-    });
-    match read {
-        Ok(bytes) => content.check(entry, &bytes),
-        Err(error) => Err(error.to_string()),
+
+    fn salt(&self, source: SourceId) -> Result<Salt, String> {
+        self.content.salt_of(source).ok_or_else(|| "expected a salt of 64 hex digits".to_owned())
+    }
+
+    /// The key that signed a segment. Each vouches for those after it and not for those before.
+    fn signer(&self, worker: u16, number: u64) -> Result<PublicKey, String> {
+        let keys = self.keys.ok_or("its keys do not vouch for each other")?;
+        let signer = keys.signer(worker, number);
+        let Some(trusted) = self.trusted else { return Ok(signer) };
+        if keys.all().skip_while(|key| *key != trusted).any(|key| key == signer) {
+            Ok(signer)
+        } else {
+            Err("signed by a key from before the one that is trusted".to_owned())
+        }
+    }
+
+    fn records(
+        &self,
+        (file, path): (&mut Option<File>, &str),
+        run: &Run,
+    ) -> Result<Vec<u8>, String> {
+        // Only a listed file, so that a path of a forged manifest leads nowhere else.
+        let listed = self.content.files.iter().find(|file| file.path == path);
+        let fits = listed.is_some_and(|file| {
+            run.offset.checked_add(run.bytes).is_some_and(|end| end <= file.bytes)
+        });
+        if !fits || run.bytes > RUN_BYTES_MAX {
+            return Err(format!("the records are not in {path}"));
+        }
+        let mut read = || {
+            if file.is_none() {
+                *file = Some(File::open(self.dir.join(path))?);
+            }
+            let file = file.as_ref().expect("opened above");
+            // A file that was cut is shorter than listed; nothing is allocated for what is not there.
+            let mut bytes = vec![0; run.bytes.min(file.metadata()?.len()) as usize];
+            file.read_exact_at(&mut bytes, run.offset)?;
+            if (bytes.len() as u64) < run.bytes {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(bytes)
+        };
+        read().map_err(|error: io::Error| error.to_string())
     }
 }
 
-fn label(recording: Option<&Recording>, entry: &RecordsEntry) -> String {
+fn label(recording: Option<&Recording>, source: SourceId) -> String {
     let of = |recording: &Recording| {
         let mut streams = recording.streams.iter();
-        let stream = streams.find(|stream| stream.stream == entry.source.stream())?;
+        let stream = streams.find(|stream| stream.stream == source.stream())?;
         Some(stream.label.clone())
     };
-    recording.and_then(of).unwrap_or_else(|| entry.source.stream().0.to_string())
+    recording.and_then(of).unwrap_or_else(|| source.stream().0.to_string())
 }
 
 /// All files below `dir`, sorted by path, with their hashes. Anything but files and folders is an

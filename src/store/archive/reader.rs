@@ -13,14 +13,14 @@ use super::unsealed::{self, Unsealed, Wanted};
 use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
-use crate::store::evidence::{Keys, Proof, PublicKey, Salt};
+use crate::store::evidence::{Keys, Leaf, Proof, PublicKey, Salt, beside};
 use crate::store::keys::Wraps;
 use crate::store::log::{self, LogError, Mark, Marks};
 use crate::store::record::Record;
 use crate::store::segment::{
     self, EXTENT_HEADER_BYTES, Extent, ExtentReader, Footer, Row, SegmentError, SegmentFile,
-    SegmentName, SegmentOpener, SegmentReport, Trailer, Verification, clock_at, find_path,
-    find_rows, open_extent, read_footer, read_trailer,
+    SegmentName, SegmentOpener, SegmentReport, Trailer, Verification, Way, clock_at, find_rows,
+    find_ways, open_extent, read_footer, read_trailer,
 };
 
 /// How often a read starts over because segments were sealed under it. Seals are seconds apart.
@@ -352,20 +352,22 @@ impl<D: Disk> Archive<D> {
         open_extent(&file, row.offset, row.bytes, Some(&opener)).map_err(self.fault(name))
     }
 
-    /// What an export needs to prove the records of `source` in segment `name`.
-    pub fn proof(&self, name: SegmentName, source: SourceId) -> Result<Proof, ArchiveError> {
-        let missing = || ArchiveError::NoSource { file: name.file(), source_id: source };
+    /// What an export needs to prove the records of `sources` (ascending, one at least) in segment `name`.
+    pub fn proof(&self, name: SegmentName, sources: &[SourceId]) -> Result<Proof, ArchiveError> {
         let file = self.file(name)?;
         let trailer = read_trailer(&file).map_err(self.fault(name))?;
-        let found = find_path(&file, &trailer, source).map_err(self.fault(name))?;
-        let (place, path) = found.ok_or_else(missing)?;
-        Ok(Proof {
-            source,
-            place: place as u64,
-            path,
-            fields: trailer.chain_fields(),
-            signature: trailer.signature,
-        })
+        let found = find_ways(&file, &trailer, sources).map_err(self.fault(name))?;
+        if let Some(missing) =
+            sources.iter().find(|one| found.iter().all(|way| way.source != **one))
+        {
+            return Err(ArchiveError::NoSource { file: name.file(), source_id: *missing });
+        }
+        let fields = trailer.chain_fields();
+        let leaf = |way: &Way| Leaf { source: way.source, place: way.place, hash: way.leaf };
+        let leaves = found.iter().map(leaf).collect();
+        let paths: Vec<_> = found.into_iter().map(|way| (way.place, way.path)).collect();
+        let beside = beside(&paths, fields.leaves);
+        Ok(Proof { fields, signature: trailer.signature, beside, leaves })
     }
 
     /// See [`SegmentFile::verify`].

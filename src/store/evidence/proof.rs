@@ -1,34 +1,43 @@
 //! An export's own proof: what is needed, besides the records and the salt, to check them against
 //! a signed chain head without the store and without anybody else's audio.
 
-use serde::{Deserialize, Serialize};
-
 use super::chain::{ChainFields, head};
 use super::hash::{Hash, LeafHasher, Salt};
-use super::merkle::root_from_path;
+use super::merkle::root_from_leaves;
 use super::sign::{PublicKey, Signature, verify};
 use crate::base::ids::SourceId;
 
-/// The way from one source's records in one segment to a signed head.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The way from the records of some sources in one segment to a signed head.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// The source.
-    pub source: SourceId,
-    /// Place of its leaf in the tree.
-    pub place: u64,
-    /// Hashes beside the way to the root, lowest first.
-    pub path: Vec<Hash>,
     /// The segment's fields.
     pub fields: ChainFields,
-    /// Signature over the head, as 128 hex digits.
-    #[serde(with = "signature_hex")]
+    /// Signature over the head.
     pub signature: Signature,
+    /// Roots of the largest subtrees without any of the leaves, from left to right.
+    pub beside: Vec<Hash>,
+    /// What the sources' records are in the tree, in ascending order of place.
+    pub leaves: Vec<Leaf>,
+}
+
+/// The records of one source in one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The source.
+    pub source: SourceId,
+    /// Place in the tree.
+    pub place: u64,
+    /// Hash of salt and records.
+    pub hash: Hash,
 }
 
 /// Why records are not what was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// The records, salt or path differ.
+    /// The records or the salt differ.
+    #[error("the records are not those that were sealed")]
+    Leaf,
+    /// The leaves do.
     #[error("the records do not lead to the segment's root")]
     Root,
     /// The head is not signed by that key.
@@ -36,68 +45,46 @@ pub enum ProofError {
     Signature,
 }
 
-/// Checks `records` (whole records of one source of one segment, in order) against `proof`.
-/// Returns the chain head that vouches for them.
-pub fn verify_proof(
-    records: &[u8],
-    salt: &Salt,
-    proof: &Proof,
-    key: &PublicKey,
-) -> Result<Hash, ProofError> {
-    let leads = |salt: &Salt| {
-        let mut leaf = LeafHasher::new(salt);
-        leaf.update(records);
-        let root = root_from_path(&leaf.finish(), proof.place, proof.fields.leaves, &proof.path);
-        root == Some(proof.fields.root)
-    };
-    // Zeros stand in for a salt that was not to be had when the ring ran full.
-    if !leads(salt) && !leads(&[0; 32]) {
-        return Err(ProofError::Root);
+impl Proof {
+    /// Checks that the leaves lead to a chain head that `key` signed; returns it.
+    pub fn verify(&self, key: &PublicKey) -> Result<Hash, ProofError> {
+        let known: Vec<_> = self.leaves.iter().map(|leaf| (leaf.place, leaf.hash)).collect();
+        if root_from_leaves(&known, self.fields.leaves, &self.beside) != Some(self.fields.root) {
+            return Err(ProofError::Root);
+        }
+        let head = head(&self.fields);
+        if verify(key, &head, &self.signature) { Ok(head) } else { Err(ProofError::Signature) }
     }
-    let head = head(&proof.fields);
-    if verify(key, &head, &proof.signature) { Ok(head) } else { Err(ProofError::Signature) }
 }
 
-/// serde knows arrays up to 32 only.
-mod signature_hex {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 64], to: S) -> Result<S::Ok, S::Error> {
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        to.serialize_str(&text)
+impl Leaf {
+    /// Checks `records` (whole records of its source of its segment, in order) against it.
+    pub fn holds(&self, records: &[u8], salt: &Salt) -> Result<(), ProofError> {
+        // Zeros stand in for a salt that was not to be had when the ring ran full.
+        let is = |salt: &Salt| hash(records, salt) == self.hash;
+        if is(salt) || is(&[0; 32]) { Ok(()) } else { Err(ProofError::Leaf) }
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 64], D::Error> {
-        let text = String::deserialize(from)?;
-        let mut bytes = [0; 64];
-        if text.len() != 128 || !text.is_ascii() {
-            return Err(D::Error::custom("expected 128 hex digits"));
-        }
-        for (place, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[place * 2..place * 2 + 2], 16)
-                .map_err(D::Error::custom)?;
-        }
-        Ok(bytes)
-    }
+/// The leaf of `records`.
+pub(crate) fn hash(records: &[u8], salt: &Salt) -> Hash {
+    let mut leaf = LeafHasher::new(salt);
+    leaf.update(records);
+    leaf.finish()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{SigningKey, path, root};
+    use super::super::{SigningKey, beside, path, root};
     use super::*;
 
     #[test]
-    fn a_proof_holds_for_its_records_only_and_survives_json() {
+    fn a_proof_holds_for_its_records_only() {
         let key = SigningKey::from_seed(&[3; 32]);
-        let leaf = |records: &[u8]| {
-            let mut leaf = LeafHasher::new(&[5; 32]);
-            leaf.update(records);
-            leaf.finish()
-        };
-        let leaves = [leaf(b"one"), leaf(b"two"), leaf(b"three")];
+        let hashes = [&b"one"[..], b"two", b"three"].map(|records| hash(records, &[5; 32]));
         let fields = ChainFields {
             previous: [0; 32],
-            root: root(&leaves),
+            root: root(&hashes),
             leaves: 3,
             footer: [1; 32],
             volume: [2; 16],
@@ -108,18 +95,20 @@ mod tests {
             created: 5,
         };
         let signature = key.sign(&head(&fields));
-        let proof =
-            Proof { source: SourceId(9), place: 2, path: path(&leaves, 2), fields, signature };
-        let text = serde_json::to_string(&proof).unwrap();
-        let proof: Proof = serde_json::from_str(&text).unwrap();
-        assert!(verify_proof(b"three", &[5; 32], &proof, &key.public_key()).is_ok());
-        let wrong = verify_proof(b"threE", &[5; 32], &proof, &key.public_key());
-        assert_eq!(wrong, Err(ProofError::Root));
-        let salt = verify_proof(b"three", &[6; 32], &proof, &key.public_key());
-        assert_eq!(salt, Err(ProofError::Root));
+        let leaf =
+            |place: u64| Leaf { source: SourceId(9 + place), place, hash: hashes[place as usize] };
+        let paths = [0, 2].map(|place| (place, path(&hashes, place as usize)));
+        let beside = beside(&paths, 3);
+        let proof = Proof { fields, signature, beside, leaves: vec![leaf(0), leaf(2)] };
+        assert_eq!(proof.verify(&key.public_key()), Ok(head(&proof.fields)));
+        assert_eq!(proof.leaves[1].holds(b"three", &[5; 32]), Ok(()));
+        assert_eq!(proof.leaves[1].holds(b"threE", &[5; 32]), Err(ProofError::Leaf));
+        assert_eq!(proof.leaves[1].holds(b"three", &[6; 32]), Err(ProofError::Leaf));
+        let mut other = proof.clone();
+        other.leaves[0].hash = leaf(1).hash;
+        assert_eq!(other.verify(&key.public_key()), Err(ProofError::Root));
         let mut later = proof.clone();
         later.fields.created += 1;
-        let forged = verify_proof(b"three", &[5; 32], &later, &key.public_key());
-        assert_eq!(forged, Err(ProofError::Signature));
+        assert_eq!(later.verify(&key.public_key()), Err(ProofError::Signature));
     }
 }

@@ -9,6 +9,7 @@ pub mod g711;
 pub mod g722;
 pub mod h264;
 pub mod manifest;
+pub mod manifest_v1;
 pub mod mix;
 pub mod name;
 pub mod pack;

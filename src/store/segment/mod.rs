@@ -50,7 +50,7 @@ pub use read::{
     Extent, RECORD_BYTES_PER_EXTENT_MAX, SegmentError, clock_at, find_rows, open_extent,
     read_extent, read_footer, read_trailer,
 };
-pub(crate) use read::{find_path, read_clocks, read_first_record};
+pub(crate) use read::{Way, find_ways, read_clocks, read_first_record};
 pub use scrub::{Failed, scrub};
 pub use span::{SourceSpan, Span};
 pub use strays::destroy_stray_keys;

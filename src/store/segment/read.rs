@@ -210,29 +210,46 @@ fn read_block<F: DiskFile>(
     parse_rows(&bytes, offset)
 }
 
-/// A leaf's place and its path to the root (lowest first), from one run of rows and the fences:
-/// some 9 KB of a thousand extents, where the whole footer has 130. `None`: no such source.
+/// A leaf on its way to the root.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub source: SourceId,
+    pub place: u64,
+    pub leaf: Hash,
+    /// Lowest first.
+    pub path: Vec<Hash>,
+}
+
+/// The ways of leaves to the root, of those of `sources` (ascending) that are there: from runs of rows and
+/// the fences, of one leaf some 9 KB of a thousand extents, where the whole footer has 130.
 ///
 /// Runs are as long as a power of two, so that the tree over the runs' roots is the upper part of
 /// the tree over all leaves (RFC 6962 §2.1 splits at the largest power of two).
-pub(crate) fn find_path<F: DiskFile>(
+pub(crate) fn find_ways<F: DiskFile>(
     file: &F,
     trailer: &Trailer,
-    source: SourceId,
-) -> Result<Option<(usize, Vec<Hash>)>, SegmentError> {
+    sources: &[SourceId],
+) -> Result<Vec<Way>, SegmentError> {
     let fences = read_fences(file, trailer)?;
-    let Some(block) = fences.partition_point(|fence| fence.source <= source).checked_sub(1) else {
-        return Ok(None);
-    };
-    let rows = read_block(file, trailer, block)?;
-    let Ok(place) = rows.binary_search_by_key(&source, |row| row.source) else {
-        return Ok(None);
-    };
-    let leaves: Vec<Hash> = rows.iter().map(|row| row.leaf).collect();
     let roots: Vec<Hash> = fences.iter().map(|fence| fence.root).collect();
-    let mut way = path(&leaves, place);
-    way.extend(path(&roots, block));
-    Ok(Some((block * FENCE_ROWS + place, way)))
+    let mut ways = Vec::with_capacity(sources.len());
+    let mut read: Option<(usize, Vec<Row>, Vec<Hash>)> = None;
+    for source in sources {
+        let before = fences.partition_point(|fence| fence.source <= *source);
+        let Some(block) = before.checked_sub(1) else { continue };
+        if read.as_ref().is_none_or(|(known, ..)| *known != block) {
+            let rows = read_block(file, trailer, block)?;
+            let leaves = rows.iter().map(|row| row.leaf).collect();
+            read = Some((block, rows, leaves));
+        }
+        let (_, rows, leaves) = read.as_ref().expect("read above");
+        let Ok(place) = rows.binary_search_by_key(source, |row| row.source) else { continue };
+        let mut way = path(leaves, place);
+        way.extend(path(&roots, block));
+        let at = (block * FENCE_ROWS + place) as u64;
+        ways.push(Way { source: *source, place: at, leaf: leaves[place], path: way });
+    }
+    Ok(ways)
 }
 
 /// Rows of the given streams, by way of the fences: reads only the blocks of rows that may hold

@@ -124,9 +124,9 @@ fn assert_holds(disk: &TestDisk, whole: &[u8], stays: &dyn Fn(u64) -> bool) {
             let own = read_extent(&before, row.offset, row.bytes).expect("whole");
             assert_eq!(extent.expect("it stays").records, own.records);
             assert_eq!(
-                find_path(&after, &report.trailer.clone().expect("read"), row.source)
+                find_ways(&after, &report.trailer.clone().expect("read"), &[row.source])
                     .expect("kept"),
-                find_path(&before, &footer.trailer, row.source).expect("whole"),
+                find_ways(&before, &footer.trailer, &[row.source]).expect("whole"),
             );
         } else {
             let error = extent.err().expect("it is gone");

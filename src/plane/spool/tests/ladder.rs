@@ -12,7 +12,6 @@ use crate::plane::handoff::layout::{AT_DURABLE, AT_SEALED, AT_TAIL};
 use crate::plane::spool::Output;
 use crate::store::archive::{Hint, Hints};
 use crate::store::event::Event;
-use crate::store::evidence::verify_proof;
 use crate::store::record::RecordKind;
 use crate::store::test_disk::TestDisk;
 #[test]
@@ -291,14 +290,18 @@ fn an_export_is_proven_offline() {
     let archive = bench.archive();
     let name = archive.segments().unwrap()[0];
     let footer = archive.rows(name).unwrap();
-    for row in &footer.rows {
-        let stream = row.source.stream();
-        let proof = archive.proof(name, row.source).unwrap();
-        let mut records = archive.extent(name, row).unwrap().records;
-        let head = verify_proof(&records, &salt(stream), &proof, &key().public_key());
-        assert_eq!(head, Ok(footer.trailer.head));
-        records[40] ^= 1;
-        assert!(verify_proof(&records, &salt(stream), &proof, &key().public_key()).is_err());
+    let sources: Vec<_> = footer.rows.iter().map(|row| row.source).collect();
+    for chosen in [&sources[..], &sources[1..3], &sources[..1]] {
+        let proof = archive.proof(name, chosen).unwrap();
+        assert_eq!(proof.verify(&key().public_key()), Ok(footer.trailer.head));
+        for leaf in &proof.leaves {
+            let row = footer.rows.iter().find(|row| row.source == leaf.source).unwrap();
+            let mut records = archive.extent(name, row).unwrap().records;
+            let salt = salt(row.source.stream());
+            assert!(leaf.holds(&records, &salt).is_ok());
+            records[40] ^= 1;
+            assert!(leaf.holds(&records, &salt).is_err());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One attempt at an export: all records once, each stream into its files, then the mix.
 //!
 //! Memory does not grow with what is exported, but for the lists of what it is: a stream takes a write
-//! buffer of 256 KB and its time line (0.3 MB a day), a segment an entry of some 400 bytes per stream in
+//! buffer of 256 KB and its time line (0.3 MB a day), a segment an entry of some 300 bytes per stream in
 //! the manifest, and records that are in no segment yet (a ring of them at most) wait for their turn.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use super::mixed;
 use super::packets::Form;
 use super::pen::Pen;
 use super::progress::{Interrupt, Progress};
-use super::proof::Gathered;
+use super::proof::{Carried, Gathered};
 use super::survey::{Cut, Survey};
 use super::text;
 use super::track::{Frame, Heard, Range, Track};
@@ -29,7 +29,6 @@ use crate::store::catalog::model::{Recording, Stream};
 use crate::store::catalog::{Library, Reading, RsEntry, SessionSpan};
 use crate::store::event::StreamDescription;
 use crate::store::export::align::align;
-use crate::store::export::manifest::RecordsEntry;
 use crate::store::export::mix::Samples;
 use crate::store::export::name::Names;
 use crate::store::export::timeline::TimeLine;
@@ -64,7 +63,7 @@ pub(super) enum Attempted {
 /// All but what only lists it.
 pub(super) struct Written {
     pub(super) reading: Reading,
-    pub(super) records: Vec<RecordsEntry>,
+    pub(super) carried: Carried,
     pub(super) recording: Recording,
     /// Of its WAVs; of none where packets were wanted.
     pub(super) times: Times,
@@ -274,8 +273,8 @@ pub(super) fn run(
         }
     }
     progress.end();
-    let records = desk.gathered.finish(&library.archive)?;
-    Ok(Attempted::Whole(Box::new(Written { reading, records, recording, times: written })))
+    let carried = desk.gathered.finish(&library.archive)?;
+    Ok(Attempted::Whole(Box::new(Written { reading, carried, recording, times: written })))
 }
 
 /// After each record: at the place that the attempt before came to, and where it is time to make sure

@@ -10,17 +10,22 @@ use crate::base::time::Wall;
 use crate::host::spare::StoreDisk;
 use crate::shell::exit::Failure;
 use crate::store::archive::{Archive, Seen};
-use crate::store::export::manifest::RecordsEntry;
+use crate::store::export::manifest::{RECORDS, Run, Segment};
 use crate::store::segment::SegmentName;
 
-/// The file that holds the records.
-pub(super) const RECORDS: &str = "proof/records";
+/// The runs of records that an export carries.
+#[derive(Default)]
+pub(super) struct Carried {
+    pub(super) segments: Vec<Segment>,
+    /// No chain head vouches for them.
+    pub(super) unproven: Vec<Run>,
+}
 
 /// Gathers records on the way.
 pub(super) struct Gathered {
     out: Appended,
     at: u64,
-    sealed: Vec<(SegmentName, RecordsEntry)>,
+    sealed: Vec<(SegmentName, Run)>,
     /// Of these some records are left out: what is left cannot prove itself without them, and is as
     /// good as the signature of the manifest.
     partial: BTreeSet<(SegmentName, SourceId)>,
@@ -54,12 +59,12 @@ impl Gathered {
             return;
         };
         match self.sealed.last_mut() {
-            Some((known, entry)) if *known == segment && entry.source == source => {
-                entry.bytes += raw.len() as u64;
-                entry.from = entry.from.min(wall);
-                entry.to = entry.to.max(wall);
+            Some((known, run)) if *known == segment && run.source == source => {
+                run.bytes += raw.len() as u64;
+                run.from = run.from.min(wall);
+                run.to = run.to.max(wall);
             }
-            _ => self.sealed.push((segment, entry(source, self.at, raw.len(), (wall, wall)))),
+            _ => self.sealed.push((segment, run(source, self.at, raw.len(), (wall, wall)))),
         }
         self.write(raw);
     }
@@ -87,38 +92,34 @@ impl Gathered {
         }
     }
 
-    /// The runs with their proofs.
-    pub(super) fn finish(
-        mut self,
-        archive: &Archive<StoreDisk>,
-    ) -> Result<Vec<RecordsEntry>, Failure> {
-        let mut entries = Vec::new();
-        for (segment, mut entry) in std::mem::take(&mut self.sealed) {
-            if !self.partial.contains(&(segment, entry.source)) {
-                entry.proof = Some(archive.proof(segment, entry.source)?);
+    /// The runs with what proves them.
+    pub(super) fn finish(mut self, archive: &Archive<StoreDisk>) -> Result<Carried, Failure> {
+        let mut carried = Carried::default();
+        let sealed = std::mem::take(&mut self.sealed);
+        for runs in sealed.chunk_by(|(one, _), (next, _)| one == next) {
+            let segment = runs[0].0;
+            let is_whole = |run: &&Run| !self.partial.contains(&(segment, run.source));
+            let (mut whole, part): (Vec<Run>, Vec<Run>) =
+                runs.iter().map(|(_, run)| run).partition(is_whole);
+            carried.unproven.extend(part);
+            if !whole.is_empty() {
+                whole.sort_by_key(|run| run.source);
+                let sources: Vec<SourceId> = whole.iter().map(|run| run.source).collect();
+                carried.segments.push(Segment::new(&archive.proof(segment, &sources)?, whole));
             }
-            entries.push(entry);
         }
         for (source, (bytes, from, to)) in std::mem::take(&mut self.unsealed) {
-            entries.push(entry(source, self.at, bytes.len(), (from, to)));
+            carried.unproven.push(run(source, self.at, bytes.len(), (from, to)));
             self.write(&bytes);
         }
         if let Some(error) = self.failed {
             return Err(error.into());
         }
         self.out.finish()?;
-        Ok(entries)
+        Ok(carried)
     }
 }
 
-fn entry(source: SourceId, offset: u64, bytes: usize, span: (Wall, Wall)) -> RecordsEntry {
-    RecordsEntry {
-        path: RECORDS.to_owned(),
-        offset,
-        bytes: bytes as u64,
-        source,
-        from: span.0,
-        to: span.1,
-        proof: None,
-    }
+fn run(source: SourceId, offset: u64, bytes: usize, span: (Wall, Wall)) -> Run {
+    Run { source, offset, bytes: bytes as u64, from: span.0, to: span.1 }
 }

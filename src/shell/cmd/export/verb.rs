@@ -1,7 +1,7 @@
 //! The verb: what is asked for, in which order the files are made.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
@@ -146,7 +146,7 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
         break attempt;
     };
     let Attempted::Whole(written) = attempted else { return Ok(Exit::Interrupted) };
-    let Written { reading, records, recording, times } = *written;
+    let Written { reading, carried, recording, times } = *written;
     metadata(rs, out)?;
     let keys = store.key_statements()?;
     if args.pack {
@@ -180,12 +180,16 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
         session: args.session.clone(),
         files,
         salt: hex(&salt),
-        records,
+        segments: carried.segments,
+        unproven: carried.unproven,
+        old: Vec::new(),
         keys,
         public_key: hex(&signing.public_key()),
     };
     let manifest = Manifest::sign(content, &signing);
-    fs::write(out.join(manifest::FILE), manifest.emit())?;
+    let mut file = BufWriter::new(File::create(out.join(manifest::FILE))?);
+    manifest.emit(&mut file)?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?;
     Unfinished::done(out)?;
     list(out)?;
     let damaged: Vec<&str> = reading.damaged.iter().map(|damage| &*damage.why).collect();
