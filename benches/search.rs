@@ -197,6 +197,7 @@ fn recording(number: u64, all: u64) -> Recording {
         text: None,
         text_lines: Vec::new(),
         text_cut: false,
+        dtmf_cut: false,
         stream: StreamId(number),
         drops: Default::default(),
     };

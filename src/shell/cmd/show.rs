@@ -293,6 +293,9 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str, when: &W
         let at = when.text(digit.at);
         let _ = writeln!(out, "  digit {} at {at} for {} ms", digit.digit, digit.ms);
     }
+    if stream.dtmf_cut {
+        out.push_str("  more digits than these came: the packets hold them\n");
+    }
     for (label, count) in &stream.drops {
         let _ = writeln!(out, "  not recorded: {count} {label}");
     }

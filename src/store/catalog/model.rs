@@ -182,6 +182,9 @@ pub struct Stream {
     pub controls: Vec<Control>,
     /// Digits decoded from telephone-event.
     pub dtmf: Vec<Digit>,
+    /// There were more digits than those.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dtmf_cut: bool,
     /// Real-time text, if any: its lines, one below the other.
     pub text: Option<String>,
     /// The same line by line.

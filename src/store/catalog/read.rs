@@ -324,6 +324,7 @@ fn stream(rs: &RsEntry, entry: &StreamEntry, watch: &Watch, through: Option<Wall
         pauses: account.pauses,
         controls: Vec::new(),
         dtmf: account.dtmf,
+        dtmf_cut: account.dtmf_cut,
         text: (!text_lines.is_empty()).then(|| {
             text_lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n")
         }),

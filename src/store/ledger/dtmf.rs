@@ -2,13 +2,13 @@
 //!
 //! A digit is many packets: updates while it lasts, then the end three times. They share the RTP
 //! timestamp of its begin, which is how they are put together, in whatever order they come and
-//! whichever of them are lost.
+//! whichever of them are lost. A packet may carry several digits, one behind the other (§2.5.1.5).
 
 use std::collections::BTreeMap;
 
 use crate::base::time::Wall;
 use crate::store::catalog::model::Digit;
-use crate::wire::event;
+use crate::wire::event::{self, Told};
 
 /// Segments of digits kept per stream; a trader's line dials a few dozen digits a day.
 const SEGMENTS_MAX: usize = 10_000;
@@ -19,14 +19,19 @@ const FIRST_MS_MAX: u64 = 50;
 /// timestamp is later by as much (RFC 4733 §2.5.1.3).
 const TICKS_MAX: u16 = u16::MAX;
 
-/// The digits of one stream, in segments by source, event and RTP timestamp.
+/// The digits of one stream.
 #[derive(Clone, Debug, Default)]
-pub struct Digits(BTreeMap<(u16, u8, u32), Segment>);
+pub struct Digits {
+    /// By source, event and RTP timestamp.
+    segments: BTreeMap<(u16, u8, u32), Segment>,
+    /// There was no room for more.
+    cut: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    /// The shortest time behind its begin that a packet told of, and when it first came.
-    least: (u32, Wall),
+    /// The shortest duration that was told, and when it began by that.
+    least: (u16, Wall),
     duration: u16,
     ended: bool,
     clock_rate: u32,
@@ -42,29 +47,41 @@ impl Digits {
         clock_rate: u32,
         at: Wall,
     ) {
-        let all: u32 = event::all(payload).map(|told| u32::from(told.duration)).sum();
-        for told in event::all(payload).filter(|told| told.digit().is_some()) {
-            let key = (ordinal, told.event, timestamp.wrapping_add(told.behind));
-            if self.0.len() >= SEGMENTS_MAX && !self.0.contains_key(&key) {
-                return;
+        let clock_rate = clock_rate.max(1);
+        let alone = event::all(payload).nth(1).is_none();
+        let mut after: u64 = event::all(payload).map(|told| u64::from(told.duration)).sum();
+        for told in event::all(payload) {
+            let Told { event, ended, duration, behind, .. } = told;
+            after -= u64::from(duration);
+            if told.digit().is_none() {
+                continue;
             }
-            let told_of = (all - told.behind, at);
-            let segment = self.0.entry(key).or_insert(Segment {
-                least: told_of,
-                duration: told.duration,
-                ended: false,
-                clock_rate: clock_rate.max(1),
-            });
-            segment.least = segment.least.min(told_of);
-            segment.duration = segment.duration.max(told.duration);
-            segment.ended |= told.ended;
+            let begun = match alone && is_first(duration, clock_rate) {
+                true => at,
+                false => earlier(at, after + u64::from(duration), clock_rate),
+            };
+            let key = (ordinal, event, timestamp.wrapping_add(behind));
+            if self.segments.len() >= SEGMENTS_MAX && !self.segments.contains_key(&key) {
+                self.cut = true;
+                continue;
+            }
+            let new = Segment { least: (duration, begun), duration, ended: false, clock_rate };
+            let segment = self.segments.entry(key).or_insert(new);
+            segment.least = segment.least.min((duration, begun));
+            segment.duration = segment.duration.max(duration);
+            segment.ended |= ended;
         }
+    }
+
+    /// Whether there were more than [`Digits::digits`] has.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// The digits in order of time.
     pub fn digits(&self) -> Vec<Digit> {
         let mut digits = Vec::new();
-        for (key @ (_, event, _), segment) in &self.0 {
+        for (key @ (_, code, _), segment) in &self.segments {
             if self.goes_on(*key) {
                 continue;
             }
@@ -76,8 +93,8 @@ impl Digits {
             }
             let rate = u64::from(segment.clock_rate);
             digits.push(Digit {
-                at: segment.begin(),
-                digit: char::from(event::DIGITS[usize::from(*event)]).to_string(),
+                at: segment.least.1,
+                digit: char::from(event::DIGITS[usize::from(*code)]).to_string(),
                 ms: ticks * 1_000 / rate,
             });
         }
@@ -88,7 +105,7 @@ impl Digits {
     /// Whether that segment is the second or a later one of its digit.
     fn goes_on(&self, (ordinal, event, timestamp): (u16, u8, u32)) -> bool {
         let before = timestamp.wrapping_sub(u32::from(TICKS_MAX));
-        self.0.get(&(ordinal, event, before)).is_some_and(|before| !before.ended)
+        self.segments.get(&(ordinal, event, before)).is_some_and(|before| !before.ended)
     }
 
     /// How long the digit lasts that begins with that segment.
@@ -97,7 +114,7 @@ impl Digits {
         // Each step takes another segment: all of them together are fewer than would wrap around.
         while !segment.ended {
             let next = timestamp.wrapping_add(u32::from(TICKS_MAX));
-            let Some(found) = self.0.get(&(ordinal, event, next)) else { break };
+            let Some(found) = self.segments.get(&(ordinal, event, next)) else { break };
             // What is missing of a segment that went on was lost.
             ticks += u64::from(TICKS_MAX);
             (segment, timestamp) = (found, next);
@@ -106,18 +123,17 @@ impl Digits {
     }
 }
 
-impl Segment {
-    /// When it began: where its first packets are lost, as long before the earliest that came as that
-    /// says it has lasted.
-    fn begin(&self) -> Wall {
-        let (ticks, at) = (u64::from(self.least.0), self.least.1);
-        let rate = u64::from(self.clock_rate);
-        if ticks * 1_000 <= FIRST_MS_MAX * rate {
-            return at;
-        }
-        // Not minutes, unless a sender claims a clock of a few Hz.
-        Wall(at.0.saturating_sub_unsigned(ticks * 1_000_000_000 / rate))
-    }
+/// Whether a packet says no more of its event than a first one does.
+fn is_first(duration: u16, clock_rate: u32) -> bool {
+    u64::from(duration) * 1_000 <= FIRST_MS_MAX * u64::from(clock_rate)
+}
+
+/// So many ticks before `at`: where the first packets of an event are lost, or several came in one, it began as
+/// long before as they say that it has lasted, and what followed it.
+fn earlier(at: Wall, ticks: u64, clock_rate: u32) -> Wall {
+    // A packet has some 16,000 events, and each at most 65,535 s, where a sender claims a clock of 1 Hz.
+    let ns = u128::from(ticks) * 1_000_000_000 / u128::from(clock_rate);
+    Wall(at.0.saturating_sub(i64::try_from(ns).unwrap_or(i64::MAX)))
 }
 
 #[cfg(test)]
@@ -149,19 +165,6 @@ mod tests {
             digits.packet(1, 4_000, payload, RATE, Wall(at_ms * MS));
         }
         digits.digits()
-    }
-
-    #[test]
-    fn several_events_in_one_packet_follow_each_other() {
-        let mut found = Digits::default();
-        let payload = [told(1, true, 400), told(2, true, 400), told(3, false, 480)].concat();
-        found.packet(1, 4_000, &payload, RATE, Wall(1_160 * MS));
-        // Its last one goes on, and all is said again.
-        let payload = [told(1, true, 400), told(2, true, 400), told(3, true, 800)].concat();
-        found.packet(1, 4_000, &payload, RATE, Wall(1_200 * MS));
-        found.packet(1, 4_000, &payload, RATE, Wall(1_220 * MS));
-        let expected = [digit(1_000, "1", 50), digit(1_050, "2", 50), digit(1_100, "3", 100)];
-        assert_eq!(found.digits(), expected);
     }
 
     #[test]
@@ -224,6 +227,27 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_of_several_digits_says_each_of_them() {
+        let several = |events: &[[u8; 4]]| events.concat();
+        let mut digits = Digits::default();
+        // 4 and 5 are over, 6 is pressed; later 6 alone. The packet of 5 and 6 was lost.
+        let first = several(&[told(4, true, 800), told(5, true, 400), told(6, false, 160)]);
+        digits.packet(1, 8_000, &first, RATE, Wall(1_170 * MS));
+        digits.packet(1, 8_000, &first, RATE, Wall(1_190 * MS));
+        digits.packet(1, 9_200, &told(6, true, 800), RATE, Wall(1_250 * MS));
+        let expected = [digit(1_000, "4", 100), digit(1_100, "5", 50), digit(1_170, "6", 100)];
+        assert_eq!(digits.digits(), expected);
+        // What is none goes by, and what is cut off says nothing.
+        let mut digits = Digits::default();
+        let odd = [&several(&[told(16, true, 800), told(7, true, 800)])[..], &[8, 0x8a]].concat();
+        digits.packet(1, 8_000, &odd, RATE, Wall(1_200 * MS));
+        assert_eq!(digits.digits(), [digit(1_100, "7", 100)]);
+        let longest = [told(1, true, u16::MAX)].repeat(16_000).concat();
+        digits.packet(1, 0, &longest, 0, Wall(0));
+        assert!(digits.is_cut());
+    }
+
+    #[test]
     fn what_is_full_still_hears_the_end_of_what_it_holds() {
         let mut digits = Digits::default();
         for at in 0..SEGMENTS_MAX as u32 + 5 {
@@ -231,6 +255,7 @@ mod tests {
         }
         digits.packet(1, 0, &told(7, true, 800), RATE, Wall(0));
         assert_eq!(digits.digits().len(), SEGMENTS_MAX);
+        assert!(digits.is_cut(), "five found no room");
         assert_eq!(digits.digits()[0].ms, 100);
     }
 }

@@ -107,6 +107,8 @@ pub struct Account {
     pub pauses: Vec<Pause>,
     /// DTMF.
     pub dtmf: Vec<Digit>,
+    /// There was more of it than that.
+    pub dtmf_cut: bool,
     /// Lines of real-time text, and whether there were more than are kept.
     pub text: (Vec<TextLine>, bool),
     /// Datagrams not recorded, by counter label.
@@ -343,6 +345,7 @@ impl StreamLedger {
             sources,
             pauses: self.pauses.clone(),
             dtmf: self.digits.digits(),
+            dtmf_cut: self.digits.is_cut(),
             text: self.texts.lines(),
             drops: self.drops.clone(),
             state,
