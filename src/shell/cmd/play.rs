@@ -21,6 +21,7 @@ use crate::host::spare::StoreDisk;
 use crate::shell::access::{Wish, ask_for_ourselves};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::Read;
+use crate::store::archive::Damaged;
 use crate::store::audit::action;
 use crate::store::catalog::{Library, RsEntry};
 use crate::store::record::RecordMeta;
@@ -86,10 +87,19 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let mut player = Player::find()?;
     let mixed = player.is_some() && heard.lines.len() > 2;
     let done = match &mut player {
-        Some(player) => play(&store, heard, mixed, &mut player.input()),
-        None => play(&store, heard, mixed, &mut io::stdout().lock()),
+        Some(player) => play(&store, &rs, heard, mixed, &mut player.input()),
+        None => play(&store, &rs, heard, mixed, &mut io::stdout().lock()),
     };
-    end(player, done.map(|()| Exit::Yes))
+    end(player, done.map(|unread| told(&unread)))
+}
+
+/// Says what was silent though it is, or was, in the store.
+fn told(unread: &[Damaged]) -> Exit {
+    for damage in unread {
+        let (path, offset) = (damage.path.display(), damage.offset);
+        eprintln!("floortape: {path} at {offset}: not played: {}", damage.why);
+    }
+    if unread.is_empty() { Exit::Yes } else { Exit::No }
 }
 
 fn by_server(args: Args, dir: &Path) -> Result<Exit, Failure> {
@@ -124,7 +134,6 @@ fn wish(args: &Args, rs: RsId) -> Wish {
 
 /// What is to be heard.
 struct Heard {
-    id: RsId,
     lines: Vec<Line>,
     /// `None`: from the first sample on.
     from: Option<Wall>,
@@ -155,7 +164,7 @@ impl Heard {
             let why = format!("recording {} ran from {} to {end}", rs.id, rs.start);
             return Err(Failure::new(Exit::NotFound, why));
         }
-        Ok(Heard { id: rs.id, lines, from, to: args.to, span: (rs.start, end) })
+        Ok(Heard { lines, from, to: args.to, span: (rs.start, end) })
     }
 }
 
@@ -192,9 +201,15 @@ struct Found {
     payload: Vec<u8>,
 }
 
-/// Writes a WAV of it to `out`.
-fn play(store: &Store, heard: Heard, mixed: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let Heard { id, lines, from, to, span } = heard;
+/// Writes a WAV of it to `out`; what of it could not be read comes back.
+fn play(
+    store: &Store,
+    rs: &RsEntry,
+    heard: Heard,
+    mixed: bool,
+    out: &mut impl Write,
+) -> Result<Vec<Damaged>, Failure> {
+    let Heard { lines, from, to, span } = heard;
     let rates: Vec<u32> = lines.iter().map(Line::rate).collect();
     let rate = rates.iter().copied().max().unwrap_or(8_000);
     let channels = if mixed { 1 } else { rates.len() };
@@ -211,12 +226,18 @@ fn play(store: &Store, heard: Heard, mixed: bool, out: &mut impl Write) -> Resul
     let mut timeline = from.map(ranged);
     let end = to.map_or(span.1, |to| to.min(span.1));
     let (mut at, mut window) = (from.unwrap_or(span.0).max(span.0), WINDOW_NS);
+    let asked = (at, end);
+    // An extent may lie in several windows.
+    let mut skipped: BTreeMap<(PathBuf, u64), Damaged> = BTreeMap::new();
     // What is written meanwhile is looked for in the same store; a library is of one instant.
     let mut newest = at;
     while at.0 < end.0 + MARGIN_NS {
         let until = Wall((at.0 + window).min(end.0 + MARGIN_NS));
         let library = store.library()?;
-        for Found { wall, meta, payload } in window_of(&library, &streams, (at, until))? {
+        let (found, damaged) = window_of(&library, &streams, (at, until))?;
+        let damaged = damaged.into_iter();
+        skipped.extend(damaged.map(|damage| ((damage.path.clone(), damage.offset), damage)));
+        for Found { wall, meta, payload } in found {
             let Some((place, line)) = places.get_mut(&meta.source.stream()) else { continue };
             let timeline = timeline.get_or_insert_with(|| ranged(wall));
             newest = newest.max(wall);
@@ -234,25 +255,27 @@ fn play(store: &Store, heard: Heard, mixed: bool, out: &mut impl Write) -> Resul
         }
         (at, window) = (until, (window * 2).min(WINDOW_NS_MAX));
     }
+    let unread = store.library()?.unread(rs, asked, skipped.into_values().collect())?;
     let Some(mut timeline) = timeline else {
-        let why = format!("recording {id}: nothing of it is there to be played");
+        told(&unread);
+        let why = format!("recording {}: nothing of it is there to be played", rs.id);
         return Err(Failure::new(Exit::NotFound, why));
     };
     let mut samples = Vec::new();
     timeline.flush(&mut samples);
     put(&samples, rates.len(), mixed, out)?;
     out.flush()?;
-    Ok(())
+    Ok(unread)
 }
 
-/// Records that arrived in a window of time, as they came.
+/// Records that arrived in a window of time, as they came, and what could not be read of it.
 fn window_of(
     library: &Library<StoreDisk>,
     streams: &BTreeSet<StreamId>,
     (from, to): (Wall, Wall),
-) -> Result<Vec<Found>, Failure> {
+) -> Result<(Vec<Found>, Vec<Damaged>), Failure> {
     let mut found = Vec::new();
-    library.visit(streams, (from, to), &mut |seen| {
+    let visit = library.visit(streams, (from, to), &mut |seen| {
         let wall = seen.wall();
         if (from..to).contains(&wall) {
             let (meta, payload) = (seen.record.meta, seen.record.payload.to_vec());
@@ -260,7 +283,7 @@ fn window_of(
         }
     })?;
     found.sort_by_key(|one| one.wall);
-    Ok(found)
+    Ok((found, visit.damaged))
 }
 
 fn put(samples: &[i16], channels: usize, mixed: bool, out: &mut impl Write) -> io::Result<()> {
@@ -323,7 +346,56 @@ fn end(player: Option<Player>, done: Result<Exit, Failure>) -> Result<Exit, Fail
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::shell::cmd::fixture::{Fixture, RS};
+    use crate::shell::cmd::rebuild;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[derive(clap::Parser)]
+    struct Rebuilt {
+        #[command(flatten)]
+        args: rebuild::Args,
+    }
+
+    /// What could not be read of it; `None`: there was nothing to be played.
+    fn unread(fixture: &Fixture, more: &[&str]) -> Option<Vec<Damaged>> {
+        let (id, store) = (RS.to_string(), fixture.store().display().to_string());
+        let words = [&["play", &id, "--store", &store], more].concat();
+        let args = Line::try_parse_from(words).expect("a command line").args;
+        let store = args.store.find().expect("there");
+        let library = store.library().expect("readable");
+        let rs = named(&library, &args.id, &store.dir).expect("there");
+        let heard = Heard::of(&args, &rs).expect("audio");
+        play(&store, &rs, heard, false, &mut Vec::new()).ok()
+    }
+
+    #[test]
+    fn what_is_damaged_or_gone_is_told_and_is_no_yes() {
+        let fixture = Fixture::new("play-damaged");
+        let store = fixture.store().display().to_string();
+        let rebuilt =
+            Rebuilt::try_parse_from(["rebuild", "--store", &store]).expect("a command line");
+        assert!(rebuild::run(rebuilt.args).is_ok());
+        let whole = unread(&fixture, &[]).expect("played");
+        assert!(whole.is_empty(), "{whole:?}");
+        assert_eq!(told(&whole), Exit::Yes);
+        let mut bytes = std::fs::read(fixture.segment()).expect("there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(fixture.segment(), bytes).expect("ours");
+        let damaged = unread(&fixture, &[]).expect("the other line is played");
+        assert!(damaged[0].why.contains("damaged"), "{damaged:?}");
+        assert_eq!((damaged.len(), told(&damaged)), (1, Exit::No));
+        std::fs::remove_file(fixture.segment()).expect("ours");
+        assert!(unread(&fixture, &[]).is_none());
+    }
 
     #[test]
     fn a_place_is_an_instant_or_so_far_behind_the_start() {

@@ -100,7 +100,7 @@ pub(super) fn with_margin((from, to): (Wall, Wall)) -> (Wall, Wall) {
 }
 
 /// Whether what could not be read may be of a recording.
-fn touches(damage: &Damaged, rs: &RsEntry) -> bool {
+pub(super) fn touches(damage: &Damaged, rs: &RsEntry) -> bool {
     if let Some(source) = damage.source.filter(|source| !source.stream().is_host()) {
         return rs.streams.contains_key(&source.stream());
     }
@@ -297,11 +297,7 @@ impl<D: Disk + Clone> Library<D> {
         let span = (start, end.unwrap_or_default());
         let Visit { mut damaged, expired, .. } = visit(&streams, span, &mut watch)?;
         expired.iter().for_each(|one| watch.expired(one));
-        let indexed = match &self.index {
-            Some(index) => index.segments()?,
-            None => BTreeSet::new(),
-        };
-        damaged.extend(self.archive.missing(&indexed)?);
+        damaged.extend(self.missing()?);
         damaged.iter().for_each(|damage| watch.damaged(damage));
         let mut heads = BTreeMap::new();
         for name in watch.last_segments() {
@@ -322,6 +318,15 @@ impl<D: Disk + Clone> Library<D> {
         let (ssrcs, losses) = (watch.ssrcs(), watch.losses());
         damaged.retain(|damage| wanted.iter().any(|rs| touches(damage, rs)));
         Ok(Reading { recordings, settled, damaged, losses, ssrcs })
+    }
+
+    /// Segments that were there and are there no more.
+    pub(super) fn missing(&self) -> Result<Vec<Damaged>, LibraryError> {
+        let indexed = match &self.index {
+            Some(index) => index.segments()?,
+            None => BTreeSet::new(),
+        };
+        Ok(self.archive.missing(&indexed)?)
     }
 
     /// Shows the records of `streams` once each, by way of the index where there is one. Records

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::fold::RsEntry;
-use super::library::{Library, LibraryError, Reading, with_margin};
+use super::library::{Library, LibraryError, Reading, touches, with_margin};
 use super::model::{Account, Recording, Seal, SealState};
 use super::read::{Watch, assemble};
 use crate::base::ids::{RsId, StreamId};
@@ -51,6 +51,20 @@ impl<D: Disk + Clone> Library<D> {
             self.archive.visit_within(&streams, span, hints.as_ref(), None, &mut visitor)?;
         visit.damaged.retain(|damage| is_of(damage, span));
         Ok(visit)
+    }
+
+    /// What of `rs` could not be read of that time: of what visits have skipped, and segments that are gone,
+    /// which no visit comes by.
+    pub fn unread(
+        &self,
+        rs: &RsEntry,
+        span: (Wall, Wall),
+        mut skipped: Vec<Damaged>,
+    ) -> Result<Vec<Damaged>, LibraryError> {
+        skipped.extend(self.missing()?);
+        // A torn end of a log was never promised to anybody.
+        skipped.retain(|damage| !damage.torn && touches(damage, rs) && is_of(damage, span));
+        Ok(skipped)
     }
 
     /// As [`Library::read_with`], of part of one recording. What is said of its media is the whole account
