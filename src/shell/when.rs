@@ -13,8 +13,8 @@ use crate::store::query::{self, Now, Stretch};
 /// The zone of times that are shown and said.
 #[derive(clap::Args, Clone, Default)]
 pub(crate) struct ZoneArgs {
-    /// Zone of the times shown, and of those given without one: Europe/Berlin, UTC [default: TZ, else that
-    /// of this machine]
+    /// Zone of the times shown, and of those given without one: Europe/Berlin, UTC, +05:30 [default: TZ, else
+    /// that of this machine]
     #[arg(long, value_name = "ZONE")]
     pub(crate) tz: Option<String>,
 }
@@ -27,7 +27,22 @@ pub(crate) struct When {
 
 /// A zone of that name.
 pub(crate) fn zone(name: &str) -> Option<TimeZone> {
-    if name.eq_ignore_ascii_case("utc") { Some(TimeZone::UTC) } else { TimeZone::get(name).ok() }
+    if name.eq_ignore_ascii_case("utc") {
+        return Some(TimeZone::UTC);
+    }
+    query::offset(name).or_else(|| TimeZone::get(name).ok())
+}
+
+/// Whether that is what TZ may be: a zone, nothing, a path, or a rule as POSIX has them.
+fn is_tz(text: &str) -> bool {
+    text.is_empty()
+        || text.starts_with([':', '/'])
+        || zone(text).is_some()
+        || TimeZone::posix(text).is_ok()
+}
+
+fn zone_name(zone: &TimeZone) -> &str {
+    zone.iana_name().unwrap_or("UTC")
 }
 
 impl ZoneArgs {
@@ -35,7 +50,17 @@ impl ZoneArgs {
     pub(crate) fn when(&self) -> Result<When, Failure> {
         let named = self.tz.clone();
         let zone = match &named {
-            None => TimeZone::try_system().unwrap_or(TimeZone::UTC),
+            None => {
+                let own = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+                if let Some(name) = std::env::var("TZ").ok().filter(|name| !is_tz(name)) {
+                    // Whoever has it misspelt reads times that are not those he thinks.
+                    eprintln!(
+                        "floortape: TZ: there is no zone {name:?}: times are {}",
+                        zone_name(&own)
+                    );
+                }
+                own
+            }
             Some(name) => zone(name).ok_or_else(|| {
                 let why = format!("--tz: expected a zone such as Europe/Berlin, found \"{name}\"");
                 Failure::new(Exit::Usage, why)
@@ -124,6 +149,20 @@ mod tests {
         // And on.
         assert_eq!(berlin.to_the_second(at("2026-03-29T00:59:59Z")), "2026-03-29 01:59:59+01:00");
         assert_eq!(berlin.to_the_second(at("2026-03-29T01:00:00Z")), "2026-03-29 03:00:00+02:00");
+    }
+
+    #[test]
+    fn a_zone_may_be_an_offset_and_a_misspelt_one_is_known() {
+        let at: Wall = "2026-10-25T00:30:00Z".parse().expect("RFC 3339");
+        assert_eq!(when("+05:30").to_the_second(at), "2026-10-25 06:00:00+05:30");
+        for good in
+            ["", "Europe/Berlin", "UTC", "EST5EDT,M3.2.0,M11.1.0", ":/etc/localtime", "-03:00"]
+        {
+            assert!(is_tz(good), "{good}");
+        }
+        for bad in ["Europe/Berln", "Nonsense/Zone", "+5 o'clock"] {
+            assert!(!is_tz(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use expr::{Bound, Expr, Field, Has, Is, Named, Term};
 pub use facts::{Client, Facts, worst};
 pub use key::{HELP, Key};
 pub use parser::{QUERY_BYTES_MAX, parse};
-pub use time::{Now, Stretch, duration, stretch};
+pub use time::{Now, Stretch, duration, offset, stretch};
 pub use words::{WORDS_MAX, coded, plain_session, tokens};
 
 #[cfg(test)]

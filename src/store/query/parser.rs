@@ -150,7 +150,7 @@ impl Parser<'_> {
             return self.error(&at, format!("expected a value behind {name}:"));
         }
         if key.is_time() && !value.quoted {
-            self.longer_time(&mut value);
+            self.longer_time(&mut value)?;
         }
         self.keyed(key, &value)
     }
@@ -315,24 +315,52 @@ impl Parser<'_> {
         })
     }
 
-    /// A day may be followed by a time of day, and that by a zone.
-    fn longer_time(&mut self, value: &mut Value) {
-        for fits in [time::is_time_of_day as fn(&str) -> bool, time::is_zone] {
+    /// A day may be followed by a time of day, and that by a zone. What looks like either and is none is
+    /// refused: as a word beside a day it would find something else.
+    fn longer_time(&mut self, value: &mut Value) -> Result<(), QueryError> {
+        for wants_zone in [false, true] {
             let is_day = time::is_day(&value.text);
             if !is_day && !value.text.ends_with(|c: char| c.is_ascii_digit()) {
-                return;
+                break;
             }
             let Some(Piece { kind: Kind::Term { key: None, value: more, quoted: false, .. }, at }) =
                 self.pieces.get(self.next)
             else {
-                return;
+                break;
             };
-            if fits(more) && (is_day || value.text.contains(':')) {
+            let is_time = is_day || value.text.contains(':');
+            let more = match wants_zone {
+                true if time::is_zone(more) => more.clone(),
+                true if is_time && time::is_abbreviation(more) => {
+                    let why = format!(
+                        "expected a zone such as Europe/Berlin, UTC or +01:00: {more} stands for several; \
+                         a word stands in quotes"
+                    );
+                    return self.error(at, why);
+                }
+                false if time::is_time_of_day(more) => more.clone(),
+                false if is_day && time::looks_like_time_of_day(more) => {
+                    match time::with_zone(more) {
+                        Some((time, zone)) => format!("{time} {zone}"),
+                        None => {
+                            let why = "expected a time of day such as 14:05 or 14:05:09";
+                            return self.error(at, why);
+                        }
+                    }
+                }
+                _ => continue,
+            };
+            if is_time {
                 value.text = format!("{} {more}", value.text);
                 value.at.end = at.end;
                 self.next += 1;
             }
         }
+        // `14:05Z`, without a day.
+        if let Some((time, zone)) = time::with_zone(&value.text) {
+            value.text = format!("{time} {zone}");
+        }
+        Ok(())
     }
 
     fn stretch(&self, value: &Value) -> Result<Stretch, QueryError> {
@@ -342,9 +370,10 @@ impl Parser<'_> {
 
 /// Whether it is written as an address of record.
 fn is_address(text: &str) -> bool {
+    // As people write it: in quotes, with spaces.
     let is_number = |rest: &str| {
         rest.starts_with(|c: char| c.is_ascii_digit())
-            && rest.chars().all(|c| c.is_ascii_digit() || "-.*#".contains(c))
+            && rest.chars().all(|c| c.is_ascii_digit() || "-.*#() ".contains(c))
     };
     // A star alone at the end is a word that goes on.
     let text = text.trim();

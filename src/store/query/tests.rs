@@ -72,6 +72,13 @@ fn a_bare_term_is_an_id_an_address_or_words() {
     assert_eq!(first("desk-12"), words(&["desk", "12"], false));
     assert!(matches!(term(understood("party:ann")), Term::Words { field: Field::Party, .. }));
     assert_eq!(term(understood("party:ann@x")), Term::Aor("sip:ann@x".to_owned()));
+    let number = Term::Aor("tel:+49301234".to_owned());
+    assert_eq!(term(understood("aor:\"+49 (30) 12-34\"")), number);
+    // Behind a time a word is a word.
+    for text in ["at:14:05 miller", "on:2026-11-30 \"CET\""] {
+        let Expr::All(parts) = understood(text) else { panic!("{text}") };
+        assert!(matches!(parts[..], [Expr::All(_), Expr::Any(_)]), "{text}: {parts:?}");
+    }
 }
 
 #[test]
@@ -104,6 +111,10 @@ fn what_is_wrong_is_pointed_at() {
         ("from:2026-02-30", "expected a day that there is"),
         ("at:2026-11-30 25:00", "expected a time of day"),
         ("at:2026-11-30 14:05 Europe/Berli", "expected a zone such as"),
+        ("at:2026-11-30 14:05 CET", "expected a zone such as"),
+        ("at:14:05 EST", "expected a zone such as"),
+        ("at:2026-11-30 14:5", "expected a time of day such as"),
+        ("at:2026-11-30 14:05Y", "expected a time of day such as"),
         ("zzzz:x", "expected a key, found \"zzzz\": known are id,"),
     ] {
         let said = refused(text);
@@ -136,6 +147,10 @@ fn times_are_stretches_of_the_zone_in_which_they_are_said() {
     assert_eq!(of("2026-11-30 08:05 America/New_York"), of("14:05"));
     assert_eq!(of("2026-11-30 14:05 +01:00"), of("14:05"));
     assert_eq!(of("2026-11-30T14:05"), of("14:05"));
+    assert_eq!(of("2026-11-30 13:05Z"), of("14:05"));
+    assert_eq!(of("2026-11-30 08:05-05:00"), of("14:05"));
+    assert_eq!(of("13:05Z"), of("14:05"));
+    assert_eq!(of("13:05:00+00:00").1, wall("2026-11-30T13:05:00.999999999Z"));
     let instant = |text: &str| (wall(text), wall(text));
     assert_eq!(of("2026-11-30T14:05:00+01:00"), instant("2026-11-30T13:05:00Z"));
     assert_eq!(of("-2h"), instant("2026-11-30T11:30:00Z"));

@@ -168,8 +168,36 @@ pub(super) fn is_zone(text: &str) -> bool {
         || offset(text).is_some()
 }
 
+/// `14:05Z`, `14:05:09+01:00`: a time of day with its zone at its end.
+pub(super) fn with_zone(text: &str) -> Option<(&str, &str)> {
+    let zone = text.find(|c: char| !c.is_ascii_digit() && !":.".contains(c))?;
+    let (time, zone) = text.split_at(zone);
+    (is_time_of_day(time) && is_zone(zone)).then_some((time, zone))
+}
+
+/// Whether it can hardly be meant as anything else: `14:5`, `14:05Z`.
+pub(super) fn looks_like_time_of_day(text: &str) -> bool {
+    let Some((hour, rest)) = text.split_once(':') else { return false };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    (1..=2).contains(&hour.len())
+        && digits(hour)
+        && rest.starts_with(|c: char| c.is_ascii_digit())
+        && !rest.contains('@')
+}
+
+/// Names of zones that are heard more often than the zones' own, and mean several of them, or another one
+/// in summer.
+pub(super) fn is_abbreviation(text: &str) -> bool {
+    const KNOWN: [&str; 29] = [
+        "ACST", "AEDT", "AEST", "AKDT", "AKST", "AWST", "BST", "CDT", "CEST", "CET", "CST", "EDT",
+        "EEST", "EET", "EST", "HKT", "IST", "JST", "KST", "MDT", "MESZ", "MEZ", "MSK", "MST",
+        "NZST", "PDT", "PST", "SGT", "WET",
+    ];
+    KNOWN.contains(&text)
+}
+
 /// `+01:00`, `-0530`, `+1`.
-fn offset(text: &str) -> Option<TimeZone> {
+pub fn offset(text: &str) -> Option<TimeZone> {
     let (sign, rest) = match text.split_at_checked(1)? {
         ("+", rest) => (1, rest),
         ("-", rest) => (-1, rest),
