@@ -258,6 +258,34 @@ fn what_was_written_behind_the_checkpoint_and_a_store_that_changed_do_no_harm() 
 }
 
 #[test]
+fn a_folder_is_of_one_export_at_a_time_and_a_whole_one_is_not_gone_on_with() {
+    let fixture = Fixture::new("one-export");
+    let out = fixture.0.join("out");
+    let ended = |more: &[&str]| run(args(&fixture, &out, more)).map_err(|failure| failure.exit);
+    let other =
+        super::unfinished::lock(&out).unwrap_or_else(|failure| panic!("{:?}", failure.error));
+    assert_eq!(ended(&[]), Err(Exit::TryAgain));
+    assert_eq!(std::fs::read_dir(&out).expect("made").count(), 0);
+    drop(other);
+    assert_eq!(ended(&[]), Ok(Exit::Yes));
+    let again = run(args(&fixture, &out, &["--resume"])).expect_err("nothing is left");
+    assert!(again.error.to_string().contains("is whole"), "{:?}", again.error);
+}
+
+#[test]
+fn a_range_in_which_nothing_ran_is_refused() {
+    let fixture = Fixture::new("no-range");
+    let out = fixture.0.join("out");
+    for words in [["--from", "2200-01-01T00:00:00Z"], ["--to", "2000-01-01T00:00:00Z"]] {
+        for more in [&[][..], &["--dry-run"]] {
+            let ended = run(args(&fixture, &out, &[&words[..], more].concat()));
+            assert_eq!(ended.map_err(|failure| failure.exit), Err(Exit::NotFound), "{words:?}");
+        }
+    }
+    assert!(!out.exists(), "nothing is made");
+}
+
+#[test]
 fn a_dry_run_writes_nothing_and_a_pack_is_covered_by_the_manifest() {
     let fixture = Fixture::new("pack-export");
     let out = fixture.0.join("out");

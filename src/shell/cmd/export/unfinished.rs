@@ -1,6 +1,6 @@
 //! What an export that was broken off leaves in its folder, for the same command to go on.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use crate::base::ids::RsId;
 use crate::base::time::Wall;
 use crate::shell::exit::{Exit, Failure};
 use crate::store::archive::Seen;
+use crate::store::export::manifest;
 
 /// Its name; it goes when the export is whole.
 pub(super) const FILE: &str = ".floortape-export.json";
@@ -71,6 +72,22 @@ impl Records {
     }
 }
 
+/// Makes the folder and takes it: two that wrote the same files would undo each other's checkpoints. It is
+/// free again when that is dropped, or its process dies.
+pub(super) fn lock(dir: &Path) -> Result<File, Failure> {
+    let named = |error: io::Error| Failure::new(Exit::Io, format!("{}: {error}", dir.display()));
+    fs::create_dir_all(dir).map_err(named)?;
+    let folder = File::open(dir).map_err(named)?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let why = format!("{}: another export writes there", dir.display());
+            Err(Failure::new(Exit::TryAgain, why))
+        }
+        // Some network file systems know no locks on folders.
+        Err(TryLockError::Error(_)) | Ok(()) => Ok(folder),
+    }
+}
+
 impl Unfinished {
     /// Begins in an empty folder, or goes on in one where the same was begun and `resume` says so.
     /// Nothing is written until it is saved.
@@ -84,7 +101,6 @@ impl Unfinished {
             |error: io::Error| Failure::new(Exit::Io, format!("{}: {error}", dir.display()));
         let usage = |why: String| Err(Failure::new(Exit::Usage, why));
         let shown = dir.display();
-        fs::create_dir_all(dir).map_err(named)?;
         match read(&path(dir)).map_err(named)? {
             Some(_) if !resume => {
                 usage(format!("{shown} holds an unfinished export: --resume goes on with it"))
@@ -94,6 +110,9 @@ impl Unfinished {
                 usage(format!("{shown} holds an unfinished export of something else"))
             }
             Some(Ok(found)) => Ok(found),
+            None if resume && dir.join(manifest::FILE).exists() => usage(format!(
+                "{shown} holds an export that is whole: nothing is left to go on with"
+            )),
             None if is_used(dir).map_err(named)? => usage(format!("{shown} is not empty")),
             None => {
                 let records = Records::default();

@@ -123,6 +123,11 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
         return Err(Failure::new(Exit::NotFound, why));
     }
     let now = SystemClock.map().wall;
+    let end = rs.end.unwrap_or(now);
+    if args.from.is_some_and(|from| from >= end) || args.to.is_some_and(|to| to <= rs.start) {
+        let why = format!("recording {} ran from {} to {end}", rs.id, rs.start);
+        return Err(Failure::new(Exit::NotFound, why));
+    }
     let (form, mono, tones) = (args.form(), args.mono, args.tones);
     let wanted = Wanted { rs, part: &part, lines: &lines, form, mono, tones };
     if args.dry_run {
@@ -133,11 +138,24 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
         return Ok(Exit::Yes);
     }
     let out = args.out()?;
+    let _own = unfinished::lock(out)?;
     let mut unfinished = Unfinished::open(out, args.request(rs.id), args.resume, now)?;
     ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
-    unfinished.save(out)?;
+    // What breaks it off is mostly a disk that is full.
+    let broken = |failure: Failure| Failure {
+        error: failure.error.context(format!(
+            "{}: broken off; the same command with --resume goes on",
+            out.display()
+        )),
+        ..failure
+    };
+    unfinished.save(out).map_err(|error| broken(error.into()))?;
     let attempted = loop {
-        let attempt = attempt::run(&library, &wanted, out, &mut unfinished, interrupt)?;
+        let attempt = attempt::run(&library, &wanted, out, &mut unfinished, interrupt);
+        let attempt = attempt.map_err(|failure| match failure.exit {
+            Exit::Io => broken(failure),
+            _ => failure,
+        })?;
         if let Attempted::Changed = attempt {
             eprintln!("floortape: what is stored is not what it was: begun anew");
             unfinished.begin_anew(out)?;
