@@ -12,5 +12,6 @@ pub mod mki;
 pub mod ports;
 pub mod prng;
 pub mod secret;
+pub mod shown;
 pub mod suite;
 pub mod time;

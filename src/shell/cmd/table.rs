@@ -1,5 +1,8 @@
 //! Tables for people: columns as wide as their widest cell, two spaces between.
 
+/// Text from outside, fit for a terminal.
+pub(crate) use crate::base::shown::plain;
+
 /// Rows of equally many cells; the first is the head.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
@@ -19,11 +22,6 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     out
 }
 
-/// Text from outside, fit for a terminal: no control characters.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +30,5 @@ mod tests {
     fn columns_align_and_nothing_trails() {
         let rows = [["A", "BB"], ["long", "x"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(table(&rows), "A     BB\nlong  x\n");
-        assert_eq!(plain("a\x1b[31m"), "a\u{fffd}[31m");
     }
 }

@@ -47,6 +47,15 @@ fn sanitise(label: &str) -> String {
         }
         stem.push_str(&next);
     }
+    // Windows has devices of these names, whatever stands behind the first dot.
+    let first = stem.split('.').next().unwrap_or_default().to_ascii_uppercase();
+    let numbered = |port: &str| {
+        first.strip_prefix(port).is_some_and(|rest| matches!(rest.as_bytes(), [b'0'..=b'9']))
+    };
+    if ["CON", "PRN", "AUX", "NUL"].contains(&&*first) || numbered("COM") || numbered("LPT") {
+        let byte = stem.remove(0) as u8;
+        stem.insert_str(0, &format!("%{byte:02X}"));
+    }
     stem
 }
 
@@ -69,6 +78,10 @@ mod tests {
             (Some(""), "m4~2"),
             (Some("x.y_z-1"), "x.y_z-1"),
             (Some("X.y_z-1"), "X.y_z-1~2"),
+            (Some("AUX"), "%41UX"),
+            (Some("com1.desk"), "%63om1.desk"),
+            (Some("auxiliary"), "auxiliary"),
+            (Some("com10"), "com10"),
         ] {
             assert_eq!(names.stem(label, 3), stem);
         }

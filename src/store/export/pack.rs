@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::manifest::hex;
 use super::times::{Times, Why};
+use crate::base::shown::plain;
 use crate::base::time::Wall;
 use crate::store::catalog::model::{Recording, Stream, Verdict};
 use crate::store::evidence::PublicKey;
@@ -229,7 +230,7 @@ impl Pack<'_> {
 }
 
 fn verdict(recording: &Recording) -> String {
-    let of = |stream: &Stream| format!("{} {}", stream.label, word(stream.verdict));
+    let of = |stream: &Stream| format!("line {} {}", stream.label, word(stream.verdict));
     let words: Vec<String> = recording.streams.iter().map(of).collect();
     if words.is_empty() { "no line".to_owned() } else { words.join(", ") }
 }
@@ -258,11 +259,6 @@ fn meaning(file: &str) -> &'static str {
         _ if file.ends_with(".rtpdump") => "packets, for rtptools",
         _ => "see the format pages",
     }
-}
-
-/// What comes from outside cannot end a line or move a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn escaped(text: &str) -> String {
