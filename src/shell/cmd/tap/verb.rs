@@ -161,6 +161,13 @@ fn ask(dir: &Path, read: &Read) -> Result<Exit, Failure> {
             exit.ok_or_else(|| Failure::new(Exit::Io, format!("the reader ended with {code}")))
         }
         Reply::Refused(why) => Err(Failure::new(Exit::Refused, format!("refused: {why}"))),
+        // Its output stood still, so that it could not say it.
+        Reply::Failed(_) if interrupted.load(Ordering::Relaxed) => {
+            eprintln!(
+                "floortape: interrupted while nobody read: the last `position` read is where to go on"
+            );
+            Ok(Exit::Interrupted)
+        }
         Reply::Failed(why) => Err(Failure::new(Exit::TryAgain, why)),
         Reply::Busy => Err(Failure::new(Exit::TryAgain, "too many tap just now")),
     }
