@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::ids::StreamId;
-use crate::store::evidence::{PublicKey, Salt};
+use crate::store::evidence::{Salt, Signers};
 use crate::store::segment::{SegmentName, SegmentReport};
 
 /// What a visit is to prove, and what it found.
@@ -15,8 +15,8 @@ pub struct Proving<'a> {
     pub wants: &'a dyn Fn(StreamId) -> bool,
     /// Salt of a stream's leaves, where it is known.
     pub salt: &'a mut dyn FnMut(StreamId) -> Option<Salt>,
-    /// Who must have signed a segment; `None`: whoever it says.
-    pub key: &'a dyn Fn(SegmentName) -> Option<PublicKey>,
+    /// Who may have signed of a segment; `None`: whoever it says.
+    pub signers: &'a dyn Fn(SegmentName) -> Option<Signers>,
     /// By segment, of those that were there.
     pub reports: BTreeMap<SegmentName, SegmentReport>,
 }

@@ -13,7 +13,7 @@ use super::unsealed::{self, Unsealed, Wanted};
 use crate::base::ids::{Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::Disk;
 use crate::base::time::{ClockMap, Wall};
-use crate::store::evidence::{Keys, Leaf, Proof, PublicKey, Salt, beside};
+use crate::store::evidence::{Keys, Leaf, Proof, PublicKey, Salt, Signers, beside};
 use crate::store::keys::Wraps;
 use crate::store::log::{self, LogError, Mark, Marks};
 use crate::store::record::Record;
@@ -376,10 +376,10 @@ impl<D: Disk> Archive<D> {
         name: SegmentName,
         streams: Option<&BTreeSet<StreamId>>,
         salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
-        key: Option<&PublicKey>,
+        signers: Option<&Signers>,
     ) -> Result<SegmentReport, ArchiveError> {
         let (file, opener) = (self.file(name)?, self.opener(name));
-        let mut report = file.verify(streams, salt, key, Some(&opener));
+        let mut report = file.verify(streams, salt, signers, Some(&opener));
         if streams.is_none() {
             self.check_keys(name, &file, &mut report);
         }
@@ -661,8 +661,8 @@ impl<D: Disk> Archive<D> {
         let mut verification = None;
         if let Some(proving) = proving.as_deref_mut() {
             let file = file.insert(self.file(name)?);
-            let key = (proving.key)(name);
-            match Verification::begin(file, proving.whole, key.as_ref()) {
+            let signers = (proving.signers)(name);
+            match Verification::begin(file, proving.whole, signers.as_ref().map(Signers::own)) {
                 Ok(begun) => verification = Some(begun),
                 // Of its rows those are used that can be.
                 Err(report) => self.proven(name, *report, file, proving),
@@ -816,7 +816,7 @@ impl<D: Disk> Archive<D> {
         proving: &mut Proving<'_>,
     ) {
         if let Some(thinned) = file.thinned() {
-            report.faults.extend(thinned.faults((proving.key)(name).as_ref()));
+            report.faults.extend(thinned.faults((proving.signers)(name).as_ref()));
         }
         if proving.whole {
             self.check_keys(name, file, &mut report);

@@ -92,6 +92,31 @@ pub struct Keys {
     later: Vec<(PublicKey, BTreeMap<u16, u64>)>,
 }
 
+/// Who may have signed something of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signers {
+    own: PublicKey,
+    /// Those that followed.
+    later: Vec<PublicKey>,
+}
+
+impl Signers {
+    /// Where there is one key.
+    pub const fn one(key: PublicKey) -> Self {
+        Signers { own: key, later: Vec::new() }
+    }
+
+    /// Who must have signed the segment itself.
+    pub const fn own(&self) -> &PublicKey {
+        &self.own
+    }
+
+    /// Whether `key` may have signed what is gone of it: time may have come after the key was changed.
+    pub fn may_thin(&self, key: &PublicKey) -> bool {
+        self.own == *key || self.later.contains(key)
+    }
+}
+
 impl Keys {
     /// A store that has one.
     pub const fn one(key: PublicKey) -> Self {
@@ -135,6 +160,13 @@ impl Keys {
             from.get(&worker).is_none_or(|first| number >= *first)
         };
         self.later.iter().rev().find(counts).map_or(self.first, |(key, _)| *key)
+    }
+
+    /// The same, and who may have signed what became of it since.
+    pub fn signers(&self, worker: u16, number: u64) -> Signers {
+        let own = self.signer(worker, number);
+        let later = self.all().skip_while(|key| *key != own).skip(1).collect();
+        Signers { own, later }
     }
 
     /// Who signs now.

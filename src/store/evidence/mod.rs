@@ -17,7 +17,7 @@ pub use anchor::{ANCHOR_VERSION, Anchor, AnchorError, AuditHead, Heads, WorkerHe
 pub use chain::{ChainFields, head};
 pub use hash::{Digest, Hash, LeafHasher, Salt, sha256};
 pub use hex::Hex;
-pub use keys::{KeyFields, KeyStatement, Keys, KeysError, emit_keys, parse_keys};
+pub use keys::{KeyFields, KeyStatement, Keys, KeysError, Signers, emit_keys, parse_keys};
 pub use lanes::two_leaves;
 pub use mark::FileMark;
 pub use merkle::{beside, node, path, root, root_from_leaves, root_from_path};

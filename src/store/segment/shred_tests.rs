@@ -12,6 +12,7 @@ use crate::base::ports::{Disk, Entropy};
 use crate::base::prng::Prng;
 use crate::base::time::Wall;
 use crate::store::archive::Archive;
+use crate::store::evidence::Signers;
 use crate::store::keys::{KeyMaker, Of, SegmentKeys, Wraps, path_of};
 use crate::store::test_disk::TestDisk;
 
@@ -85,7 +86,9 @@ fn holds(disk: &TestDisk, octets: &[u8]) -> bool {
 fn check(disk: &TestDisk) -> SegmentReport {
     let archive = Archive::open(disk.clone(), store());
     let key = key().public_key();
-    archive.verify_segment(NAME, None, &mut |_| Some(SALT), Some(&key)).expect("memory")
+    archive
+        .verify_segment(NAME, None, &mut |_| Some(SALT), Some(&Signers::one(key)))
+        .expect("memory")
 }
 
 /// Which streams can be read, and which are gone by what the segment says.

@@ -29,7 +29,7 @@ use super::verify::{SegmentReport, verify_opened};
 use crate::base::ids::StreamId;
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::Wall;
-use crate::store::evidence::{PublicKey, Salt, THINNED, sha256, verify_in};
+use crate::store::evidence::{Salt, Signers, THINNED, sha256, verify_in};
 use crate::store::keys::KeyError;
 
 /// Most bytes of table and rules that are read at once: 2 M rows.
@@ -144,12 +144,12 @@ impl<F: DiskFile> SegmentFile<F> {
         &self,
         streams: Option<&BTreeSet<StreamId>>,
         salt: &mut dyn FnMut(StreamId) -> Option<Salt>,
-        key: Option<&PublicKey>,
+        signers: Option<&Signers>,
         opener: Option<&dyn Opener>,
     ) -> SegmentReport {
-        let mut report = verify_opened(self, streams, salt, key, opener);
+        let mut report = verify_opened(self, streams, salt, signers.map(Signers::own), opener);
         if let Some(thinned) = self.thinned() {
-            report.faults.extend(thinned.faults(key));
+            report.faults.extend(thinned.faults(signers));
         }
         report
     }
@@ -303,12 +303,12 @@ impl<F: DiskFile> Thinned<F> {
     }
 
     /// What is wrong with what a thinned segment has beside its segment: signature, header, padding.
-    /// `key`: who must have signed; `None` takes its own word for it.
-    pub fn faults(&self, key: Option<&PublicKey>) -> Vec<String> {
+    /// `signers`: who may have signed; `None` takes its own word for it.
+    pub fn faults(&self, signers: Option<&Signers>) -> Vec<String> {
         let mut faults = Vec::new();
         let tail = &self.tail;
-        let key = key.unwrap_or(&tail.public_key);
-        if *key != tail.public_key {
+        let key = &tail.public_key;
+        if signers.is_some_and(|signers| !signers.may_thin(key)) {
             faults.push("what is gone from it was signed by another key".to_owned());
         } else if !verify_in(THINNED, key, &tail.signed(), &tail.signature) {
             faults.push("the signature does not fit what is said to be gone from it".to_owned());

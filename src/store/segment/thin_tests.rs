@@ -9,7 +9,7 @@ use crate::base::ids::{Index, Position, SourceId, StreamId, WorkerId};
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::prng::Prng;
 use crate::base::time::{ClockMap, Mono, Wall};
-use crate::store::evidence::{Salt, SigningKey};
+use crate::store::evidence::{Hex, KeyFields, Keys, Salt, Signers, SigningKey};
 use crate::store::record::{self, RecordKind, RecordMeta};
 use crate::store::test_disk::TestDisk;
 
@@ -106,7 +106,7 @@ fn open(disk: &TestDisk) -> SegmentFile<<TestDisk as Disk>::File> {
 }
 
 fn check<F: DiskFile>(file: &SegmentFile<F>) -> SegmentReport {
-    file.verify(None, &mut |_| Some(SALT), Some(&key().public_key()), None)
+    file.verify(None, &mut |_| Some(SALT), Some(&Signers::one(key().public_key())), None)
 }
 
 /// What `disk` has says: these streams are here, byte for byte as in `whole`, the others are gone.
@@ -216,6 +216,30 @@ fn what_is_said_to_be_gone_is_signed() {
     thinned.expect("a disk in memory").expect("all go");
     let faults = check(&open(&disk)).faults;
     assert!(faults.iter().any(|fault| fault.contains("another key")), "{faults:?}");
+}
+
+/// What was sealed before the key was changed goes afterwards, too.
+#[test]
+fn a_key_that_followed_signs_what_is_gone_of_earlier_segments() {
+    let disk = disk_with(sealed(9));
+    let next = SigningKey::from_seed(&[8; 32]);
+    let statement = |number, of: &SigningKey, first: Option<u64>| {
+        let from = first.map(|first| (NAME.worker.0, first)).into_iter().collect();
+        let (public_key, volume) = (Hex(of.public_key()), "v".to_owned());
+        KeyFields { number, public_key, volume, at: NOW, from }.sign(&key())
+    };
+    let statements = [statement(1, &key(), None), statement(2, &next, Some(NAME.number + 1))];
+    let keys = Keys::of(&statements).expect("a list");
+    let thinning = Thinning { now: NOW, audit: 0, key: &next };
+    let thinned = thinning.run(&disk, store(), NAME, &|_| Some("short".to_owned()), &mut |_| ());
+    thinned.expect("a disk in memory").expect("all go");
+    let report = |signers: &Signers| open(&disk).verify(None, &mut |_| None, Some(signers), None);
+    let good = report(&keys.signers(NAME.worker.0, NAME.number));
+    assert!(good.is_good(), "{:?}", good.faults);
+    // The other way round nobody vouches for it.
+    assert!(!report(&Signers::one(next.public_key())).is_good());
+    let before = keys.signers(NAME.worker.0, NAME.number + 1);
+    assert!(!before.may_thin(&key().public_key()), "it was destroyed by then");
 }
 
 /// A power cut after any step, and any step that fails: the whole one or the thinned one is there, and

@@ -19,7 +19,7 @@ use super::thin_table::{
 use crate::base::ids::StreamId;
 use crate::base::ports::{Disk, DiskFile};
 use crate::base::time::Wall;
-use crate::store::evidence::{Digest, Hash, SigningKey, THINNED, sha256};
+use crate::store::evidence::{Digest, Hash, Signers, SigningKey, THINNED, sha256};
 use crate::store::keys::{KeyError, Of, SegmentKeys, bury, path_of};
 use crate::store::log::BLOCK_BYTES;
 
@@ -296,9 +296,9 @@ impl Thinning<'_> {
         }
         let same = done == written.bytes && sum.finish() == written.sum;
         let reads = SegmentFile::of_thinned(file).map_err(at("read back", path))?;
-        let good = reads
-            .thinned()
-            .is_some_and(|thinned| thinned.faults(Some(&self.key.public_key())).is_empty());
+        let good = reads.thinned().is_some_and(|thinned| {
+            thinned.faults(Some(&Signers::one(self.key.public_key()))).is_empty()
+        });
         if same && good { Ok(()) } else { Err(ThinError::ReadBack { path: path.to_owned() }) }
     }
 }

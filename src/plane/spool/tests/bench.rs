@@ -14,7 +14,7 @@ use crate::plane::handoff::frame::Notice;
 use crate::plane::handoff::layout::{AT_DURABLE, AT_SEALED, AT_TAIL, Geometry, initialise};
 use crate::plane::spool::{Output, Spool, SpoolConfig, SpoolError, first_position};
 use crate::store::archive::Archive;
-use crate::store::evidence::{Keys, SigningKey};
+use crate::store::evidence::{Keys, Signers, SigningKey};
 use crate::store::keys::{KeyMaker, Wraps};
 use crate::store::log;
 use crate::store::places::{Places, Root};
@@ -324,7 +324,8 @@ impl<D: Disk + Clone> Bench<D> {
         let key = key().public_key();
         for name in archive.segments().unwrap() {
             let mut salts = |stream| Some(salt(stream));
-            let report = archive.verify_segment(name, None, &mut salts, Some(&key)).unwrap();
+            let report =
+                archive.verify_segment(name, None, &mut salts, Some(&Signers::one(key))).unwrap();
             assert!(report.is_good(), "{}: {report:?}", name.file());
         }
         assert_eq!(archive.verify_chain(WorkerId(0), Some(&Keys::one(key))).unwrap().faults, []);

@@ -9,7 +9,7 @@ use crate::base::ports::{Disk, Region};
 use crate::base::time::Wall;
 use crate::plane::handoff::layout::AT_TAIL;
 use crate::store::event::Event;
-use crate::store::evidence::{Keys, SigningKey};
+use crate::store::evidence::{Keys, Signers, SigningKey};
 use crate::store::journal::entry::Entry;
 use crate::store::journal::frame;
 use crate::store::log::{self, Mark};
@@ -194,7 +194,7 @@ fn every_flipped_bit_and_every_cut_of_a_segment_is_found() {
     let check = |bytes: Vec<u8>| {
         bench.disk.put(&path, bytes);
         archive
-            .verify_segment(name, None, &mut |one| Some(salt(one)), Some(&key))
+            .verify_segment(name, None, &mut |one| Some(salt(one)), Some(&Signers::one(key)))
             .unwrap()
             .is_good()
     };

@@ -51,7 +51,7 @@ pub(super) fn check(
     let signers = OnceLock::new();
     let signer = |name: SegmentName| {
         let (keys, _) = signers.get_or_init(|| store.signers());
-        keys.as_ref().map(|keys| keys.signer(name.worker.0, name.number))
+        keys.as_ref().map(|keys| keys.signers(name.worker.0, name.number))
     };
     let owners: BTreeMap<StreamId, RsId> =
         wanted.iter().flat_map(|rs| rs.streams.keys().map(|stream| (*stream, rs.id))).collect();
@@ -65,7 +65,7 @@ pub(super) fn check(
             whole,
             wants: &|stream| mine.contains(&stream) || whole && !owners.contains_key(&stream),
             salt: &mut salt.clone(),
-            key: &signer,
+            signers: &signer,
             reports: BTreeMap::new(),
         };
         let reading = library.read_proving(part, &mut proving)?;
@@ -104,7 +104,7 @@ pub(super) fn check(
                 *name,
                 (!whole).then_some(&streams),
                 &mut salt,
-                keys.as_ref().map(|keys| keys.signer(name.worker.0, name.number)).as_ref(),
+                keys.as_ref().map(|keys| keys.signers(name.worker.0, name.number)).as_ref(),
             )?,
         };
         faults.extend(report.faults.iter().map(|fault| (*name, fault.clone())));
