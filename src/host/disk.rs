@@ -3,7 +3,7 @@
 //! by offset: disk files are never mapped.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,43 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 }
 
 fn open_direct(path: &Path) -> Option<File> {
-    OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path).ok()
+    let flags = libc::O_DIRECT | libc::O_NONBLOCK;
+    OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+}
+
+/// Opens a file that is one: a pipe of its name would hold up whoever opens it, and a device might never end.
+fn open_file(path: &Path, wanted: &mut OpenOptions, flags: i32) -> io::Result<File> {
+    let file = wanted.custom_flags(flags | libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.file_type() {
+        found if found.is_file() || found.is_dir() => Ok(file),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
+    }
+}
+
+/// Largest file that is read as a whole where it is no file of records.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a small file of the store; what is no file, or longer than any of ours, is an error.
+pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let file = open_file(path, OpenOptions::new().read(true), 0)?;
+    let mut bytes = Vec::new();
+    file.take(SMALL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SMALL_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than any of ours"));
+    }
+    Ok(bytes)
+}
+
+/// The same of text.
+pub fn read_small_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_small(path)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))
+}
+
+/// Whether a file is there and not ours to read.
+pub fn is_shut(path: &Path) -> bool {
+    open_file(path, OpenOptions::new().read(true), 0)
+        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 impl Disk for HostDisk {
@@ -71,7 +107,7 @@ impl Disk for HostDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<HostFile> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = open_file(path, OpenOptions::new().read(true).write(true), 0)?;
         Ok(HostFile::new(file, open_direct(path)))
     }
 
@@ -81,7 +117,7 @@ impl Disk for HostDisk {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<HostFile> {
-        let file = File::open(path)?;
+        let file = open_file(path, OpenOptions::new().read(true), 0)?;
         // Readers pick extents out of large files; read-ahead would fetch what others recorded.
         // Only advice: where it is refused the bytes are the same.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
@@ -90,7 +126,7 @@ impl Disk for HostDisk {
 
     fn open_medium(&self, path: &Path) -> io::Result<HostFile> {
         // A file system without O_DIRECT (one in memory) has no medium to differ from.
-        let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path) else {
+        let Ok(file) = open_file(path, OpenOptions::new().read(true), libc::O_DIRECT) else {
             return self.open_read(path);
         };
         match read_direct(&file, 0, &mut [0]) {
@@ -245,6 +281,25 @@ mod tests {
         assert!(folder.join("a/b/c").is_dir());
         std::fs::write(folder.join("file"), "").expect("ours");
         assert!(make_folder(&folder.join("file/d")).is_err());
+        std::fs::remove_dir_all(folder).expect("ours");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened_and_holds_up_nobody() {
+        let folder = std::env::temp_dir().join(format!("floortape-odd-{}", std::process::id()));
+        make_folder(&folder).expect("temp folder");
+        let pipe = folder.join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("ours");
+        let device = folder.join("device");
+        std::os::unix::fs::symlink("/dev/zero", &device).expect("ours");
+        for path in [&pipe, &device] {
+            assert!(read_small(path).is_err(), "{}", path.display());
+            let opened =
+                [HostDisk.open(path), HostDisk.open_read(path), HostDisk.open_medium(path)];
+            for error in opened.map(|opened| opened.map(drop).expect_err("no file")) {
+                assert!(error.to_string().contains("no file"), "{}: {error}", path.display());
+            }
+        }
         std::fs::remove_dir_all(folder).expect("ours");
     }
 

@@ -121,6 +121,9 @@ pub fn check(dir: &Path, trusted: Option<PublicKey>) -> Result<Exported, CheckEr
     let path = dir.join(manifest::FILE);
     let disk = |source| CheckError::Disk { path: path.clone(), source };
     let size = fs::metadata(&path).map_err(|_| CheckError::NoManifest(path.clone()))?.len();
+    if !path.is_file() {
+        return Ok(Exported::bad(format!("{} is no file", manifest::FILE)));
+    }
     if size > MANIFEST_BYTES_MAX {
         return Err(CheckError::TooLong { path, bytes: size });
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::disk::read_small;
 use super::keyfile::{read_secret, write_secret};
 use super::volume::VolumeError;
 use crate::base::ports::Entropy;
@@ -42,7 +43,7 @@ pub fn statements(store: &Path) -> io::Result<Vec<KeyStatement>> {
     let invalid = |error: &dyn std::error::Error| {
         io::Error::new(io::ErrorKind::InvalidData, error.to_string())
     };
-    match std::fs::read(keys_path(store)) {
+    match read_small(&keys_path(store)) {
         Ok(bytes) => parse_keys(&bytes).map_err(|error| invalid(&error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
@@ -161,7 +162,7 @@ enum Published {
 
 impl Published {
     fn read(store: &Path) -> io::Result<Self> {
-        match std::fs::read(public_path(store)) {
+        match read_small(&public_path(store)) {
             Ok(bytes) => match PublicKey::try_from(bytes.as_slice()) {
                 Ok(key) if key != [0; 32] => Ok(Published::Key(key)),
                 _ => Ok(Published::Cut),

@@ -92,7 +92,8 @@ pub fn open_read(store: &Path) -> Option<Catalogue> {
 
 /// Same; `told` hears once that something of it cannot be used.
 pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catalogue> {
-    if !path(store).exists() || is_mapped(store) {
+    // What is no file (a pipe) may never be opened to its end.
+    if !path(store).is_file() || is_mapped(store) {
         return None;
     }
     let seal = seal(store);
@@ -130,7 +131,9 @@ fn make_private(path: &Path) {
 /// Opens the catalogue for writing; makes it, or makes it anew where another version wrote it or
 /// where it is damaged: nothing is in it that journal and segments do not have.
 pub fn open_write(store: &Path) -> Result<Catalogue, IndexError> {
-    if is_mapped(store) {
+    let file = path(store);
+    // Something else of that name, or a link to nothing, is in the way.
+    if (file.is_symlink() || file.exists()) && !file.is_file() || is_mapped(store) {
         remove(store);
     }
     make_private(&path(store));

@@ -151,8 +151,8 @@ pub fn probe(store: &Path, encryption: &Encryption) -> Result<Option<[u8; 16]>, 
     };
     if let Some(volume) = volume_id(store) {
         let found = StoreKeys::read(&HostDisk, &keys::folder(store), volume);
-        let found = found.map_err(|why| refused(why.to_string()))?;
-        found.map(|found| found.open(&kek)).transpose().map_err(|why| refused(why.to_string()))?;
+        let of_store = |why| self::refused(store, why);
+        found.map_err(of_store)?.map(|found| found.open(&kek)).transpose().map_err(of_store)?;
     }
     Ok(Some(kek.fingerprint()))
 }
@@ -200,6 +200,10 @@ pub fn keep(volume: [u8; 16], keys: Vec<StoreKey>) {
     UNLOCKED.lock().unwrap_or_else(PoisonError::into_inner).insert(volume, unlocked);
 }
 
-fn refused(store: &Path, why: StoreKeysError) -> VolumeError {
-    VolumeError::Kek { store: store.to_owned(), why: why.to_string() }
+fn refused(store: &Path, error: StoreKeysError) -> VolumeError {
+    let (store, why) = (store.to_owned(), error.to_string());
+    match error {
+        StoreKeysError::OtherKek { .. } => VolumeError::Kek { store, why },
+        _ => VolumeError::StoreKeys { store, why },
+    }
 }

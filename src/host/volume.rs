@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::disk::make_folder;
+use super::disk::{make_folder, read_small_text};
 use super::survivor::{self, Survivor};
 
 /// Version of the store's layout.
@@ -193,9 +193,17 @@ pub enum VolumeError {
         /// How to go on without it, and what is lost then.
         otherwise: String,
     },
-    /// The key-encryption key is not there, or is another one.
+    /// The key-encryption key that the configuration names is not there, or is another one.
     #[error("the keys of the store {}: {why}", store.display())]
     Kek {
+        /// The store.
+        store: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// The store keys that it opens are not what was written.
+    #[error("the keys of the store {}: {why}", store.display())]
+    StoreKeys {
         /// The store.
         store: PathBuf,
         /// What was found.
@@ -217,7 +225,10 @@ impl VolumeError {
     pub fn is_of_identity(&self) -> bool {
         matches!(
             self,
-            VolumeError::Nameless { .. } | VolumeError::Key { .. } | VolumeError::Kek { .. }
+            VolumeError::Nameless { .. }
+                | VolumeError::Key { .. }
+                | VolumeError::Kek { .. }
+                | VolumeError::StoreKeys { .. }
         )
     }
 }
@@ -377,8 +388,8 @@ fn is_read_only(error: &io::Error) -> bool {
 /// Reads `volume.json` of `store`.
 pub fn read(store: &Path) -> Result<Volume, VolumeError> {
     let path = store.join("volume.json");
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| VolumeError::Io { path: path.clone(), error })?;
+    let text =
+        read_small_text(&path).map_err(|error| VolumeError::Io { path: path.clone(), error })?;
     let volume: Volume = serde_json::from_str(&text)
         .map_err(|error| VolumeError::Unreadable { path: path.clone(), why: error.to_string() })?;
     if ![VERSION, VERSION_ENCRYPTED].contains(&volume.version) {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::base::ports::Clock;
 use crate::host::clock::SystemClock;
 use crate::host::entropy::SystemEntropy;
+use crate::host::volume::VolumeError;
 use crate::host::{signing, spare, volume};
 use crate::shell::cmd::store::{Store, StoreArgs};
 use crate::shell::exit::{Exit, Failure};
@@ -100,8 +101,12 @@ fn show(store: &Store, json: bool, out: Option<PathBuf>) -> Result<Exit, Failure
 
 fn rotate(store: &Store) -> Result<Exit, Failure> {
     // Whoever seals holds it, or has ended.
-    let _lock = volume::lock(&store.dir)
-        .map_err(|error| Failure::new(Exit::Io, format!("stop the server first: {error}")))?;
+    let _lock = volume::lock(&store.dir).map_err(|error| match error {
+        VolumeError::InUse { .. } => {
+            Failure::new(Exit::TryAgain, format!("stop the server first: {error}"))
+        }
+        error => error.into(),
+    })?;
     let volume = volume::read(&store.dir)?;
     let places = spare::strict_places(&store.dir, &store.journal)?;
     let sealed = segment::list(&places, &store.dir)?.into_iter().map(|name| name.worker);

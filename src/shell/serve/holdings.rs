@@ -549,7 +549,7 @@ fn open(config: &Config) -> Result<(Volume, u64), VolumeError> {
 fn reopen(config: &Config, memory: &[Memory], unless: &str) -> Result<(Volume, u64), Failure> {
     open(config).or_else(|error| {
         if error.is_of_identity() {
-            return Err(Failure::new(Exit::Io, format!("{error}{unless}")));
+            return Err(Failure::new(exit_of(&error), format!("{error}{unless}")));
         }
         let reserved = reserved(config, memory).ok_or_else(|| {
             let why = "and no incarnation is left of those reserved";
@@ -568,13 +568,19 @@ fn reserved(config: &Config, memory: &[Memory]) -> Option<(Volume, u64)> {
     (used + 1 < volume.incarnation_next).then_some((volume, used + 1))
 }
 
-/// A store that the configuration does not mean is a fault of the configuration (F18).
-fn refused_by(error: VolumeError) -> Failure {
-    let exit = match error {
-        VolumeError::Wrong { .. } | VolumeError::NotMounted { .. } => Exit::Config,
+/// A store that the configuration does not mean is a fault of the configuration (F18), and so is a key that
+/// does not open it (F73).
+const fn exit_of(error: &VolumeError) -> Exit {
+    match error {
+        VolumeError::Wrong { .. } | VolumeError::NotMounted { .. } | VolumeError::Kek { .. } => {
+            Exit::Config
+        }
         _ => Exit::Io,
-    };
-    Failure::new(exit, error.to_string())
+    }
+}
+
+fn refused_by(error: VolumeError) -> Failure {
+    Failure::new(exit_of(&error), error.to_string())
 }
 
 /// Reserves the port pairs. SRCs of a run that was cut still send to the pairs of that run, and its

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::ids::WorkerId;
 use crate::base::time::Wall;
+use crate::host::disk::read_small_text;
 use crate::host::spare::StoreDisk;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::control::anchors;
@@ -37,7 +38,7 @@ impl Anchors {
             Ok(anchor) if text != format!("{}\n", anchor.line()) => Err(AnchorError::Form),
             parsed => parsed,
         };
-        match std::fs::read_to_string(&path).map(whole) {
+        match read_small_text(&path).map(whole) {
             Ok(Ok(anchor)) => found.own = Some(anchor),
             Ok(Err(error)) => found.faults.push(format!("evidence/heads: {error}")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
