@@ -5,9 +5,9 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::keyfile::read_secret;
@@ -84,12 +84,7 @@ impl Outlet {
     /// Writes a line (without its end) of that time, as RFC 3339.
     pub fn write(&self, line: &str, at: &str) -> io::Result<()> {
         match self {
-            Outlet::File(path) => {
-                let mut file =
-                    OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-                file.write_all(format!("{line}\n").as_bytes())?;
-                file.sync_data()
-            }
+            Outlet::File(path) => append(path, line),
             Outlet::Syslog(path) => {
                 let socket = UnixDatagram::unbound()?;
                 socket.set_write_timeout(Some(WAIT))?;
@@ -103,7 +98,7 @@ impl Outlet {
                 socket.send(syslog(line, at).as_bytes()).map(drop)
             }
             Outlet::Webhook { authority, path, token } => {
-                let token = token.as_deref().map(read_token).transpose()?;
+                let token = token.as_deref().map(token_in).transpose()?;
                 post(authority, path, token.as_deref().map(String::as_str), line)
             }
         }
@@ -122,7 +117,35 @@ fn syslog(line: &str, at: &str) -> String {
     format!("<{PRIORITY}>1 {at} {host} floortape {} anchor - {line}", std::process::id())
 }
 
-fn read_token(path: &std::path::Path) -> io::Result<zeroize::Zeroizing<String>> {
+/// Appends a line as a whole. What is there of one that a full disk or a power cut has stopped must not
+/// become the beginning of the next: that would be read as an anchor that somebody changed.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut wanted = OpenOptions::new();
+    wanted.append(true).create(true).mode(0o640);
+    // It may be ours to write and not to read: then nobody can tell how it ends.
+    let mut file = wanted.clone().read(true).open(path).or_else(|_| wanted.open(path))?;
+    let before = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if let Some(at) = before.checked_sub(1) {
+        let _ = file.read_exact_at(&mut last, at);
+    }
+    let begin = if last == [b'\n'] { "" } else { "\n" };
+    if let Err(error) = file.write_all(format!("{begin}{line}\n").as_bytes()) {
+        // A file that can only grow keeps the piece; the next line begins behind it.
+        let _ = file.set_len(before);
+        return Err(error);
+    }
+    file.sync_data()
+}
+
+/// The token in a file, which is named where there is none.
+pub fn token_in(path: &Path) -> io::Result<zeroize::Zeroizing<String>> {
+    read_token(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("its token in {}: {error}", path.display()))
+    })
+}
+
+fn read_token(path: &Path) -> io::Result<zeroize::Zeroizing<String>> {
     let bytes = read_secret(path, TOKEN_BYTES_MAX)?;
     let invalid = || io::Error::new(io::ErrorKind::InvalidData, "expected one line of text");
     let text = std::str::from_utf8(&bytes).map_err(|_| invalid())?.trim();
@@ -191,8 +214,19 @@ mod tests {
         outlet.write("second", AT).expect("writable");
         let text = std::fs::read_to_string(folder.join("anchors")).expect("there");
         assert_eq!(text, format!("{LINE}\nsecond\n"));
+        // A power cut leaves a piece of a line.
+        let cut = LINE.len() as u64 + 4;
+        let file = OpenOptions::new().write(true).open(folder.join("anchors")).expect("ours");
+        file.set_len(cut).expect("ours");
+        outlet.write("third", AT).expect("writable");
+        let text = std::fs::read_to_string(folder.join("anchors")).expect("there");
+        assert_eq!(text, format!("{LINE}\nsec\nthird\n"));
         std::fs::remove_dir_all(&folder).expect("ours");
         assert!(outlet.write(LINE, AT).is_err());
+        let token = Some(folder.join("token"));
+        let hook = Outlet::webhook("http://127.0.0.1:1/", token).expect("a URL");
+        let why = hook.write(LINE, AT).expect_err("no token").to_string();
+        assert!(why.contains("outlet-file") && why.contains("token"), "{why}");
     }
 
     #[test]

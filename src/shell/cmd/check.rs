@@ -16,7 +16,7 @@ use crate::config::machine::Machine;
 use crate::config::model::{Config, Engine, Steering};
 use crate::config::{self, Fault};
 use crate::host::clock::SystemClock;
-use crate::host::{bpf, facts, spare, unlocked, uring_permit, volume};
+use crate::host::{bpf, facts, outlet, spare, unlocked, uring_permit, volume};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::{kept, secrets, tls};
 use crate::store::export::manifest::hex;
@@ -195,6 +195,7 @@ fn report(config: &Config, machine: &Machine) -> Report {
     checks.extend(addresses(config));
     checks.extend(environment(config));
     let doubts = config::doubts(config, machine).into_iter().chain(beside_itself(config));
+    let doubts = doubts.chain(dead_ends(config));
     let warnings: Vec<Told> = doubts.map(Told::from).collect();
     let map = Map::of(config, machine);
     checks.push(line("placement", true, map.summary(warnings.len())));
@@ -252,6 +253,23 @@ fn beside_itself(config: &Config) -> Option<config::Breach> {
             .into(),
         fix: Some("name a file on another disk, or evidence.syslog or evidence.webhook".into()),
     })
+}
+
+/// Places that would take no anchor from the start on; it goes on all the same, and is an alarm minutes later.
+fn dead_ends(config: &Config) -> Vec<config::Breach> {
+    let evidence = &config.evidence;
+    let mut found = Vec::new();
+    if let Some(Err(error)) = evidence.webhook_token.as_deref().map(outlet::token_in) {
+        let fix = Some("name a file with one line, mode 0600".into());
+        found.push(config::Breach { path: "evidence.webhook_token", why: error.to_string(), fix });
+    }
+    let folder = evidence.anchor_file.as_deref().and_then(Path::parent);
+    if let Some(folder) = folder.filter(|folder| *folder != Path::new("") && !folder.is_dir()) {
+        let why = format!("there is no folder {}", folder.display());
+        let fix = Some("make it, or mount its disk".into());
+        found.push(config::Breach { path: "evidence.anchor_file", why, fix });
+    }
+    found
 }
 
 /// What the configuration asks for, in one line.
