@@ -12,7 +12,8 @@ use crate::host::audit;
 use crate::host::spare::{self, StoreDisk};
 use crate::plane::retention::{Census, Classes, Facts, Member, Rules};
 use crate::shell::exit::Failure;
-use crate::store::audit::{AuditError, Head, Trail};
+use crate::shell::serve::control::anchors;
+use crate::store::audit::{AuditError, Head, Trail, lost, walk};
 use crate::store::catalog::model::{Recording, Retention};
 use crate::store::catalog::{Library, LibraryError, RsEntry};
 use crate::store::query::{Client, Expr, Is, Term};
@@ -26,7 +27,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    pub(crate) fn of(trail: &Trail) -> Self {
+    fn of(trail: &Trail) -> Self {
         let rules = Rules::of(&trail.entries);
         let mut faults: Vec<String> = trail
             .summary
@@ -40,8 +41,23 @@ impl Known {
         Known { rules, head: trail.summary.head, faults }
     }
 
+    /// Whoever changes anything by it holds the trail's lock. A trail that ends before the entry that the
+    /// store has signed last, or has another one there, has lost some: it would read as one without holds.
     pub(crate) fn read(store: &Path) -> Result<Self, AuditError> {
-        audit::read(store).map(|trail| Known::of(&trail))
+        // Before the trail, which only grows.
+        let signed = anchors::trail_signed(store);
+        let mut trail = Trail::default();
+        let mut is_there = false;
+        trail.summary = walk(&audit::files_of(store), store, |entry, hash| {
+            is_there |=
+                signed.is_some_and(|head| (head.number, head.hash) == (entry.number, *hash));
+            trail.entries.push(entry);
+        })?;
+        let mut known = Known::of(&trail);
+        if let Some(signed) = signed.filter(|_| !is_there) {
+            known.faults.push(lost(signed, trail.summary.head).to_string());
+        }
+        Ok(known)
     }
 }
 

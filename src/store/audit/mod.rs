@@ -16,7 +16,9 @@ mod tests;
 
 pub use append::Writer;
 pub use entry::{Act, BODY_BYTES_MAX, Entry, Head, Outcome, Who, action};
-pub use read::{Fault, Summary, Tail, Trail, Wrong, check_sealed, newest, read, walk, walk_file};
+pub use read::{
+    Fault, Summary, Tail, Trail, Wrong, check_sealed, lost, newest, read, walk, walk_file,
+};
 
 use std::path::{Path, PathBuf};
 

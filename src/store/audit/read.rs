@@ -183,6 +183,16 @@ pub fn newest<D: Disk>(
     Ok(None)
 }
 
+/// What is wrong with a trail that ends with `last` and does not hold `sealed`.
+pub fn lost(sealed: Head, last: Head) -> Fault {
+    let wrong = if sealed.number > last.number {
+        Wrong::Cut { sealed: sealed.number, last: last.number }
+    } else {
+        Wrong::Changed { number: sealed.number }
+    };
+    Fault { file: String::new(), at: 0, wrong }
+}
+
 /// Holds the trail of `store` against heads that were sealed with its recordings: those that it does not
 /// lead to.
 pub fn check_sealed<D: Disk>(

@@ -14,11 +14,13 @@ use crate::base::ids::WorkerId;
 use crate::base::ports::Clock;
 use crate::config::model::Evidence;
 use crate::host::clock::SystemClock;
+use crate::host::disk::read_small_text;
 use crate::host::outlet::Outlet;
 use crate::host::spare::StoreDisk;
 use crate::host::{audit, process, signing, spare, volume};
+use crate::store::audit::{Head, check_sealed};
 use crate::store::evidence::{
-    ANCHOR_VERSION, AuditHead, FileMark, Heads, Hex, SigningKey, WorkerHead,
+    ANCHOR_VERSION, Anchor, AuditHead, FileMark, Heads, Hex, SigningKey, WorkerHead,
 };
 use crate::store::{log, segment};
 
@@ -84,9 +86,65 @@ fn trail_head(store: &Path) -> Option<AuditHead> {
     Some(AuditHead { number: head.number, sha256: Hex(head.hash) })
 }
 
+/// The newest entry of the audit trail of which the store has signed that it is there; `None`: it says so of
+/// none.
+pub(in crate::shell) fn trail_signed(store: &Path) -> Option<Head> {
+    let text = read_small_text(&path(store)).ok()?;
+    let head = Anchor::parse(&text).ok()?.anchor.audit?;
+    Some(Head { number: head.number, hash: head.sha256.0 })
+}
+
+/// What the heads say of the audit trail. It never goes back: while the trail does not hold what was signed of
+/// it, that is said again, so that whoever verifies, and whoever removes what no hold holds, sees that entries
+/// are gone.
+#[derive(Default)]
+struct Signed {
+    head: Option<Head>,
+    /// The trail held it, and whoever writes it goes on from there.
+    held: bool,
+    told: bool,
+}
+
+impl Signed {
+    fn of(store: &Path) -> Self {
+        Signed { head: trail_signed(store), ..Signed::default() }
+    }
+
+    fn next(&mut self, store: &Path) -> Option<AuditHead> {
+        let fresh = trail_head(store);
+        let last = fresh.map_or(0, |head| head.number);
+        if let Some(before) = self.head
+            && !(self.held && last >= before.number)
+        {
+            match check_sealed(&audit::files_of(store), store, &[before].into()) {
+                Ok(faults) => {
+                    self.held = faults.is_empty();
+                    if let Some(fault) = faults.first().filter(|_| !self.told) {
+                        tracing::error!(
+                            "alarm: {fault}: holds may be missing, and nothing goes by retention; bring the \
+                             files of the trail back from a copy"
+                        );
+                    }
+                    self.told = !self.held;
+                }
+                // Told by whoever writes it.
+                Err(_) => self.held = false,
+            }
+            if !self.held {
+                return Some(AuditHead { number: before.number, sha256: Hex(before.hash) });
+            }
+        }
+        self.held = true;
+        self.head =
+            fresh.map(|head| Head { number: head.number, hash: head.sha256.0 }).or(self.head);
+        fresh
+    }
+}
+
 struct Anchors {
     setup: Setup,
     outlets: Vec<Waiting>,
+    trail: Signed,
     /// What `evidence/heads` says.
     kept: Option<Heads>,
     /// What was sent last.
@@ -119,7 +177,8 @@ impl Anchors {
             alarmed: false,
         });
         let outlets = outlets.collect();
-        Anchors { setup, outlets, kept: None, sent: None, told: false }
+        let trail = Signed::of(&setup.store);
+        Anchors { setup, outlets, trail, kept: None, sent: None, told: false }
     }
 
     fn run(mut self, ends: &Receiver<()>) {
@@ -184,7 +243,8 @@ impl Anchors {
         }
     }
 
-    fn heads(&self) -> io::Result<Heads> {
+    fn heads(&mut self) -> io::Result<Heads> {
+        let audit = self.trail.next(&self.setup.store);
         let Setup { store, journal, volume, head, key, .. } = &self.setup;
         // Before the segments: what the journal says of them is there by then.
         let journalled = *head.lock().expect("nobody panics with it");
@@ -202,7 +262,7 @@ impl Anchors {
             volume: volume.clone(),
             workers,
             journal: journalled,
-            audit: trail_head(store),
+            audit,
             key: Hex(key.public_key()),
         })
     }
@@ -257,5 +317,72 @@ impl Waiting {
             }
         }
         self.figures.waiting = self.lines.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::kept::Known;
+    use crate::store::audit::{Act, action};
+
+    fn signed(store: &Path, head: Option<AuditHead>) {
+        let key = SigningKey::from_seed(&[7; 32]);
+        let heads = Heads {
+            version: ANCHOR_VERSION,
+            at: SystemClock.map().wall,
+            volume: "v".to_owned(),
+            workers: Vec::new(),
+            journal: None,
+            audit: head,
+            key: Hex(key.public_key()),
+        };
+        std::fs::create_dir_all(store.join("evidence")).expect("ours");
+        std::fs::write(path(store), format!("{}\n", heads.sign(&key).line())).expect("ours");
+    }
+
+    #[test]
+    fn a_trail_that_was_lost_holds_nothing_and_so_nothing_goes() {
+        let pid = std::process::id();
+        let store = std::env::temp_dir().join(format!("floortape-lost-trail-{pid}"));
+        let hold = |store: &Path| {
+            let who = audit::ourselves("owner");
+            let query = serde_json::json!({"aors": ["sip:*"]});
+            let act = Act::new(SystemClock.map().wall, who, action::HOLD_ADD, "sip:*");
+            audit::record(store, act.with("query", query)).expect("recorded");
+        };
+        std::fs::create_dir_all(&store).expect("a temp folder");
+        assert_eq!(Signed::of(&store).next(&store), None, "no trail yet");
+        hold(&store);
+        let mut signs = Signed::of(&store);
+        let before = signs.next(&store).expect("two entries");
+        assert_eq!(before.number, 2);
+        signed(&store, Some(before));
+        hold(&store);
+        let known = Known::read(&store).expect("readable");
+        assert!(known.faults.is_empty() && known.rules.holds.len() == 2, "{:?}", known.faults);
+        assert_eq!(signs.next(&store).map(|head| head.number), Some(3));
+        // As a repair of a file system leaves it, and as it is once somebody has written again.
+        std::fs::remove_file(store.join("audit/00000001.audit")).expect("there");
+        for again in [false, true] {
+            if again {
+                (0..3).for_each(|_| hold(&store));
+            }
+            let known = Known::read(&store).expect("readable");
+            let said = known.faults.join(" ");
+            assert!(said.contains("sealed"), "{said}");
+            let mut fresh = Signed::of(&store);
+            assert_eq!(fresh.next(&store), Some(before), "it never goes back");
+            assert!(fresh.told && !fresh.held);
+        }
+        // Who writes it meanwhile sees it go.
+        std::fs::remove_file(store.join("audit/00000001.audit")).expect("there");
+        hold(&store);
+        assert_eq!(signs.next(&store).map(|head| head.number), Some(3));
+        // Given up by hand.
+        std::fs::remove_file(path(&store)).expect("there");
+        assert!(Known::read(&store).expect("readable").faults.is_empty());
+        assert_eq!(Signed::of(&store).next(&store).map(|head| head.number), Some(2));
+        std::fs::remove_dir_all(store).expect("ours");
     }
 }

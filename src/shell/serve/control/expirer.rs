@@ -220,7 +220,7 @@ impl Work {
             return Ok(());
         }
         let facts = kept::facts(&library, &self.config)?;
-        let mut known = known(&self.store)?;
+        let mut known = read_rules(&self.store)?;
         let census = |known: &Known| Census::of(facts.iter().cloned(), &classes, &known.rules, now);
         let mut at = census(&known);
         let (mut extents, mut segments, mut bytes) = (0, 0, 0);
@@ -235,7 +235,7 @@ impl Work {
             }
             let (plan, audit) = {
                 let mut trail = Locked::take(&self.store)?;
-                let fresh = check(Known::of(&trail.read()?))?;
+                let fresh = read_rules(&self.store)?;
                 let mut plan = plan;
                 if fresh.head != known.head {
                     known = fresh;
@@ -359,11 +359,8 @@ fn is_keys(error: &Stays) -> bool {
 }
 
 /// The rules by the trail; nothing goes by one that may lack a hold.
-fn known(store: &std::path::Path) -> Result<Known, Stays> {
-    check(Known::read(store)?)
-}
-
-fn check(known: Known) -> Result<Known, Stays> {
+fn read_rules(store: &std::path::Path) -> Result<Known, Stays> {
+    let known = Known::read(store)?;
     match known.faults.first() {
         Some(fault) => Err(anyhow::anyhow!("a hold may be missing: {fault}")),
         None => Ok(known),

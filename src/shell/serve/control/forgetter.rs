@@ -59,7 +59,7 @@ pub(super) fn forget(config: &Config, now: Wall) -> Result<Forgotten, anyhow::Er
     }
     let audit = {
         let mut trail = Locked::take(store)?;
-        if Known::of(&trail.read()?).head != known.head {
+        if Known::read(store)?.head != known.head {
             // A hold may have come; the next look knows it.
             return Ok(Forgotten { recordings: 0, left: done.left + ready.len(), ..done });
         }
