@@ -109,11 +109,11 @@ pub(super) fn read<D: Disk>(
         }
         let mut clocks = Span::new(from);
         let range = (from, Position(u64::MAX));
-        let (mut reached, mut since) = (from, None);
+        let (mut reached, mut last) = (from, None);
         log::replay(disk, &mut groups, range, promised, &mut |place, piece| match piece {
             Piece::Group { found, payload, from } => {
                 let clock = found.header.clock;
-                (reached, since) = (found.header.end(), Some(clock.wall));
+                (reached, last) = (found.header.end(), Some(clock.wall));
                 if clocks.clocks.last().is_some_and(|last| clock.mono < last.mono) {
                     unsealed.clocks.push(std::mem::take(&mut clocks.clocks));
                 }
@@ -140,7 +140,8 @@ pub(super) fn read<D: Disk>(
                 to: promised.durable,
                 why: "was durable, and neither log nor segments hold it".to_owned(),
                 durable: true,
-                since,
+                // Where a segment is gone, no group stands before: what was sealed by then is not in doubt.
+                since: last.or_else(|| since(&groups, reached, sealed_at)),
                 until: Some(promised.at),
             };
             unsealed.damaged.push(in_doubt(gone, false));

@@ -304,7 +304,7 @@ impl StreamLedger {
         let claims = self.all_claims();
         let with_gaps =
             self.sources.values().filter(|source| source.holes().next().is_some()).count();
-        let (dark, absent) = (self.all_dark(host), self.absences(host, end));
+        let (dark, absent) = (self.all_dark(host, end), self.absences(host, end));
         let mut blame = Blame::new(&claims, &dark, host, with_gaps > 1);
         let heard = self.sources.values().filter(|source| source.packets > 0).count();
         let replayed = self.drops.get(Counter::Replayed.label()).copied().unwrap_or(0);
@@ -397,13 +397,15 @@ impl StreamLedger {
     }
 
     /// When nothing of the stream was recorded, or nothing of that is left: by its own events, and by
-    /// what the disk has lost.
-    fn all_dark(&self, host: &HostEvidence) -> Vec<Dark> {
+    /// what the disk has lost. Nothing came behind its end, whatever of the disk's is gone from then.
+    fn all_dark(&self, host: &HostEvidence, end: Option<Wall>) -> Vec<Dark> {
+        let end = self.closed_last().or(end).unwrap_or(Wall(i64::MAX));
         let mut dark = self.dark.clone();
-        self.lost.iter().for_each(|lost| self.darken(&mut dark, Cause::Damage, *lost));
+        let lost = self.lost.iter().map(|(from, to)| (*from, (*to).min(end)));
+        lost.for_each(|lost| self.darken(&mut dark, Cause::Damage, lost));
         for loss in host.losses() {
             let cause = if loss.durable { Cause::Damage } else { Cause::Power };
-            self.darken(&mut dark, cause, (loss.since, loss.until));
+            self.darken(&mut dark, cause, (loss.since, loss.until.min(end)));
         }
         dark
     }

@@ -491,3 +491,17 @@ fn f10_what_was_stored_and_is_gone_is_damage() {
     assert!(source.lost_range.is_empty());
     assert_eq!(host.losses().iter().filter(|loss| loss.durable).count(), 1);
 }
+
+#[test]
+fn f10_a_loss_without_bounds_takes_nothing_from_behind_the_end() {
+    let mut host = host(0);
+    let why = "no valid trailer at the end of the file".to_owned();
+    let boundless = Event::InDoubt { from: 0, to: 8, why, durable: true, since: None, until: None };
+    host.event(Wall(12 * S), wall, &boundless);
+    let mut ledger = opened();
+    for index in 0..400 {
+        ledger.packet(&packet(index, Wall(index as i64 * 20 * MS)));
+    }
+    let source = &ledger.account(&host, None, Some(Wall(10 * S))).sources[0];
+    assert_eq!(source.lost, [(Cause::Damage, 101)].into(), "two seconds of 50 packets");
+}
