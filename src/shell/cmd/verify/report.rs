@@ -13,7 +13,8 @@ use crate::store::catalog::model::{Expiry, Gap, Recording};
 /// One line of `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    pub(super) id: String,
+    /// `None`: the store itself, beside its recordings.
+    pub(super) id: Option<String>,
     pub(super) integrity: Integrity,
     /// No packet is missing.
     pub(super) complete: bool,
@@ -86,7 +87,7 @@ impl Report {
     /// By the ledger of `recording`; nothing is known to be damaged yet.
     pub(super) fn of(recording: &Recording) -> Report {
         let mut report = Report {
-            id: recording.id.to_string(),
+            id: Some(recording.id.to_string()),
             integrity: Integrity::Ok,
             complete: true,
             unexplained: 0,
@@ -116,6 +117,25 @@ impl Report {
         report
     }
 
+    /// Of the store as a whole, of which something is wrong that is no recording's alone.
+    pub(super) fn of_store(faults: &[String]) -> Report {
+        let mut report = Report {
+            id: None,
+            integrity: Integrity::Bad,
+            complete: false,
+            unexplained: 0,
+            pending: 0,
+            lost: BTreeMap::new(),
+            lost_range: BTreeMap::new(),
+            damaged: Vec::new(),
+            faults: faults.to_vec(),
+            proven: String::new(),
+            gone: None,
+        };
+        report.settle();
+        report
+    }
+
     /// Closes the account: anything damaged or at fault makes it bad.
     pub(super) fn settle(&mut self) {
         self.damaged.sort();
@@ -138,7 +158,7 @@ impl Report {
         let lost = lost_words(&self.lost, &self.lost_range);
         let mut out = format!(
             "{}  {}  lost {}  unexplained {}  {}\n",
-            self.id,
+            self.id.as_deref().unwrap_or("-"),
             if self.integrity == Integrity::Ok { "ok " } else { "BAD" },
             if lost.is_empty() { "0".to_owned() } else { lost.join(", ") },
             self.unexplained,

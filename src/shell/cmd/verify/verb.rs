@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::anchored::Anchors;
 use super::held::Checked;
+use super::report::Report;
 use super::{folder, held, trail};
 use crate::base::ids::{RsId, StreamId};
 use crate::host::spare::StoreDisk;
@@ -94,6 +95,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     for fault in &elsewhere {
         eprintln!("floortape: {fault}");
+    }
+    if args.json && !elsewhere.is_empty() {
+        // Whoever reads the lines alone must not take a store for whole because each recording that is
+        // left of it is.
+        serde_json::to_writer(&mut out, &Report::of_store(&elsewhere))?;
+        out.write_all(b"\n")?;
     }
     if reports.is_empty() && elsewhere.is_empty() && !unsure {
         eprintln!("floortape: the store holds no recording yet");
