@@ -43,6 +43,12 @@ pub enum QueryError {
     /// Of no known kind, or without a value.
     #[error("expected id:, aor:, session:, word: or peer: and a value, found \"{0}\"")]
     Term(String),
+    /// A condition of a kind that there is not; held by it, nothing would be.
+    #[error(
+        "there is no condition \"{0}:\", only id:, aor:, session:, word: and peer:; an address of that scheme \
+         is aor:{0}:…"
+    )]
+    Kind(String),
     /// No id.
     #[error("expected the id of a recording, found \"{0}\"")]
     Id(String),
@@ -55,6 +61,16 @@ pub enum QueryError {
     /// The times are the wrong way round.
     #[error("expected the first time before the last one")]
     Times,
+}
+
+/// What could be the name of a kind, rightly spelt or not.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+/// The schemes of addresses that SIP is asked for.
+fn is_scheme(text: &str) -> bool {
+    ["sip", "sips", "tel"].iter().any(|scheme| text.eq_ignore_ascii_case(scheme))
 }
 
 impl Query {
@@ -80,6 +96,9 @@ impl Query {
     fn add(&mut self, term: &str) -> Result<(), QueryError> {
         let (kind, value) = match term.split_once(':') {
             Some((kind @ ("id" | "aor" | "session" | "word" | "peer"), value)) => (kind, value),
+            Some((kind, _)) if is_name(kind) && !is_scheme(kind) => {
+                return Err(QueryError::Kind(kind.to_owned()));
+            }
             // Addresses have a scheme.
             _ if term.parse::<RsId>().is_ok() => ("id", term),
             _ if term.contains(['@', ':', '*']) || term.starts_with('+') => ("aor", term),
@@ -221,6 +240,14 @@ mod tests {
     fn what_means_nothing_is_refused() {
         assert_eq!(query(&[]), Err(QueryError::Empty));
         assert_eq!(query(&["word:"]), Err(QueryError::Term("word:".to_owned())));
+        for kind in ["adr:ann@desk.example", "sesion:0b3e4bba", "ID:1", "xmpp:ann@desk.example"] {
+            let name = kind.split(':').next().expect("a kind").to_owned();
+            assert_eq!(query(&[kind]), Err(QueryError::Kind(name)), "{kind}");
+        }
+        for address in ["SIP:ann@desk.example", "aor:xmpp:ann@desk.example", "*:*", "ann@desk:5060"]
+        {
+            assert!(query(&[address]).is_ok_and(|query| query.aors.len() == 1), "{address}");
+        }
         assert_eq!(query(&["id:x"]), Err(QueryError::Id("x".to_owned())));
         assert!(matches!(query(&["aor:a?@x"]), Err(QueryError::Aor(_))));
         let said = query(&["peer:a", "word:B"]).expect("terms");
