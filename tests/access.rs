@@ -23,6 +23,8 @@ const LISTENER: u32 = 1_718_001;
 const OPERATOR: u32 = 1_718_002;
 const AUDITOR: u32 = 1_718_003;
 const STRANGER: u32 = 1_718_004;
+const COMPLIANCE: u32 = 1_718_005;
+const COLLEAGUE: u32 = 1_718_006;
 
 /// A store with a recording, its server, and a program that everybody may start.
 struct Rig {
@@ -202,6 +204,66 @@ fn a_listener_hears_by_way_of_the_server_and_nobody_else_does() {
     );
     assert_eq!(rig.of(AUDITOR)[0], refused("export"));
     // All of it stands.
+    let said = rig.verb(None, &["verify", "--all"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.errors);
+}
+
+#[test]
+fn compliance_holds_and_shortens_by_way_of_the_server_and_it_takes_two() {
+    if !is_root() {
+        return;
+    }
+    let roles = format!("access.compliance=[\"{COMPLIANCE}\",\"{COLLEAGUE}\"]");
+    let listener = format!("access.listener=[\"{LISTENER}\"]");
+    let rig = Rig::new(&[&roles, &listener, "store.retention=\"9d\""]);
+    let id = rig.id();
+    let said = rig.verb(Some(COMPLIANCE), &["hold", "add", "word:anna", "--reason", "case 12"]);
+    assert_eq!(said.code, 0, "{}", said.errors);
+    let number = said.out.trim().strip_prefix("hold ").expect("a number").to_owned();
+    assert!(said.errors.contains("it holds 1 recordings"), "{}", said.errors);
+    let said = rig.verb(Some(COMPLIANCE), &["hold", "why", &id]);
+    assert!(said.code == 0 && said.out.contains("case 12"), "{}{}", said.out, said.errors);
+    assert!(said.out.contains("9d"), "the server's own classes: {}", said.out);
+    let said = rig.verb(Some(COLLEAGUE), &["hold", "ls", "--json"]);
+    assert!(said.code == 0 && said.out.contains("\"recordings\":1"), "{}{}", said.out, said.errors);
+    let said = rig.verb(Some(COLLEAGUE), &["hold", "rm", "999", "--reason", "over"]);
+    assert_eq!(said.code, 3, "{}", said.errors);
+    let said = rig.verb(Some(COLLEAGUE), &["hold", "rm", &number, "--reason", "over"]);
+    assert_eq!(said.code, 0, "{}", said.errors);
+    assert_eq!(rig.verb(Some(COMPLIANCE), &["hold", "why", &id]).code, 1);
+    let said = rig.verb(Some(COMPLIANCE), &["retention", "plan", "--at", "2099-01-01T00:00:00Z"]);
+    assert!(said.code == 0 && said.out.contains(&id), "{}{}", said.out, said.errors);
+    let shorten = ["retention", "shorten", "default", "3d", "--reason", "asked to"];
+    let said = rig.verb(Some(COMPLIANCE), &shorten);
+    assert_eq!(said.code, 0, "{}", said.errors);
+    assert!(
+        said.errors.contains("the configuration keeps class default for 9d"),
+        "{}",
+        said.errors
+    );
+    let number = said.out.trim().strip_prefix("proposal ").expect("a number").to_owned();
+    let approve = ["retention", "approve", &number];
+    let said = rig.verb(Some(COMPLIANCE), &approve);
+    assert!(said.code == 4 && said.errors.contains("is yours"), "{}: {}", said.code, said.errors);
+    assert_eq!(rig.verb(Some(COLLEAGUE), &["retention", "approve", "999"]).code, 3);
+    let said = rig.verb(Some(COLLEAGUE), &approve);
+    assert_eq!(said.code, 0, "{}", said.errors);
+    let said = rig.verb(Some(COLLEAGUE), &["retention", "ls"]);
+    assert!(said.code == 0 && said.out.contains("two persons"), "{}{}", said.out, said.errors);
+    for uid in [LISTENER, STRANGER] {
+        for words in
+            [&["hold", "ls"][..], &["hold", "rm", "3", "--reason", "x"], &shorten, &approve]
+        {
+            let said = rig.verb(Some(uid), words);
+            assert_eq!(said.code, 4, "{uid} {words:?}: {}{}", said.out, said.errors);
+        }
+    }
+    let rows = rig.of(COLLEAGUE);
+    let row = |text: [&str; 3]| text.map(str::to_owned);
+    assert!(rows.contains(&row(["hold.rm", "allowed", "compliance"])), "{rows:?}");
+    assert!(rows.contains(&row(["retention.approved", "allowed", "compliance"])), "{rows:?}");
+    assert_eq!(rig.of(COMPLIANCE).iter().filter(|row| row[1] == "refused").count(), 1);
+    assert_eq!(rig.of(STRANGER).len(), 4);
     let said = rig.verb(None, &["verify", "--all"]);
     assert_eq!(said.code, 0, "{}{}", said.out, said.errors);
 }

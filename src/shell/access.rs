@@ -8,13 +8,14 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 
 use super::exit::{Exit, Failure};
 use crate::base::ports::Clock;
 use crate::config::access::{Access, Principal, ReasonFor, Right, Role};
+use crate::config::model::Config;
 use crate::host::audit::{self, Locked};
 use crate::host::clock::SystemClock;
 use crate::host::users::{self, User};
@@ -130,11 +131,42 @@ pub(crate) fn is_asked() {
     IS_ASKED.store(true, Ordering::Relaxed);
 }
 
+/// The entry by which that was recorded; 0: there is none.
+static ASKED_AS: AtomicU64 = AtomicU64::new(0);
+
+/// It has been recorded as entry `number`.
+pub(crate) fn is_recorded(number: u64) {
+    ASKED_AS.store(number, Ordering::Relaxed);
+}
+
+/// The entry in the trail that stands for what this process does, where whoever started it has recorded it.
+pub(crate) fn recorded() -> Option<u64> {
+    Some(ASKED_AS.load(Ordering::Relaxed)).filter(|number| *number > 0)
+}
+
+/// Whether this process reads for somebody else.
+pub(crate) fn reads_for_others() -> bool {
+    IS_ASKED.load(Ordering::Relaxed)
+}
+
+/// Whether `asker` has `right`; recorded nowhere.
+pub(crate) fn may(store: &Path, asker: Asker, right: Right) -> Result<bool, AuditError> {
+    let user = users::by_uid(asker.uid);
+    Ok(role(&in_force(store)?, store, asker.uid, user.as_ref(), right).is_some())
+}
+
+/// The configuration that was in force last, by the trail; `None`: it says none that this version knows.
+pub(crate) fn configured(store: &Path) -> Result<Option<Config>, AuditError> {
+    let entry = audit::newest(store, |entry| entry.action == action::CONFIGURED)?;
+    let config = entry.and_then(|entry| entry.detail.get("config").cloned());
+    Ok(config.and_then(|config| serde_json::from_value(config).ok()))
+}
+
 /// The same for us, who act on the files of `store`; a refusal is exit code 4. Where nobody can write the
 /// trail, because this is a copy on a read-only disk or another user's, whoever can read the files may: it
 /// is said aloud, and recorded nowhere.
 pub(crate) fn ask_for_ourselves(store: &Path, right: Right, wish: Wish) -> Result<(), Failure> {
-    if IS_ASKED.load(Ordering::Relaxed) {
+    if reads_for_others() {
         return Ok(());
     }
     match ask(store, Asker::ourselves(), right, wish) {
@@ -230,7 +262,6 @@ fn reason_fault(access: &Access, right: Right, reason: Option<&str>) -> Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::Config;
 
     fn store(name: &str) -> std::path::PathBuf {
         let pid = std::process::id();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::remote;
 use super::store::{Store, StoreArgs, named};
 use super::table::{plain, table};
 use crate::base::ids::RsId;
@@ -12,11 +13,13 @@ use crate::base::ports::Clock;
 use crate::config::access::Right;
 use crate::host::clock::SystemClock;
 use crate::plane::retention::{Census, Classes, Facts, Member, Query, detail};
-use crate::shell::access::{Answer, Asker, Wish, ask};
+use crate::shell::access::{self, Answer, Asker, Wish, ask};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::kept::{self, Known};
+use crate::shell::serve::keeping::Keeping;
+use crate::shell::serve::reading::Read;
 use crate::shell::when::ZoneArgs;
-use crate::store::audit::{Entry, action};
+use crate::store::audit::action;
 
 /// Hold recordings for a case: what is held stays, whatever its class says, now and in future
 #[derive(clap::Args)]
@@ -90,20 +93,55 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             let from = from.map(|text| when.said("from", &text)).transpose()?;
             let to = to.map(|text| when.said("to", &text)).transpose()?;
             let (from, to) = (from.map(|said| said.from), to.map(|said| said.to));
-            let query = Query::parse(&query, from, to)
+            let terms = query;
+            let query = Query::parse(&terms, from, to)
                 .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-            add(&store, &query, &reason, json)
+            check_reason(&reason)?;
+            let asked = || {
+                let reason = reason.clone();
+                Ok(Keeping::HoldAdd { terms, from, to, reason, json })
+            };
+            match instead(&store, asked)? {
+                Some(exit) => Ok(exit),
+                None => add(&store, &query, &reason, json),
+            }
         }
-        What::Rm { number, reason, store } => rm(&store.find()?, number, &reason),
-        What::Ls { json, store } => ls(&store, json),
-        What::Why { id, json, store } => why(&store, &id, json),
+        What::Rm { number, reason, store } => {
+            check_reason(&reason)?;
+            match instead(&store, || Ok(Keeping::HoldRm { number, reason: reason.clone() }))? {
+                Some(exit) => Ok(exit),
+                None => rm(&store.find()?, number, &reason),
+            }
+        }
+        What::Ls { json, store } => match instead(&store, || Ok(Keeping::HoldLs { json }))? {
+            Some(exit) => Ok(exit),
+            None => ls(&store, json),
+        },
+        What::Why { id, json, store } => {
+            match instead(&store, || Ok(Keeping::HoldWhy { id: remote::id(&id)?, json }))? {
+                Some(exit) => Ok(exit),
+                None => why(&store, &id, json),
+            }
+        }
     }
 }
 
-/// The entry by which whoever runs the verb does `wish`, if he may; durable.
-pub(super) fn enter(store: &Path, wish: Wish) -> Result<Entry, Failure> {
+/// Has the server do it, where the store's files are not ours.
+pub(super) fn instead(
+    store: &StoreArgs,
+    asked: impl FnOnce() -> Result<Keeping, Failure>,
+) -> Result<Option<Exit>, Failure> {
+    remote::instead(store, || Ok(Read::Keep(Box::new(asked()?))))
+}
+
+/// The number of the entry by which whoever runs the verb does `wish`, if he may; durable.
+pub(super) fn enter(store: &Path, wish: Wish) -> Result<u64, Failure> {
+    // The server has, for whom we do it.
+    if let Some(number) = access::recorded() {
+        return Ok(number);
+    }
     match ask(store, Asker::ourselves(), Right::Keep, wish) {
-        Ok(Answer::Allowed(entry)) => Ok(*entry),
+        Ok(Answer::Allowed(entry)) => Ok(entry.number),
         Ok(Answer::Refused(why)) => Err(Failure::new(Exit::Refused, format!("refused: {why}"))),
         Err(error) => {
             let why = format!("not done, because it cannot be recorded: {error}");
@@ -121,26 +159,24 @@ pub(super) fn check_reason(reason: &str) -> Result<(), Failure> {
 }
 
 fn add(args: &StoreArgs, query: &Query, reason: &str, json: bool) -> Result<Exit, Failure> {
-    check_reason(reason)?;
     let store = args.find()?;
     let said = serde_json::to_value(query)?;
     let wish = Wish::new(action::HOLD_ADD, query.text()).because(Some(reason.to_owned()));
-    let entry = enter(&store.dir, wish.with(detail::QUERY, Some(said)))?;
+    let number = enter(&store.dir, wish.with(detail::QUERY, Some(said)))?;
     let census = census(args, &store)?;
-    let held = kept::held(&census, entry.number);
+    let held = kept::held(&census, number);
     let mut out = std::io::stdout().lock();
     if json {
         let ids: Vec<String> = held.iter().map(RsId::to_string).collect();
-        writeln!(out, "{}", json!({"hold": entry.number, "holds": ids}))?;
+        writeln!(out, "{}", json!({"hold": number, "holds": ids}))?;
     } else {
-        writeln!(out, "hold {}", entry.number)?;
+        writeln!(out, "hold {number}")?;
         eprintln!("floortape: it holds {} recordings by now", held.len());
     }
     Ok(Exit::Yes)
 }
 
 fn rm(store: &Store, number: u64, reason: &str) -> Result<Exit, Failure> {
-    check_reason(reason)?;
     let rules = Known::read(&store.dir)?.rules;
     if !rules.holds.contains_key(&number) && !rules.unread.contains(&number) {
         let why = format!("no hold {number} in {}", store.dir.display());

@@ -31,9 +31,12 @@ pub(crate) fn main() -> ExitCode {
     if let Ok(link) = process::inherited_link() {
         return tap::main(link);
     }
-    let done = task().and_then(|task| match task.folder {
-        Some(folder) => export(&task.store, &task.read, &folder),
-        None => line::run(task.read.words(&task.store, None)),
+    let done = task().and_then(|task| {
+        access::is_recorded(task.entry);
+        match task.folder {
+            Some(folder) => export(&task.store, &task.read, &folder),
+            None => line::run(task.read.words(&task.store, None)),
+        }
     });
     line::ended(done)
 }

@@ -85,6 +85,7 @@ fn ask(
                 let exit = Exit::ALL.into_iter().find(|exit| *exit as u8 == code);
                 exit.ok_or_else(|| Failure::new(Exit::Io, format!("the reader ended with {code}")))
             }
+            Reply::Missing(why) => Err(Failure::new(Exit::NotFound, why)),
             Reply::Refused(why) => Err(Failure::new(Exit::Refused, format!("refused: {why}"))),
             Reply::Failed(why) => Err(Failure::new(Exit::TryAgain, why)),
             Reply::Busy if Instant::now() < deadline => {

@@ -6,20 +6,23 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::hold::{check_reason, enter};
+use super::hold::{check_reason, enter, instead};
 use super::store::{Store, StoreArgs};
 use super::table::{plain, table};
 use crate::base::ids::RsId;
 use crate::base::keep::Keep;
 use crate::base::ports::Clock;
 use crate::base::time::Wall;
+use crate::config::model::Config;
+use crate::config::retention::DEFAULT_CLASS;
 use crate::host::clock::SystemClock;
 use crate::host::{audit, users};
-use crate::plane::retention::{SegmentPlan, detail};
+use crate::plane::retention::{Member, SegmentPlan, detail};
 use crate::shell::access::{Asker, Wish};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::kept::{self, Known};
-use crate::store::audit::{Act, action};
+use crate::shell::serve::keeping::{Keeping, refuse_same, same_person};
+use crate::store::audit::action;
 
 /// What goes and when, and how to have it go earlier than was promised
 #[derive(clap::Args)]
@@ -77,24 +80,71 @@ enum What {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     match args.what {
-        What::Plan { at, json, store } => plan(&store, at, json),
+        What::Plan { at, json, store } => {
+            match instead(&store, || Ok(Keeping::Plan { at, json }))? {
+                Some(exit) => Ok(exit),
+                None => plan(&store, at, json),
+            }
+        }
         What::Shorten { class, keep, reason, store } => {
             check_reason(&reason)?;
+            let asked = || {
+                let (class, reason) = (class.clone(), reason.clone());
+                Ok(Keeping::Shorten { class, keep, reason })
+            };
+            if let Some(exit) = instead(&store, asked)? {
+                return Ok(exit);
+            }
+            let config = store.keeping()?;
             let store = store.find()?;
+            tell_in_vain(&store, &config, &class, keep)?;
             let wish = Wish::new(action::RETENTION_PROPOSED, class.clone()).because(Some(reason));
             let wish = wish.with(detail::CLASS, Some(class));
-            let entry = enter(&store.dir, wish.with(detail::KEEP, Some(keep.to_string())))?;
+            let number = enter(&store.dir, wish.with(detail::KEEP, Some(keep.to_string())))?;
             let mut out = std::io::stdout().lock();
-            writeln!(out, "proposal {}", entry.number)?;
-            eprintln!(
-                "floortape: somebody else runs: floortape retention approve {}",
-                entry.number
-            );
+            writeln!(out, "proposal {number}")?;
+            eprintln!("floortape: somebody else runs: floortape retention approve {number}");
             Ok(Exit::Yes)
         }
-        What::Approve { number, reason, store } => approve(&store.find()?, number, &reason),
-        What::Ls { store } => ls(&store.find()?),
+        What::Approve { number, reason, store } => {
+            let asked = || Ok(Keeping::Approve { number, reason: reason.clone() });
+            match instead(&store, asked)? {
+                Some(exit) => Ok(exit),
+                None => approve(&store.find()?, number, &reason),
+            }
+        }
+        What::Ls { store } => match instead(&store, || Ok(Keeping::Proposals))? {
+            Some(exit) => Ok(exit),
+            None => ls(&store.find()?),
+        },
     }
+}
+
+/// Says where a proposal would change nothing: nothing there was promised in that class, or the configuration
+/// keeps it as long all the same.
+fn tell_in_vain(store: &Store, config: &Config, class: &str, keep: Keep) -> Result<(), Failure> {
+    let library = store.bare_library()?;
+    let known = Known::read(&store.dir)?;
+    let census = kept::census(&library, config, &known.rules, SystemClock.map().wall)?;
+    let promised = |member: &Member| match &member.facts.promise {
+        Some(promise) => promise.class == class,
+        None => class == DEFAULT_CLASS,
+    };
+    if !census.members().any(promised) {
+        eprintln!("floortape: nothing that is there was promised in class {class}");
+    }
+    let own = match config.retention.iter().find(|one| one.name == class) {
+        Some(one) => Some(one.keep),
+        None if class == DEFAULT_CLASS => Some(config.store.retention),
+        None => None,
+    };
+    if let Some(own) = own.filter(|own| *own > keep) {
+        eprintln!(
+            "floortape: the configuration keeps class {class} for {own}, and no proposal goes below that: \
+             configure a shorter time for new recordings first"
+        );
+    }
+    Ok(())
 }
 
 fn approve(store: &Store, number: u64, reason: &str) -> Result<Exit, Failure> {
@@ -106,12 +156,8 @@ fn approve(store: &Store, number: u64, reason: &str) -> Result<Exit, Failure> {
     let Asker { uid, pid } = Asker::ourselves();
     let login = audit::login(pid, uid).map(users::name);
     if !proposal.is_by_another(&login.unwrap_or_else(|| users::name(uid))) {
-        let why = format!("proposal {number} is yours: somebody else must agree to it");
-        let who = audit::who(uid, "");
-        let at = SystemClock.map().wall;
-        let act = Act::new(at, who, action::RETENTION_APPROVED, number.to_string());
-        audit::record(&store.dir, act.refused("proposed by the same person"))?;
-        return Err(Failure::new(Exit::Refused, why));
+        refuse_same(&store.dir, Asker::ourselves(), number)?;
+        return Err(Failure::new(Exit::Refused, same_person(number)));
     }
     let wish = Wish::new(action::RETENTION_APPROVED, number.to_string());
     enter(&store.dir, wish.because(Some(reason.to_owned())))?;

@@ -1,14 +1,13 @@
 //! Which store a reading verb works on, and how it is opened.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{self, encryption::Encryption, model::Config};
 use crate::host::spare::{self, StoreDisk};
-use crate::host::{keyfile, signing, sqlite, unlocked, volume};
+use crate::host::{disk, keyfile, signing, sqlite, unlocked, volume};
+use crate::shell::access;
 use crate::shell::cmd::check::{ConfigArgs, told};
 use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::{Index, Library, RsEntry};
@@ -47,15 +46,18 @@ impl StoreArgs {
             Some(dir) => dir.clone(),
             None => self.config.load_quietly()?.store.dir,
         };
-        let is_shut = |path: PathBuf| {
-            File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-        };
         // The one is nobody's else to read in any store; where we cannot come so far, neither is the other.
-        is_shut(keyfile::path(&dir)).then_some(dir)
+        disk::is_shut(&keyfile::path(&dir)).then_some(dir)
     }
 
     /// The configuration by which recordings are kept; this machine need not be able to record by it.
     pub(crate) fn keeping(&self) -> Result<Config, Failure> {
+        // Whoever reads for others was told of no file; what is in force stands in the trail.
+        if access::reads_for_others()
+            && let Some(store) = &self.store
+        {
+            return Ok(access::configured(store)?.unwrap_or_default());
+        }
         config::load(&self.config.files, &self.config.sets).map_err(told)
     }
 

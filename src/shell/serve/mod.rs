@@ -5,6 +5,7 @@ pub mod control;
 mod estate;
 mod holdings;
 pub mod keeper;
+pub(crate) mod keeping;
 mod kek;
 pub mod link;
 pub mod media;

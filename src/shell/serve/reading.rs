@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::estate;
+use super::keeping::Keeping;
 use super::tapping::{self, Rings, Taps};
 use crate::base::ids::RsId;
 use crate::base::time::Wall;
@@ -30,6 +31,7 @@ use crate::host::seqpacket::SeqPacket;
 use crate::host::{unlocked, volume};
 use crate::plane::handoff::frame::WireStoreKey;
 use crate::shell::access::{self, Answer, Asker, Wish};
+use crate::shell::exit::Exit;
 use crate::store::audit::action;
 
 /// `argv[0]` of the process that reads.
@@ -114,6 +116,8 @@ pub(crate) enum Read {
         resume: Option<String>,
         reason: Option<String>,
     },
+    /// `hold` and `retention`.
+    Keep(Box<Keeping>),
     /// `audit`.
     Audit { json: bool, since: Option<Wall>, action: Option<String>, of: Option<String> },
 }
@@ -177,6 +181,8 @@ pub(crate) struct Task {
     pub(crate) read: Read,
     /// Where it makes an export; gone when it has ended.
     pub(crate) folder: Option<PathBuf>,
+    /// Its entry in the audit trail.
+    pub(crate) entry: u64,
     /// Of an encrypted store: its volume id and its keys.
     pub(crate) keys: Option<([u8; 16], Vec<WireStoreKey>)>,
 }
@@ -186,6 +192,8 @@ pub(crate) struct Task {
 pub(crate) enum Reply {
     /// It ended so; what it had to say it has said.
     Exited(u8),
+    /// There is no such thing.
+    Missing(String),
     /// It may not be done.
     Refused(String),
     /// It was not done, or not to its end.
@@ -203,16 +211,17 @@ impl Read {
             Read::Verify { .. } => Right::Verify,
             Read::Export { dry_run: true, .. } => Right::See,
             Read::Export { .. } | Read::Play { .. } | Read::Tap { .. } => Right::Hear,
+            Read::Keep(_) => Right::Keep,
             Read::Audit { .. } => Right::Trail,
         }
     }
 
     /// What the audit trail says of it.
-    fn wish(&self) -> Wish {
+    fn wish(&self) -> Result<Wish, String> {
         let read = |verb: &str, object: String| {
             Wish::new(action::READ, object).with("verb", Some(verb.to_owned()))
         };
-        match self {
+        Ok(match self {
             Read::Ls { .. } => read("ls", String::new()),
             Read::Search(sought) => {
                 read("search", String::new()).with("search", Some(sought.query.clone()))
@@ -254,13 +263,15 @@ impl Read {
                     .with("party", party.clone())
                     .with("resumed", resume.is_some().then_some(true))
             }
+            Read::Keep(asked) => asked.wish()?,
             Read::Audit { .. } => Wish::new(action::AUDIT, String::new()),
-        }
+        })
     }
 
     /// The verb's words. Each value is one word, behind its key and a `=`, and can be nothing else.
     pub(crate) fn words(&self, store: &Path, folder: Option<&Path>) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["floortape".into()];
+        let mut tail = Vec::new();
         let flag = |words: &mut Vec<OsString>, on: bool, name: &str| {
             words.extend(on.then(|| name.into()));
         };
@@ -342,6 +353,11 @@ impl Read {
             }
             // Never a verb of a reader's command line: see `tapping`.
             Read::Tap { id, .. } => words.extend(["tap".into(), id.to_string().into()]),
+            Read::Keep(asked) => {
+                let (own, last) = asked.words();
+                words.extend(own);
+                tail = last;
+            }
             Read::Audit { json, since, action, of } => {
                 words.push("audit".into());
                 flag(&mut words, *json, "--json");
@@ -353,6 +369,10 @@ impl Read {
         let mut at = OsString::from("--store=");
         at.push(store);
         words.push(at);
+        if !tail.is_empty() {
+            words.push("--".into());
+            words.extend(tail);
+        }
         words
     }
 }
@@ -425,7 +445,21 @@ pub(super) fn serve(
     }
     let store = &config.store.dir;
     let asker = Asker { uid: peer.uid, pid: peer.pid };
-    let entry = match access::ask(store, asker, read.right(), read.wish()) {
+    if let Read::Keep(asked) = &read {
+        match asked.stopped(store, asker) {
+            Ok(None) => {}
+            Ok(Some(reply)) => {
+                refused_by(&reply, refused);
+                return reply;
+            }
+            Err(error) => return Reply::Failed(error.to_string()),
+        }
+    }
+    let wish = match read.wish() {
+        Ok(wish) => wish,
+        Err(why) => return Reply::Failed(why),
+    };
+    let entry = match access::ask(store, asker, read.right(), wish) {
         Ok(Answer::Allowed(entry)) => entry,
         Ok(Answer::Refused(why)) => {
             refused();
@@ -435,11 +469,14 @@ pub(super) fn serve(
             return Reply::Failed(format!("not done, because it cannot be recorded: {error}"));
         }
     };
+    if matches!(&read, Read::Keep(asked) if asked.is_done_by_entry()) {
+        return Reply::Exited(Exit::Yes as u8);
+    }
     let done = if is_tap {
-        let task = task(store, read, None);
+        let task = task(store, read, None, entry.number);
         tapping::serve(rings, socket, task, entry.clone(), [out, errors])
     } else {
-        run(config, socket, read, out, errors)
+        run(config, socket, (read, entry.number), [out, errors])
     };
     let ended = done.unwrap_or_else(|error| {
         Reply::Failed(format!("the server cannot read for others: {error}"))
@@ -451,18 +488,24 @@ pub(super) fn serve(
     ended
 }
 
-fn task(store: &Path, read: Read, folder: Option<PathBuf>) -> Task {
+/// Counts a reply that is a refusal.
+fn refused_by(reply: &Reply, refused: Refused<'_>) {
+    if let Reply::Refused(_) = reply {
+        refused();
+    }
+}
+
+fn task(store: &Path, read: Read, folder: Option<PathBuf>, entry: u64) -> Task {
     let keys = unlocked::of_store(store)
         .map(|unlocked| (unlocked.volume, unlocked.keys.iter().map(WireStoreKey::new).collect()));
-    Task { store: store.to_owned(), read, folder, keys }
+    Task { store: store.to_owned(), read, folder, entry, keys }
 }
 
 fn run(
     config: &Config,
     socket: &SeqPacket,
-    read: Read,
-    out: OwnedFd,
-    errors: OwnedFd,
+    (read, entry): (Read, u64),
+    [out, errors]: [OwnedFd; 2],
 ) -> io::Result<Reply> {
     let store = config.store.dir.clone();
     let room = match read {
@@ -471,7 +514,7 @@ fn run(
     };
     let folder = room.as_ref().map(|room| room.0.clone());
     let limit = (!matches!(read, Read::Play { .. })).then_some(READ_WAIT);
-    let task = Zeroizing::new(serde_json::to_vec(&task(&store, read, folder))?);
+    let task = Zeroizing::new(serde_json::to_vec(&task(&store, read, folder, entry))?);
     // Nothing of our environment is the reader's business.
     let mut child = Command::new("/proc/self/exe")
         .arg0(NAME)

@@ -160,6 +160,7 @@ fn ask(dir: &Path, read: &Read) -> Result<Exit, Failure> {
             let exit = Exit::ALL.into_iter().find(|exit| *exit as u8 == code);
             exit.ok_or_else(|| Failure::new(Exit::Io, format!("the reader ended with {code}")))
         }
+        Reply::Missing(why) => Err(Failure::new(Exit::NotFound, why)),
         Reply::Refused(why) => Err(Failure::new(Exit::Refused, format!("refused: {why}"))),
         // Its output stood still, so that it could not say it.
         Reply::Failed(_) if interrupted.load(Ordering::Relaxed) => {
