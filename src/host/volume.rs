@@ -399,6 +399,27 @@ pub fn read(store: &Path) -> Result<Volume, VolumeError> {
     Ok(volume)
 }
 
+/// Names in `volume.json` that this version does not know: a later one wrote them, or one of ours was changed,
+/// and what it said, such as where a spare folder is, is overlooked.
+pub fn unknown_names(store: &Path) -> Vec<String> {
+    let names = [
+        "id",
+        "version",
+        "incarnation_next",
+        "memory_from",
+        "spares",
+        "journal",
+        "journal_begun",
+        "machine_key",
+        "spare_of",
+        "journal_of",
+    ];
+    let text = read_small_text(&store.join("volume.json")).unwrap_or_default();
+    let all = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text);
+    let unknown = all.unwrap_or_default().into_iter().map(|(name, _)| name);
+    unknown.filter(|name| !names.contains(&name.as_str())).collect()
+}
+
 /// Whether readers can tell which store this is. One that is yet to begin has no identity, and none
 /// is missed.
 pub fn check(store: &Path) -> Result<(), VolumeError> {

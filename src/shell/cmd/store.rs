@@ -1,6 +1,7 @@
 //! Which store a reading verb works on, and how it is opened.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -209,6 +210,29 @@ impl Store {
                 (self.public_key().map(Keys::one), Some(format!("evidence/keys: {error}")))
             }
         }
+    }
+
+    /// What is wrong beside everything that is signed, in words: with the next start's key, and with what the
+    /// store says of itself.
+    pub(crate) fn aside(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Err(error) = signing::load(&self.dir)
+            && matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+        {
+            found.push(format!("signing.key: {error}: the next start will be refused"));
+        }
+        let unknown = volume::unknown_names(&self.dir).into_iter();
+        found.extend(unknown.map(|name| {
+            format!("volume.json: {name:?} is no name that this version knows: a later one wrote it, or it was changed")
+        }));
+        found
+    }
+
+    /// Snapshots of the journal that are not whole: derived, and nothing is lost with them.
+    pub(crate) fn broken_snapshots(&self) -> Vec<String> {
+        let places = spare::places(&self.dir, &self.journal);
+        // What cannot be listed is told of as the journal itself.
+        journal::broken_snapshots(&places, &self.journal).unwrap_or_default()
     }
 
     /// What vouches for all keys but the first; nothing where the key was never changed.

@@ -31,8 +31,8 @@ pub use compaction::{Compacted, Compaction};
 pub use file::Journal;
 pub use keybox::{KeyBox, KeyBoxError};
 pub use read::{
-    Damage, JournalError, Replay, foreign, holds_any, marks, read, read_durable, read_standing,
-    replay_file,
+    Damage, JournalError, Replay, broken_snapshots, foreign, holds_any, marks, read, read_durable,
+    read_standing, replay_file,
 };
 pub(in crate::store) use read::{numbered, read_file, read_whole};
 pub use redaction::{Forgetting, forget, in_journal};

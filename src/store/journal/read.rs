@@ -231,6 +231,20 @@ pub(super) fn newest_snapshot<D: Disk>(
     Ok((0, 0, Standings::default()))
 }
 
+/// The snapshots in `dir` that are not whole. Nothing is lost with one: the journal says it all.
+pub fn broken_snapshots<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<String>, JournalError> {
+    let names = disk.list(dir).map_err(at("list", dir))?;
+    let is_broken = |name: &String| {
+        let Some(number) = snapshot_number(name) else { return false };
+        match read_whole(disk, &dir.join(name)) {
+            Ok(bytes) => snapshot::read(&bytes).is_none_or(|(through, _)| through != number),
+            // Whoever writes the journal has made a later one.
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    };
+    Ok(names.into_iter().filter(is_broken).collect())
+}
+
 /// How far the logs were durable, as the journal in `dir` says: for those who begin where a log ends.
 pub fn marks<D: Disk>(disk: &D, dir: &Path) -> Result<Marks, JournalError> {
     let (through, _, standings) = newest_snapshot(disk, dir)?;

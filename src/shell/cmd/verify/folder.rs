@@ -24,7 +24,7 @@ pub(super) fn check(dir: &Path, trusted: Option<PublicKey>) -> Result<Report, Fa
         None => bad(dir),
     };
     if let Some(id) = found.id {
-        report.id = Some(id.to_string());
+        report.id = id.to_string();
     }
     report.proven = proven(&found);
     report.faults.extend(found.faults);
@@ -41,7 +41,8 @@ pub(super) fn check(dir: &Path, trusted: Option<PublicKey>) -> Result<Report, Fa
 
 fn bad(dir: &Path) -> Report {
     Report {
-        id: Some(dir.display().to_string()),
+        id: dir.display().to_string(),
+        store: false,
         integrity: Integrity::Bad,
         complete: false,
         unexplained: 0,

@@ -143,6 +143,12 @@ pub(super) fn check(
     }
     if whole {
         elsewhere.extend(StoreKeys::faults(&HostDisk, &store_keys::folder(&store.dir)));
+        elsewhere.extend(store.aside());
+        for name in store.broken_snapshots() {
+            eprintln!(
+                "floortape: journal {name} is damaged, and derived: the journal says all of it"
+            );
+        }
         elsewhere.extend(anchors.faults.iter().cloned());
         elsewhere.extend(against);
         let journal = store.check_journal(keys.as_ref(), &anchors.journal())?;

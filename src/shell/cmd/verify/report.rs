@@ -13,8 +13,10 @@ use crate::store::catalog::model::{Expiry, Gap, Recording};
 /// One line of `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    /// `None`: the store itself, beside its recordings.
-    pub(super) id: Option<String>,
+    pub(super) id: String,
+    /// It is the store itself, beside its recordings, by its own id.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) store: bool,
     pub(super) integrity: Integrity,
     /// No packet is missing.
     pub(super) complete: bool,
@@ -87,7 +89,8 @@ impl Report {
     /// By the ledger of `recording`; nothing is known to be damaged yet.
     pub(super) fn of(recording: &Recording) -> Report {
         let mut report = Report {
-            id: Some(recording.id.to_string()),
+            id: recording.id.to_string(),
+            store: false,
             integrity: Integrity::Ok,
             complete: true,
             unexplained: 0,
@@ -118,9 +121,10 @@ impl Report {
     }
 
     /// Of the store as a whole, of which something is wrong that is no recording's alone.
-    pub(super) fn of_store(faults: &[String]) -> Report {
+    pub(super) fn of_store(id: String, faults: &[String]) -> Report {
         let mut report = Report {
-            id: None,
+            id,
+            store: true,
             integrity: Integrity::Bad,
             complete: false,
             unexplained: 0,
@@ -158,7 +162,7 @@ impl Report {
         let lost = lost_words(&self.lost, &self.lost_range);
         let mut out = format!(
             "{}  {}  lost {}  unexplained {}  {}\n",
-            self.id.as_deref().unwrap_or("-"),
+            self.id,
             if self.integrity == Integrity::Ok { "ok " } else { "BAD" },
             if lost.is_empty() { "0".to_owned() } else { lost.join(", ") },
             self.unexplained,

@@ -103,6 +103,26 @@ fn signatures_are_held_against_the_key_that_the_store_shows() {
 }
 
 #[test]
+fn what_no_signature_covers_is_told_where_it_is_damaged() {
+    let fixture = Fixture::new("aside");
+    let dir = fixture.store();
+    assert_eq!(check(&fixture).elsewhere, [""; 0]);
+    std::fs::write(dir.join("journal/00000007.snapshot"), "no frame").expect("ours");
+    assert_eq!(store(&fixture).broken_snapshots(), ["00000007.snapshot"]);
+    assert_eq!(check(&fixture).elsewhere, [""; 0], "it is derived");
+    let said = std::fs::read_to_string(dir.join("volume.json")).expect("there");
+    let changed = said.replacen('{', "{\"sparet\": [\"/mnt\"],", 1);
+    std::fs::write(dir.join("volume.json"), changed).expect("ours");
+    let key = dir.join("signing.key");
+    let length = std::fs::metadata(&key).expect("there").len();
+    let file = std::fs::OpenOptions::new().write(true).open(&key).expect("ours");
+    file.set_len(length / 2).expect("ours");
+    let found = check(&fixture).elsewhere;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("signing.key: ") && found[1].contains("sparet"), "{found:?}");
+}
+
+#[test]
 fn a_segment_that_the_catalogue_knows_is_missed() {
     let fixture = Fixture::new("gone");
     rebuild::run(Rebuild::parse_from(words(&fixture)).args).expect("rebuilt");

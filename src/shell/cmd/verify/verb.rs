@@ -46,6 +46,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
+    let mut volume = String::new();
     let Checked { reports, elsewhere, unreadable, unsure } = match &args.what {
         Some(what) if is_folder(what) => {
             let key = match (&args.key, &args.store.store) {
@@ -79,6 +80,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         None => {
             let store = args.store.find()?;
+            volume = store.volume();
             let mut anchors = Anchors::own(&store.dir);
             anchors.read(&args.anchor)?;
             whole(&store, &anchors, ACCEPTED_WITHIN)?
@@ -99,7 +101,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     if args.json && !elsewhere.is_empty() {
         // Whoever reads the lines alone must not take a store for whole because each recording that is
         // left of it is.
-        serde_json::to_writer(&mut out, &Report::of_store(&elsewhere))?;
+        serde_json::to_writer(&mut out, &Report::of_store(volume, &elsewhere))?;
         out.write_all(b"\n")?;
     }
     if reports.is_empty() && elsewhere.is_empty() && !unsure {
