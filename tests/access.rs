@@ -178,7 +178,7 @@ fn a_listener_hears_by_way_of_the_server_and_nobody_else_does() {
         assert_eq!(said.code, 4, "{uid} {words:?}: {}{}", said.out, said.errors);
         assert!(!said.out.contains(&id), "{uid} {words:?}: {}", said.out);
     }
-    let _ = std::fs::remove_dir("/tmp/floortape-not-made");
+    assert!(!Path::new("/tmp/floortape-not-made").exists(), "a refusal leaves nothing");
     let said = rig.verb(Some(AUDITOR), &["verify", &id]);
     assert_eq!(said.code, 0, "{}{}", said.out, said.errors);
     let said = rig.verb(Some(AUDITOR), &["audit", "--of", &id]);

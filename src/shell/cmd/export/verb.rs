@@ -256,8 +256,17 @@ fn by_server(args: &Args, dir: &Path) -> Result<Exit, Failure> {
         return remote::here(dir, &read);
     }
     let out = args.out()?;
+    let is_ours = !out.exists();
     make_empty(out)?;
-    let exit = remote::export_instead(dir, &read, out)?;
+    let exit = remote::export_instead(dir, &read, out);
+    // What was refused leaves no folder; one that holds anything stays.
+    if is_ours && !matches!(exit, Ok(Exit::Yes | Exit::No)) {
+        let _ = fs::remove_dir(out);
+    }
+    let exit = exit?;
+    if !out.is_dir() {
+        return Ok(exit);
+    }
     list(out)?;
     Ok(exit)
 }
