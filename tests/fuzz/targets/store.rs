@@ -9,7 +9,7 @@ use floortape::base::ports::{Entropy, LogKeys, WrappedKey};
 use floortape::store::audit as trail;
 use floortape::store::cipher::{ChunkKey, Fresh, GroupKey, Secret};
 use floortape::store::event::Event;
-use floortape::store::evidence::{Hash, PublicKey, Salt, sha256};
+use floortape::store::evidence::{Hash, PublicKey, Salt, Signers, sha256};
 use floortape::store::export::tar::{Block, Part};
 use floortape::store::journal::{Replay, Standings, frame, history, replay_file, snapshot};
 use floortape::store::keys::{KeyError, SegmentKeys, StoreKey, Wraps};
@@ -303,7 +303,7 @@ fn sealed_segment(data: &[u8]) -> Vec<u8> {
 /// Whether every byte of a thinned segment is proven under `key`.
 pub fn is_proven_thinned(data: &[u8], salt: Salt, key: &PublicKey) -> bool {
     let file = SegmentFile::of_thinned(ImageFile(data.to_vec())).expect("memory");
-    file.verify(None, &mut |_| Some(salt), Some(key), None).is_good()
+    file.verify(None, &mut |_| Some(salt), Some(&Signers::one(*key)), None).is_good()
 }
 
 /// A thinned segment reads as the one that it was: each extent is here or gone, and nothing lies
