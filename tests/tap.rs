@@ -491,6 +491,12 @@ fn a_tap_ends_with_whoever_listens_and_with_the_server() {
     until("the reader's end", LIMIT, || {
         server::argv0(reader).is_none_or(|n| n != READER).then_some(())
     });
+    // ^C while its reader stands still, as it does where its output is full.
+    let tap = bench.tap(&[&id, "--format", "jsonl"]);
+    send(bench.reader(), Signal::STOP);
+    send(tap.id(), Signal::INT);
+    let (code, _, said) = end(tap);
+    assert_eq!(code, 130, "{said}");
     // The server is stopped: the recording is over.
     let tap = bench.tap(&[&id, "--from", "start", "--format", "jsonl"]);
     bench.reader();
