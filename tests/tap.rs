@@ -446,6 +446,10 @@ fn who_may_not_and_what_is_not_there_are_refused_each_with_its_code() {
     assert_eq!(run(&["tap", &id, "--stream", "9"]).0, 3);
     assert_eq!(run(&["tap", &"0".repeat(32)]).0, 3);
     assert_eq!(run(&["tap", "no id"]).0, 3);
+    // Stream 0 is nobody's.
+    let (code, _, said) = run(&["tap", &id, "--resume", "1;0.0;s1.1.1.1.1.1"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("another recording"), "{said}");
     let one = bench.tap(&[&id, "--party", "anna", "--format", "raw", "--reason", "a test"]);
     assert!(call.wait().expect("ours").success());
     assert_eq!(end(one).0, 0);

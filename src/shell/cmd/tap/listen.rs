@@ -133,6 +133,10 @@ fn tap(
     let now = SystemClock.map().wall;
     let start = wanted.from.map_or(now, |from| from.max(rs.start));
     let mark = wanted.resume.clone().unwrap_or(Mark { start, ..Mark::default() });
+    if !mark.sources.keys().all(|source| rs.streams.contains_key(&source.stream())) {
+        let why = format!("--resume: this position is of another recording than {}", rs.id);
+        return Err(Failure::new(Exit::NotFound, why));
+    }
     let mut tap = Tap {
         give: Give::Objects { bytes: Vec::new() },
         lines: BTreeMap::new(),
