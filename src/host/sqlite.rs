@@ -14,10 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
-use serde::Serialize;
-
 mod compile;
 mod search;
+mod segments;
 mod words;
 
 use self::words::Words;
@@ -32,7 +31,7 @@ use crate::store::catalog::schema;
 use crate::store::journal::KeyBox;
 use crate::store::log::crc32c;
 use crate::store::query::{Client, Facts};
-use crate::store::segment::SegmentName;
+use crate::store::segment::{SegmentName, SegmentSet};
 
 /// How long one process waits for another's transaction.
 const BUSY: Duration = Duration::from_secs(5);
@@ -61,22 +60,6 @@ pub struct Catalogue {
     said: Cell<bool>,
     /// Nothing can be read of it any more.
     off: Cell<bool>,
-}
-
-/// A row of `segments`.
-#[derive(Serialize)]
-struct SegmentRow {
-    worker: u16,
-    number: u64,
-    extents: u64,
-    first_arrival: i64,
-    last_arrival: i64,
-}
-
-impl SegmentRow {
-    const fn name(&self) -> SegmentName {
-        SegmentName { worker: WorkerId(self.worker), number: self.number }
-    }
 }
 
 /// Where the catalogue of a store lies.
@@ -238,11 +221,6 @@ fn sum(id: &str, value: &[u8]) -> i64 {
     i64::from(crc32c(&[id.as_bytes(), value].concat()))
 }
 
-fn segment_sum(row: &SegmentRow) -> Result<i64, IndexError> {
-    let bytes = postcard::to_allocvec(row).map_err(|error| unreadable("segments", error))?;
-    Ok(i64::from(crc32c(&bytes)))
-}
-
 /// The value and the sum behind it, from column `at` on, if they go together.
 fn whole(row: &Row<'_>, at: usize, id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     let value = row.get_ref(at)?;
@@ -284,6 +262,9 @@ impl Catalogue {
         let (rows, mut damaged) = self.segment_rows()?;
         for row in &rows {
             damaged += usize::from(self.check_rows(row).is_err());
+        }
+        if damaged == 0 {
+            damaged = self.bad_stretches(&rows)?;
         }
         if damaged > 0 {
             // Quickly made: their footers have it all.
@@ -353,55 +334,6 @@ impl Catalogue {
     fn entry_row(&self, id: RsId) -> Result<Option<RsEntry>, IndexError> {
         let Some(bytes) = self.value(schema::SETTLED_ENTRY, id)? else { return Ok(None) };
         postcard::from_bytes(&bytes).map(Some).map_err(|error| unreadable("recordings", error))
-    }
-
-    /// Rows of segments that are whole, and how many are not.
-    fn segment_rows(&self) -> Result<(Vec<SegmentRow>, usize), IndexError> {
-        if self.off.get() {
-            return Ok(Default::default());
-        }
-        let mut query = self.connection.prepare_cached(schema::SEGMENTS).map_err(engine)?;
-        let mut found = query.query([]).map_err(engine)?;
-        let (mut rows, mut damaged) = (Vec::new(), 0);
-        while let Some(row) = found.next().map_err(engine)? {
-            let parse = || -> rusqlite::Result<(SegmentRow, i64)> {
-                let unsigned = |column| row.get(column).map(|value: i64| value as u64);
-                let segment = SegmentRow {
-                    worker: row.get(0)?,
-                    number: unsigned(1)?,
-                    extents: unsigned(2)?,
-                    first_arrival: row.get(3)?,
-                    last_arrival: row.get(4)?,
-                };
-                Ok((segment, row.get(5)?))
-            };
-            match parse() {
-                Ok((segment, sum)) if segment_sum(&segment)? == sum => rows.push(segment),
-                _ => damaged += 1,
-            }
-        }
-        Ok((rows, damaged))
-    }
-
-    fn put_segment(&self, name: SegmentName, extents: &[ExtentRow]) -> Result<(), IndexError> {
-        let row = SegmentRow {
-            worker: name.worker.0,
-            number: name.number,
-            extents: extents.len() as u64,
-            first_arrival: extents.iter().map(|row| row.arrivals.0.0).min().unwrap_or(i64::MAX),
-            last_arrival: extents.iter().map(|row| row.arrivals.1.0).max().unwrap_or(i64::MIN),
-        };
-        let (worker, number) = (row.worker, row.number as i64);
-        self.put_rows(name, extents)?;
-        let sum = segment_sum(&row)?;
-        let SegmentRow { extents, first_arrival, last_arrival, .. } = row;
-        self.connection
-            .execute(
-                schema::PUT_SEGMENT,
-                params![worker, number, extents as i64, first_arrival, last_arrival, sum],
-            )
-            .map_err(engine)?;
-        Ok(())
     }
 
     fn put_recording(
@@ -497,9 +429,12 @@ impl Index for Catalogue {
         }
     }
 
-    fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError> {
-        let (rows, _) = self.absorb(self.segment_rows())?;
-        Ok(rows.iter().map(SegmentRow::name).collect())
+    fn segments(&self) -> Result<SegmentSet, IndexError> {
+        self.known_segments()
+    }
+
+    fn last_arrival(&self, segment: SegmentName) -> Result<Option<Wall>, IndexError> {
+        self.absorb(self.last_arrival_in(segment))
     }
 
     fn thinned(&self) -> Result<BTreeMap<SegmentName, u64>, IndexError> {
@@ -548,26 +483,29 @@ impl Index for Catalogue {
         self.absorb(self.search(find))
     }
 
+    fn apart(&self, span: (Wall, Wall)) -> Result<SegmentSet, IndexError> {
+        let mut known = self.known_segments()?;
+        for segment in self.segments_in(&mut known, span)? {
+            known.remove(segment.name());
+        }
+        Ok(known)
+    }
+
     fn extents(
         &self,
         streams: &BTreeSet<StreamId>,
         span: (Wall, Wall),
     ) -> Result<Extents, IndexError> {
-        let (segments, damaged) = self.absorb(self.segment_rows())?;
-        if damaged > 0 {
-            self.absorb(Err::<(), _>(unreadable("segments", FAILS)))?;
-        }
-        let mut extents = Extents::default();
-        for segment in segments {
-            if segment.first_arrival <= span.1.0 && segment.last_arrival >= span.0.0 {
-                let rows = self.rows_of(&segment, streams).map(Some);
+        let mut extents = Extents { rows: Vec::new(), indexed: self.known_segments()? };
+        for segment in self.segments_in(&mut extents.indexed, span)? {
+            let rows = self.rows_of(&segment, streams).map(Some);
+            let Some(rows) = self.absorb(rows)? else {
                 // Its footer is read instead.
-                let Some(rows) = self.absorb(rows)? else { continue };
-                let overlaps =
-                    |row: &ExtentRow| row.arrivals.0 <= span.1 && row.arrivals.1 >= span.0;
-                extents.rows.extend(rows.into_iter().filter(overlaps));
-            }
-            extents.indexed.insert(segment.name());
+                extents.indexed.remove(segment.name());
+                continue;
+            };
+            let overlaps = |row: &ExtentRow| row.arrivals.0 <= span.1 && row.arrivals.1 >= span.0;
+            extents.rows.extend(rows.into_iter().filter(overlaps));
         }
         // As the records stand in the segments: by worker and number, then by source.
         extents.rows.sort_by_key(|extent| (extent.segment, extent.source));
@@ -721,7 +659,7 @@ mod tests {
             bad[at] ^= 1 << random.below(8);
             std::fs::write(path(store), &bad).expect("ours");
             let found = found(store).0;
-            let kept = |row: &&ExtentRow| found.indexed.contains(&row.segment);
+            let kept = |row: &&ExtentRow| found.indexed.contains(row.segment);
             let wanted: Vec<_> = good.rows.iter().filter(kept).collect();
             assert_eq!(found.rows.iter().collect::<Vec<_>>(), wanted, "byte {at}");
         }

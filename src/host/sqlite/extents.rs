@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Catalogue, FAILS, SegmentRow, engine, unreadable};
+use super::segments::SegmentRow;
+use super::{Catalogue, FAILS, engine, unreadable};
 use crate::base::ids::{SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::store::catalog::index::{ExtentRow, IndexError};

@@ -1,6 +1,7 @@
 //! Which store a reading verb works on, and how it is opened.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use crate::store::evidence::{KeyStatement, Keys, PublicKey, Salt, SigningKey};
 use crate::store::journal::keybox::salt_context;
 use crate::store::journal::{self, FileFault, JournalCheck, JournalError, KeyBox};
 use crate::store::keys::Kek;
-use crate::store::segment::SegmentName;
+use crate::store::segment::SegmentSet;
 
 /// Where recordings are read from.
 #[derive(clap::Args, Clone)]
@@ -152,12 +153,8 @@ impl Store {
     }
 
     /// The segments that the catalogue has seen; none where there is no catalogue.
-    pub(crate) fn indexed_segments(&self) -> BTreeSet<SegmentName> {
-        sqlite::open_read(&self.dir)
-            .and_then(|index| index.segments().ok())
-            .into_iter()
-            .flatten()
-            .collect()
+    pub(crate) fn indexed_segments(&self) -> SegmentSet {
+        sqlite::open_read(&self.dir).and_then(|index| index.segments().ok()).unwrap_or_default()
     }
 
     fn open(&self, index: Option<Box<dyn Index>>) -> Result<Library<StoreDisk>, Failure> {

@@ -1,6 +1,6 @@
 //! [`Archive`]: sealed extents first, then what the logs hold beyond them; each record once.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ use crate::store::log::{self, LogError, Mark, Marks};
 use crate::store::record::Record;
 use crate::store::segment::{
     self, EXTENT_HEADER_BYTES, Extent, ExtentReader, Footer, Row, SegmentError, SegmentFile,
-    SegmentName, SegmentOpener, SegmentReport, Trailer, Verification, Way, clock_at, find_rows,
-    find_ways, open_extent, read_footer, read_trailer,
+    SegmentName, SegmentOpener, SegmentReport, SegmentSet, Trailer, Verification, Way, clock_at,
+    find_rows, find_ways, open_extent, read_footer, read_trailer,
 };
 
 /// How often a read starts over because segments were sealed under it. Seals are seconds apart.
@@ -102,7 +102,7 @@ pub struct Hints {
     /// Extents of the wanted streams, in order of their segments.
     pub extents: Vec<Hint>,
     /// Segments all of whose extents the catalogue knows.
-    pub indexed: BTreeSet<SegmentName>,
+    pub indexed: SegmentSet,
 }
 
 impl Hints {
@@ -238,6 +238,8 @@ pub struct Archive<D: Disk> {
     disk: Meter<D>,
     store: PathBuf,
     promised: OnceCell<Marks>,
+    /// When the last record of a worker's newest segment arrived: a row of each of its extents is read for it.
+    lasts: RefCell<BTreeMap<WorkerId, (u64, Wall)>>,
     /// What opens the keys of segments; `None`: nobody has given the store's.
     wraps: Option<Wraps>,
 }
@@ -247,7 +249,8 @@ impl<D: Disk> Archive<D> {
     pub fn open(disk: D, store: impl Into<PathBuf>) -> Self {
         let wraps = Wraps::of(&disk);
         let (disk, store) = (Meter::new(disk), store.into());
-        Archive { disk, store, promised: OnceCell::new(), wraps }
+        let (promised, lasts) = (OnceCell::new(), RefCell::default());
+        Archive { disk, store, promised, lasts, wraps }
     }
 
     /// Opens the extents of segment `name`.
@@ -437,19 +440,31 @@ impl<D: Disk> Archive<D> {
 
     /// How far each worker's stream is durable and sealed.
     pub fn watermarks(&self) -> Result<Vec<Watermark>, ArchiveError> {
+        self.watermarks_knowing(&|_| None)
+    }
+
+    /// The same; `known`: when the last record of a segment arrived, for whom a catalogue tells it.
+    pub fn watermarks_knowing(
+        &self,
+        known: &dyn Fn(SegmentName) -> Option<Wall>,
+    ) -> Result<Vec<Watermark>, ArchiveError> {
         let (_, watermarks) = self.at_one_instant(|| {
             let workers = self.workers()?.into_iter();
-            workers.map(|worker| self.watermark(worker)).collect()
+            workers.map(|worker| self.watermark(worker, known)).collect()
         })?;
         Ok(watermarks)
     }
 
     /// Everything of `worker` that was captured up to then is durable; `None`: nothing ever was.
     pub fn durable_through(&self, worker: WorkerId) -> Result<Option<Wall>, ArchiveError> {
-        Ok(self.watermark(worker)?.durable_through)
+        Ok(self.watermark(worker, &|_| None)?.durable_through)
     }
 
-    fn watermark(&self, worker: WorkerId) -> Result<Watermark, ArchiveError> {
+    fn watermark(
+        &self,
+        worker: WorkerId,
+        known: &dyn Fn(SegmentName) -> Option<Wall>,
+    ) -> Result<Watermark, ArchiveError> {
         let last = segment::last_segment(&self.disk, &self.store, worker);
         let (_, last) = last.map_err(|source| ArchiveError::disk(&self.store, source))?;
         let sealed = last.as_ref().map_or(Position(0), |trailer| trailer.through);
@@ -462,17 +477,34 @@ impl<D: Disk> Archive<D> {
             durable: logged.map_or(sealed, |(end, _)| end),
             durable_through: logged
                 .and_then(|(_, wall)| wall)
-                .or_else(|| last.and_then(|trailer| self.last_arrival(worker, &trailer))),
+                .or_else(|| last.and_then(|trailer| self.last_arrival(worker, &trailer, known))),
             sealed,
         })
     }
 
     /// Arrival of the last record in a segment. When it was sealed says less: what had come since its
     /// last record need not be anywhere by then.
-    fn last_arrival(&self, worker: WorkerId, trailer: &Trailer) -> Option<Wall> {
-        let footer = self.rows(SegmentName { worker, number: trailer.number }).ok()?;
-        let arrivals = footer.rows.iter().map(|row| row.last_arrival);
-        arrivals.max().map(|mono| clock_at(&footer.clocks, mono).wall(mono))
+    fn last_arrival(
+        &self,
+        worker: WorkerId,
+        trailer: &Trailer,
+        known: &dyn Fn(SegmentName) -> Option<Wall>,
+    ) -> Option<Wall> {
+        let name = SegmentName { worker, number: trailer.number };
+        if let Some((number, last)) = self.lasts.borrow().get(&worker)
+            && *number == name.number
+        {
+            return Some(*last);
+        }
+        let last = known(name).or_else(|| {
+            let footer = self.rows(name).ok()?;
+            let arrivals = footer.rows.iter().map(|row| row.last_arrival);
+            arrivals.max().map(|mono| clock_at(&footer.clocks, mono).wall(mono))
+        });
+        if let Some(last) = last {
+            self.lasts.borrow_mut().insert(worker, (name.number, last));
+        }
+        last
     }
 
     /// Shows `visitor` every durable record of `streams` once: sealed ones first, segment by
@@ -499,8 +531,8 @@ impl<D: Disk> Archive<D> {
         self.visit_within(streams, ALWAYS, hints, proving, visitor)
     }
 
-    /// As [`Self::visit_runs`]: the extents that overlap `span`, each whole, and of a log nothing where all
-    /// of it came later. Of `hints` those are read that are there, wherever they lie. What is reported may
+    /// As [`Self::visit_runs`]: the extents that overlap `span`, each whole, and of a log what was committed
+    /// around it. Of `hints` those are read that are there, wherever they lie. What is reported may
     /// be of another time.
     pub fn visit_within(
         &self,
@@ -511,7 +543,7 @@ impl<D: Disk> Archive<D> {
         visitor: &mut dyn FnMut(&mut Run<'_>),
     ) -> Result<Visit, ArchiveError> {
         let before = self.bytes_read();
-        let (names, unsealed) = self.snapshot(streams, span.1)?;
+        let (names, unsealed) = self.snapshot(streams, span)?;
         let mut visit = Visit::default();
         let mut reader = ExtentReader::default();
         for name in names {
@@ -533,7 +565,7 @@ impl<D: Disk> Archive<D> {
 
     /// Segments that must have been there: their numbers have no holes, and the journal's marks and
     /// `indexed`, what a catalogue has seen, name the last ones.
-    pub fn missing(&self, indexed: &BTreeSet<SegmentName>) -> Result<Vec<Damaged>, ArchiveError> {
+    pub fn missing(&self, indexed: &SegmentSet) -> Result<Vec<Damaged>, ArchiveError> {
         let names = self.segments()?;
         let mut numbers: BTreeMap<WorkerId, (BTreeSet<u64>, u64)> = BTreeMap::new();
         for name in &names {
@@ -541,7 +573,8 @@ impl<D: Disk> Archive<D> {
         }
         let marks = self.promised.get().into_iter().flat_map(Marks::values);
         let marked = marks.map(|mark| (mark.worker, mark.segment));
-        for (worker, number) in indexed.iter().map(|one| (one.worker, one.number)).chain(marked) {
+        let known = indexed.stretches().iter().map(|one| (one.worker, one.last));
+        for (worker, number) in known.chain(marked) {
             let (_, last) = numbers.entry(worker).or_default();
             *last = number.max(*last);
         }
@@ -594,11 +627,11 @@ impl<D: Disk> Archive<D> {
         Lost::between(before.map(|(_, last)| last), behind.map(|(first, _)| first))
     }
 
-    /// Segments and what lies behind them, as of one instant. `until`: nothing later is wanted.
+    /// Segments and what lies behind them, as of one instant. Nothing outside of `span` is wanted.
     fn snapshot(
         &self,
         streams: &BTreeSet<StreamId>,
-        until: Wall,
+        span: (Wall, Wall),
     ) -> Result<(Vec<SegmentName>, Vec<Unsealed>), ArchiveError> {
         self.at_one_instant(|| {
             let workers = log::workers(&self.disk, &self.store)?.into_iter();
@@ -606,8 +639,8 @@ impl<D: Disk> Archive<D> {
                 let (_, last) = segment::last_segment(&self.disk, &self.store, worker)
                     .map_err(|source| ArchiveError::disk(&self.store, source))?;
                 let sealed = last.as_ref().map_or(Position(0), |trailer| trailer.through);
-                let sealed_at = || self.last_arrival(worker, last.as_ref()?);
-                let wanted = Wanted { streams, until, sealed_at: &sealed_at };
+                let sealed_at = || self.last_arrival(worker, last.as_ref()?, &|_| None);
+                let wanted = Wanted { streams, span, sealed_at: &sealed_at };
                 let promised = self.promised(worker);
                 unsealed::read(&self.disk, &self.store, worker, sealed, Some(wanted), &promised)
             });
@@ -656,7 +689,7 @@ impl<D: Disk> Archive<D> {
             };
             skipped.push(Damaged { path, offset, bytes, source, torn, why, lost });
         };
-        let hinted = hints.filter(|hints| hints.indexed.contains(&name) && proving.is_none());
+        let hinted = hints.filter(|hints| hints.indexed.contains(name) && proving.is_none());
         let mut file = None;
         let mut verification = None;
         if let Some(proving) = proving.as_deref_mut() {

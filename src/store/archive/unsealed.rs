@@ -56,8 +56,8 @@ fn through(groups: &[Found]) -> Option<(Position, Option<Wall>)> {
 pub(super) struct Wanted<'a> {
     /// Of whom.
     pub(super) streams: &'a BTreeSet<StreamId>,
-    /// Nothing that arrived later.
-    pub(super) until: Wall,
+    /// Nothing that arrived earlier or later.
+    pub(super) span: (Wall, Wall),
     /// When the last record arrived that no log need hold any more; asked where no group tells.
     pub(super) sealed_at: &'a dyn Fn() -> Option<Wall>,
 }
@@ -80,9 +80,36 @@ fn since(groups: &[Found], from: Position, sealed_at: &dyn Fn() -> Option<Wall>)
     Some(Wall(least.0.saturating_sub(DISORDER_NS)))
 }
 
+/// The positions from `from` on that may hold something of `span`. Nothing in a group arrived after its
+/// clock was read, and nothing in the next one before, but for what is out of order.
+fn around(groups: &[Found], from: Position, span: (Wall, Wall)) -> (Position, Position) {
+    let behind = groups.iter().map(|group| &group.header).filter(|group| group.end() > from);
+    let mut behind: Vec<_> = behind.collect();
+    behind.sort_by_key(|group| (group.first, group.end()));
+    let (mut low, mut before) = (from, Wall(i64::MIN));
+    for group in &behind {
+        // Where the clock was set back, what came before that has later times than its group.
+        if group.clock.wall < before || group.clock.wall.0.saturating_add(DISORDER_NS) >= span.0.0 {
+            break;
+        }
+        (low, before) = (low.max(group.end()), group.clock.wall);
+    }
+    let (mut high, mut least) = (Position(u64::MAX), Wall(i64::MAX));
+    for place in (1..behind.len()).rev() {
+        least = least.min(behind[place].clock.wall);
+        let whole = behind[..place].iter().rfind(|group| group.bytes < CUT_BYTES);
+        let Some(since) = whole.map(|group| group.clock.wall.min(least)) else { break };
+        if since.0.saturating_sub(DISORDER_NS) <= span.1.0 {
+            break;
+        }
+        high = behind[place].first;
+    }
+    (low, high)
+}
+
 /// Reads the log of `worker` from position `from` on. `wanted`: `None`: only find out how far it goes.
-/// `promised`: how far it was known to be durable. Where all that stands there came later than what is
-/// wanted, only its headers are read.
+/// `promised`: how far it was known to be durable. Of groups with nothing of what is wanted only the headers
+/// are read.
 pub(super) fn read<D: Disk>(
     disk: &D,
     store: &Path,
@@ -102,13 +129,14 @@ pub(super) fn read<D: Disk>(
         through: through(&groups),
         groups: Vec::new(),
     };
-    if let Some(Wanted { streams, until, sealed_at }) = wanted {
-        let is_later = || since(&groups, from, sealed_at).is_some_and(|since| until < since);
-        if until < Wall(i64::MAX) && is_later() {
+    if let Some(Wanted { streams, span, sealed_at }) = wanted {
+        let is_later = || since(&groups, from, sealed_at).is_some_and(|since| span.1 < since);
+        if span.1 < Wall(i64::MAX) && is_later() {
             return Ok(unsealed);
         }
+        let range = around(&groups, from, span);
+        let (from, to) = range;
         let mut clocks = Span::new(from);
-        let range = (from, Position(u64::MAX));
         let (mut reached, mut last) = (from, None);
         log::replay(disk, &mut groups, range, promised, &mut |place, piece| match piece {
             Piece::Group { found, payload, from } => {
@@ -133,7 +161,7 @@ pub(super) fn read<D: Disk>(
                 unsealed.damaged.push(Damaged { lost: None, ..in_doubt(doubt, false) });
             }
         });
-        if reached < promised.durable {
+        if reached < promised.durable && to == Position(u64::MAX) {
             let gone = Doubt {
                 path: log::folder(store, worker),
                 from: reached,
@@ -231,6 +259,27 @@ mod tests {
             encrypted: false,
         };
         Found { path: "00000001.log".into(), offset: 0, header, key: None }
+    }
+
+    #[test]
+    fn what_was_committed_around_a_span_is_read_unless_the_clock_was_set_back() {
+        let groups = |back: Option<usize>| -> Vec<Found> {
+            let wall = |n: u64| if back == Some(n as usize) { 50 } else { 100 + 10 * n as i64 };
+            (0..10).map(|n| group(n * 100, 100, wall(n))).collect()
+        };
+        let around = |groups: &[Found], from, to| {
+            let (low, high) = around(groups, Position(100), (Wall(from * S), Wall(to * S)));
+            (low.0, high.0)
+        };
+        let all = (100, u64::MAX);
+        assert_eq!(around(&groups(None), 150, 155), (400, 800));
+        assert_eq!(around(&groups(None), 0, 1_000), all);
+        assert_eq!(around(&groups(None), 150, 1_000), (400, u64::MAX));
+        // What is sealed is not asked for, whatever it holds.
+        assert_eq!(around(&groups(None), 0, 99), (100, 200));
+        assert_eq!(around(&groups(Some(3)), 150, 155), (300, 800));
+        assert_eq!(around(&groups(Some(9)), 150, 155), (400, u64::MAX));
+        assert_eq!(around(&[], 150, 155), all);
     }
 
     #[test]

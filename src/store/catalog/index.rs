@@ -7,7 +7,7 @@ use super::model::Recording;
 use crate::base::ids::{RsId, SourceId, StreamId};
 use crate::base::time::Wall;
 use crate::store::query::{Client, Expr};
-use crate::store::segment::SegmentName;
+use crate::store::segment::{SegmentName, SegmentSet};
 
 /// Why the index cannot answer. It can always be made again (`floortape rebuild`).
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub struct Extents {
     /// Their extents.
     pub rows: Vec<ExtentRow>,
     /// Segments of which that is all there is of them.
-    pub indexed: BTreeSet<SegmentName>,
+    pub indexed: SegmentSet,
 }
 
 /// What is searched for.
@@ -115,7 +115,9 @@ pub trait Index {
     /// Whether that recording is kept, as it was written.
     fn is_settled(&self, id: RsId) -> Result<bool, IndexError>;
     /// Segments whose extents are kept.
-    fn segments(&self) -> Result<BTreeSet<SegmentName>, IndexError>;
+    fn segments(&self) -> Result<SegmentSet, IndexError>;
+    /// When the last record of a segment arrived, where that is known.
+    fn last_arrival(&self, segment: SegmentName) -> Result<Option<Wall>, IndexError>;
     /// How many extents of each of them were gone by retention when that was last looked at.
     fn thinned(&self) -> Result<BTreeMap<SegmentName, u64>, IndexError>;
     /// So many extents of a segment are gone. Recordings with `streams` have changed: they are forgotten.
@@ -129,6 +131,8 @@ pub trait Index {
     fn forget(&mut self, id: RsId) -> Result<(), IndexError>;
     /// The recordings that are kept and meant.
     fn find(&self, find: &Find<'_>) -> Result<Found, IndexError>;
+    /// Segments that are kept, and hold nothing of `span`.
+    fn apart(&self, span: (Wall, Wall)) -> Result<SegmentSet, IndexError>;
     /// The extents of `streams` that overlap `span`.
     fn extents(
         &self,

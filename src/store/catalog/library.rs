@@ -16,7 +16,7 @@ use crate::store::archive::{
 };
 use crate::store::journal::{self, Damage, JournalError, history};
 use crate::store::ledger::Loss;
-use crate::store::segment::{self, SegmentName, clock_at};
+use crate::store::segment::{self, SegmentName, SegmentSet, clock_at};
 
 /// Why a store cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +43,10 @@ pub struct Library<D: Disk + Clone> {
     /// settled recording of many needs none of it.
     journal: OnceCell<(Journalled, Vec<Damage>)>,
     index: Option<Box<dyn Index>>,
+    /// See [`Library::for_proofs`].
+    by_footers: bool,
     /// Segments that the index knows and that are not there: looked for when first asked.
-    gone: OnceCell<BTreeSet<SegmentName>>,
+    gone: OnceCell<SegmentSet>,
     /// How far each worker's records go: read before anything else, so that what they promise is
     /// there when records are read.
     pub(super) marks: BTreeMap<WorkerId, Watermark>,
@@ -119,11 +121,21 @@ impl<D: Disk + Clone> Library<D> {
         index: Option<Box<dyn Index>>,
     ) -> Result<Self, LibraryError> {
         let archive = Archive::open(disk.clone(), store);
-        let marks = archive.watermarks()?.into_iter().map(|mark| (mark.worker, mark)).collect();
+        let known = |name| index.as_ref()?.last_arrival(name).ok()?;
+        let marks = archive.watermarks_knowing(&known)?;
+        let marks = marks.into_iter().map(|mark| (mark.worker, mark)).collect();
         let (journal_dir, history) = (journal_dir.to_owned(), history::folder(store));
         let journal = OnceCell::new();
         let gone = OnceCell::new();
-        Ok(Library { archive, disk, journal_dir, history, journal, index, gone, marks })
+        let by_footers = false;
+        Ok(Library { archive, disk, journal_dir, history, journal, index, by_footers, gone, marks })
+    }
+
+    /// For whoever gives proofs along with what he reads of a range: the rows that those need say where its
+    /// extents are, and what the index has of them is not read beside them.
+    #[must_use]
+    pub fn for_proofs(self) -> Self {
+        Library { by_footers: true, ..self }
     }
 
     /// What the journal says of all recordings.
@@ -235,8 +247,7 @@ impl<D: Disk + Clone> Library<D> {
             // In this order: what is in the index was there before.
             let indexed = index.segments()?;
             let there = self.archive.segments()?.into_iter().collect();
-            let gone = indexed.difference(&there).copied().collect();
-            let _ = self.gone.set(gone);
+            let _ = self.gone.set(indexed.without(&there));
         }
         let gone = self.gone.get().expect("set above");
         let Some(entry) =
@@ -246,7 +257,7 @@ impl<D: Disk + Clone> Library<D> {
         };
         let streams = entry.streams.keys().copied().collect();
         let extents = index.extents(&streams, (Wall(i64::MIN), Wall(i64::MAX)))?;
-        Ok(extents.rows.iter().any(|row| gone.contains(&row.segment)))
+        Ok(extents.rows.iter().any(|row| gone.contains(row.segment)))
     }
 
     /// Reads recordings from the records themselves, all in one pass.
@@ -324,7 +335,7 @@ impl<D: Disk + Clone> Library<D> {
     pub(super) fn missing(&self) -> Result<Vec<Damaged>, LibraryError> {
         let indexed = match &self.index {
             Some(index) => index.segments()?,
-            None => BTreeSet::new(),
+            None => SegmentSet::default(),
         };
         Ok(self.archive.missing(&indexed)?)
     }
@@ -371,11 +382,25 @@ impl<D: Disk + Clone> Library<D> {
             // What was kept since the first look is searched for by its footer.
             match place {
                 0 => hints.indexed = indexed,
-                _ => hints.indexed.retain(|name| indexed.contains(name)),
+                _ => hints.indexed = hints.indexed.common(&indexed),
             }
         }
         hints.extents.sort_by_key(|hint| (hint.segment, hint.source));
         Ok(Some(hints))
+    }
+
+    /// Hints for one span: by the index, or that only segments around it need be looked at.
+    pub(super) fn hints_of_range(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        span: (Wall, Wall),
+    ) -> Result<Option<Hints>, LibraryError> {
+        match &self.index {
+            Some(index) if self.by_footers => {
+                Ok(Some(Hints { extents: Vec::new(), indexed: index.apart(span)? }))
+            }
+            _ => self.hints(&[(streams, span)]),
+        }
     }
 
     /// What the journal says of all recordings, for an index to be made of it: not a word that a power
@@ -411,7 +436,7 @@ impl<D: Disk + Clone> Library<D> {
         let indexed = index.segments()?;
         let mut fresh = Vec::new();
         let mut thinned = Vec::new();
-        for name in self.archive.segments()?.into_iter().filter(|name| !indexed.contains(name)) {
+        for name in self.archive.segments()?.into_iter().filter(|name| !indexed.contains(*name)) {
             // A damaged footer is `verify`'s to report; the segment stays unindexed.
             if let Ok(rows) = self.extent_rows(name) {
                 fresh.push((name, rows));

@@ -1,12 +1,12 @@
 //! Part of a recording at the cost of its own bytes: only extents are read that overlap a span of time, and
-//! of the log nothing where all of it came later.
+//! of the log what was committed around it.
 
 use std::collections::BTreeSet;
 
 use super::fold::RsEntry;
 use super::library::{Library, LibraryError, Reading, touches, with_margin};
-use super::model::{Account, Recording, Seal, SealState};
-use super::read::{Watch, assemble};
+use super::model::{Account, Recording, Verdict};
+use super::read::sketch;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
@@ -45,7 +45,7 @@ impl<D: Disk + Clone> Library<D> {
         visitor: &mut dyn FnMut(Seen<'_>),
     ) -> Result<Visit, LibraryError> {
         let (streams, span) = (of(rs, streams), (from, to));
-        let hints = self.hints(&[(&streams, span)])?;
+        let hints = self.hints_of_range(&streams, span)?;
         let mut visitor = |run: &mut Run<'_>| run.for_each(&mut *visitor);
         let mut visit =
             self.archive.visit_within(&streams, span, hints.as_ref(), None, &mut visitor)?;
@@ -77,23 +77,30 @@ impl<D: Disk + Clone> Library<D> {
         visitor: &mut dyn FnMut(&Seen<'_>),
     ) -> Result<Reading, LibraryError> {
         let own = of(rs, streams);
+        let is_whole = own.len() == rs.streams.len()
+            && span.0 <= rs.start
+            && rs.end.is_some_and(|end| end <= span.1);
+        let settled = if is_whole { None } else { self.settled(rs.id)? };
+        let nothing_lost = settled.as_ref().is_some_and(is_unharmed);
         let mut reading = self.read_by(&[rs], |all, _, watch| {
-            let host = all.iter().filter(|stream| stream.is_host()).copied().collect();
-            let around = with_margin(span);
-            let hints = self.hints(&[(&own, span), (&host, around)])?;
+            // The recorder's own events tell what was lost of a recording, and why packets are missing.
+            let is_wanted = |stream: &&StreamId| stream.is_host() && !nothing_lost;
+            let host: BTreeSet<StreamId> = all.iter().filter(is_wanted).copied().collect();
+            let around = if nothing_lost { span } else { with_margin(span) };
+            let hints = match nothing_lost {
+                true => self.hints_of_range(&own, span)?,
+                false => self.hints(&[(&own, span), (&host, around)])?,
+            };
             let wanted: BTreeSet<StreamId> = own.union(&host).copied().collect();
             let mut visitor = |run: &mut Run<'_>| watch.run(run.inspect(&mut *visitor));
             Ok(self.archive.visit_within(&wanted, around, hints.as_ref(), None, &mut visitor)?)
         })?;
         reading.damaged.retain(|damage| is_of(damage, span));
-        let is_whole = own.len() == rs.streams.len()
-            && span.0 <= rs.start
-            && rs.end.is_some_and(|end| end <= span.1);
         if is_whole {
             return Ok(reading);
         }
         reading.settled.clear();
-        if let Some(settled) = self.settled(rs.id)? {
+        if let Some(settled) = settled {
             reading.recordings = vec![settled];
             reading.settled.insert(rs.id);
             return Ok(reading);
@@ -117,12 +124,14 @@ impl<D: Disk + Clone> Library<D> {
         if let Some(recording) = settled {
             return Ok(Some(Quick { entry, recording, settled: true }));
         }
-        let watch = Watch::new(&[&entry]);
-        let mut recording = assemble(&entry, &watch, &Default::default(), &self.marks);
-        // Whether it is sealed only its records tell.
-        recording.seal = Seal { state: SealState::Open, head: None };
-        Ok(Some(Quick { entry, recording, settled: false }))
+        Ok(Some(Quick { recording: sketch(&entry), entry, settled: false }))
     }
+}
+
+/// Whether nothing of a recording is missing.
+fn is_unharmed(recording: &Recording) -> bool {
+    let is_whole = |verdict| matches!(verdict, Verdict::Complete | Verdict::Continuous);
+    recording.streams.iter().all(|stream| is_whole(stream.verdict))
 }
 
 /// Those of a recording that are wanted.

@@ -220,7 +220,9 @@ impl Watch {
 /// What is said of a recording without any of its records: its ledger is empty, and its oddities are those of
 /// its documents alone.
 pub fn sketch(rs: &RsEntry) -> Recording {
-    assemble(rs, &Watch::new(&[rs]), &BTreeMap::new(), &BTreeMap::new())
+    let recording = assemble(rs, &Watch::new(&[rs]), &BTreeMap::new(), &BTreeMap::new());
+    // Whether it is sealed only its records tell.
+    Recording { seal: Seal { state: SealState::Open, head: None }, ..recording }
 }
 
 /// The recording of `rs`. `heads`: when each segment was sealed, and its chain head. `marks`: how far

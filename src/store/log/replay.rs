@@ -61,12 +61,14 @@ pub fn replay<D: Disk>(
     promised: &Mark,
     each: &mut dyn FnMut(usize, Piece<'_>),
 ) -> Replayed {
+    // What comes behind the range shows what of it was durable.
+    let highest = highest(groups);
     groups.retain(|group| group.header.end() > from && group.header.first < until);
     // Of two copies the one in a file that has not failed is asked first.
     groups.sort_by_key(|group| {
         (group.header.first, is_failed(&group.path), group.header.file_sequence)
     });
-    let proof = Proof::of(groups, promised);
+    let proof = Proof { groups, promised, highest };
     let mut next = from;
     let mut unreadable = Vec::new();
     // Why the groups since the last good one are left out, if no cut is to blame.
@@ -163,16 +165,16 @@ struct Proof<'a> {
     highest: BTreeMap<u64, u64>,
 }
 
-impl<'a> Proof<'a> {
-    fn of(groups: &'a [Found], promised: &'a Mark) -> Self {
-        let mut highest = BTreeMap::new();
-        for Found { header, .. } in groups {
-            let known = highest.entry(header.incarnation).or_insert(header.group_sequence);
-            *known = header.group_sequence.max(*known);
-        }
-        Proof { groups, promised, highest }
+fn highest(groups: &[Found]) -> BTreeMap<u64, u64> {
+    let mut highest = BTreeMap::new();
+    for Found { header, .. } in groups {
+        let known = highest.entry(header.incarnation).or_insert(header.group_sequence);
+        *known = header.group_sequence.max(*known);
     }
+    highest
+}
 
+impl Proof<'_> {
     /// A group whose header is there was synced if the same process wrote enough others behind it.
     fn is_durable(&self, group: &Found) -> bool {
         let header = &group.header;

@@ -19,6 +19,7 @@ mod opener;
 mod pack;
 mod read;
 mod scrub;
+mod set;
 #[cfg(test)]
 mod shred_tests;
 mod span;
@@ -52,6 +53,7 @@ pub use read::{
 };
 pub(crate) use read::{Way, find_ways, read_clocks, read_first_record};
 pub use scrub::{Failed, scrub};
+pub use set::{SegmentSet, Stretch};
 pub use span::{SourceSpan, Span};
 pub use strays::destroy_stray_keys;
 pub use thin::{Gone, SegmentFile, Thinned, open_segment, segment_path};

@@ -14,7 +14,7 @@ use crate::store::journal::entry::Entry;
 use crate::store::journal::frame;
 use crate::store::log::{self, Mark};
 use crate::store::record::RecordKind;
-use crate::store::segment::SegmentName;
+use crate::store::segment::{SegmentName, SegmentSet};
 
 #[test]
 fn a_damaged_group_is_named_in_the_segment_that_recovery_makes() {
@@ -229,18 +229,18 @@ fn a_missing_a_renamed_and_a_foreign_segment_break_the_chain() {
     assert!(faults().iter().any(|fault| fault.segment == names[1]));
     bench.disk.put(&archive.path(names[1]), second);
     assert_eq!(faults(), []);
-    assert_eq!(archive.missing(&BTreeSet::new()).unwrap(), []);
+    assert_eq!(archive.missing(&SegmentSet::default()).unwrap(), []);
     Disk::remove(&bench.disk, &archive.path(names[1])).unwrap();
     assert_eq!(faults()[0].segment, names[1]);
-    let missing = |indexed: &BTreeSet<_>| -> Vec<_> {
+    let missing = |indexed: &SegmentSet| -> Vec<_> {
         let missing = archive.missing(indexed).unwrap().into_iter();
         missing.map(|one| (one.why, one.lost.unwrap())).collect()
     };
-    let [(why, lost)] = &missing(&BTreeSet::new())[..] else { panic!("one is gone") };
+    let [(why, lost)] = &missing(&SegmentSet::default())[..] else { panic!("one is gone") };
     assert!(why.contains("segment w0-0000000002.seg"), "{why}");
     assert!(lost.durable && lost.since < lost.until && lost.until.is_some());
     // What a catalogue has seen behind the last one, however much that is.
-    let behind = BTreeSet::from([SegmentName { worker: WorkerId(0), number: u64::MAX - 1 }]);
+    let behind = SegmentSet::from([SegmentName { worker: WorkerId(0), number: u64::MAX - 1 }]);
     let all = missing(&behind);
     assert!(all.len() == 2 && all[1].0.contains("segments from w0-0000000005.seg on"), "{all:?}");
     assert!(all[1].1.until.is_none());

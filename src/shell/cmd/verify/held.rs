@@ -93,8 +93,10 @@ pub(super) fn check(
     let (keys, wrong) = store.signers();
     elsewhere.extend(wrong);
     let mut faults = chain_faults(library, keys.as_ref())?;
-    let gone = indexed.iter().filter(|name| !segments.contains(name));
-    faults.extend(gone.map(|name| (*name, "is in the catalogue and not in the store".to_owned())));
+    let gone = indexed.without(&segments.iter().copied().collect());
+    faults.extend(
+        gone.iter().map(|name| (name, "is in the catalogue and not in the store".to_owned())),
+    );
     let streams: BTreeSet<StreamId> = owners.keys().copied().collect();
     for name in &segments {
         let report = match in_segments.remove(name) {

@@ -59,7 +59,7 @@ struct Catalogue {
     /// Recordings that have not settled; `None`: the journal is to be read.
     known: Option<Unsettled>,
     /// Segments in the index when that was last looked at.
-    segments: usize,
+    segments: u64,
     /// Something may be gone that the index still has; so it is after a start.
     thinned: bool,
     /// When memory is given back.
