@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::lines_of::lines_of;
 use super::remote;
-use super::store::{Store, StoreArgs, named};
+use super::store::{StoreArgs, named};
 use super::tap::live_header;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::ports::Clock;
@@ -83,12 +83,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let rs = named(&library, &args.id, &store.dir)?;
     let heard = Heard::of(&args, &rs)?;
     ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
-    drop(library);
     let mut player = Player::find()?;
     let mixed = player.is_some() && heard.lines.len() > 2;
     let done = match &mut player {
-        Some(player) => play(&store, &rs, heard, mixed, &mut player.input()),
-        None => play(&store, &rs, heard, mixed, &mut io::stdout().lock()),
+        Some(player) => play(&library, &rs, heard, mixed, &mut player.input()),
+        None => play(&library, &rs, heard, mixed, &mut io::stdout().lock()),
     };
     end(player, done.map(|unread| told(&unread)))
 }
@@ -203,7 +202,7 @@ struct Found {
 
 /// Writes a WAV of it to `out`; what of it could not be read comes back.
 fn play(
-    store: &Store,
+    library: &Library<StoreDisk>,
     rs: &RsEntry,
     heard: Heard,
     mixed: bool,
@@ -229,12 +228,11 @@ fn play(
     let asked = (at, end);
     // An extent may lie in several windows.
     let mut skipped: BTreeMap<(PathBuf, u64), Damaged> = BTreeMap::new();
-    // What is written meanwhile is looked for in the same store; a library is of one instant.
     let mut newest = at;
     while at.0 < end.0 + MARGIN_NS {
         let until = Wall((at.0 + window).min(end.0 + MARGIN_NS));
-        let library = store.library()?;
-        let (found, damaged) = window_of(&library, &streams, (at, until))?;
+        // What is written meanwhile is there in the next window: records are looked for anew each time.
+        let (found, damaged) = window_of(library, rs, &streams, (at, until))?;
         let damaged = damaged.into_iter();
         skipped.extend(damaged.map(|damage| ((damage.path.clone(), damage.offset), damage)));
         for Found { wall, meta, payload } in found {
@@ -255,7 +253,7 @@ fn play(
         }
         (at, window) = (until, (window * 2).min(WINDOW_NS_MAX));
     }
-    let unread = store.library()?.unread(rs, asked, skipped.into_values().collect())?;
+    let unread = library.unread(rs, asked, skipped.into_values().collect())?;
     let Some(mut timeline) = timeline else {
         told(&unread);
         let why = format!("recording {}: nothing of it is there to be played", rs.id);
@@ -271,11 +269,12 @@ fn play(
 /// Records that arrived in a window of time, as they came, and what could not be read of it.
 fn window_of(
     library: &Library<StoreDisk>,
+    rs: &RsEntry,
     streams: &BTreeSet<StreamId>,
     (from, to): (Wall, Wall),
 ) -> Result<(Vec<Found>, Vec<Damaged>), Failure> {
     let mut found = Vec::new();
-    let visit = library.visit(streams, (from, to), &mut |seen| {
+    let visit = library.visit_range(rs, Some(streams), from, to, &mut |seen| {
         let wall = seen.wall();
         if (from..to).contains(&wall) {
             let (meta, payload) = (seen.record.meta, seen.record.payload.to_vec());
