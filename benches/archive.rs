@@ -3,10 +3,11 @@
 //! instead of a network.
 //!
 //! Recordings of two lines of G.711, 20 ms, over one worker: arrivals with up to a millisecond of jitter,
-//! payload random (so that nothing but headers packs), a sender report of each every 5 s. A segment holds 15 s.
+//! payload random (so that nothing but headers packs), a sender report of each every 5 s. A segment holds 15 s,
+//! or as long as is said.
 //! All recordings have ended, all of them is sealed.
 //!
-//! `cargo bench --bench archive -- DIR [RECORDINGS] [SECONDS] [packed|plain] [LINES] [TABLE]`
+//! `cargo bench --bench archive -- DIR [RECORDINGS] [SECONDS] [packed|plain] [LINES] [TABLE] [SEGMENT_S]`
 //!     500 × 240 s of 2 lines: 12 M packets. TABLE: octets of payload before they come again (1 MiB); a small one
 //!     lets a file system that compresses hold what none else could
 
@@ -199,19 +200,14 @@ fn seal(
     store: &Path,
     ring: &mut Ring,
     (number, previous): (u64, [u8; 32]),
+    created: Wall,
     key: &SigningKey,
     packed: bool,
 ) -> ([u8; 32], u64) {
     let base = ring.base;
     let span = ring.take();
-    let facts = SegmentFacts {
-        worker: WorkerId(0),
-        volume: [1; 16],
-        number,
-        created: Wall(EPOCH + (START_MS + number * SEGMENT_S * 1_000) as i64 * MS as i64),
-        previous,
-        packed,
-    };
+    let facts =
+        SegmentFacts { worker: WorkerId(0), volume: [1; 16], number, created, previous, packed };
     let mut emitter = Emitter::new(facts, span, |_| Some(SALT)).expect("a salt for each");
     let mut copy = |at: Position, out: &mut [u8]| {
         let at = (at.0 - base) as usize;
@@ -241,7 +237,7 @@ fn main() {
     };
     let (recordings, seconds) = (number(1, 500), number(2, 240));
     let packed = words.get(3).is_none_or(|word| word != "plain");
-    let (lines, table) = (number(4, 2), number(5, 1 << 20));
+    let (lines, table, segment_s) = (number(4, 2), number(5, 1 << 20), number(6, SEGMENT_S));
     let store = Path::new(dir);
     let journal_dir = store.join("journal");
     std::fs::create_dir_all(&journal_dir).expect("writable");
@@ -318,9 +314,10 @@ fn main() {
             let (from, to) = (Mono(ns), Mono(ns + 100 * MS));
             ring.event(host, to.0, &Event::HostDrops { from, to, before, after });
         }
-        if last || (second + 1) % SEGMENT_S == 0 {
+        if last || (second + 1) % segment_s == 0 {
             record_bytes += ring.bytes.len() as u64;
-            let (head, sealed) = seal(store, &mut ring, chain, &key, packed);
+            let created = Wall(EPOCH + (ns + 100 * MS) as i64);
+            let (head, sealed) = seal(store, &mut ring, chain, created, &key, packed);
             bytes += sealed;
             chain = (chain.0 + 1, head);
         }

@@ -372,7 +372,7 @@ mod tests {
         let library = store.library().expect("readable");
         let rs = named(&library, &args.id, &store.dir).expect("there");
         let heard = Heard::of(&args, &rs).expect("audio");
-        play(&store, &rs, heard, false, &mut Vec::new()).ok()
+        play(&library, &rs, heard, false, &mut Vec::new()).ok()
     }
 
     #[test]

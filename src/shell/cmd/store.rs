@@ -1,7 +1,5 @@
 //! Which store a reading verb works on, and how it is opened.
 
-use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
