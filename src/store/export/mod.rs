@@ -5,6 +5,7 @@ pub mod align;
 #[cfg(test)]
 mod align_tests;
 pub mod decoder;
+pub mod encoding;
 pub mod g711;
 pub mod g722;
 pub mod h264;

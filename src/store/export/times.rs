@@ -111,6 +111,10 @@ impl Wav {
         };
         let clipped = |(from, to): &(Wall, Wall)| ((*from).max(range.0), (*to).min(range.1));
         let silences = line.silences.iter().map(clipped).filter(|(from, to)| from < to);
+        let gaps = || {
+            let gaps = stream.sources.iter().flat_map(|source| &source.gaps);
+            gaps.map(|gap| (gap.from, gap.to))
+        };
         let hundredths = |value: f64| (value * 100.0).round() / 100.0;
         Wav {
             file,
@@ -126,25 +130,35 @@ impl Wav {
             reports_left_out: line.reports.1,
             runs: line.pieces.iter().map(run).collect(),
             silences: silences
-                .map(|(from, to)| Silence { from, to, why: why(stream, from, to) })
+                .map(|(from, to)| Silence {
+                    from,
+                    to,
+                    why: why(pauses(stream), gaps(), (from, to)),
+                })
                 .collect(),
             cut: line.cut,
         }
     }
 }
 
-/// What the ledger says of a silence. Its times are of arrivals, ours of samples.
-fn why(stream: &Stream, from: Wall, to: Wall) -> Why {
-    let meets = |start: Wall, end: Wall| start < to && from < end;
-    let paused = |pause: &crate::store::catalog::model::Pause| {
-        meets(pause.from, pause.to.unwrap_or(Wall(i64::MAX)))
-    };
-    let mut gaps = stream.sources.iter().flat_map(|source| &source.gaps);
-    if stream.pauses.iter().any(paused) {
+/// Why there was no audio from `from` to `to`, by the times in which it was paused, and those in which packets
+/// are missing. Those are times of arrivals, ours are of samples.
+pub fn why(
+    mut pauses: impl Iterator<Item = (Wall, Wall)>,
+    mut gaps: impl Iterator<Item = (Wall, Wall)>,
+    (from, to): (Wall, Wall),
+) -> Why {
+    let meets = |(start, end): (Wall, Wall)| start < to && from < end;
+    if pauses.any(meets) {
         Why::Paused
-    } else if gaps.any(|gap| meets(gap.from, gap.to)) {
+    } else if gaps.any(meets) {
         Why::Lost
     } else {
         Why::Idle
     }
+}
+
+/// The times in which a stream was paused; what lasts has no end.
+pub fn pauses(stream: &Stream) -> impl Iterator<Item = (Wall, Wall)> {
+    stream.pauses.iter().map(|pause| (pause.from, pause.to.unwrap_or(Wall(i64::MAX))))
 }

@@ -1,10 +1,11 @@
 //! A look at a recording before a part of it is written: where its streams' samples lie in time.
 
-use super::track::{Encoding, Range, decoded, encoding};
+use super::track::Range;
 use crate::base::time::Wall;
 use crate::store::archive::Seen;
 use crate::store::event::StreamDescription;
 use crate::store::export::decoder::Form;
+use crate::store::export::encoding::{Encoding, decoded, encoding};
 use crate::store::export::timeline::TimeLine;
 use crate::store::export::timing::Timing;
 use crate::store::record::RecordKind;

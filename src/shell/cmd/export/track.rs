@@ -14,6 +14,7 @@ use crate::base::time::Wall;
 use crate::store::archive::Seen;
 use crate::store::event::{Event, StreamDescription};
 use crate::store::export::decoder::{Decoders, Form as Decoded};
+use crate::store::export::encoding::{Encoding, decoded, encoding};
 use crate::store::export::timing::Timing;
 use crate::store::export::tones::Tones;
 use crate::store::record::{FLAG_RTCP_PORT, RecordKind};
@@ -209,38 +210,6 @@ impl<'a> Track<'a> {
     }
 }
 
-/// How a stream is decoded; `None`: nothing of it is.
-pub(super) fn decoded(stream: &StreamDescription) -> Option<Decoded> {
-    stream.formats.iter().find_map(Decoded::of)
-}
-
-pub(super) enum Encoding {
-    Audio(Decoded),
-    /// RFC 3389 comfort noise.
-    Silence,
-    /// RFC 4733 events, of a clock of so many ticks a second.
-    Event(u32),
-    Other,
-}
-
-pub(super) fn encoding(stream: &StreamDescription, payload_type: u8) -> Encoding {
-    let Some(format) = stream.formats.iter().find(|format| format.payload_type == payload_type)
-    else {
-        return match (Decoded::of_static(payload_type), payload_type) {
-            (Some(form), _) => Encoding::Audio(form),
-            // RFC 3551 table 4.
-            (None, 13) => Encoding::Silence,
-            (None, _) => Encoding::Other,
-        };
-    };
-    let is = |name: &str| name.eq_ignore_ascii_case(&format.codec);
-    match Decoded::of(format) {
-        Some(form) => Encoding::Audio(form),
-        None if is("CN") => Encoding::Silence,
-        None if is("telephone-event") => Encoding::Event(format.clock_rate),
-        None => Encoding::Other,
-    }
-}
 
 /// The WAV of one stream.
 struct Audio {
