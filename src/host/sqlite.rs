@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 mod compile;
+pub mod peaks;
 mod search;
 mod segments;
 mod words;

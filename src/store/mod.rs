@@ -1,5 +1,5 @@
 //! What is kept and how it is proven: records, log, segments, evidence, audit trail, journal,
-//! metadata over time, catalogue, query, export.
+//! metadata over time, catalogue, query, peaks, export.
 //! Pure formats and rules; files are reached through the `Disk` port.
 
 pub mod archive;
@@ -14,6 +14,7 @@ pub mod keys;
 pub mod ledger;
 pub mod log;
 pub mod metadata;
+pub mod peaks;
 pub mod places;
 pub mod query;
 pub mod record;

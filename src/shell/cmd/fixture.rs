@@ -14,6 +14,7 @@ use crate::base::time::{ClockMap, Mono, Wall};
 use crate::host::disk::HostDisk;
 use crate::host::entropy::SystemEntropy;
 use crate::host::{audit, keyfile, signing, spare, volume};
+use crate::store::archive::Archive;
 use crate::store::audit::{Act, Head, action};
 use crate::store::event::{Event, Format, HostDrops, Origin, StreamDescription};
 use crate::store::journal::entry::{DialogState, Entry, Signalling, SrcFacts, StreamOpened};
@@ -62,6 +63,16 @@ impl Fixture {
 
     /// The same with other packets: `fill` puts them, the recording ends at `end_ms`.
     pub(crate) fn of(name: &str, end_ms: u64, fill: &dyn Fn(&mut Ring)) -> Fixture {
+        Self::speaking(name, end_ms, &description, fill)
+    }
+
+    /// The same of other streams.
+    pub(crate) fn speaking(
+        name: &str,
+        end_ms: u64,
+        describe: &dyn Fn(u16) -> StreamDescription,
+        fill: &dyn Fn(&mut Ring),
+    ) -> Fixture {
         let root = std::env::temp_dir().join(format!("floortape-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&root);
         let fixture = Fixture(root);
@@ -75,8 +86,8 @@ impl Fixture {
         let keys = KeyBox::new(&key).expect("32 bytes");
         let mut salt = [0; 32];
         SystemEntropy.fill(&mut salt);
-        journal(&store, &entries_until(&keys, &salt, end_ms));
-        segment(&fixture, &salt, end_ms, fill);
+        journal(&store, &entries_until(&keys, &salt, end_ms, describe));
+        segments(&fixture, &salt, end_ms, describe, fill);
         fixture
     }
 }
@@ -125,14 +136,19 @@ fn journal(store: &Path, entries: &[Entry]) {
 
 /// What the journal says of it: a start, how it began, and how it ended, with both its streams.
 pub(crate) fn entries(keys: &KeyBox, salt: &[u8; 32]) -> [Entry; 6] {
-    entries_until(keys, salt, END_MS)
+    entries_until(keys, salt, END_MS, &description)
 }
 
-fn entries_until(keys: &KeyBox, salt: &[u8; 32], end_ms: u64) -> [Entry; 6] {
+fn entries_until(
+    keys: &KeyBox,
+    salt: &[u8; 32],
+    end_ms: u64,
+    describe: &dyn Fn(u16) -> StreamDescription,
+) -> [Entry; 6] {
     let address = ([192, 0, 2, 9], 5_060).into();
     let seal = |secret: &[u8], context: &str| keys.seal(&SystemEntropy, secret, context);
     let opened = |line| StreamOpened {
-        description: description(line),
+        description: describe(line),
         generation: Generation(1),
         active: true,
         rtcp_to: None,
@@ -236,6 +252,7 @@ pub(crate) const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 pub(crate) struct Ring {
     bytes: Vec<u8>,
     span: Span,
+    sealed: Vec<Span>,
 }
 
 impl Ring {
@@ -258,6 +275,16 @@ impl Ring {
         record::write(&meta, payload, &mut self.bytes[at..]);
         let record = record::read(&self.bytes[at..]).expect("just written");
         self.span.add(Position(at as u64), &record);
+    }
+
+    /// What comes stands in the next segment, which tells its clock.
+    pub(crate) fn cut(&mut self, ms: u64) {
+        let end = Position(self.bytes.len() as u64);
+        let mut span = std::mem::replace(&mut self.span, Span::new(end));
+        span.through = end;
+        self.sealed.push(span);
+        let map = ClockMap { mono: Mono(0), wall: Wall(EPOCH) };
+        self.event(StreamId::host(WorkerId(0)), ms, &Event::Clock { map });
     }
 
     pub(crate) fn event(&mut self, stream: StreamId, ms: u64, event: &Event) {
@@ -305,15 +332,22 @@ fn two_lines(ring: &mut Ring) {
     }
 }
 
-fn segment(fixture: &Fixture, salt: &[u8; 32], end_ms: u64, fill: &dyn Fn(&mut Ring)) {
+fn segments(
+    fixture: &Fixture,
+    salt: &[u8; 32],
+    end_ms: u64,
+    describe: &dyn Fn(u16) -> StreamDescription,
+    fill: &dyn Fn(&mut Ring),
+) {
     let store = fixture.store();
     let key = signing::load_or_make(&store, &SystemEntropy).expect("writable");
-    let mut ring = Ring { bytes: Vec::new(), span: Span::new(Position(0)) };
+    let (bytes, span, sealed) = (Vec::new(), Span::new(Position(0)), Vec::new());
+    let mut ring = Ring { bytes, span, sealed };
     let host = StreamId::host(WorkerId(0));
     let map = ClockMap { mono: Mono(0), wall: Wall(EPOCH) };
     ring.event(host, 0, &Event::Clock { map });
     for line in 0..2 {
-        let description = description(line);
+        let description = describe(line);
         ring.event(description.stream, 1_000, &Event::Open { description: description.clone() });
         let ssrc = Ssrc(0xabc0 + u32::from(line));
         let from = description.remote.expect("set above");
@@ -338,23 +372,31 @@ fn segment(fixture: &Fixture, salt: &[u8; 32], end_ms: u64, fill: &dyn Fn(&mut R
     };
     ring.event(host, end_ms + 1_000, &event);
     ring.event(host, end_ms + 1_100, &Event::Audit { head: trail(&store) });
-    let Ring { bytes, mut span } = ring;
-    span.through = Position(bytes.len() as u64);
-    let facts = SegmentFacts {
-        worker: WorkerId(0),
-        volume: [1; 16],
-        number: 1,
-        created: Wall(EPOCH + ((end_ms + 1_500) * MS) as i64),
-        previous: [0; 32],
-        packed: true,
-    };
-    let emitter = Emitter::new(facts, span, |_| Some(*salt)).expect("salt is known");
-    let file = emitter
-        .all(&key, &mut |at, out| {
-            out.copy_from_slice(&bytes[at.0 as usize..at.0 as usize + out.len()]);
-            Ok(())
-        })
-        .expect("records are in memory");
+    let end = Position(ring.bytes.len() as u64);
+    let Ring { bytes, mut span, mut sealed } = ring;
+    span.through = end;
+    sealed.push(span);
     std::fs::create_dir_all(folder(&store)).expect("temp folder");
-    std::fs::write(fixture.segment(), file).expect("temp folder");
+    let mut previous = [0; 32];
+    for (place, span) in sealed.into_iter().enumerate() {
+        let number = place as u64 + 1;
+        let facts = SegmentFacts {
+            worker: WorkerId(0),
+            volume: [1; 16],
+            number,
+            created: Wall(EPOCH + ((end_ms + 1_500) * MS) as i64),
+            previous,
+            packed: true,
+        };
+        let emitter = Emitter::new(facts, span, |_| Some(*salt)).expect("salt is known");
+        let file = emitter
+            .all(&key, &mut |at, out| {
+                out.copy_from_slice(&bytes[at.0 as usize..at.0 as usize + out.len()]);
+                Ok(())
+            })
+            .expect("records are in memory");
+        let name = SegmentName { worker: WorkerId(0), number };
+        std::fs::write(folder(&store).join(name.file()), file).expect("temp folder");
+        previous = Archive::open(HostDisk, &store).trailer(name).expect("just written").head;
+    }
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    audit, check, demo, doctor, export, hold, kek, key, ls, play, rebuild, retention, rs, search,
-    serve, show, src, tap, verify,
+    audit, check, demo, doctor, export, hold, kek, key, ls, peaks, play, rebuild, retention, rs,
+    search, serve, show, src, tap, verify,
 };
 use crate::shell::exit::{Exit, Failure};
 
@@ -30,6 +30,7 @@ enum Verb {
     Search(search::Args),
     Show(show::Args),
     Export(export::Args),
+    Peaks(peaks::Args),
     Play(play::Args),
     Tap(tap::Args),
     Verify(verify::Args),
@@ -54,6 +55,7 @@ impl Verb {
             Verb::Search(args) => search::run(args),
             Verb::Show(args) => show::run(args),
             Verb::Export(args) => export::run(args),
+            Verb::Peaks(args) => peaks::run(args),
             Verb::Play(args) => play::run(args),
             Verb::Tap(args) => tap::run(args),
             Verb::Verify(args) => verify::run(args),

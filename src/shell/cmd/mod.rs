@@ -15,6 +15,7 @@ pub mod line;
 mod lines_of;
 pub mod ls;
 mod parts;
+pub mod peaks;
 pub mod play;
 pub(crate) mod reader;
 pub mod rebuild;

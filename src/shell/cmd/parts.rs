@@ -12,14 +12,18 @@ use crate::store::catalog::{Library, RsEntry};
 /// Memory and disks are no faster for more; nor is a thread worth its start for less than one recording.
 const PARTS_MAX: usize = 8;
 
+/// Threads that share the work.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(PARTS_MAX)
+}
+
 /// Recordings, by who reads them.
 pub(crate) struct Parts<'a>(Vec<Vec<&'a RsEntry>>);
 
 impl<'a> Parts<'a> {
     /// As many as there are cores, and one at least.
     pub(crate) fn of(wanted: &[&'a RsEntry]) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self::in_number(wanted, cores.min(PARTS_MAX))
+        Self::in_number(wanted, cores())
     }
 
     fn in_number(wanted: &[&'a RsEntry], count: usize) -> Self {

@@ -1,20 +1,31 @@
-//! `floortape rebuild`: makes the catalogue again from journal and segments.
+//! `floortape rebuild`: makes the catalogue, and what was drawn of the audio, again from journal and segments.
 //!
 //! Extents of segments come from their footers; what is said of a recording that is over comes from its records, all
 //! of them: gaps, contributors, digits and RTP times stand in no row. What it reads it believes where the sums agree;
 //! whether it is what was sealed is `verify`'s to say, which believes no catalogue.
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::parts::Parts;
-use super::store::StoreArgs;
-use crate::host::sqlite;
+use super::parts::{Parts, cores};
+use super::store::{Store, StoreArgs};
+use crate::base::ids::StreamId;
+use crate::host::sqlite::{self, peaks};
 use crate::shell::exit::{Exit, Failure};
+use crate::store::archive::ArchiveError;
+use crate::store::catalog::Journalled;
 use crate::store::catalog::library::Reading;
+use crate::store::event::StreamDescription;
+use crate::store::peaks::{Lines, make};
 
-/// Make the catalogue anew from the journal and the segments.
+/// Make the catalogue anew from the journal and the segments, and draw all audio anew
 #[derive(clap::Args)]
 pub struct Args {
+    /// Leave the drawing to the server, which does it beside its work: all audio is decoded for it
+    #[arg(long)]
+    without_peaks: bool,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -33,7 +44,59 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         reading.join(part);
     }
     let (segments, recordings) = library.keep(&mut index, &stale, &reading)?;
+    peaks::open_write(&store.dir)?.clear()?;
+    let mut told = format!("{recordings} recordings, {segments} segments");
+    if !args.without_peaks {
+        let drawn = draw(&store, &known)?;
+        told = format!("{told}, {drawn} of them drawn");
+    }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{recordings} recordings, {segments} segments")?;
+    writeln!(out, "{told}")?;
     Ok(Exit::Yes)
+}
+
+/// Draws all segments, on all cores. Those that cannot be read as a whole are left out: who asks reads of them what
+/// is there. Returns how many there are.
+fn draw(store: &Store, known: &Journalled) -> Result<usize, Failure> {
+    let streams = known.recordings.values().flat_map(|rs| &rs.streams);
+    let streams: BTreeMap<StreamId, &StreamDescription> =
+        streams.map(|(stream, entry)| (*stream, &entry.description)).collect();
+    let names = store.bare_library()?.archive.segments()?;
+    let file = Mutex::new(peaks::open_write(&store.dir)?);
+    let (next, drawn) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let some = || -> Result<(), Failure> {
+        let library = store.library_beside()?;
+        let mut ask = |stream| streams.get(&stream).map(|one| (*one).clone());
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            // Each by itself: the journal says what its streams are.
+            let made = make(&library.archive, *name, &mut Lines::default(), &mut ask, &mut || true);
+            match made {
+                Ok(Some(made)) if made.is_whole => {
+                    file.lock().expect("nobody panics with it").put(&[made])?;
+                    drawn.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(_) | Err(ArchiveError::Segment { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..cores())
+            .map(|_| {
+                scope.spawn(|| {
+                    // The recorder may be at work beside us.
+                    crate::host::process::give_way();
+                    some()
+                })
+            })
+            .collect();
+        let own = some();
+        let others = threads.into_iter().map(|one| match one.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        others.fold(own, |all, one| all.and(one))
+    })?;
+    Ok(drawn.into_inner())
 }

@@ -106,6 +106,17 @@ pub(crate) enum Read {
         party: Option<String>,
         reason: Option<String>,
     },
+    /// `peaks ID`.
+    Peaks {
+        id: RsId,
+        from: Option<Wall>,
+        to: Option<Wall>,
+        stream: Vec<String>,
+        points: u32,
+        json: bool,
+        tz: Option<String>,
+        reason: Option<String>,
+    },
     /// `tap ID`.
     Tap {
         id: RsId,
@@ -210,7 +221,9 @@ impl Read {
             }
             Read::Verify { .. } => Right::Verify,
             Read::Export { dry_run: true, .. } => Right::See,
-            Read::Export { .. } | Read::Play { .. } | Read::Tap { .. } => Right::Hear,
+            Read::Export { .. } | Read::Play { .. } | Read::Peaks { .. } | Read::Tap { .. } => {
+                Right::Hear
+            }
             Read::Keep(_) => Right::Keep,
             Read::Audit { .. } => Right::Trail,
         }
@@ -253,6 +266,12 @@ impl Read {
                     .with("party", party.clone())
                     .with("by", Some("server"))
             }
+            Read::Peaks { id, from, to, stream, reason, .. } => read("peaks", id.to_string())
+                .because(reason.clone())
+                .with("from", from.map(|from| from.to_string()))
+                .with("to", to.map(|to| to.to_string()))
+                .with("stream", (!stream.is_empty()).then(|| stream.clone()))
+                .with("by", Some("server")),
             Read::Tap { id, from, stream, party, format, resume, reason } => {
                 Wish::new(action::LISTEN, id.to_string())
                     .because(reason.clone())
@@ -350,6 +369,17 @@ impl Read {
                     value(&mut words, "stream", Some(label.clone()));
                 }
                 value(&mut words, "party", party.clone());
+            }
+            Read::Peaks { id, from, to, stream, points, json, tz, reason: _ } => {
+                words.extend(["peaks".into(), id.to_string().into()]);
+                value(&mut words, "from", from.map(|from| from.to_string()));
+                value(&mut words, "to", to.map(|to| to.to_string()));
+                for label in stream {
+                    value(&mut words, "stream", Some(label.clone()));
+                }
+                value(&mut words, "points", Some(points.to_string()));
+                flag(&mut words, *json, "--json");
+                value(&mut words, "tz", tz.clone());
             }
             // Never a verb of a reader's command line: see `tapping`.
             Read::Tap { id, .. } => words.extend(["tap".into(), id.to_string().into()]),

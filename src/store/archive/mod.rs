@@ -1,6 +1,7 @@
 //! The reader: everything durable, from the files alone, beside a running server or without one.
 
 mod check;
+mod extents;
 mod last;
 mod meter;
 mod proving;
@@ -10,6 +11,7 @@ mod strays;
 mod unsealed;
 
 pub use check::{ChainFault, ChainReport, check_chain};
+pub use extents::Extents;
 pub use last::{LastSeen, LastSource, LastStream, Sought};
 pub use meter::Meter;
 pub use proving::Proving;

@@ -333,7 +333,10 @@ impl<D: Disk> Archive<D> {
         })
     }
 
-    fn fault(&self, name: SegmentName) -> impl FnOnce(SegmentError) -> ArchiveError + '_ {
+    pub(super) fn fault(
+        &self,
+        name: SegmentName,
+    ) -> impl FnOnce(SegmentError) -> ArchiveError + '_ {
         move |source| ArchiveError::Segment { path: self.path(name), source }
     }
 

@@ -12,6 +12,7 @@ mod people_model;
 mod people_view;
 mod range;
 mod read;
+mod rest;
 pub mod schema;
 mod slab;
 mod unsettled;

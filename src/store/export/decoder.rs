@@ -205,6 +205,20 @@ impl Decoder {
     }
 }
 
+/// One channel at 48 kHz as Opus, in packets of 20 ms, for tests elsewhere.
+#[cfg(test)]
+pub(crate) fn opus(samples: &[i16]) -> Vec<Vec<u8>> {
+    let mut coder =
+        ropus::OpusEncoder::new(48_000, 1, ropus::OPUS_APPLICATION_AUDIO).expect("plain");
+    let packets = samples.chunks_exact(960).map(|frame| {
+        let mut packet = vec![0; 1_500];
+        let count = coder.encode(frame, 960, &mut packet, 1_500).expect("room") as usize;
+        packet.truncate(count);
+        packet
+    });
+    packets.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::f64::consts::TAU;

@@ -5,10 +5,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::peaks::Stale;
 use crate::host::{process, spare, sqlite, volume};
 use crate::store::catalog::{Index, IndexError, Library, LibraryError, Unsettled};
 use crate::store::journal::entry::Entry;
@@ -37,13 +39,23 @@ const TRIM_AFTER: Duration = Duration::from_secs(40);
 const PASS_MAX: usize = 2_048;
 
 /// Starts the thread; it ends when the last sender is gone. The first refresh is with the first seal.
+///
+/// `drawer` hears what concerns it as well.
 pub(super) fn spawn(
     store: PathBuf,
     journal: PathBuf,
+    drawer: Arc<Stale>,
 ) -> io::Result<(Sender<Change>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
-    let catalogue =
-        Catalogue { store, journal, known: None, segments: 0, thinned: true, trim_at: None };
+    let catalogue = Catalogue {
+        store,
+        journal,
+        known: None,
+        segments: 0,
+        thinned: true,
+        trim_at: None,
+        drawer,
+    };
     let thread = std::thread::Builder::new().name("catalogue".into()).spawn(move || {
         // Under load it works beside those who answer, and nobody waits for it.
         process::give_way();
@@ -64,6 +76,8 @@ struct Catalogue {
     thinned: bool,
     /// When memory is given back.
     trim_at: Option<Instant>,
+    /// What has changed for whoever draws what is sealed.
+    drawer: Arc<Stale>,
 }
 
 impl Catalogue {
@@ -105,8 +119,12 @@ impl Catalogue {
     /// the segment; what is not sealed is read as it stands.
     fn note(&mut self, change: Change) -> bool {
         match change {
-            Change::Sealed => true,
+            Change::Sealed => {
+                self.drawer.sealed();
+                true
+            }
             Change::Thinned => {
+                self.drawer.thinned();
                 self.thinned = true;
                 true
             }

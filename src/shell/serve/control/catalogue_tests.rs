@@ -117,6 +117,7 @@ impl Bench {
             segments: 0,
             thinned: true,
             trim_at: None,
+            drawer: Arc::default(),
         };
         let opened = vec![start, opened, body];
         Bench { root, clock, ring, state, spool, journal, catalogue, opened }
@@ -276,6 +277,7 @@ impl Bench {
             segments: 0,
             thinned: true,
             trim_at: None,
+            drawer: Arc::default(),
         };
     }
 

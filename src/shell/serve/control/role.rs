@@ -38,7 +38,7 @@ use crate::shell::serve::control::lanes::Inbox;
 use crate::shell::serve::control::metrics::Snapshot;
 use crate::shell::serve::control::net::{Arrival, Bound, Net};
 use crate::shell::serve::control::trail::{Note, Trail};
-use crate::shell::serve::control::{newer, scrub};
+use crate::shell::serve::control::{newer, peaks, scrub};
 use crate::shell::serve::estate::{self, Estate, LINGER_S};
 use crate::shell::serve::link::{self, AsyncLink, Link, Received, Start};
 use crate::shell::serve::placed;
@@ -157,7 +157,10 @@ fn role(mut start: Start) -> io::Result<()> {
         control.begin_streams_at(newer::begin(free, volume.run()).max(newer.unwrap_or_default()));
     }
     let reserve = Reserve::new(HostDisk, &folder);
-    let (changes, catalogue) = catalogue::spawn(store.clone(), folder)?;
+    let drawn = Arc::<peaks::Stale>::default();
+    let folders = (store.clone(), folder.clone());
+    let (drawing, drawer) = peaks::spawn(folders, scrubbed.lags.clone(), Arc::clone(&drawn))?;
+    let (changes, catalogue) = catalogue::spawn(store.clone(), folder, drawn)?;
     let turn_over = TurnOver::default();
     let (expirer, expiry) = Expirer::spawn(&start.config, changes.clone(), Arc::clone(&turn_over))?;
     let (jobs, received) = channel::channel();
@@ -198,6 +201,8 @@ fn role(mut start: Start) -> io::Result<()> {
     let _ = writer.join();
     let _ = expiry.join();
     let _ = catalogue.join();
+    drop(drawing);
+    let _ = drawer.join();
     // Behind the journal's last words, which they vouch for.
     for (sender, thread) in witnesses {
         drop(sender);
