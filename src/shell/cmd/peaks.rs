@@ -327,6 +327,7 @@ fn direct(
 
 /// Where a strip belongs: what is in no segment yet stands behind all that is.
 type Place = (Option<SegmentName>, SourceId);
+type Placed = (Place, Strip);
 
 /// Takes what was drawn beforehand, and draws the rest from the records.
 fn kept(
@@ -387,10 +388,7 @@ fn kept(
 }
 
 /// What was drawn beforehand, and of which segments that is all; `None`: nothing can be had.
-fn found(
-    dir: &std::path::Path,
-    wanted: &Wanted,
-) -> Option<(BTreeSet<SegmentName>, Vec<(Place, Strip)>)> {
+fn found(dir: &std::path::Path, wanted: &Wanted) -> Option<(BTreeSet<SegmentName>, Vec<Placed>)> {
     let peaks = file::open_read(dir)?;
     let known = peaks.segments().ok()?;
     let mut spans: BTreeMap<WorkerId, (SegmentName, SegmentName)> = BTreeMap::new();

@@ -56,7 +56,7 @@ fn codecs(pair: [&'static str; 2]) -> impl Fn(u16) -> StreamDescription {
 /// Speech of a kind: loud and silent by turns, and never the same.
 fn payloads(codec: &str) -> Vec<Vec<u8>> {
     let mut random = Prng::new(u64::from(codec.as_bytes()[0]));
-    let loud = |n: u64| (n / 40) % 7 != 0;
+    let loud = |n: u64| !(n / 40).is_multiple_of(7);
     if codec == "opus" {
         let sample = |n: u64| {
             let swing = if loud(n / 960) { 9_000.0 } else { 20.0 };

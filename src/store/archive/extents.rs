@@ -19,14 +19,17 @@ pub struct Extents {
     pub damaged: u64,
 }
 
+/// Is shown an extent, with its first and last arrival; `None`: it is gone by retention.
+pub type Shown<'a> = &'a mut dyn FnMut(&Row, (Wall, Wall), Option<&mut Run<'_>>);
+
 impl<D: Disk> Archive<D> {
-    /// Shows `visitor` the extents of segment `name` that are `wanted`, in order of source, with first and last
-    /// arrival; `None`: it is gone by retention. No log is looked at, and no other segment.
+    /// Shows `visitor` the extents of segment `name` that are `wanted`, in order of source. No log is looked at,
+    /// and no other segment.
     pub fn visit_extents(
         &self,
         name: SegmentName,
         wanted: &mut dyn FnMut(&Row) -> bool,
-        visitor: &mut dyn FnMut(&Row, (Wall, Wall), Option<&mut Run<'_>>),
+        visitor: Shown<'_>,
     ) -> Result<Extents, ArchiveError> {
         let (file, path, opener) = (self.file(name)?, self.path(name), self.opener(name));
         let footer = read_trailer(&file).and_then(|trailer| read_footer(&file, trailer));

@@ -11,7 +11,7 @@ mod strays;
 mod unsealed;
 
 pub use check::{ChainFault, ChainReport, check_chain};
-pub use extents::Extents;
+pub use extents::{Extents, Shown};
 pub use last::{LastSeen, LastSource, LastStream, Sought};
 pub use meter::Meter;
 pub use proving::Proving;

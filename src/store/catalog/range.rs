@@ -25,7 +25,7 @@ pub struct Quick {
 }
 
 /// Whether what could not be read may have stood in that time.
-fn is_of(damage: &Damaged, span: (Wall, Wall)) -> bool {
+pub(super) fn is_of(damage: &Damaged, span: (Wall, Wall)) -> bool {
     damage.lost.is_none_or(|lost| {
         lost.since.is_none_or(|since| since <= span.1)
             && lost.until.is_none_or(|until| until >= span.0)

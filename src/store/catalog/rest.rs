@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::library::{Library, LibraryError};
+use super::range::is_of;
 use crate::base::ids::StreamId;
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
@@ -31,6 +32,8 @@ impl<D: Disk + Clone> Library<D> {
         let mut hints = found.unwrap_or_default();
         hints.extents.retain(|hint| !known.contains(&hint.segment));
         hints.indexed.extend(known);
-        Ok(self.archive.visit_within(streams, span, Some(&hints), None, visitor)?)
+        let mut visit = self.archive.visit_within(streams, span, Some(&hints), None, visitor)?;
+        visit.damaged.retain(|damage| is_of(damage, span));
+        Ok(visit)
     }
 }

@@ -1,6 +1,7 @@
 //! The strips of a segment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use super::kept::Strip;
 use super::{BLOCK_MS, Tracer};
@@ -37,10 +38,10 @@ pub type Ask<'a> = &'a mut dyn FnMut(StreamId) -> Option<StreamDescription>;
 
 impl Lines {
     fn of(&mut self, stream: StreamId, ask: Ask<'_>) -> Option<&StreamDescription> {
-        if !self.0.contains_key(&stream) {
-            self.0.insert(stream, ask(stream)?);
-        }
-        self.0.get(&stream)
+        Some(match self.0.entry(stream) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => free.insert(ask(stream)?),
+        })
     }
 }
 
