@@ -126,6 +126,16 @@ fn is_root() -> bool {
     is_root
 }
 
+/// Buckets of each line of a picture, where something is heard in one of them.
+fn buckets_of(json: &str) -> usize {
+    let picture: Value = serde_json::from_str(json).expect("JSON");
+    let buckets = picture["lines"][0]["buckets"].as_array().expect("one line at least");
+    let is_heard =
+        |bucket: &Value| bucket["max"].as_i64() > Some(100) && !bucket["samples"].is_null();
+    assert!(buckets.iter().any(is_heard), "{json}");
+    buckets.len()
+}
+
 fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> =
@@ -164,11 +174,15 @@ fn a_listener_hears_by_way_of_the_server_and_nobody_else_does() {
     assert_eq!(said.code, 0, "{}{}", said.out, said.errors);
     // The server keeps none of it.
     assert!(files(&rig.folder.join("store/run")).iter().all(|name| !name.starts_with("export")));
+    let said = rig.verb(Some(LISTENER), &["peaks", &id, "--json", "--points=5"]);
+    assert_eq!(said.code, 0, "{}", said.errors);
+    assert_eq!(buckets_of(&said.out), 5, "{}", said.out);
     for (uid, words) in [
         (LISTENER, &["audit"][..]),
         (LISTENER, &["verify", &*id]),
         (LISTENER, &["rs", "pause", &*id]),
         (AUDITOR, &["export", &*id, "-o", "/tmp/floortape-not-made"]),
+        (AUDITOR, &["peaks", &*id]),
         (STRANGER, &["ls"]),
         (STRANGER, &["search", "*"]),
         (STRANGER, &["show", &*id]),
@@ -191,6 +205,7 @@ fn a_listener_hears_by_way_of_the_server_and_nobody_else_does() {
         row(["read", "allowed", "listener"]),
         row(["read", "allowed", "listener"]),
         row(["export", "allowed", "listener"]),
+        row(["read", "allowed", "listener"]),
         row(["audit", "refused", ""]),
         row(["read", "refused", ""]),
         row(["rs.pause", "refused", ""]),
@@ -337,6 +352,9 @@ fn a_reason_is_asked_for_before_a_listen_with_a_server_and_without_one() {
     assert_eq!(said.code, 4, "{}", said.errors);
     assert!(said.errors.contains("--reason"), "{}", said.errors);
     assert_eq!(files(Path::new(&paths[0])), [""; 0], "nothing was read");
+    assert_eq!(rig.verb(None, &["peaks", &id]).code, 4);
+    let said = rig.verb(None, &["peaks", &id, "--reason", "a complaint"]);
+    assert!(said.code == 0 && said.out.contains(&id), "{}", said.errors);
     let said = rig.verb(None, &["export", &id, "-o", &paths[1], "--reason", "a complaint"]);
     assert_eq!(said.code, 0, "{}", said.errors);
     let server = rig.server.as_mut().expect("started");
@@ -415,6 +433,8 @@ fn a_listener_hears_an_encrypted_recording_and_has_no_key() {
     let said = rig.run(Some(LISTENER), &["verify", &out.display().to_string()]);
     assert_eq!(said.code, 0, "{}{}", said.out, said.errors);
     assert_eq!(rig.verb(Some(STRANGER), &["show", &id]).code, 4);
+    let said = rig.verb(Some(LISTENER), &["peaks", &id, "--json", "--points=7"]);
+    assert!(said.code == 0 && buckets_of(&said.out) == 7, "{}{}", said.out, said.errors);
     // None of it stands anywhere but with him.
     assert!(files(&rig.folder.join("store/run")).iter().all(|name| !name.starts_with("export")));
     let volume = std::fs::read_to_string(rig.folder.join("store/volume.json")).expect("there");

@@ -132,6 +132,7 @@ fuzz! {
     tar 20_000,
     tap_mark 20_000,
     tap_walk 20_000,
+    peaks 20_000,
     thinned 3_000,
     evidence 6_000,
     store_keys 6_000,

@@ -69,6 +69,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     trail(&mut add);
     evidence(&mut add);
     tap(&mut add);
+    peaks(&mut add);
     keys(&mut add);
     queries(&mut add);
     out
@@ -818,4 +819,44 @@ fn tap(add: &mut Add<'_>) {
         record::write(&meta, &vec![7; bytes], &mut block[at..]);
     }
     add("tap_walk", "block", block);
+}
+
+/// What is kept of an extent: of one with a hole, of one without audio, and of one that is gone.
+fn peaks(add: &mut Add<'_>) {
+    use floortape::store::peaks::{Envelope, Level, Mark, Rates, Strip};
+
+    let mark = |timestamp, ms: i64, ticks, missing| Mark {
+        timestamp,
+        arrival: Wall(CLOCK.wall.0 + ms * 1_000_000),
+        ticks,
+        missing,
+    };
+    let level = |min, max, rms, frames| Level { min, max, rms, frames };
+    let heard = Envelope {
+        ordinal: 2,
+        ssrc: 0xfeed_beef,
+        rates: Rates { rate: 8_000, clock_rate: 8_000, channels: 1 },
+        indexes: (65_530, 65_800),
+        marks: vec![
+            mark(u32::MAX - 159, 0, 16_000, 0),
+            mark(8_000, 980, 160, 0),
+            mark(15_840, 2_004, 160, 0),
+            mark(40_000, 5_010, 1_600, 150),
+        ],
+        block: 8_000,
+        levels: vec![
+            (-1, level(-5, 9, 4, 160)),
+            (0, level(-20_000, 19_000, 4_096, 8_000)),
+            (1, level(-100, 104, 60, 7_840)),
+            (5, level(0, 0, 0, 1_600)),
+        ],
+    };
+    let still = Envelope { marks: Vec::new(), levels: Vec::new(), ..heard.clone() };
+    let segment = SegmentName { worker: WorkerId(1), number: 300 };
+    let source = SourceId::new(StreamId(7), 2);
+    let gone = Strip::Gone(CLOCK.wall, Wall(CLOCK.wall.0 + 5_000_000_000));
+    let strips = [("heard", Strip::Heard(heard)), ("still", Strip::Heard(still)), ("gone", gone)];
+    for (name, strip) in strips {
+        add("peaks", name, strip.emit(segment, source));
+    }
 }

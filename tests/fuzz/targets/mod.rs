@@ -25,6 +25,6 @@ pub use played::{digits, h264, text};
 pub use query::query;
 pub use sip::{sip_framing, sip_headers};
 pub use store::{
-    Same, audit, is_proven, is_proven_thinned, journal, log, log_key, packed, segment,
+    Same, audit, is_proven, is_proven_thinned, journal, log, log_key, packed, peaks, segment,
     segment_keys, tap_mark, tap_walk, tar, thinned, wraps,
 };

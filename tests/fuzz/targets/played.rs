@@ -26,8 +26,15 @@ fn packets(mut data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
-/// Of a line of text, or of one that dials.
-fn description(media: &str, formats: [(u8, &str); 2]) -> StreamDescription {
+/// A stream of audio with payload type 0.
+pub(super) fn description(codec: &str, clock_rate: u32) -> StreamDescription {
+    let codec = codec.to_owned();
+    let format = Format { payload_type: 0, codec, clock_rate, channels: 1, fmtp: None };
+    StreamDescription { formats: vec![format], ..of_formats("audio", []) }
+}
+
+/// One with formats of a clock of 1,000 ticks a second.
+fn of_formats<const N: usize>(media: &str, formats: [(u8, &str); N]) -> StreamDescription {
     let format = |(payload_type, codec): (u8, &str)| Format {
         payload_type,
         codec: codec.to_owned(),
@@ -53,7 +60,7 @@ fn description(media: &str, formats: [(u8, &str); 2]) -> StreamDescription {
 /// What is read lies within the payload, and text is never longer than what came and a mark for each packet.
 pub fn text(data: &[u8]) {
     let mut ledger = StreamLedger::new();
-    let description = description("text", [(RED, "red"), (RED - 1, "t140")]);
+    let description = of_formats("text", [(RED, "red"), (RED - 1, "t140")]);
     ledger.event(Wall(0), |_| Wall(0), Event::Open { description });
     let (mut bytes, mut count) = (0, 0);
     for (number, (index, payload)) in packets(data).enumerate() {
@@ -86,7 +93,7 @@ pub fn text(data: &[u8]) {
 /// a tone is as long as its digit.
 pub fn digits(data: &[u8]) {
     let mut ledger = StreamLedger::new();
-    let description = description("audio", [(0, "PCMU"), (RED, "telephone-event")]);
+    let description = of_formats("audio", [(0, "PCMU"), (RED, "telephone-event")]);
     let rate = description.formats[1].clock_rate;
     ledger.event(Wall(0), |_| Wall(0), Event::Open { description });
     let mut placement = Placement::new(rate);

@@ -548,3 +548,42 @@ pub fn tap_walk(data: &[u8]) {
         assert!(end >= last && end <= ring_bytes + data.len() as u64);
     }
 }
+
+/// A row of peaks that is understood is written the same again; bytes behind it, or of another row, are not taken.
+pub fn peaks(data: &[u8]) {
+    use floortape::base::ids::SourceId;
+    use floortape::store::peaks::{Strip, StripError};
+    use floortape::store::segment::SegmentName;
+    let segment = SegmentName { worker: WorkerId(1), number: 300 };
+    let source = SourceId::new(StreamId(7), 2);
+    if let Ok(strip) = Strip::parse(data, segment, source) {
+        let bytes = strip.emit(segment, source);
+        assert_eq!(Strip::parse(&bytes, segment, source), Ok(strip.clone()));
+        let next = SegmentName { number: 301, ..segment };
+        assert_eq!(Strip::parse(data, next, source), Err(StripError::Elsewhere));
+        if let Strip::Heard(envelope) = strip {
+            let block = envelope.block;
+            assert!(envelope.levels.windows(2).all(|two| two[0].0 < two[1].0));
+            assert!(envelope.levels.iter().all(|(_, one)| one.frames <= block));
+            drawn(&envelope);
+        }
+    }
+}
+
+/// Whatever a row says, what is drawn of it is as much as was asked for, and in the range.
+fn drawn(envelope: &floortape::store::peaks::Envelope) {
+    use floortape::base::time::Wall;
+    use floortape::store::export::align::align;
+    use floortape::store::peaks::{Rates, Trace, buckets, silences};
+    let description = super::played::description("PCMU", 8_000);
+    let Some(mut trace) = Trace::new(&description, 1_000) else { return };
+    let of_line = Rates { rate: 8_000, clock_rate: 8_000, channels: 1 };
+    trace.envelope(&floortape::store::peaks::Envelope { rates: of_line, ..envelope.clone() });
+    let lines = align(&[trace.timing()]);
+    let first = envelope.marks.first().map_or(0, |mark| mark.arrival.0);
+    let range = (Wall(first.saturating_sub(1 << 30)), Wall(first.saturating_add(1 << 40)));
+    assert_eq!(buckets(&trace, &lines[0], range, 0, 50).len(), 50);
+    for silence in silences(&trace, &lines[0], range, &[]) {
+        assert!(range.0 <= silence.from && silence.from < silence.to && silence.to <= range.1);
+    }
+}
