@@ -18,7 +18,10 @@ use crate::store::archive::ArchiveError;
 use crate::store::catalog::Journalled;
 use crate::store::catalog::library::Reading;
 use crate::store::event::StreamDescription;
-use crate::store::peaks::{Lines, make};
+use crate::store::peaks::{Lines, Made, make};
+
+/// Segments of one transaction, some 400 KB each of 2,000 lines: one costs three syncs.
+const TOGETHER: usize = 32;
 
 /// Make the catalogue anew from the journal and the segments, and draw all audio anew
 #[derive(clap::Args)]
@@ -67,18 +70,26 @@ fn draw(store: &Store, known: &Journalled) -> Result<usize, Failure> {
     let some = || -> Result<(), Failure> {
         let library = store.library_beside()?;
         let mut ask = |stream| streams.get(&stream).map(|one| (*one).clone());
+        let mut batch = Vec::new();
+        let keep = |batch: &mut Vec<Made>| {
+            drawn.fetch_add(batch.len(), Ordering::Relaxed);
+            file.lock().expect("nobody panics with it").put(&std::mem::take(batch))
+        };
         while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
             // Each by itself: the journal says what its streams are.
             let made = make(&library.archive, *name, &mut Lines::default(), &mut ask, &mut || true);
             match made {
                 Ok(Some(made)) if made.is_whole => {
-                    file.lock().expect("nobody panics with it").put(&[made])?;
-                    drawn.fetch_add(1, Ordering::Relaxed);
+                    batch.push(made);
+                    if batch.len() >= TOGETHER {
+                        keep(&mut batch)?;
+                    }
                 }
                 Ok(_) | Err(ArchiveError::Segment { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        keep(&mut batch)?;
         Ok(())
     };
     std::thread::scope(|scope| {
