@@ -8,7 +8,7 @@ use crate::base::ids::StreamId;
 use crate::base::ports::Disk;
 use crate::base::time::Wall;
 use crate::store::archive::{Run, Visit};
-use crate::store::segment::SegmentName;
+use crate::store::segment::{SegmentName, SegmentSet};
 
 /// So many segments are searched by their footers sooner than all that overlap a span are looked up.
 const FOOTERS_MAX: usize = 64;
@@ -31,7 +31,8 @@ impl<D: Disk + Clone> Library<D> {
         };
         let mut hints = found.unwrap_or_default();
         hints.extents.retain(|hint| !known.contains(&hint.segment));
-        hints.indexed.extend(known);
+        let known: SegmentSet = known.into_iter().collect();
+        hints.indexed = SegmentSet::of([hints.indexed.stretches(), known.stretches()].concat());
         let mut visit = self.archive.visit_within(streams, span, Some(&hints), None, visitor)?;
         visit.damaged.retain(|damage| is_of(damage, span));
         Ok(visit)

@@ -210,7 +210,6 @@ impl<'a> Track<'a> {
     }
 }
 
-
 /// The WAV of one stream.
 struct Audio {
     wave: Wave,
