@@ -4,10 +4,10 @@
 //!
 //! Recordings of two lines of G.711, 20 ms, over one worker: arrivals with up to a millisecond of jitter,
 //! payload random (so that nothing but headers packs), a sender report of each every 5 s. A segment holds 15 s,
-//! or as long as is said.
+//! or as long as is said; where that is asked for, all lines but the first send one packet of so many only.
 //! All recordings have ended, all of them is sealed.
 //!
-//! `cargo bench --bench archive -- DIR [RECORDINGS] [SECONDS] [packed|plain] [LINES] [TABLE] [SEGMENT_S]`
+//! `cargo bench --bench archive -- DIR [RECORDINGS] [SECONDS] [packed|plain] [LINES] [TABLE] [SEGMENT_S] [ONE_OF]`
 //!     500 × 240 s of 2 lines: 12 M packets. TABLE: octets of payload before they come again (1 MiB); a small one
 //!     lets a file system that compresses hold what none else could
 
@@ -237,7 +237,9 @@ fn main() {
     };
     let (recordings, seconds) = (number(1, 500), number(2, 240));
     let packed = words.get(3).is_none_or(|word| word != "plain");
-    let (lines, table, segment_s) = (number(4, 2), number(5, 1 << 20), number(6, SEGMENT_S));
+    let (lines, table) = (number(4, 2), number(5, 1 << 20));
+    let (segment_s, one_of) = (number(6, SEGMENT_S), number(7, 1));
+    let every = |stream: u64| if stream == 0 { 1 } else { one_of };
     let store = Path::new(dir);
     let journal_dir = store.join("journal");
     std::fs::create_dir_all(&journal_dir).expect("writable");
@@ -266,14 +268,16 @@ fn main() {
     }
     let (mut chain, mut bytes, mut record_bytes) = ((1, [0; 32]), 0, 0);
     let mut packet = [0; 12 + SAMPLES];
+    let mut sent = 0_u64;
     for second in 0..seconds {
         for place in 0..PACKETS_PER_S {
             let index = second * PACKETS_PER_S + place;
-            for stream in 0..streams {
+            for stream in (0..streams).filter(|stream| index.is_multiple_of(every(*stream))) {
+                let own = index / every(stream);
                 let fields = Fields {
                     marker: index == 0,
                     payload_type: 8,
-                    seq: Index(index).seq(),
+                    seq: Index(own).seq(),
                     timestamp: (index * SAMPLES as u64) as u32,
                     ssrc: ssrc(stream),
                 };
@@ -282,12 +286,13 @@ fn main() {
                 packet[12..].copy_from_slice(&table[at..at + SAMPLES]);
                 let ns = (START_MS + index * 20) * MS + stream * 1_000 + random.below(MS);
                 let source = SourceId::new(StreamId(stream + 1), 1);
-                ring.put(RecordKind::Rtp, source, index, ns, &packet);
+                ring.put(RecordKind::Rtp, source, own, ns, &packet);
+                sent += 1;
             }
         }
         let ns = (START_MS + (second + 1) * 1_000) * MS;
         for stream in (0..streams).filter(|_| (second + 1) % REPORT_S == 0) {
-            let packets = ((second + 1) * PACKETS_PER_S) as u32;
+            let packets = ((second + 1) * PACKETS_PER_S).div_ceil(every(stream)) as u32;
             let info = SenderInfo { packets, ..SenderInfo::default() };
             let mut room = [0; 128];
             let mut report = Writer::new(&mut room);
@@ -340,8 +345,7 @@ fn main() {
     }
     journal.sync().expect("room");
     println!(
-        "{recordings} recordings, {} packets, {} segments, {bytes} bytes, {record_bytes} bytes of records",
-        streams * seconds * PACKETS_PER_S,
+        "{recordings} recordings, {sent} packets, {} segments, {bytes} bytes, {record_bytes} bytes of records",
         chain.0 - 1
     );
 }

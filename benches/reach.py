@@ -8,14 +8,15 @@ against what of the segments is that stream's: its extents as they are stored, a
 it stands of which files the pages are that came into the cache.
 
 First audio: a store of twenty lines that are open for a day, in segments of five minutes as a server with so
-few lines makes them, and forty random seconds of one line. From the start of the process to the first tenth of
+few lines makes them, and forty random seconds of one line; to save room the nineteen others send one packet of
+--one-of. From the start of the process to the first tenth of
 a second of audio on its output; warm, and with the cache dropped before each.
 
-    benches/reach.py [own|first|all] [--streams 2000] [--lines 20] [--hours 24] [--plain] [--seconds 40]
+    benches/reach.py [own|first|all] [--streams 2000] [--lines 20] [--hours 24] [--one-of 10] [--plain] [--seconds 40]
 
 FLOORTAPE: the binary, ARCHIVE: that of benches/archive.rs (both are built, unless they are named). FOLDER: where
 the stores are made and kept; those that are there are measured as they are. 2,000 streams take 10 GB, a day of
-twenty lines 15 GB. Dropping the cache needs root; elsewhere the files are dropped by posix_fadvise, and what the
+twenty lines 2 GB (15 GB with --one-of 1). Dropping the cache needs root; elsewhere the files are dropped by posix_fadvise, and what the
 kernel keeps of the file system is not read again.
 """
 
@@ -222,6 +223,7 @@ def main():
     parser.add_argument("--lines", type=int, default=20)
     parser.add_argument("--hours", type=int, default=24)
     parser.add_argument("--seconds", type=int, default=40)
+    parser.add_argument("--one-of", type=int, default=10)
     parser.add_argument("--plain", action="store_true", help="segments are not packed")
     args = parser.parse_args()
     floortape, archive = build()
@@ -239,8 +241,8 @@ def main():
             make(store, archive, floortape, [str(args.streams // 2), str(MINUTES * 60), packing])
             own_bytes(store, floortape, files)
         if args.what in ("first", "all"):
-            store = os.path.join(folder, f"first-{args.lines}-{args.hours}-{packing}")
-            words = [str(args.lines // 2), str(args.hours * 3600), packing, "2", str(1 << 20), "300"]
+            store = os.path.join(folder, f"first-{args.lines}-{args.hours}-{args.one_of}-{packing}")
+            words = [str(args.lines // 2), str(args.hours * 3600), packing, "2", str(1 << 20), "300", str(args.one_of)]
             make(store, archive, floortape, words)
             first(store, floortape, files, args.seconds)
     finally:

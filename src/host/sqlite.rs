@@ -22,7 +22,7 @@ mod words;
 
 use self::words::Words;
 use super::entropy::SystemEntropy;
-use super::unlocked;
+use super::{process, unlocked};
 use crate::base::ids::{RsId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::store::catalog::RsEntry;
@@ -101,6 +101,11 @@ pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catal
             None
         }
     }
+}
+
+/// Who looks for some pages is not to read their neighbours, too, as a search may.
+pub fn expect_few_reads(store: &Path) {
+    process::advise_random(&path(store));
 }
 
 /// Names of those who were recorded stand in it, and its folder may be one that others pass through. What

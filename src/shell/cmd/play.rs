@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         return by_server(args, &dir);
     }
     let store = args.store.find()?;
-    let library = store.library()?;
+    let library = store.library_of_part()?;
     let rs = named(&library, &args.id, &store.dir)?;
     let heard = Heard::of(&args, &rs)?;
     ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;

@@ -139,6 +139,13 @@ impl Store {
         self.open(index)
     }
 
+    /// The same for whoever reads a part of one recording: no more of the catalogue than he asks for.
+    pub(crate) fn library_of_part(&self) -> Result<Library<StoreDisk>, Failure> {
+        let library = self.library()?;
+        sqlite::expect_few_reads(&self.dir);
+        Ok(library)
+    }
+
     /// Opens it by journal and records alone: proof does not trust an index.
     pub(crate) fn bare_library(&self) -> Result<Library<StoreDisk>, Failure> {
         self.open(None)

@@ -1,6 +1,6 @@
 //! [`Archive`]: sealed extents first, then what the logs hold beyond them; each record once.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{LazyCell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -680,10 +680,12 @@ impl<D: Disk> Archive<D> {
         visitor: &mut dyn FnMut(&mut Run<'_>),
         visit: &mut Visit,
     ) -> Result<(), ArchiveError> {
-        let path = self.path(name);
+        // Nothing of a segment is opened that holds nothing of what is wanted.
+        let path = LazyCell::new(|| self.path(name));
         let Visit { damaged: skipped, expired, records, last_segments, .. } = visit;
         let mut damaged = |offset, bytes, whose: Whose, why: String| {
-            let (path, torn, source) = (path.clone(), false, whose.map(|(source, ..)| source));
+            let (path, torn, source) =
+                (PathBuf::clone(&path), false, whose.map(|(source, ..)| source));
             let lost = match whose {
                 Some((_, _, (first, last))) => Some(Lost::between(Some(first), Some(last))),
                 // All that there was in it.
@@ -816,7 +818,7 @@ impl<D: Disk> Archive<D> {
                     is_summed: extent.is_summed,
                     ..Run::new(
                         (name.worker, Some(name)),
-                        (&path, begins),
+                        (path.as_path(), begins),
                         clocks.as_deref().unwrap_or(&first),
                         extent.records,
                     )

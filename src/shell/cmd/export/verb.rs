@@ -102,7 +102,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 /// From the store's files.
 pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, Failure> {
     let store = args.store.find()?;
-    let library = store.library()?.for_proofs();
+    let library = store.library_of_part()?.for_proofs();
     let rs = &named(&library, &args.id, &store.dir)?;
     let part = part(&args, rs)?;
     let keys = store.keys()?;
