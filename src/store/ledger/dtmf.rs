@@ -235,7 +235,7 @@ mod tests {
         digits.packet(1, 8_000, &first, RATE, Wall(1_170 * MS));
         digits.packet(1, 8_000, &first, RATE, Wall(1_190 * MS));
         digits.packet(1, 9_200, &told(6, true, 800), RATE, Wall(1_250 * MS));
-        let expected = [digit(1_000, "4", 100), digit(1_100, "5", 50), digit(1_170, "6", 100)];
+        let expected = [digit(1_000, "4", 100), digit(1_100, "5", 50), digit(1_150, "6", 100)];
         assert_eq!(digits.digits(), expected);
         // What is none goes by, and what is cut off says nothing.
         let mut digits = Digits::default();
