@@ -170,7 +170,7 @@ fn the_held_line_stays_and_the_space_of_the_others_returns() {
     });
     assert_eq!(shown["retention"]["class"], "default");
     // The catalogue follows segment by segment.
-    let lines = until("all others to be told as gone", Duration::from_secs(20), || {
+    let lines = until("all others to be told as gone", Duration::from_secs(60), || {
         let lines = bench.recordings();
         let gone = lines.iter().filter(|one| one["retention"]["gone"]["whole"] == true).count();
         ((lines.len(), gone) == (LINES, LINES - 1)).then_some(lines)
@@ -180,7 +180,7 @@ fn the_held_line_stays_and_the_space_of_the_others_returns() {
 
     // Without the hold it goes as well.
     bench.run(&["hold", "rm", &hold, "--reason", "case closed"]);
-    until("the end of the last one", Duration::from_secs(20), || {
+    until("the end of the last one", Duration::from_secs(60), || {
         bench.run(&["verify", &held]).contains("gone by retention").then_some(())
     });
     bench.run(&["verify", "--all"]);
@@ -236,7 +236,7 @@ fn f16_a_full_disk_names_what_keeps_it_and_nothing_goes() {
     let hold = bench.run(&["hold", "add", "*", "--reason", "everything"]);
     let hold = hold.trim().to_owned();
     assert!(bench.call(2, 1).status.success());
-    until("it is sealed", Duration::from_secs(8), || {
+    until("it is sealed", Duration::from_secs(30), || {
         bench.recordings().iter().all(|one| one["seal"]["state"] == "sealed").then_some(())
     });
     let folder = bench.store.join("segments");
@@ -250,7 +250,7 @@ fn f16_a_full_disk_names_what_keeps_it_and_nothing_goes() {
     assert!(readyz(http).starts_with("HTTP/1.1 200"));
     std::thread::scope(|scope| {
         let load = scope.spawn(|| bench.call(100, 25));
-        let said = until("the reason", Duration::from_secs(20), || {
+        let said = until("the reason", Duration::from_secs(60), || {
             let said = readyz(http);
             (said.starts_with("HTTP/1.1 503") && said.contains("kept by")).then_some(said)
         });
