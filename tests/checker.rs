@@ -93,6 +93,7 @@ fn spooled<D: Disk + Clone>(store: &Path, disk: D, keys: Option<KeyMaker>) -> Ve
         store: store.to_owned(),
         journal: store.join("journal"),
         spare: None,
+        segment_dirs: Vec::new(),
         spares: Vec::new(),
         worker: WorkerId(0),
         volume: VOLUME,

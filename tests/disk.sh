@@ -5,7 +5,7 @@
 #
 #   tests/disk.sh                 short form, about 2 minutes: 500 streams, stall of 10 s
 #   tests/disk.sh long            long form: stall of 30 s, latency judged, not only printed
-#   tests/disk.sh short full ro   only these cases: full over held ro death unmount stall journal ends mount
+#   tests/disk.sh short full ro   only these cases: full spread over held ro death unmount stall journal ends mount
 #   FLOORTAPE=path tests/disk.sh  this binary instead of a build
 #
 # As root: makes loop mounts below a folder of its own. Last line: "N passed, N failed".
@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 form=${1:-short}
 shift || true
-cases=${*:-mount journal ends full over held ro death unmount stall}
+cases=${*:-mount journal ends full spread over held ro death unmount stall}
 [ "$(id -u)" = 0 ] || { echo "run as root: mounts loop disks" >&2; exit 2; }
 missing=
 for pair in mkfs.ext4:e2fsprogs losetup:mount fsfreeze:util-linux python3:python3; do
@@ -211,6 +211,43 @@ case_full() {
     expect "segments in the spare folder" ls "$dir"/spare/s/segments/*.seg >/dev/null
     stop
     judge "$dir/store/s"
+}
+
+# A store of three disks: segments go to where the most room is; one that is not mounted is missed by name.
+case_spread() {
+    disk store 400
+    disk two 1000
+    disk three 1000
+    local settings=("store.dir=$dir/store/s" "store.segment_dirs=[\"$dir/two/s\", \"$dir/three/s\"]"
+        store.reserve_minutes=0 store.segment_s=2)
+    serve "${settings[@]}"
+    call "$streams" 12
+    await "the calls" 100 log_says "recording, 2 streams"
+    sleep 5
+    # shellcheck disable=SC2046
+    kill -9 "$keeper" $(pgrep -P "$keeper")
+    wait "$keeper" 2>/dev/null
+    serve "${settings[@]}"
+    wait "$caller"
+    await "sealed" 200 settled "$dir/store/s"
+    expect "no alarm" sh -c "! grep -q 'goes on in' '$dir/serve.log'"
+    for disk in two three; do
+        expect "segments on disk $disk" ls "$dir/$disk/s/segments"/*.seg >/dev/null
+    done
+    expect "the log on the first" sh -c "! ls '$dir'/two/s/log/w0/*.log 2>/dev/null"
+    stop
+    python3 tests/checker.py "$dir/store/s" --numbered --proofs >"$dir/checked" 2>&1
+    expect "the store proves itself" test $? = 0
+    tail -1 "$dir/checked"
+    expect "verify --all" "$floortape" verify --all --store "$dir/store/s" >/dev/null
+    umount "$dir/two"
+    "$floortape" verify --all --store "$dir/store/s" >"$dir/out" 2>&1
+    expect "verify misses what lies on the second" test $? != 0
+    expect "by name" grep -q "$dir/two/s" "$dir/out"
+    "$floortape" serve --set "sip.udp=[\"$sip\"]" --set "store.dir=$dir/store/s" 2>"$dir/out"
+    expect "exit 74 without it" test $? = 74
+    expect "the folder is named" grep -q "the folder $dir/two/s holds parts of the store" "$dir/out"
+    expect "nothing was made there" test ! -e "$dir/two/s"
 }
 
 # F11: no room is left, no spare folder is there and the ring is full: who is being recorded is told by BYE.

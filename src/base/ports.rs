@@ -79,6 +79,10 @@ pub trait Disk {
     fn device(&self, _folder: &Path) -> io::Result<String> {
         Ok(String::new())
     }
+    /// Bytes that an ordinary user may still write below `folder`.
+    fn free_bytes(&self, _folder: &Path) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Where a file really is: a store in several folders is read as if it were one.
     fn locate(&self, path: &Path) -> PathBuf {
         path.to_owned()
@@ -127,12 +131,6 @@ pub trait LogKeys {
     fn make(&self, context: &str) -> (LogSecret, WrappedKey);
     /// The secret that was wrapped for `context`.
     fn open(&self, key: &WrappedKey, context: &str) -> Result<LogSecret, Unopened>;
-}
-
-/// Room on the disk.
-pub trait FreeSpace {
-    /// Bytes that an ordinary user may still write below `folder`.
-    fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
 }
 
 /// One open file, addressed by offset only.

@@ -1,13 +1,14 @@
 //! What types cannot say: ranges of single values, and arithmetic between keys and machine.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use crate::base::family::Family;
 use crate::base::limits::POLICY_BYTES_MAX;
 use crate::config::contradictions;
 use crate::config::cores;
 use crate::config::machine::Machine;
-use crate::config::model::{Config, Evidence, Peer, PeerMatch, Sip};
+use crate::config::model::{Config, Evidence, Peer, PeerMatch, Sip, Store};
 use crate::config::policy::{Rest, Sources};
 
 /// A fault at `path`, not yet placed in a text.
@@ -82,6 +83,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
     if spare == Some(&config.store.dir) {
         found.push(breach("store.spare_dir", "it is store.dir: that spares nothing".into()));
     }
+    found.extend(segment_dirs(&config.store));
     for (path, text) in [
         ("cpu.rx", &config.cpu.rx),
         ("cpu.spool", &config.cpu.spool),
@@ -365,6 +367,30 @@ pub(super) fn machine(config: &Config, machine: &Machine) -> Vec<Breach> {
                  media.streams_max"
             )),
         });
+    }
+    found
+}
+
+/// Disks of one store: more than a machine has bays.
+const SEGMENT_DIRS_MAX: usize = 32;
+
+/// Folders for segments that are none, or the same one twice.
+fn segment_dirs(store: &Store) -> Vec<Breach> {
+    let mut known: Vec<(&Path, &str)> = vec![(&store.dir, "store.dir")];
+    known.extend(store.spare_dir.as_deref().map(|spare| (spare, "store.spare_dir")));
+    let mut found = Vec::new();
+    for dir in &store.segment_dirs {
+        if dir.as_os_str().is_empty() {
+            found.push(breach("store.segment_dirs", "expected a folder, found nothing".into()));
+        } else if let Some((_, key)) = known.iter().find(|(known, _)| known == dir) {
+            let why = format!("{} is in {key} already: expected another disk", dir.display());
+            found.push(breach("store.segment_dirs", why));
+        }
+        known.push((dir, "store.segment_dirs"));
+    }
+    if store.segment_dirs.len() > SEGMENT_DIRS_MAX {
+        let why = format!("{} folders, {SEGMENT_DIRS_MAX} at most", store.segment_dirs.len());
+        found.push(breach("store.segment_dirs", why));
     }
     found
 }

@@ -71,6 +71,10 @@ pub(super) const KEYS: &[Key] = &[
     key("store.journal_dir", "a folder on a local disk"),
     key("store.reserve_minutes", "minutes from 0 to 1440"),
     key("store.spare_dir", "a folder on another local disk than store.dir"),
+    key(
+        "store.segment_dirs",
+        "a list of folders on other local disks, such as [\"/disk2/floortape\"]",
+    ),
     key("store.volume", "the id in STORE/volume.json, such as \"0199…\""),
     key("store.require_mount", "true or false"),
     key("store.unrecordable", "\"end\" or \"keep\""),

@@ -341,6 +341,7 @@ mod tests {
             store: super::super::model::Store {
                 journal_dir: Some("j".into()),
                 spare_dir: Some("s".into()),
+                segment_dirs: vec!["d".into()],
                 volume: Some("v".into()),
                 ..Default::default()
             },

@@ -1,7 +1,7 @@
 //! The shape of the configuration. Tables arrive with the feature that gives them meaning.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -389,6 +389,8 @@ pub struct Store {
     pub reserve_minutes: u32,
     /// Where the log, segments and journal go on when the disk of `dir` fails or is full.
     pub spare_dir: Option<PathBuf>,
+    /// More folders for segments: each goes to where most room is, `dir` included.
+    pub segment_dirs: Vec<PathBuf>,
     /// Id of the store that must be in `dir`.
     pub volume: Option<String>,
     /// `dir` must lie on another disk than `/`.
@@ -414,6 +416,19 @@ pub enum Unrecordable {
     Keep,
 }
 
+impl Store {
+    /// Folders beside `dir` that anything of the store may be written to: the spare one, then those for
+    /// segments.
+    pub fn more_dirs(&self) -> impl Iterator<Item = &Path> {
+        self.spare_dir.iter().chain(&self.segment_dirs).map(PathBuf::as_path)
+    }
+
+    /// All folders whose room counts, `dir` first.
+    pub fn dirs(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.dir.as_path()).chain(self.more_dirs())
+    }
+}
+
 impl Default for Store {
     fn default() -> Self {
         Store {
@@ -426,6 +441,7 @@ impl Default for Store {
             journal_dir: None,
             reserve_minutes: 10,
             spare_dir: None,
+            segment_dirs: Vec::new(),
             volume: None,
             require_mount: false,
             unrecordable: Unrecordable::End,

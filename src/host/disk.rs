@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
 
-use crate::base::ports::{Disk, DiskFile, FreeSpace};
+use crate::base::ports::{Disk, DiskFile};
 
 /// Alignment that every file system's O_DIRECT is content with.
 const DIRECT_ALIGN: usize = 4096;
@@ -166,6 +166,11 @@ impl Disk for HostDisk {
         let (major, minor) = (rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
         Ok(format!("{major}:{minor}"))
     }
+
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(folder)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
 }
 
 fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
@@ -173,13 +178,6 @@ fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
         // Such a file system cannot promise the room; the size at least is right.
         Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes),
         other => other.map_err(io::Error::from),
-    }
-}
-
-impl FreeSpace for HostDisk {
-    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
-        let found = rustix::fs::statvfs(folder)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }
 

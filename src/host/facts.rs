@@ -1,6 +1,7 @@
 //! What this machine has and permits, as far as the recorder cares (F75). Reads only; all that is
 //! changed are our own limits.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::disk::HostDisk;
 use super::{affinity, cards, interfaces, topology};
+use crate::base::ports::Disk;
 use crate::config::machine::{Card, Machine};
 
 /// The resources that the arithmetic of a configuration is checked against; without the network cards
@@ -97,6 +100,20 @@ pub fn existing_folder(path: &Path) -> PathBuf {
 pub fn disk_free_bytes(path: &Path) -> io::Result<u64> {
     let facts = rustix::fs::statvfs(existing_folder(path))?;
     Ok(facts.f_bavail * facts.f_frsize)
+}
+
+/// Bytes free for us in all of `folders`, each disk counted once, of those that answer. An error, and of which
+/// folder, where none does.
+pub fn room_bytes(folders: impl IntoIterator<Item = PathBuf>) -> Result<u64, (PathBuf, io::Error)> {
+    let (mut seen, mut free, mut failed) = (BTreeSet::new(), 0, None);
+    for folder in folders {
+        let found = HostDisk.free_bytes(&folder);
+        match found.and_then(|free| Ok((free, HostDisk.device(&folder)?))) {
+            Ok((bytes, device)) => free += if seen.insert(device) { bytes } else { 0 },
+            Err(error) => drop(failed.get_or_insert((folder, error))),
+        }
+    }
+    failed.filter(|_| seen.is_empty()).map_or(Ok(free), Err)
 }
 
 /// Whether files where `path` lies can be written past the page cache (`O_DIRECT`); tried on an

@@ -1,4 +1,4 @@
-//! The other folders of a store, spare ones (F12) and the journal's, and whether a folder is the one
+//! The other folders of a store, spare ones (F12), those for segments and the journal's, and whether a folder is the one
 //! that is meant (F18).
 
 use std::io;
@@ -58,18 +58,21 @@ pub fn folder(spare: &Path, store: &Path, name: &str) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Notes in `volume` where else the store is: a spare folder and the journal's, which are made and
-/// marked the first time. All that were noted before must be there: they may hold the only copy of
+/// Notes in `volume` where else the store is: spare folders, those for segments, and the journal's, which are
+/// made and marked the first time. All that were noted before must be there: they may hold the only copy of
 /// what came last, and its positions would be used again without them.
-pub fn record(
+pub fn record<'a>(
     store: &Path,
     volume: &mut Volume,
-    spare: Option<&Path>,
+    more: impl IntoIterator<Item = &'a Path>,
     journal: &Path,
 ) -> Result<(), VolumeError> {
     volume.spares.iter().try_for_each(|known| check(known, store, &volume.id))?;
     let before = volume.clone();
-    if let Some(spare) = spare.filter(|spare| !volume.spares.iter().any(|known| known == spare)) {
+    for spare in more {
+        if volume.spares.iter().any(|known| known == spare) {
+            continue;
+        }
         mark(spare, &Volume { spare_of: Some(store.to_owned()), ..Volume::fresh(&volume.id) })?;
         check(spare, store, &volume.id)?;
         volume.spares.push(spare.to_owned());
@@ -297,7 +300,7 @@ mod tests {
         let (store, spare, journal) = (base.join("store"), base.join("spare"), base.join("j"));
         std::fs::create_dir_all(&store).unwrap();
         let (mut volume, _) = volume::open(&store, "id").unwrap();
-        record(&store, &mut volume, Some(&spare), &journal).unwrap();
+        record(&store, &mut volume, Some(spare.as_path()), &journal).unwrap();
         let read = volume::read(&store).unwrap();
         assert_eq!((read.spares, read.journal), (vec![spare.clone()], Some(journal.clone())));
         assert!(volume::open(&spare, "x").is_err(), "nobody records into a spare folder");
@@ -310,7 +313,7 @@ mod tests {
         // Unmounted: an empty folder.
         std::fs::remove_file(spare.join("volume.json")).unwrap();
         assert!(matches!(
-            record(&store, &mut volume, Some(&spare), &journal),
+            record(&store, &mut volume, Some(spare.as_path()), &journal),
             Err(VolumeError::Spare { .. })
         ));
         assert!(strict_places(&store, &journal).is_err());

@@ -137,8 +137,8 @@ pub enum VolumeError {
     },
     /// A spare folder is not there, or is not this store's (F18).
     #[error(
-        "the spare folder {} may hold parts of the log, and {why}: mount it; if it is lost for \
-         good, take it out of `spares` in {}",
+        "the folder {} holds parts of the store, and {why}: mount it; if it is lost for good, take it \
+         out of `spares` in {}",
         spare.display(), volume.display()
     )]
     Spare {

@@ -160,6 +160,10 @@ impl<D: Disk> Disk for Places<D> {
         self.disk.device(folder)
     }
 
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(folder)
+    }
+
     fn locate(&self, path: &Path) -> PathBuf {
         let mut all = self.candidates(path);
         let found = all.iter().position(|path| self.disk.open_read(path).is_ok());

@@ -51,6 +51,8 @@ struct Broken {
     sync_fails: bool,
     /// Changes when another file system is mounted there.
     device: u32,
+    /// What is left there.
+    free: u64,
 }
 
 /// See the module. Clones are the same disk.
@@ -116,6 +118,11 @@ impl TestDisk {
     /// No sync succeeds below `folder`.
     pub(crate) fn set_sync_fails(&self, folder: &Path, fails: bool) {
         self.0.borrow_mut().broken.entry(folder.to_owned()).or_default().sync_fails = fails;
+    }
+
+    /// How many bytes are left below `folder`; 0 before it was said.
+    pub(crate) fn set_free(&self, folder: &Path, bytes: u64) {
+        self.0.borrow_mut().broken.entry(folder.to_owned()).or_default().free = bytes;
     }
 
     /// Something else is mounted at `folder`, or what was before.
@@ -261,6 +268,10 @@ impl Disk for TestDisk {
 
     fn device(&self, folder: &Path) -> io::Result<String> {
         Ok(self.broken(folder).device.to_string())
+    }
+
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        self.readable(folder).map(|()| self.broken(folder).free)
     }
 
     fn keys(&self, purpose: &str) -> Vec<(u32, Zeroizing<[u8; 32]>)> {

@@ -56,6 +56,7 @@ pub(crate) fn run(folder: &Path, mib: u64) -> Result<String, String> {
             store: folder.to_owned(),
             journal: folder.join("journal"),
             spare: None,
+            segment_dirs: Vec::new(),
             spares: Vec::new(),
             worker: WORKER,
             volume: [1; 16],

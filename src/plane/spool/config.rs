@@ -18,7 +18,9 @@ pub struct SpoolConfig {
     pub journal: PathBuf,
     /// Where to go on when the store's disk fails (F12).
     pub spare: Option<PathBuf>,
-    /// Spare folders that were ever configured: parts of the log may lie there.
+    /// Other disks that segments go to as well, where the most room is.
+    pub segment_dirs: Vec<PathBuf>,
+    /// Other folders that were ever configured: parts of the log may lie there.
     pub spares: Vec<PathBuf>,
     /// Whose ring.
     pub worker: WorkerId,
@@ -46,6 +48,7 @@ impl SpoolConfig {
             store: table.dir.clone(),
             journal: table.journal_dir.clone().unwrap_or_else(|| table.dir.join("journal")),
             spare: table.spare_dir.clone(),
+            segment_dirs: table.segment_dirs.clone(),
             spares,
             worker,
             volume,

@@ -1,6 +1,7 @@
-//! The folders that a spool may write to: the store, then the spare one. One that failed is out of
-//! use until it was checked twice (F12); one on which something else is mounted now is not the
-//! store any more (F18).
+//! The folders that a spool may write to: the store, then the spare one, then those for segments. A
+//! segment goes to where most room is, of the store and those for segments; all else to the first. One that
+//! failed is out of use until it was checked twice (F12); one on which something else is mounted now is not
+//! the store any more (F18).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,9 +24,21 @@ struct Folder {
     root: PathBuf,
     /// Empty where it could not be told at the start: then any will do.
     device: String,
-    /// Parts of the store lie there, nothing is written there any more.
-    reads_only: bool,
+    purpose: Purpose,
     failed: Option<Failed>,
+}
+
+/// What a folder is there for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Log and segments.
+    Store,
+    /// Both, where the others have failed.
+    Spare,
+    /// Segments; the log only where the others have failed.
+    Segments,
+    /// Parts of the store lie there, nothing is written there any more.
+    Reads,
 }
 
 struct Failed {
@@ -48,15 +61,18 @@ pub(super) struct Paths<D> {
 
 impl<D: Disk + Clone> Paths<D> {
     pub(super) fn new(disk: D, config: &SpoolConfig, check_bytes: u64) -> Self {
-        let more = config.spares.iter().filter(|known| Some(*known) != config.spare.as_ref());
-        let roots = [(&config.store, false)]
+        let used: Vec<(&PathBuf, Purpose)> = [(&config.store, Purpose::Store)]
             .into_iter()
-            .chain(config.spare.iter().map(|root| (root, false)))
-            .chain(more.map(|root| (root, true)));
+            .chain(config.spare.iter().map(|root| (root, Purpose::Spare)))
+            .chain(config.segment_dirs.iter().map(|root| (root, Purpose::Segments)))
+            .collect();
+        let is_used = |known: &&PathBuf| used.iter().any(|(root, _)| root == known);
+        let more = config.spares.iter().filter(|known| !is_used(known));
+        let roots = used.iter().copied().chain(more.map(|root| (root, Purpose::Reads)));
         let folders = roots
-            .map(|(root, reads_only)| {
+            .map(|(root, purpose)| {
                 let device = disk.device(root).unwrap_or_default();
-                Folder { root: root.clone(), device, reads_only, failed: None }
+                Folder { root: root.clone(), device, purpose, failed: None }
             })
             .collect();
         Paths { disk, folders, check_bytes, look_at: Mono(0) }
@@ -71,9 +87,29 @@ impl<D: Disk + Clone> Paths<D> {
 
     /// Where the next file goes: the first sound folder; where none is, the one that failed first.
     pub(super) fn choose(&self) -> usize {
-        let places = (0..self.folders.len()).filter(|place| !self.folders[*place].reads_only);
+        let places = (0..self.folders.len()).filter(|place| self.is_written(*place));
         let since = |place: &usize| self.folders[*place].failed.as_ref().map(|one| one.since);
         places.min_by_key(since).expect("the store is written to")
+    }
+
+    /// Where the next segment goes: of the sound folders that take segments the one with the most room, the
+    /// first of several; where there is none, as [`Self::choose`].
+    pub(super) fn choose_for_segment(&self) -> usize {
+        if self.folders.iter().all(|folder| folder.purpose != Purpose::Segments) {
+            return self.choose();
+        }
+        let takes = |place: &usize| {
+            matches!(self.folders[*place].purpose, Purpose::Store | Purpose::Segments)
+                && self.is_sound(*place)
+        };
+        // One that does not answer has none.
+        let room = |place: &usize| self.disk.free_bytes(self.root(*place)).unwrap_or(0);
+        let places = (0..self.folders.len()).rev().filter(takes);
+        places.max_by_key(room).unwrap_or_else(|| self.choose())
+    }
+
+    fn is_written(&self, place: usize) -> bool {
+        self.folders[place].purpose != Purpose::Reads
     }
 
     pub(super) fn root(&self, place: usize) -> &Path {
@@ -134,7 +170,7 @@ impl<D: Disk + Clone> Paths<D> {
             return None;
         }
         self.look_at = now.plus_ms(LOOK_MS);
-        let sound = |place: &usize| self.is_sound(*place) && !self.folders[*place].reads_only;
+        let sound = |place: &usize| self.is_sound(*place) && self.is_written(*place);
         (0..self.folders.len())
             .filter(sound)
             .find_map(|place| Some((place, self.check_device(place).err()?)))
@@ -239,11 +275,12 @@ mod tests {
     use crate::base::ids::WorkerId;
     use crate::store::test_disk::TestDisk;
 
-    fn paths(disk: &TestDisk) -> Paths<TestDisk> {
-        let config = SpoolConfig {
+    fn config() -> SpoolConfig {
+        SpoolConfig {
             store: "/store".into(),
             journal: "/store/journal".into(),
             spare: Some("/spare".into()),
+            segment_dirs: Vec::new(),
             spares: vec!["/old".into(), "/spare".into()],
             worker: WorkerId(0),
             volume: [7; 16],
@@ -251,8 +288,11 @@ mod tests {
             segment_bytes: 1 << 20,
             segment_ms: 1_000,
             packing: true,
-        };
-        Paths::new(disk.clone(), &config, 1 << 20)
+        }
+    }
+
+    fn paths(disk: &TestDisk) -> Paths<TestDisk> {
+        Paths::new(disk.clone(), &config(), 1 << 20)
     }
 
     #[test]
@@ -275,6 +315,49 @@ mod tests {
         }
         assert_eq!((paths.choose(), paths.out_of_use()), (0, None));
         assert!(disk.paths().is_empty(), "a check leaves nothing");
+    }
+
+    #[test]
+    fn a_segment_goes_to_where_most_room_is_and_the_log_to_the_store() {
+        let disk = TestDisk::default();
+        let mut config = config();
+        config.segment_dirs = vec!["/disk2".into(), "/disk3".into()];
+        config.spares.extend(config.segment_dirs.clone());
+        let mut paths = Paths::new(disk.clone(), &config, 1 << 20);
+        assert_eq!(paths.folders.len(), 5, "none is there twice");
+        let chosen = |paths: &Paths<TestDisk>| paths.root(paths.choose_for_segment()).to_owned();
+        for (root, free) in [("/store", 9), ("/spare", 99), ("/old", 99), ("/disk2", 9)] {
+            disk.set_free(Path::new(root), free);
+        }
+        assert_eq!(chosen(&paths), Path::new("/store"), "the first of those with as much");
+        disk.set_free(Path::new("/disk3"), 10);
+        assert_eq!(chosen(&paths), Path::new("/disk3"));
+        disk.set_unreadable(Path::new("/disk3"), true);
+        assert_eq!(chosen(&paths), Path::new("/store"), "one that does not answer has no room");
+        disk.set_unreadable(Path::new("/disk3"), false);
+        for (nth, (failing, next)) in
+            [("/disk3", "/store"), ("/store", "/disk2"), ("/disk2", "/spare")]
+                .into_iter()
+                .enumerate()
+        {
+            paths.fail(paths.place_of(Path::new(failing)), "EIO", Mono(1 + nth as u64));
+            assert_eq!(chosen(&paths), Path::new(next));
+        }
+        assert_eq!(paths.root(paths.choose()), Path::new("/spare"), "and the log as well");
+        paths.fail(paths.choose(), "EIO", Mono(9));
+        assert!(!paths.any_sound());
+    }
+
+    #[test]
+    fn the_log_goes_on_in_a_folder_for_segments_where_there_is_no_spare_one() {
+        let mut config = config();
+        (config.spare, config.spares) = (None, vec!["/disk2".into()]);
+        config.segment_dirs = config.spares.clone();
+        let mut paths = Paths::new(TestDisk::default(), &config, 1 << 20);
+        assert_eq!(paths.root(paths.choose()), Path::new("/store"));
+        paths.fail(0, "EIO", Mono(1));
+        assert_eq!(paths.root(paths.choose()), Path::new("/disk2"));
+        assert!(paths.any_sound());
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
     fn seal_elsewhere(&mut self, error: &io::Error, now: Mono) -> bool {
         let Some(sealing) = &mut self.sealing else { return false };
         self.paths.fail(sealing.place, &format!("segment: {error}"), now);
-        sealing.place = self.paths.choose();
+        sealing.place = self.paths.choose_for_segment();
         sealing.sealer.begin_in(&self.disk, self.paths.root(sealing.place));
         let again = self.paths.any_sound();
         if !again {
@@ -159,7 +159,7 @@ impl<R: Region, S: Region, D: Disk + Clone> Spool<R, S, D> {
             None => Emitter::new(facts, span, salt),
         };
         let emitter = emitter.expect("every stream has some salt");
-        let place = self.paths.choose();
+        let place = self.paths.choose_for_segment();
         let sealer = Sealer::new(self.paths.root(place), name, emitter, keys);
         self.sealing = Some(Sealing { sealer, place, from, recovered });
         true

@@ -184,10 +184,10 @@ fn report(config: &Config, machine: &Machine) -> Report {
     let mut checks = vec![line("configuration", true, format!("ok: {}", summary(config)))];
     checks.push(store(config));
     checks.extend(encryption(config));
-    let shortfall = facts::disk_free_bytes(&config.store.dir)
+    let shortfall = facts::room_bytes(config.store.dirs().map(facts::existing_folder))
         .map(|free| config::reserve_shortfall(config, free))
-        .unwrap_or_else(|error| {
-            Some(format!("cannot ask {}: {error}", config.store.dir.display()))
+        .unwrap_or_else(|(folder, error)| {
+            Some(format!("cannot ask {}: {error}", folder.display()))
         });
     let shortfall = shortfall.map(|why| blocked(config, why));
     checks.push(line("disk", shortfall.is_none(), shortfall.unwrap_or_else(|| "ok".to_owned())));

@@ -32,7 +32,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     };
     log::start(&loaded.log.level);
     // Too small a disk is no reason not to start: calls get 503 until there is room (F11).
-    if let Ok(free) = facts::disk_free_bytes(&loaded.store.dir)
+    if let Ok(free) = facts::room_bytes(loaded.store.dirs().map(facts::existing_folder))
         && let Some(shortfall) = config::reserve_shortfall(&loaded, free)
     {
         tracing::warn!("{shortfall}");

@@ -537,7 +537,7 @@ fn open(config: &Config) -> Result<(Volume, u64), VolumeError> {
     if !has_keys {
         unlocked::make(&store.dir, &store.encryption, &mut volume, SystemClock.map().wall)?;
     }
-    spare::record(&store.dir, &mut volume, store.spare_dir.as_deref(), &journal)?;
+    spare::record(&store.dir, &mut volume, store.more_dirs(), &journal)?;
     keyfile::load_or_make(&store.dir, &mut volume, &journal, &SystemEntropy)?;
     signing::load_or_make(&store.dir, &SystemEntropy)?;
     Ok((volume, incarnation))

@@ -591,7 +591,8 @@ fn make_absolute(config: &mut Config) -> io::Result<()> {
     for file in config.peers.iter_mut().filter_map(|peer| peer.digest.as_mut()) {
         *file = std::path::absolute(&file)?;
     }
-    for folder in [&mut store.journal_dir, &mut store.spare_dir].into_iter().flatten() {
+    let folders = [&mut store.journal_dir, &mut store.spare_dir].into_iter().flatten();
+    for folder in folders.chain(&mut store.segment_dirs) {
         *folder = std::path::absolute(&folder)?;
     }
     Ok(())
@@ -602,6 +603,7 @@ fn fixed_keys_changed(old: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("store.dir", old.store.dir != new.store.dir),
         ("store.spare_dir", old.store.spare_dir != new.store.spare_dir),
+        ("store.segment_dirs", old.store.segment_dirs != new.store.segment_dirs),
         ("sip.udp", old.sip.udp != new.sip.udp),
         ("sip.tcp", old.sip.tcp != new.sip.tcp),
         ("sip.tls", old.sip.tls != new.sip.tls),

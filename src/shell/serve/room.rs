@@ -1,14 +1,12 @@
 //! Room on the disks, looked at by a thread of its own: a disk that hangs makes whoever asks it
 //! hang as well, and neither media's command thread nor control may (F14).
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use crate::base::ports::{Disk, FreeSpace};
 use crate::base::time::Mono;
-use crate::host::disk::HostDisk;
+use crate::host::facts;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -26,8 +24,7 @@ struct Look {
 pub(super) struct Room(Arc<Mutex<Look>>);
 
 impl Room {
-    /// Looks once, then each second until it is dropped. The first folder must answer; the others
-    /// are counted where they do.
+    /// Looks once, then each second until it is dropped. Folders are counted where they answer.
     pub(super) fn watch(folders: Vec<PathBuf>) -> std::io::Result<Self> {
         let look = Arc::new(Mutex::new(Look { at: Instant::now(), free: look(&folders) }));
         let weak = Arc::downgrade(&look);
@@ -61,20 +58,8 @@ fn watch(folders: &[PathBuf], look_at: &Weak<Mutex<Look>>) {
 }
 
 fn look(folders: &[PathBuf]) -> Result<u64, String> {
-    let mut seen = BTreeSet::new();
-    let mut free = 0;
-    for (place, folder) in folders.iter().enumerate() {
-        let found =
-            HostDisk.free_bytes(folder).and_then(|free| Ok((free, HostDisk.device(folder)?)));
-        match found {
-            Ok((bytes, device)) => free += if seen.insert(device) { bytes } else { 0 },
-            Err(error) if place == 0 && folders.len() == 1 => {
-                return Err(format!("{}: {error}", folder.display()));
-            }
-            Err(_) => {}
-        }
-    }
-    Ok(free)
+    facts::room_bytes(folders.iter().cloned())
+        .map_err(|(folder, error)| format!("{}: {error}", folder.display()))
 }
 
 /// Bytes a second, from a counter that is read now and then.

@@ -34,9 +34,7 @@ use zeroize::Zeroizing;
 
 use super::log_wraps::LogWraps;
 use super::store_key::StoreKey;
-use crate::base::ports::{
-    Disk, DiskFile, Entropy, FreeSpace, LogKeys, LogSecret, Unopened, WrappedKey,
-};
+use crate::base::ports::{Disk, DiskFile, Entropy, LogKeys, LogSecret, Unopened, WrappedKey};
 use crate::store::cipher::Secret;
 use crate::store::journal::keybox::{KeyBox, WRAPPED_BYTES};
 use crate::store::log::crc32c;
@@ -314,6 +312,10 @@ impl<D: Disk> Disk for Veiled<D> {
         self.disk.device(folder)
     }
 
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(folder)
+    }
+
     fn locate(&self, path: &Path) -> PathBuf {
         self.disk.locate(path)
     }
@@ -333,12 +335,6 @@ impl<D: Disk> Disk for Veiled<D> {
 
     fn log_keys(&self) -> Option<&dyn LogKeys> {
         self.veil.as_deref().map(|veil| veil as &dyn LogKeys)
-    }
-}
-
-impl<D: FreeSpace> FreeSpace for Veiled<D> {
-    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
-        self.disk.free_bytes(folder)
     }
 }
 

@@ -137,6 +137,13 @@ impl Bench {
     pub(super) fn spared(disk: TestDisk) -> Self {
         Self::at(disk, Path::new(STORE), Some(Path::new(SPARE)), RING_BYTES).unwrap()
     }
+
+    /// With a folder for segments, in the place of the spare one.
+    pub(super) fn spread(disk: TestDisk) -> Self {
+        let mut bench = Self::spared(disk);
+        bench.config.segment_dirs = bench.config.spare.take().into_iter().collect();
+        bench
+    }
 }
 
 impl<D: Disk + Clone> Bench<D> {
@@ -163,6 +170,7 @@ impl<D: Disk + Clone> Bench<D> {
                 store: store.to_owned(),
                 journal: store.join("journal"),
                 spare: spares.first().cloned(),
+                segment_dirs: Vec::new(),
                 spares,
                 worker: WorkerId(0),
                 volume: [7; 16],

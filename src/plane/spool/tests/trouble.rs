@@ -291,6 +291,43 @@ fn f11_on_a_full_disk_the_log_goes_on_in_its_own_room_and_segments_in_the_spare_
 }
 
 #[test]
+fn segments_are_spread_by_room_and_all_of_them_are_one_store() {
+    let mut bench = Bench::spread(TestDisk::default());
+    let mut spool = bench.spool();
+    bench.disk.set_free(Path::new(STORE), 5_000);
+    for free in [9_000, 1_000, 9_000] {
+        bench.disk.set_free(Path::new(SPARE), free);
+        let before = (files(&bench, STORE, ".seg"), files(&bench, SPARE, ".seg"));
+        record(&mut bench, &mut spool, 60);
+        let now = (files(&bench, STORE, ".seg"), files(&bench, SPARE, ".seg"));
+        let to_more = free > 5_000;
+        assert_eq!(
+            (now.0 == before.0, now.1 == before.1),
+            (to_more, !to_more),
+            "{before:?} {now:?}"
+        );
+    }
+    assert_eq!((said(&bench).as_str(), files(&bench, SPARE, ".log")), ("", 0));
+    bench.settle(&mut spool);
+    assert_eq!(bench.found(), bench.written);
+    bench.assert_sound();
+    // Its disk fails: segments go to the store, and it is told.
+    bench.disk.set_full_at(Path::new(SPARE), true);
+    record(&mut bench, &mut spool, 60);
+    assert_eq!(said(&bench), "w");
+    // The store's fails: the log goes there.
+    bench.disk.set_full_at(Path::new(SPARE), false);
+    record(&mut bench, &mut spool, 300);
+    bench.disk.set_sync_fails(Path::new(STORE), true);
+    record(&mut bench, &mut spool, 60);
+    assert!(files(&bench, SPARE, ".log") > 0);
+    bench.disk.set_sync_fails(Path::new(STORE), false);
+    bench.settle(&mut spool);
+    assert_eq!(bench.found(), bench.written);
+    bench.assert_sound();
+}
+
+#[test]
 fn f11_with_both_folders_full_the_ring_fills_loudly_and_all_of_it_is_kept() {
     let mut bench = Bench::spared(TestDisk::default());
     let mut spool = bench.spool();

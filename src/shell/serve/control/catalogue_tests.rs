@@ -75,6 +75,7 @@ fn spool(
         store: store.to_owned(),
         journal: store.join("journal"),
         spare: None,
+        segment_dirs: Vec::new(),
         spares: Vec::new(),
         worker: WORKER,
         volume: [7; 16],

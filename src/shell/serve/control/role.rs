@@ -98,11 +98,11 @@ fn role(mut start: Start) -> io::Result<()> {
     let places = spare::strict_places(&store, &folder).map_err(io::Error::other)?;
     let past = history::folder(&store);
     let (mut journal, damage) = Journal::open(places, &folder, &past).map_err(io::Error::other)?;
-    if let Some(spare) = &start.config.store.spare_dir {
+    for spare in start.config.store.more_dirs() {
         let added = spare::folder(spare, &store, "journal")
             .and_then(|folder| journal.add_folder(&folder).map_err(io::Error::other));
         if let Err(error) = added {
-            tracing::error!("no spare folder for the journal: {error}");
+            tracing::error!("the journal cannot go on in {}: {error}", spare.display());
         }
     }
     let (head, places, scrubbed) =
@@ -356,8 +356,7 @@ impl Role {
         let (heads, fresh) = mpsc::unbounded_channel();
         let trail = Trail::start(store.clone(), heads)?;
         trail.say(Note::Configured(Box::new(config.clone())));
-        let folders = [Some(&config.store.dir), config.store.spare_dir.as_ref()];
-        let room = Room::watch(folders.into_iter().flatten().cloned().collect())?;
+        let room = Room::watch(config.store.dirs().map(Path::to_owned).collect())?;
         let told = http::Shared::default();
         let service = Service::start(&config.http, &told)?;
         Ok(Role {

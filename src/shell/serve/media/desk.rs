@@ -220,11 +220,7 @@ fn signing_key(store: &Path) -> Result<SigningKey, Failure> {
 
 /// The folders whose room counts.
 fn folders(config: &Config) -> Vec<PathBuf> {
-    [Some(&config.store.dir), config.store.spare_dir.as_ref()]
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect()
+    config.store.dirs().map(Path::to_owned).collect()
 }
 
 impl Desk {
