@@ -6,6 +6,8 @@
 # with the writer.
 #
 #   benches/tap.sh [STREAMS [TURN_S [ROUNDS]]]     default 2,000 streams, turns of 5 s, 3 rounds; needs python3
+# Segments are small, so that each turn has the same share of the work of sealing them: those of 256 MiB come
+# every 12 s, one turn in two.
 #
 # FLOORTAPE: the binary (target/release/floortape). KEEP=1 keeps the store.
 set -euo pipefail
@@ -18,7 +20,7 @@ echo "$(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), 
 
 "$floortape" serve --set "store.dir=$dir/store" --set "sip.udp=[\"127.0.0.1:$port\"]" \
     --set "sip.tcp=[\"127.0.0.1:$port\"]" --set media.ports=10000-31999 \
-    --set "media.streams_max=$streams" 2>"$dir/serve.log" &
+    --set "media.streams_max=$streams" --set store.segment_mib=8 2>"$dir/serve.log" &
 keeper=$!
 cleanup() {
     kill -TERM "$keeper" 2>/dev/null || true
@@ -42,7 +44,7 @@ media=$(named "$keeper" floortape-media) control=$(named "$keeper" floortape-con
 # Nanoseconds on a processor of all threads of a process.
 spent() { cat "/proc/$1/task/"*/schedstat | awk '{ sum += $1 } END { printf "%.0f", sum }'; }
 
-seconds=$((turn * 4 * rounds + 20))
+seconds=$(((turn + 2) * 4 * rounds + 10))
 "$floortape" src call --to "sip:load@127.0.0.1:$port;transport=tcp" --streams "$streams" \
     --duration "$seconds" --numbered --json >"$dir/sent.json" 2>/dev/null &
 caller=$!
