@@ -24,6 +24,7 @@ use crate::host::{facts, seqpacket, volume};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::keeper::{Act, Begin, Event, Machine, Outcome, Role, SPARE_NAME};
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::control::anchors;
 use crate::shell::serve::estate;
 use crate::shell::serve::holdings::Holdings;
 use crate::shell::serve::kek::KekWatch;
@@ -90,7 +91,11 @@ pub fn run(
                 // A run that came to nothing leaves the mark as it found it.
                 let refused = matches!(outcome, Outcome::Failed(_)) && !keeper.holdings.unclean();
                 if refused || matches!(outcome, Outcome::Clean | Outcome::Interrupted) {
-                    volume::end_run(&keeper.config.store.dir)?;
+                    let store = &keeper.config.store.dir;
+                    volume::end_run(store)?;
+                    if let Err(error) = anchors::renew(store, &keeper.config.journal_dir()) {
+                        tracing::warn!("the heads do not tell of the last segments: {error}");
+                    }
                 }
                 return ended(outcome);
             }

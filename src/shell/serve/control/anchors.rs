@@ -2,7 +2,7 @@
 //! store (`STORE/evidence/heads`) and sends them elsewhere as the configuration says. Nobody waits for it;
 //! what fails is counted, tried again, and an alarm where it lasts.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::base::ids::WorkerId;
-use crate::base::ports::Clock;
+use crate::base::ports::{Clock, Disk};
 use crate::config::model::Evidence;
 use crate::host::clock::SystemClock;
 use crate::host::disk::read_small_text;
@@ -33,6 +33,11 @@ const RETRY: Duration = Duration::from_secs(10);
 const ALARM: Duration = Duration::from_secs(300);
 /// Before the first look: who has just begun answers first.
 const FIRST: Duration = Duration::from_secs(1);
+/// Least time between two looks for what was sealed; a store of so many segments that a look takes long is
+/// looked at less often.
+const SEALED: Duration = Duration::from_secs(1);
+/// See [`SEALED`]: so many times as long as a look takes.
+const LOOKS: u32 = 20;
 
 /// Where the journal's thread says how far it is.
 pub(super) type JournalHead = Arc<Mutex<Option<FileMark>>>;
@@ -64,13 +69,14 @@ pub(super) struct Setup {
     pub(super) places: Places,
 }
 
-/// Starts the thread. It looks once more when the sender is gone, and ends.
+/// Starts the thread. It looks soon when something was sealed, which the sender tells, and once more when all senders
+/// are gone; then it ends.
 pub(super) fn spawn(setup: Setup) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let mut anchors = Anchors::new(setup);
     // A journal that is signed has heads beside it: their absence is a sign, too.
     if !path(&anchors.setup.store).exists() {
-        anchors.look(false);
+        anchors.look(false, true);
     }
     let thread = std::thread::Builder::new().name("anchors".into()).spawn(move || {
         process::give_way();
@@ -141,10 +147,54 @@ impl Signed {
     }
 }
 
+/// What the heads say of the segments of each worker. That never goes back either: where the newest segments
+/// are gone it is said again, and `verify` misses them.
+#[derive(Default)]
+struct Sealed {
+    heads: BTreeMap<u16, WorkerHead>,
+    told: bool,
+}
+
+impl Sealed {
+    /// As the heads of that store say that are there.
+    fn of(store: &Path, volume: &str) -> Self {
+        let before = read_small_text(&path(store)).ok().and_then(|text| Anchor::parse(&text).ok());
+        let before = before.map(|anchor| anchor.anchor).filter(|heads| heads.volume == volume);
+        let heads = before.map_or_else(Vec::new, |heads| heads.workers);
+        let heads = heads.into_iter().map(|head| (head.worker, head)).collect();
+        Sealed { heads, told: false }
+    }
+
+    fn next(&mut self, found: Vec<WorkerHead>) -> Vec<WorkerHead> {
+        let mut gone = self.heads.clone();
+        for head in found {
+            if gone.get(&head.worker).is_none_or(|known| known.segment < head.segment) {
+                self.heads.insert(head.worker, head);
+                gone.remove(&head.worker);
+            } else if gone.get(&head.worker) == Some(&head) {
+                gone.remove(&head.worker);
+            }
+        }
+        if let Some(known) = gone.values().next()
+            && !self.told
+        {
+            tracing::error!(
+                "alarm: segment {} of worker {} was signed and is not there, or is another one; bring it back from a \
+                 copy",
+                known.segment,
+                known.worker
+            );
+        }
+        self.told = !gone.is_empty();
+        self.heads.values().copied().collect()
+    }
+}
+
 struct Anchors {
     setup: Setup,
     outlets: Vec<Waiting>,
     trail: Signed,
+    sealed: Sealed,
     /// What `evidence/heads` says.
     kept: Option<Heads>,
     /// What was sent last.
@@ -178,18 +228,34 @@ impl Anchors {
         });
         let outlets = outlets.collect();
         let trail = Signed::of(&setup.store);
-        Anchors { setup, outlets, trail, kept: None, sent: None, told: false }
+        let sealed = Sealed::of(&setup.store, &setup.volume);
+        Anchors { setup, outlets, trail, sealed, kept: None, sent: None, told: false }
     }
 
-    fn run(mut self, ends: &Receiver<()>) {
+    fn run(mut self, sealed: &Receiver<()>) {
         let every = Duration::from_secs(self.setup.evidence.anchor_s);
         let mut wait = FIRST.min(every);
-        let mut look_at = Instant::now() + wait;
+        let (mut look_at, mut seal_at) = (Instant::now() + wait, None);
+        let mut looked = Instant::now();
+        let mut pause = SEALED;
         loop {
-            let ended = ends.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
-            if ended || Instant::now() >= look_at {
+            let ended = match sealed.recv_timeout(wait) {
+                Ok(()) => {
+                    seal_at.get_or_insert(looked + pause);
+                    false
+                }
+                Err(error) => error == RecvTimeoutError::Disconnected,
+            };
+            let began = Instant::now();
+            let due = began >= look_at;
+            if ended || due || seal_at.is_some_and(|at| began >= at) {
+                seal_at = None;
+                self.look(ended, due);
+                looked = Instant::now();
+                pause = SEALED.max(looked.duration_since(began) * LOOKS);
+            }
+            if ended || due {
                 look_at = Instant::now() + every;
-                self.look(ended);
             }
             self.send();
             if ended {
@@ -197,12 +263,13 @@ impl Anchors {
             }
             let waits = self.outlets.iter().any(|one| !one.lines.is_empty());
             let retry = if waits { RETRY } else { every };
-            wait = look_at.saturating_duration_since(Instant::now()).min(retry);
+            let next = seal_at.map_or(look_at, |at: Instant| at.min(look_at));
+            wait = next.saturating_duration_since(Instant::now()).min(retry);
         }
     }
 
-    /// `last`: nobody looks again before the next start.
-    fn look(&mut self, last: bool) {
+    /// `last`: nobody looks again before the next start. `due`: what has moved is told outside, too.
+    fn look(&mut self, last: bool, due: bool) {
         // Of a disk that was unmounted the folder is still there (F18).
         let heads = match volume::read(&self.setup.store) {
             Ok(_) => self.heads(),
@@ -218,21 +285,19 @@ impl Anchors {
             }
         };
         self.told = false;
-        if !heads.moved(self.kept.as_ref()) {
-            return;
-        }
         let anchor = heads.clone().sign(&self.setup.key);
-        let path = path(&self.setup.store);
-        match signing::put(&self.setup.store, &path, format!("{}\n", anchor.line()).as_bytes()) {
-            Ok(()) => self.kept = Some(heads.clone()),
-            Err(error) => tracing::warn!("{}: {error}", path.display()),
+        if heads.moved(self.kept.as_ref()) {
+            match keep(&self.setup.store, &anchor) {
+                Ok(()) => self.kept = Some(heads.clone()),
+                Err(error) => tracing::warn!("{}: {error}", path(&self.setup.store).display()),
+            }
         }
         // The journal moves all the time while something is recorded; it goes along with segments.
         let new = self
             .sent
             .as_ref()
             .is_none_or(|sent| (&sent.workers, &sent.audit) != (&heads.workers, &heads.audit));
-        if new || (last && heads.moved(self.sent.as_ref())) {
+        if new && due || last && heads.moved(self.sent.as_ref()) {
             for one in &mut self.outlets {
                 if one.lines.len() >= WAITING_MAX {
                     one.lines.pop_front();
@@ -248,14 +313,7 @@ impl Anchors {
         let Setup { store, journal, volume, head, key, .. } = &self.setup;
         // Before the segments: what the journal says of them is there by then.
         let journalled = *head.lock().expect("nobody panics with it");
-        let disk = spare::places(store, journal);
-        let mut workers = Vec::new();
-        for worker in all_workers(&disk, store)? {
-            if let (_, Some(trailer)) = segment::last_segment(&disk, store, worker)? {
-                let (segment, head) = (trailer.number, Hex(trailer.head));
-                workers.push(WorkerHead { worker: worker.0, segment, head });
-            }
-        }
+        let workers = self.sealed.next(worker_heads(store, journal)?);
         Ok(Heads {
             version: ANCHOR_VERSION,
             at: SystemClock.map().wall,
@@ -279,6 +337,43 @@ impl Anchors {
 /// Where a store keeps its own anchor.
 pub(in crate::shell) fn path(store: &Path) -> PathBuf {
     store.join("evidence").join("heads")
+}
+
+fn keep(store: &Path, anchor: &Anchor) -> io::Result<()> {
+    signing::put(store, &path(store), format!("{}\n", anchor.line()).as_bytes())
+}
+
+/// Signs once more what the heads of the store say, with the segments that there are now: at the end of a server
+/// media seals its last ones when control, and with it the thread above, has ended.
+pub(in crate::shell) fn renew(store: &Path, journal: &Path) -> io::Result<()> {
+    let key = signing::load(store)?;
+    let text = read_small_text(&path(store))?;
+    let before = Anchor::parse(&text).map_err(io::Error::other)?.anchor;
+    // What somebody else has put there is for `verify` to judge.
+    if before.key.0 != key.public_key() {
+        return Ok(());
+    }
+    let mut sealed = Sealed::of(store, &before.volume);
+    let workers = sealed.next(worker_heads(store, journal)?);
+    if workers == before.workers {
+        return Ok(());
+    }
+    keep(store, &Heads { at: SystemClock.map().wall, workers, ..before }.sign(&key))
+}
+
+/// The newest segment of each worker.
+fn worker_heads(store: &Path, journal: &Path) -> io::Result<Vec<WorkerHead>> {
+    let disk = spare::places(store, journal);
+    // What is signed is there after a power cut, too.
+    disk.sync_names(&segment::folder(store))?;
+    let mut heads = Vec::new();
+    for worker in all_workers(&disk, store)? {
+        if let (_, Some(trailer)) = segment::last_segment(&disk, store, worker)? {
+            let (segment, head) = (trailer.number, Hex(trailer.head));
+            heads.push(WorkerHead { worker: worker.0, segment, head });
+        }
+    }
+    Ok(heads)
 }
 
 fn all_workers(disk: &StoreDisk, store: &Path) -> io::Result<BTreeSet<WorkerId>> {
@@ -383,6 +478,36 @@ mod tests {
         std::fs::remove_file(path(&store)).expect("there");
         assert!(Known::read(&store).expect("readable").faults.is_empty());
         assert_eq!(Signed::of(&store).next(&store).map(|head| head.number), Some(2));
+        std::fs::remove_dir_all(store).expect("ours");
+    }
+
+    #[test]
+    fn heads_of_workers_never_go_back() {
+        let head = |worker, segment, byte| WorkerHead { worker, segment, head: Hex([byte; 32]) };
+        let mut sealed = Sealed::default();
+        assert_eq!(sealed.next(vec![head(0, 3, 1), head(1, 9, 2)]).len(), 2);
+        assert!(!sealed.told);
+        assert_eq!(sealed.next(vec![head(0, 4, 3), head(1, 9, 2)])[0], head(0, 4, 3));
+        // Gone, of one; of the other it is another one.
+        assert_eq!(sealed.next(vec![head(1, 9, 5)]), [head(0, 4, 3), head(1, 9, 2)]);
+        assert!(sealed.told);
+        // Brought back, and gone on with.
+        assert_eq!(sealed.next(vec![head(0, 4, 3), head(1, 10, 6)])[1], head(1, 10, 6));
+        assert!(!sealed.told);
+    }
+
+    #[test]
+    fn heads_are_renewed_by_their_own_key_and_only_forwards() {
+        let store = std::env::temp_dir().join(format!("floortape-renew-{}", std::process::id()));
+        let journal = store.join("journal");
+        std::fs::create_dir_all(&store).expect("a temp folder");
+        assert!(renew(&store, &journal).is_err(), "no key");
+        signing::load_or_make(&store, &crate::host::entropy::SystemEntropy).expect("made");
+        let text = |store: &Path| std::fs::read_to_string(path(store)).expect("there");
+        signed(&store, None);
+        let foreign = text(&store);
+        renew(&store, &journal).expect("left alone");
+        assert_eq!(text(&store), foreign);
         std::fs::remove_dir_all(store).expect("ours");
     }
 }

@@ -107,7 +107,7 @@ fn role(mut start: Start) -> io::Result<()> {
     }
     let (head, places, scrubbed) =
         (JournalHead::default(), anchors::Places::default(), scrub::Shared::default());
-    let witnesses = witnesses(
+    let (sealed, witnesses) = witnesses(
         &start.config,
         (&store, &folder),
         &volume.id,
@@ -194,6 +194,7 @@ fn role(mut start: Start) -> io::Result<()> {
         let threads = (jobs, changes, expirer);
         let mut role = Role::new(start, bound, control, store, threads, nonce_key)?;
         role.witnessed = (places, scrubbed);
+        role.sealed = sealed;
         role.load_passwords().await?;
         role.serve(finished).await
     });
@@ -214,15 +215,15 @@ fn role(mut start: Start) -> io::Result<()> {
 /// A thread of evidence: it ends when the sender is gone.
 type Witness = (channel::Sender<()>, std::thread::JoinHandle<()>);
 
-/// Has the journal signed, and starts the threads that vouch for the store and read it over. Without
-/// them calls are recorded all the same.
+/// Has the journal signed, and starts the threads that vouch for the store and read it over; the sender tells the
+/// first one that something was sealed. Without them calls are recorded all the same.
 fn witnesses(
     config: &Config,
     (store, folder): (&Path, &Path),
     volume: &str,
     (head, places, scrubbed): (&JournalHead, &anchors::Places, &scrub::Shared),
     journal: &mut Journal<StoreDisk>,
-) -> Vec<Witness> {
+) -> (Option<channel::Sender<()>>, Vec<Witness>) {
     let mut threads = Vec::new();
     let evidence = &config.evidence;
     match signing::load(store) {
@@ -244,10 +245,12 @@ fn witnesses(
             signing::path(store).display()
         ),
     }
+    let anchors = threads.first().and_then(|thread| thread.as_ref().ok());
+    let sealed = anchors.map(|(sender, _): &Witness| sender.clone());
     let folders = (store.to_owned(), folder.to_owned());
     threads.push(scrub::spawn(folders, evidence, scrubbed.clone()));
     let told = |error: &io::Error| tracing::error!("a thread of evidence does not start: {error}");
-    threads.into_iter().filter_map(|thread| thread.inspect_err(told).ok()).collect()
+    (sealed, threads.into_iter().filter_map(|thread| thread.inspect_err(told).ok()).collect())
 }
 
 struct Role {
@@ -290,6 +293,8 @@ struct Role {
     told: http::Shared,
     figures: Snapshot,
     service: Option<Service>,
+    /// Tells the thread that signs heads that a segment was sealed.
+    sealed: Option<channel::Sender<()>>,
     /// What the threads of evidence did.
     witnessed: (anchors::Places, scrub::Shared),
     /// What the store says of streams that go on, from the thread that looks.
@@ -388,6 +393,7 @@ impl Role {
             told,
             figures: Snapshot::default(),
             service,
+            sealed: None,
             witnessed: Default::default(),
             past: mpsc::unbounded_channel(),
             stopping: false,
@@ -724,7 +730,10 @@ impl Role {
                 self.jobs.send(Job { token, entries }).map_err(gone)?;
             }
             Effect::LookBack(sought) => self.look_back(sought)?,
-            Effect::Sealed => drop(self.changes.send(Change::Sealed)),
+            Effect::Sealed => {
+                let _ = self.sealed.as_ref().map(|sealed| sealed.send(()));
+                drop(self.changes.send(Change::Sealed));
+            }
             Effect::Outcome { id, outcome } => {
                 // Whoever asked may have gone.
                 let _ = self.called.remove(&id).map(|reply| reply.send(outcome));
