@@ -137,6 +137,7 @@ fuzz! {
     evidence 6_000,
     store_keys 6_000,
     query 20_000,
+    moment 20_000,
 }
 
 /// A format that changes without meaning to shows here. `FUZZ_WRITE=1` writes the corpus anew.

@@ -8,7 +8,7 @@ use crate::base::ports::Clock;
 use crate::base::time::Wall;
 use crate::host::clock::SystemClock;
 use crate::shell::exit::{Exit, Failure};
-use crate::store::query::{self, Now, Stretch};
+use crate::store::query::{self, Edge, Moment, Now, QueryError, Stretch};
 
 /// The zone of times that are shown and said.
 #[derive(clap::Args, Clone, Default)]
@@ -17,6 +17,74 @@ pub(crate) struct ZoneArgs {
     /// that of this machine]
     #[arg(long, value_name = "ZONE")]
     pub(crate) tz: Option<String>,
+}
+
+/// The zone of times that are said to a verb which shows none.
+#[derive(clap::Args, Clone, Default)]
+pub(crate) struct SaidArgs {
+    /// Zone of times that are given without one: Europe/Berlin, UTC, +05:30 [default: TZ, else that of this
+    /// machine]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) tz: Option<String>,
+}
+
+impl SaidArgs {
+    /// The range of a recording that `--from` and `--to` say.
+    pub(crate) fn range(
+        &self,
+        from: &Option<String>,
+        to: &Option<String>,
+    ) -> Result<Said, Failure> {
+        self.range_by(("from", from), to)
+    }
+
+    /// The same, its beginning by another name.
+    pub(crate) fn range_by(
+        &self,
+        from: (&str, &Option<String>),
+        to: &Option<String>,
+    ) -> Result<Said, Failure> {
+        // Nobody who says no time hears of zones.
+        if from.1.is_none() && to.is_none() && self.tz.is_none() {
+            return Ok(Said::default());
+        }
+        ZoneArgs { tz: self.tz.clone() }.when()?.range(from, to)
+    }
+
+    /// The time that `key` says, of no recording.
+    pub(crate) fn time(&self, key: &str, text: &Option<String>) -> Result<Option<Wall>, Failure> {
+        if text.is_none() && self.tz.is_none() {
+            return Ok(None);
+        }
+        let when = ZoneArgs { tz: self.tz.clone() }.when()?;
+        Ok(text.as_deref().map(|text| when.said(key, text)).transpose()?.map(|said| said.from))
+    }
+}
+
+/// A range of a recording, as it was said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) from: Option<Moment>,
+    pub(crate) to: Option<Moment>,
+}
+
+impl Said {
+    /// The range, for a recording that began at `start`.
+    pub(crate) fn of(&self, start: Wall) -> Result<(Option<Wall>, Option<Wall>), Failure> {
+        let of = |moment: Option<Moment>| moment.map(|moment| moment.of(start));
+        let (from, to) = (of(self.from), of(self.to));
+        in_order(from, to)?;
+        Ok((from, to))
+    }
+}
+
+fn in_order<T: PartialOrd>(from: Option<T>, to: Option<T>) -> Result<(), Failure> {
+    match (from, to) {
+        (Some(from), Some(to)) if from >= to => {
+            Err(Failure::new(Exit::Usage, "--from must lie before --to"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A zone in use.
@@ -39,6 +107,10 @@ fn is_tz(text: &str) -> bool {
         || text.starts_with([':', '/'])
         || zone(text).is_some()
         || TimeZone::posix(text).is_ok()
+}
+
+fn misread(key: &str, error: &QueryError) -> Failure {
+    Failure::new(Exit::Usage, format!("--{key}: {error}"))
 }
 
 fn zone_name(zone: &TimeZone) -> &str {
@@ -119,8 +191,33 @@ impl When {
 
     /// A time that somebody says for the option `key`.
     pub(crate) fn said(&self, key: &str, text: &str) -> Result<Stretch, Failure> {
-        query::stretch(text, &self.now())
-            .map_err(|why| Failure::new(Exit::Usage, format!("--{key}: {why}")))
+        query::stretch(text, &self.now()).map_err(|error| misread(key, &error))
+    }
+
+    /// A moment of a recording that somebody says for the option `key`.
+    fn moment(&self, key: &str, text: &str, edge: Edge) -> Result<Moment, Failure> {
+        query::moment(text, edge, &self.now()).map_err(|error| misread(key, &error))
+    }
+
+    /// The range of a recording that `--from` and `--to` say. What is known before the recording is to be in
+    /// order; [`Said::of`] sees to the rest.
+    pub(crate) fn range(
+        &self,
+        (key, from): (&str, &Option<String>),
+        to: &Option<String>,
+    ) -> Result<Said, Failure> {
+        let said = |key, text: &Option<String>, edge| {
+            text.as_deref().map(|text| self.moment(key, text, edge)).transpose()
+        };
+        let range = Said { from: said(key, from, Edge::First)?, to: said("to", to, Edge::Last)? };
+        match (range.from, range.to) {
+            (Some(Moment::At(from)), Some(Moment::At(to))) => in_order(Some(from), Some(to))?,
+            (Some(Moment::Behind(from)), Some(Moment::Behind(to))) => {
+                in_order(Some(from), Some(to))?;
+            }
+            _ => {}
+        }
+        Ok(range)
     }
 }
 

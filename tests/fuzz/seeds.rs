@@ -99,8 +99,21 @@ const QUERIES: &[(&str, &str)] = &[
     ("nested", "((a OR (b -(c AND d))) NOT e) *"),
 ];
 
+/// When somebody wants to hear from.
+const MOMENTS: &[(&str, &str)] = &[
+    ("instant", "2026-11-30T14:05:09.5+01:00"),
+    ("local", "2026-11-30 14:05:09 Europe/Berlin"),
+    ("offset", "2026-10-25T02:30-05:30"),
+    ("day", "yesterday 14:05 UTC"),
+    ("ago", "1h30m ago"),
+    ("back", "-2d"),
+    ("behind", "+1:02:03.250"),
+    ("length", "+1h30m"),
+];
+
 fn queries(add: &mut Add<'_>) {
     QUERIES.iter().for_each(|(name, text)| add("query", name, text.as_bytes().to_vec()));
+    MOMENTS.iter().for_each(|(name, text)| add("moment", name, text.as_bytes().to_vec()));
 }
 
 /// Documents of one RS each, as the examples of RFC 7865 §8 and RFC 8068 §3 go.

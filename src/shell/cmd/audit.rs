@@ -10,6 +10,7 @@ use crate::base::time::Wall;
 use crate::host::audit;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::Read;
+use crate::shell::when::SaidArgs;
 use crate::store::audit::{Entry, Outcome};
 
 /// Show the audit trail: who listened, exported, held, changed, configured, and who was refused (exit 1:
@@ -19,9 +20,10 @@ pub struct Args {
     /// One JSON object an entry
     #[arg(long)]
     json: bool,
-    /// Only from this instant on (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    since: Option<Wall>,
+    /// Only from then on: a time as `search` takes it (RFC 3339, 14:05, yesterday, 2026-11-30 14:05
+    /// Europe/Berlin, -2h)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
     /// Only this action, such as `export`, or all of a kind, such as `rs`
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
@@ -29,16 +31,18 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     of: Option<String>,
     #[command(flatten)]
+    zone: SaidArgs,
+    #[command(flatten)]
     store: StoreArgs,
 }
 
 impl Args {
-    fn wants(&self, entry: &Entry) -> bool {
+    fn wants(&self, since: Option<Wall>, entry: &Entry) -> bool {
         let is_kind = |wanted: &str| {
             entry.action == wanted
                 || entry.action.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
         };
-        self.since.is_none_or(|since| entry.at >= since)
+        since.is_none_or(|since| entry.at >= since)
             && self.action.as_deref().is_none_or(is_kind)
             && self.of.as_deref().is_none_or(|of| entry.object == of)
     }
@@ -46,10 +50,10 @@ impl Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
+    let since = args.zone.time("since", &args.since)?;
     let read = || {
-        let Args { json, since, action, of, .. } = &args;
-        let (action, of) = (action.clone(), of.clone());
-        Ok(Read::Audit { json: *json, since: *since, action, of })
+        let (action, of) = (args.action.clone(), args.of.clone());
+        Ok(Read::Audit { json: args.json, since, action, of })
     };
     if let Some(exit) = remote::instead(&args.store, read)? {
         return Ok(exit);
@@ -57,7 +61,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let store = args.store.find()?;
     let trail = audit::read(&store.dir)?;
     let mut out = std::io::stdout().lock();
-    for entry in trail.entries.iter().filter(|entry| args.wants(entry)) {
+    for entry in trail.entries.iter().filter(|entry| args.wants(since, entry)) {
         if args.json {
             serde_json::to_writer(&mut out, entry)?;
             out.write_all(b"\n")?;
@@ -151,22 +155,26 @@ mod tests {
     #[test]
     fn a_kind_of_action_is_all_below_it() {
         let act = |action: &str| entry(Act::new(Wall(5), ourselves("owner"), action, "x"));
-        let args = |action: Option<&str>, of: Option<&str>, since: Option<i64>| Args {
-            json: false,
-            since: since.map(Wall),
-            action: action.map(str::to_owned),
-            of: of.map(str::to_owned),
-            store: StoreArgs {
-                store: None,
-                kek: None,
-                config: crate::shell::cmd::check::ConfigArgs { files: vec![], sets: vec![] },
-            },
+        let wants = |action: Option<&str>, of: Option<&str>, since: Option<i64>, entry: &Entry| {
+            let args = Args {
+                json: false,
+                since: None,
+                action: action.map(str::to_owned),
+                of: of.map(str::to_owned),
+                zone: SaidArgs::default(),
+                store: StoreArgs {
+                    store: None,
+                    kek: None,
+                    config: crate::shell::cmd::check::ConfigArgs { files: vec![], sets: vec![] },
+                },
+            };
+            args.wants(since.map(Wall), entry)
         };
-        assert!(args(Some("rs"), None, None).wants(&act("rs.pause")));
-        assert!(args(Some("rs.pause"), None, None).wants(&act("rs.pause")));
-        assert!(!args(Some("rs"), None, None).wants(&act("rsync")));
-        assert!(!args(None, Some("y"), None).wants(&act("rs.pause")));
-        assert!(args(None, Some("x"), Some(5)).wants(&act("rs.pause")));
-        assert!(!args(None, None, Some(6)).wants(&act("rs.pause")));
+        assert!(wants(Some("rs"), None, None, &act("rs.pause")));
+        assert!(wants(Some("rs.pause"), None, None, &act("rs.pause")));
+        assert!(!wants(Some("rs"), None, None, &act("rsync")));
+        assert!(!wants(None, Some("y"), None, &act("rs.pause")));
+        assert!(wants(None, Some("x"), Some(5), &act("rs.pause")));
+        assert!(!wants(None, None, Some(6), &act("rs.pause")));
     }
 }

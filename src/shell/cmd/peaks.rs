@@ -60,12 +60,13 @@ pub struct Args {
     /// Recording id
     #[arg(value_name = "ID")]
     id: String,
-    /// From this instant on (RFC 3339) [default: its start]
-    #[arg(long, value_name = "TIME")]
-    from: Option<Wall>,
-    /// Up to this instant (RFC 3339) [default: its end]
-    #[arg(long, value_name = "TIME")]
-    to: Option<Wall>,
+    /// From then on: a time as `search` takes it (RFC 3339, 14:05, 2026-11-30 14:05 Europe/Berlin, -2h), or so
+    /// long after its start (+1:30, +90s) [default: its start]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<String>,
+    /// Up to then; of a day, to its end [default: its end]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<String>,
     /// Only the line of that label; may be given several times
     #[arg(long, value_name = "LABEL")]
     stream: Vec<String>,
@@ -115,18 +116,15 @@ pub(crate) struct Drawn {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from >= to
-    {
-        return Err(Failure::new(Exit::Usage, "--from must lie before --to"));
-    }
     let when = args.zone.when()?;
+    // Whoever errs hears so at once, and from us.
+    let said = when.range(("from", &args.from), &args.to)?;
     let points = args.points.unwrap_or_else(|| if args.json { POINTS } else { columns() });
     let by_server = || {
         Ok(Read::Peaks {
             id: remote::id(&args.id)?,
-            from: args.from,
-            to: args.to,
+            from: said.from,
+            to: said.to,
             stream: args.stream.clone(),
             points,
             json: args.json,
@@ -140,8 +138,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let store = args.store.find()?;
     let library = store.library()?;
     let rs = named(&library, &args.id, &store.dir)?;
-    let wanted = Wanted::of(&args, &rs, points)?;
-    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
+    let range = said.of(rs.start)?;
+    let wanted = Wanted::of(&args, range, &rs, points)?;
+    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, range, rs.id))?;
     let (picture, visit) = draw(&store, &library, &rs, &wanted)?;
     let mut out = io::stdout().lock();
     if args.json {
@@ -166,12 +165,12 @@ fn columns() -> u32 {
 }
 
 /// What the audit trail says of it.
-fn wish(args: &Args, rs: RsId) -> Wish {
+fn wish(args: &Args, (from, to): (Option<Wall>, Option<Wall>), rs: RsId) -> Wish {
     Wish::new(action::READ, rs.to_string())
         .because(args.reason.clone())
         .with("verb", Some("peaks"))
-        .with("from", args.from.map(|from| from.to_string()))
-        .with("to", args.to.map(|to| to.to_string()))
+        .with("from", from.map(|from| from.to_string()))
+        .with("to", to.map(|to| to.to_string()))
         .with("stream", (!args.stream.is_empty()).then(|| args.stream.clone()))
 }
 
@@ -185,15 +184,20 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    fn of(args: &Args, rs: &RsEntry, points: u32) -> Result<Self, Failure> {
+    fn of(
+        args: &Args,
+        (from, to): (Option<Wall>, Option<Wall>),
+        rs: &RsEntry,
+        points: u32,
+    ) -> Result<Self, Failure> {
         let streams = lines_of(rs, &args.stream, None)?;
         let end = rs.end.unwrap_or_else(|| SystemClock.map().wall);
-        if args.from.is_some_and(|from| from >= end) || args.to.is_some_and(|to| to <= rs.start) {
+        if from.is_some_and(|from| from >= end) || to.is_some_and(|to| to <= rs.start) {
             let why = format!("recording {} ran from {} to {end}", rs.id, rs.start);
             return Err(Failure::new(Exit::NotFound, why));
         }
-        let range = (args.from.unwrap_or(rs.start), args.to.unwrap_or(end));
-        Ok(Wanted { streams, range, from_given: args.from.is_some(), points }.bounded())
+        let range = (from.unwrap_or(rs.start), to.unwrap_or(end));
+        Ok(Wanted { streams, range, from_given: from.is_some(), points }.bounded())
     }
 
     /// No bucket of a long time is shorter than what is kept: there are fewer then.

@@ -144,7 +144,8 @@ fn picture(fixture: &Fixture, more: &[&str]) -> Picture {
     let drawn = (|| {
         let library = store.library()?;
         let rs = named(&library, &args.id, &store.dir)?;
-        let wanted = Wanted::of(&args, &rs, args.points.unwrap_or(POINTS))?;
+        let range = args.zone.when()?.range(("from", &args.from), &args.to)?.of(rs.start)?;
+        let wanted = Wanted::of(&args, range, &rs, args.points.unwrap_or(POINTS))?;
         draw(&store, &library, &rs, &wanted)
     })();
     let (picture, visit) = drawn.unwrap_or_else(|failure| panic!("{}", failure.error));

@@ -21,9 +21,11 @@ use crate::host::spare::StoreDisk;
 use crate::shell::access::{Wish, ask_for_ourselves};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::Read;
+use crate::shell::when::{Said, SaidArgs};
 use crate::store::archive::Damaged;
 use crate::store::audit::action;
 use crate::store::catalog::{Library, RsEntry};
+use crate::store::query::behind_start;
 use crate::store::record::RecordMeta;
 use crate::store::tap::{Happening, Line, Timeline};
 
@@ -43,15 +45,16 @@ pub struct Args {
     /// Recording id
     #[arg(value_name = "ID")]
     id: String,
-    /// From this instant on (RFC 3339), or so long after its start (90s, 12:30, 1:02:03)
-    #[arg(long, value_name = "TIME", conflicts_with = "from")]
+    /// From so long after its start on (12:30, 1:02:03, 90s), or from a time on as --from takes it, with its day
+    #[arg(long, value_name = "TIME", conflicts_with = "from", allow_hyphen_values = true)]
     at: Option<String>,
-    /// From this instant on (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    from: Option<Wall>,
-    /// Up to this instant (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    to: Option<Wall>,
+    /// From then on: a time as `search` takes it (RFC 3339, 14:05, 2026-11-30 14:05 Europe/Berlin, -2h), or so
+    /// long after its start (+1:30, +90s)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<String>,
+    /// Up to then; of a day, to its end
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<String>,
     /// Only the line of that label; may be given several times
     #[arg(long, value_name = "LABEL")]
     stream: Vec<String>,
@@ -62,27 +65,36 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
+    zone: SaidArgs,
+    #[command(flatten)]
     store: StoreArgs,
+}
+
+impl Args {
+    /// The range that is asked for. What `--at` has as a bare length is after the start: `12:30` is no time of day
+    /// there.
+    fn range(&self) -> Result<Said, Failure> {
+        let Some(at) = &self.at else { return self.zone.range(&self.from, &self.to) };
+        let from = match behind_start(at.trim()) {
+            Some(_) => format!("+{}", at.trim()),
+            None => at.clone(),
+        };
+        self.zone.range_by(("at", &Some(from)), &self.to)
+    }
 }
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from >= to
-    {
-        return Err(Failure::new(Exit::Usage, "--from must lie before --to"));
-    }
-    if let Some(text) = &args.at {
-        from_start(text).map_err(|why| Failure::new(Exit::Usage, format!("--at: {why}")))?;
-    }
+    // Whoever errs hears so at once, and from us.
+    let said = args.range()?;
     if let Some(dir) = args.store.shut() {
-        return by_server(args, &dir);
+        return by_server(args, said, &dir);
     }
     let store = args.store.find()?;
     let library = store.library_of_part()?;
     let rs = named(&library, &args.id, &store.dir)?;
-    let heard = Heard::of(&args, &rs)?;
-    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
+    let heard = Heard::of(&args, said, &rs)?;
+    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, &heard, rs.id))?;
     let mut player = Player::find()?;
     let mixed = player.is_some() && heard.lines.len() > 2;
     let done = match &mut player {
@@ -101,12 +113,11 @@ fn told(unread: &[Damaged]) -> Exit {
     if unread.is_empty() { Exit::Yes } else { Exit::No }
 }
 
-fn by_server(args: Args, dir: &Path) -> Result<Exit, Failure> {
+fn by_server(args: Args, said: Said, dir: &Path) -> Result<Exit, Failure> {
     let read = Read::Play {
         id: remote::id(&args.id)?,
-        at: args.at,
-        from: args.from,
-        to: args.to,
+        from: said.from,
+        to: said.to,
         stream: args.stream,
         party: args.party,
         reason: args.reason,
@@ -120,13 +131,12 @@ fn by_server(args: Args, dir: &Path) -> Result<Exit, Failure> {
 }
 
 /// What the audit trail says of it.
-fn wish(args: &Args, rs: RsId) -> Wish {
+fn wish(args: &Args, heard: &Heard, rs: RsId) -> Wish {
     Wish::new(action::LISTEN, rs.to_string())
         .because(args.reason.clone())
         .with("verb", Some("play"))
-        .with("at", args.at.clone())
-        .with("from", args.from.map(|from| from.to_string()))
-        .with("to", args.to.map(|to| to.to_string()))
+        .with("from", heard.from.map(|from| from.to_string()))
+        .with("to", heard.to.map(|to| to.to_string()))
         .with("stream", (!args.stream.is_empty()).then(|| args.stream.clone()))
         .with("party", args.party.clone())
 }
@@ -142,7 +152,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn of(args: &Args, rs: &RsEntry) -> Result<Self, Failure> {
+    fn of(args: &Args, said: Said, rs: &RsEntry) -> Result<Self, Failure> {
         let chosen = lines_of(rs, &args.stream, args.party.as_deref())?;
         let mut streams: Vec<_> = rs.streams.values().map(|one| &one.description).collect();
         streams.retain(|one| chosen.contains(&one.stream));
@@ -152,45 +162,14 @@ impl Heard {
             let why = format!("recording {}: nothing of it can be played; export it", rs.id);
             return Err(Failure::new(Exit::NotFound, why));
         }
-        let at = args.at.as_deref().map(|text| match from_start(text) {
-            Ok(At::Instant(wall)) => wall,
-            Ok(At::Behind(ns)) => Wall(rs.start.0 + ns),
-            Err(_) => rs.start,
-        });
+        let (from, to) = said.of(rs.start)?;
         let end = rs.end.unwrap_or_else(|| SystemClock.map().wall);
-        let from = args.from.or(at);
-        if from.is_some_and(|from| from >= end) || args.to.is_some_and(|to| to <= rs.start) {
+        if from.is_some_and(|from| from >= end) || to.is_some_and(|to| to <= rs.start) {
             let why = format!("recording {} ran from {} to {end}", rs.id, rs.start);
             return Err(Failure::new(Exit::NotFound, why));
         }
-        Ok(Heard { lines, from, to: args.to, span: (rs.start, end) })
+        Ok(Heard { lines, from, to, span: (rs.start, end) })
     }
-}
-
-enum At {
-    Instant(Wall),
-    /// Nanoseconds behind the start.
-    Behind(i64),
-}
-
-fn from_start(text: &str) -> Result<At, String> {
-    let wrong = || format!("{text:?}: expected an RFC 3339 time, 90s, 12:30 or 1:02:03");
-    if let Ok(wall) = text.parse() {
-        return Ok(At::Instant(wall));
-    }
-    let parts: Vec<&str> = match text.strip_suffix('s') {
-        Some(seconds) => vec![seconds],
-        None => text.split(':').collect(),
-    };
-    if parts.len() > 3 || (parts.len() == 1 && !text.ends_with('s')) {
-        return Err(wrong());
-    }
-    let mut seconds = 0_i64;
-    for part in parts {
-        let number: u32 = part.parse().map_err(|_| wrong())?;
-        seconds = seconds * 60 + i64::from(number);
-    }
-    seconds.checked_mul(1_000_000_000).map(At::Behind).ok_or_else(wrong)
 }
 
 /// A record of one of the lines.
@@ -371,7 +350,7 @@ mod tests {
         let store = args.store.find().expect("there");
         let library = store.library().expect("readable");
         let rs = named(&library, &args.id, &store.dir).expect("there");
-        let heard = Heard::of(&args, &rs).expect("audio");
+        let heard = Heard::of(&args, args.range().expect("no times"), &rs).expect("audio");
         play(&library, &rs, heard, false, &mut Vec::new()).ok()
     }
 
@@ -398,18 +377,35 @@ mod tests {
 
     #[test]
     fn a_place_is_an_instant_or_so_far_behind_the_start() {
-        let behind = |text| match from_start(text) {
-            Ok(At::Behind(ns)) => Some(ns / 1_000_000_000),
-            _ => None,
+        let said = |words: &[&str]| {
+            let words = [&["play", "ID", "--tz=Europe/Berlin"], words].concat();
+            Line::try_parse_from(words).expect("a command line").args.range()
         };
+        let from = |words: &[&str]| said(words).map(|said| said.from.map(|from| from.to_string()));
+        let behind = |text| from(&["--at", text]).ok().flatten();
         assert_eq!(
-            [behind("90s"), behind("12:30"), behind("1:02:03")],
-            [Some(90), Some(750), Some(3_723)]
+            [behind("90s"), behind("12:30"), behind("1:02:03"), behind("+12:30")],
+            ["+0:01:30", "+0:12:30", "+1:02:03", "+0:12:30"].map(|text| Some(text.to_owned()))
         );
-        assert!(matches!(from_start("2026-01-01T00:00:00Z"), Ok(At::Instant(_))));
-        for bad in ["", "s", "90", "1:2:3:4", "-1s", "1:x", "yesterday"] {
-            assert!(from_start(bad).is_err(), "{bad}");
+        assert_eq!(
+            behind("2026-11-30 14:05"),
+            Some("2026-11-30T13:05:00.000000000Z".to_owned()),
+            "with its day it is a time"
+        );
+        assert_eq!(
+            behind("2026-01-01T00:00:00Z"),
+            Some("2026-01-01T00:00:00.000000000Z".to_owned())
+        );
+        for bad in ["", "s", "90", "1:2:3:4", "1:x", "soon", "2026-10-25 02:30"] {
+            let why = match from(&["--at", bad]) {
+                Err(failure) => failure.error.to_string(),
+                Ok(from) => panic!("{bad}: {from:?}"),
+            };
+            assert!(why.starts_with("--at: ") && why.ends_with('^'), "{bad}: {why}");
         }
+        assert!(said(&["--from", "+1:30", "--to", "+1:30"]).is_err(), "nothing lies between");
+        assert!(said(&["--from", "+1:30", "--to", "2026-11-30"]).is_ok());
+        assert!(said(&["--from", "-2h", "--to", "-1h"]).is_ok());
     }
 
     #[test]

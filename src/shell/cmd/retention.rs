@@ -22,6 +22,7 @@ use crate::shell::access::{Asker, Wish};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::kept::{self, Known};
 use crate::shell::serve::keeping::{Keeping, refuse_same, same_person};
+use crate::shell::when::SaidArgs;
 use crate::store::audit::action;
 
 /// What goes and when, and how to have it go earlier than was promised
@@ -35,12 +36,15 @@ pub struct Args {
 enum What {
     /// What would go, without touching it
     Plan {
-        /// As it would be then (RFC 3339) [default: now]
-        #[arg(long, value_name = "TIME")]
-        at: Option<Wall>,
+        /// As it would be then: a time as `search` takes it (RFC 3339, 2027-01-01, 2027-01-01 14:05
+        /// Europe/Berlin); of a day, its beginning [default: now]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        at: Option<String>,
         /// One JSON object a recording
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        zone: SaidArgs,
         #[command(flatten)]
         store: StoreArgs,
     },
@@ -80,7 +84,8 @@ enum What {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     match args.what {
-        What::Plan { at, json, store } => {
+        What::Plan { at, json, zone, store } => {
+            let at = zone.time("at", &at)?;
             match instead(&store, || Ok(Keeping::Plan { at, json }))? {
                 Some(exit) => Ok(exit),
                 None => plan(&store, at, json),

@@ -33,6 +33,7 @@ use crate::plane::handoff::frame::WireStoreKey;
 use crate::shell::access::{self, Answer, Asker, Wish};
 use crate::shell::exit::Exit;
 use crate::store::audit::action;
+use crate::store::query::Moment;
 
 /// `argv[0]` of the process that reads.
 pub(crate) const NAME: &str = "floortape-reader";
@@ -80,8 +81,8 @@ pub(crate) enum Read {
     /// `export ID`: a tar stream.
     Export {
         id: RsId,
-        from: Option<Wall>,
-        to: Option<Wall>,
+        from: Option<Moment>,
+        to: Option<Moment>,
         session: Option<String>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         streams: Vec<String>,
@@ -99,9 +100,8 @@ pub(crate) enum Read {
     /// `play ID`: a WAV.
     Play {
         id: RsId,
-        at: Option<String>,
-        from: Option<Wall>,
-        to: Option<Wall>,
+        from: Option<Moment>,
+        to: Option<Moment>,
         stream: Vec<String>,
         party: Option<String>,
         reason: Option<String>,
@@ -109,8 +109,8 @@ pub(crate) enum Read {
     /// `peaks ID`.
     Peaks {
         id: RsId,
-        from: Option<Wall>,
-        to: Option<Wall>,
+        from: Option<Moment>,
+        to: Option<Moment>,
         stream: Vec<String>,
         points: u32,
         json: bool,
@@ -120,7 +120,7 @@ pub(crate) enum Read {
     /// `tap ID`.
     Tap {
         id: RsId,
-        from: Option<Wall>,
+        from: Option<Moment>,
         stream: Vec<String>,
         party: Option<String>,
         format: TapFormat,
@@ -255,11 +255,10 @@ impl Read {
                     .with("streams", (!streams.is_empty()).then(|| streams.join(", ")))
                     .with("by", Some("server"))
             }
-            Read::Play { id, at, from, to, stream, party, reason } => {
+            Read::Play { id, from, to, stream, party, reason } => {
                 Wish::new(action::LISTEN, id.to_string())
                     .because(reason.clone())
                     .with("verb", Some("play"))
-                    .with("at", at.clone())
                     .with("from", from.map(|from| from.to_string()))
                     .with("to", to.map(|to| to.to_string()))
                     .with("stream", (!stream.is_empty()).then(|| stream.clone()))
@@ -360,9 +359,8 @@ impl Read {
                 flag(&mut words, *dry_run, "--dry-run");
                 value(&mut words, "format", Some(format.name().to_owned()));
             }
-            Read::Play { id, at, from, to, stream, party, reason: _ } => {
+            Read::Play { id, from, to, stream, party, reason: _ } => {
                 words.extend(["play".into(), id.to_string().into()]);
-                value(&mut words, "at", at.clone());
                 value(&mut words, "from", from.map(|from| from.to_string()));
                 value(&mut words, "to", to.map(|to| to.to_string()));
                 for label in stream {

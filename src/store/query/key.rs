@@ -92,7 +92,7 @@ Query language:
   at:T  on:T                  it ran then: T may be a day, a minute or a second
   a b   a OR b   NOT a   -a   both; either; not; ( ) group
 Times: 2026-11-30, 2026-11-30 14:05, 14:05, each with a zone behind it if not the local one
-  (2026-11-30 14:05 Europe/Berlin), RFC 3339, -2h, -7d, now, today, yesterday";
+  (2026-11-30 14:05 Europe/Berlin), RFC 3339, -2h, 2h ago, -7d, now, today, yesterday";
 
 /// Farther from any key than this a word is no slip of the pen.
 const DISTANCE_MAX: usize = 2;

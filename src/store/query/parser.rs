@@ -315,36 +315,57 @@ impl Parser<'_> {
         })
     }
 
-    /// A day may be followed by a time of day, and that by a zone. What looks like either and is none is
-    /// refused: as a word beside a day it would find something else.
+    /// A day may be followed by a time of day, and that by a zone; a length by `ago`. What looks like either and
+    /// is none is refused: as a word beside a day it would find something else.
     fn longer_time(&mut self, value: &mut Value) -> Result<(), QueryError> {
+        let word = |parser: &Self, at: usize| match parser.pieces.get(at) {
+            Some(Piece { kind: Kind::Term { key: None, value, quoted: false, .. }, at }) => {
+                Some((value.clone(), at.clone()))
+            }
+            _ => None,
+        };
+        if time::duration(&value.text).is_some()
+            && let Some((_, at)) =
+                word(self, self.next).filter(|(ago, _)| ago.eq_ignore_ascii_case("ago"))
+        {
+            value.text.push_str(" ago");
+            value.at.end = at.end;
+            self.next += 1;
+            return Ok(());
+        }
         for wants_zone in [false, true] {
             let is_day = time::is_day(&value.text);
             if !is_day && !value.text.ends_with(|c: char| c.is_ascii_digit()) {
                 break;
             }
-            let Some(Piece { kind: Kind::Term { key: None, value: more, quoted: false, .. }, at }) =
-                self.pieces.get(self.next)
-            else {
-                break;
-            };
             let is_time = is_day || value.text.contains(':');
+            // `-05:00` behind a time is a zone, and no "not 05:00".
+            let minus = self.pieces.get(self.next).filter(|piece| piece.kind == Kind::Not).cloned();
+            if let (true, true, Some(minus)) = (wants_zone, is_time, minus)
+                && let Some((more, at)) = word(self, self.next + 1)
+                && at.start == minus.at.end
+                && more.contains(':')
+                && time::offset(&format!("-{more}")).is_some()
+            {
+                value.text = format!("{} -{more}", value.text);
+                value.at.end = at.end;
+                self.next += 2;
+                break;
+            }
+            let Some((more, at)) = word(self, self.next) else { break };
             let more = match wants_zone {
-                true if time::is_zone(more) => more.clone(),
-                true if is_time && time::is_abbreviation(more) => {
-                    let why = format!(
-                        "expected a zone such as Europe/Berlin, UTC or +01:00: {more} stands for several; \
-                         a word stands in quotes"
-                    );
-                    return self.error(at, why);
+                true if time::is_zone(&more) => more,
+                true if is_time && time::is_abbreviation(&more) => {
+                    let why = format!("{}; a word stands in quotes", time::several(&more));
+                    return self.error(&at, why);
                 }
-                false if time::is_time_of_day(more) => more.clone(),
-                false if is_day && time::looks_like_time_of_day(more) => {
-                    match time::with_zone(more) {
+                false if time::is_time_of_day(&more) => more,
+                false if is_day && time::looks_like_time_of_day(&more) => {
+                    match time::with_zone(&more) {
                         Some((time, zone)) => format!("{time} {zone}"),
                         None => {
                             let why = "expected a time of day such as 14:05 or 14:05:09";
-                            return self.error(at, why);
+                            return self.error(&at, why);
                         }
                     }
                 }
@@ -364,7 +385,17 @@ impl Parser<'_> {
     }
 
     fn stretch(&self, value: &Value) -> Result<Stretch, QueryError> {
-        time::stretch(&value.text, self.now).or_else(|why| self.error(&value.at, why))
+        time::stretch(&value.text, self.now).or_else(|error| {
+            // Where it stands in the query as it was said, the caret is under the very part.
+            let from = value.at.start + usize::from(value.quoted);
+            let is_as_written =
+                self.text.get(from..).is_some_and(|rest| rest.starts_with(&*value.text));
+            let at = match is_as_written && !error.at.is_empty() {
+                true => from + error.at.start..from + error.at.end,
+                false => value.at.clone(),
+            };
+            self.error(&at, error.why)
+        })
     }
 }
 

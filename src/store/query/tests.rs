@@ -155,7 +155,11 @@ fn times_are_stretches_of_the_zone_in_which_they_are_said() {
     assert_eq!(of("2026-11-30T14:05:00+01:00"), instant("2026-11-30T13:05:00Z"));
     assert_eq!(of("-2h"), instant("2026-11-30T11:30:00Z"));
     assert_eq!(of("-1h30m"), instant("2026-11-30T12:00:00Z"));
+    assert_eq!(of("2h ago"), of("-2h"));
+    assert_eq!(of("\"1h30m ago\""), of("-1h30m"));
     assert_eq!(of("now"), instant("2026-11-30T13:30:00Z"));
+    assert_eq!(of("2026-11-30T13:05Z"), of("14:05"));
+    assert_eq!(of("\"yesterday 14:05\"").0, wall("2026-11-29T13:05:00Z"));
     assert_eq!(of("14:05:09.5").0, wall("2026-11-30T13:05:09.5Z"));
     assert_eq!(of("14:05:09.5").1, wall("2026-11-30T13:05:09.599999999Z"));
 }
@@ -164,14 +168,33 @@ fn times_are_stretches_of_the_zone_in_which_they_are_said() {
 fn clocks_that_are_set_change_nothing_but_what_is_said() {
     let of = |text: &str, zone: &str| stretch_of(text, zone).expect("a time");
     fn stretch_of(text: &str, zone: &str) -> Result<Stretch, String> {
-        super::time::stretch(text, &at(zone))
+        super::time::stretch(text, &at(zone)).map_err(|error| error.why)
     }
     // Back by an hour: that night is 25 hours, and half past two comes twice.
     let day = of("2026-10-25", "Europe/Berlin");
     assert_eq!(day.to.0 + 1 - day.from.0, 25 * 3_600_000_000_000);
-    let twice = of("2026-10-25 02:30", "Europe/Berlin");
-    assert_eq!(twice.from, wall("2026-10-25T00:30:00Z"));
-    assert_eq!(twice.to, wall("2026-10-25T01:30:59.999999999Z"));
+    let said = stretch_of("2026-10-25 02:30", "Europe/Berlin").expect_err("which one?");
+    assert_eq!(
+        said,
+        "2026-10-25 02:30 comes twice in that zone, as clocks are set back: write \
+         2026-10-25 02:30+02:00 or 2026-10-25 02:30+01:00"
+    );
+    // Each reading is what it says, here and in a query.
+    for (text, from) in [
+        ("2026-10-25 02:30+02:00", "2026-10-25T00:30:00Z"),
+        ("2026-10-25 02:30+01:00", "2026-10-25T01:30:00Z"),
+        ("2026-11-01 01:30-04:00", "2026-11-01T05:30:00Z"),
+        ("2026-11-01 01:30 -05:00", "2026-11-01T06:30:00Z"),
+    ] {
+        let said = of(text, "America/New_York");
+        assert_eq!((said.from, said.to.0 - said.from.0), (wall(from), 59_999_999_999), "{text}");
+        let Expr::All(parts) = understood(&format!("on:{text}")) else { panic!("{text}") };
+        assert_eq!(parts[..], [Expr::Term(Term::From(said.from)), Expr::Term(Term::To(said.to))]);
+    }
+    assert!(
+        refused("miller on:2026-10-25 02:30")
+            .ends_with("02:30+01:00\n  miller on:2026-10-25 02:30\n            ^^^^^^^^^^^^^^^^")
+    );
     // On by an hour.
     let day = of("2026-03-29", "Europe/Berlin");
     assert_eq!(day.to.0 + 1 - day.from.0, 23 * 3_600_000_000_000);
@@ -184,6 +207,7 @@ fn clocks_that_are_set_change_nothing_but_what_is_said() {
     let zone = zones("Europe/Berlin").expect("there");
     let monday = Now { at: wall("2026-10-26T11:00:00Z"), zone, zones: &zones };
     assert_eq!(stretch("-1d", &monday).map(|said| said.from), Ok(wall("2026-10-25T11:00:00Z")));
+    assert_eq!(stretch("1d ago", &monday).map(|said| said.from), Ok(wall("2026-10-25T11:00:00Z")));
     assert_eq!(stretch("-2d", &monday).map(|said| said.from), Ok(wall("2026-10-24T10:00:00Z")));
     // In Cairo midnight itself is left out.
     let day = of("2026-04-24", "Africa/Cairo");

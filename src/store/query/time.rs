@@ -1,10 +1,13 @@
 //! Times as people say them. What is said is a stretch: a day, a minute, an instant. `from` takes its
 //! beginning and `to` its end, so a day that is named is a day that is meant whole.
 
+use std::ops::Range;
+
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use jiff::{Span, Timestamp};
 
+use super::error::QueryError;
 use crate::base::time::Wall;
 
 /// When and where somebody asks.
@@ -27,61 +30,96 @@ pub struct Stretch {
 }
 
 const EXPECTED: &str = "expected a time such as 2026-11-30, 2026-11-30 14:05 Europe/Berlin, 14:05, -2h, \
-                        today, yesterday, or RFC 3339 such as 2026-11-30T14:05:00Z";
+                        2h ago, today, yesterday, or RFC 3339 such as 2026-11-30T14:05:00Z";
+
+/// Where `part` stands in `text`, of which it is a piece.
+pub(super) fn place(text: &str, part: &str) -> Range<usize> {
+    let from = (part.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize).min(text.len());
+    from..(from + part.len()).min(text.len())
+}
 
 /// What is said.
-pub fn stretch(text: &str, now: &Now<'_>) -> Result<Stretch, String> {
-    let text = text.trim();
-    if let Ok(at) = text.parse::<Wall>() {
-        return Ok(Stretch { from: at, to: at });
+pub fn stretch(text: &str, now: &Now<'_>) -> Result<Stretch, QueryError> {
+    let wrong =
+        |part: &str, why: String| QueryError { text: text.to_owned(), at: place(text, part), why };
+    let said = text.trim();
+    let unknown = |part: &str| wrong(part, EXPECTED.to_owned());
+    let instant = |at: Wall| Stretch { from: at, to: at };
+    if let Some(back) = backwards(said) {
+        return ago(back, now).map(instant).ok_or_else(|| unknown(said));
     }
-    if let Some(back) = text.strip_prefix('-') {
-        let at = ago(back, now).ok_or_else(|| EXPECTED.to_owned())?;
-        return Ok(Stretch { from: at, to: at });
-    }
-    // A zone stands last.
-    let (said, zone) = match text.rsplit_once(char::is_whitespace) {
-        Some((said, zone)) if is_zone(zone) => (said.trim(), named_zone(zone, now)?),
-        Some((_, zone)) if zone.contains('/') => return Err(no_zone(zone)),
-        _ => (text, now.zone.clone()),
+    // A zone stands last, behind a space or at the end of a time of day.
+    let (spoken, zone) = match said.rsplit_once(char::is_whitespace) {
+        Some((before, zone)) if is_zone(zone) => (before.trim_end(), Some(zone)),
+        Some((_, zone)) if is_abbreviation(zone) => return Err(wrong(zone, several(zone))),
+        Some((_, zone)) if zone.contains('/') => return Err(wrong(zone, no_zone(zone))),
+        _ => {
+            let last = said.rsplit(['T', 't', ' ']).next().unwrap_or_default();
+            match with_zone(last) {
+                // With seconds and a day it is an instant, as RFC 3339 has it.
+                Some((time, _)) if last.len() < said.len() && time.matches(':').count() > 1 => {
+                    (said, None)
+                }
+                Some((time, zone)) => (&said[..said.len() - last.len() + time.len()], Some(zone)),
+                None => (said, None),
+            }
+        }
     };
-    let local = Timestamp::from_nanosecond(i128::from(now.at.0))
-        .map_err(|_| EXPECTED.to_owned())?
-        .to_zoned(zone.clone())
-        .datetime();
-    let day = |days: i64| local.date().checked_sub(Span::new().days(days)).ok();
-    match &*said.to_ascii_lowercase() {
-        "now" => return Ok(Stretch { from: now.at, to: now.at }),
-        "today" => return whole_day(local.date(), &zone),
-        "yesterday" => return whole_day(day(1).ok_or(EXPECTED)?, &zone),
-        _ => {}
+    if zone.is_none()
+        && let Ok(at) = said.parse::<Wall>()
+    {
+        return Ok(instant(at));
     }
-    let (date, time) = match said.split_once(['T', 't', ' ']) {
-        Some((date, time)) => (Some(date.trim()), Some(time.trim())),
-        None if is_time_of_day(said) => (None, Some(said)),
-        None => (Some(said), None),
+    let zone = match zone {
+        Some(name) => named_zone(name, now).map_err(|why| wrong(name, why))?,
+        None => now.zone.clone(),
+    };
+    let here = Timestamp::from_nanosecond(i128::from(now.at.0)).map_err(|_| unknown(said))?;
+    let today = here.to_zoned(zone.clone()).date();
+    let yesterday = || today.yesterday().map_err(|_| unknown(said));
+    if spoken.eq_ignore_ascii_case("now") {
+        return Ok(instant(now.at));
+    }
+    let between: &[char] =
+        if spoken.starts_with(|c: char| c.is_ascii_digit()) { &['T', 't', ' '] } else { &[' '] };
+    let (date, time) = match spoken.split_once(between) {
+        Some((date, time)) => (Some(date.trim_end()), Some(time.trim_start())),
+        None if is_time_of_day(spoken) => (None, Some(spoken)),
+        None => (Some(spoken), None),
     };
     let date = match date {
-        None => local.date(),
-        Some(text) => match &*text.to_ascii_lowercase() {
-            "today" => local.date(),
-            "yesterday" => day(1).ok_or(EXPECTED)?,
-            _ if is_day(text) => text.parse::<Date>().map_err(|_| {
-                format!("expected a day that there is, such as 2026-11-30, found {text}")
-            })?,
-            _ => return Err(EXPECTED.to_owned()),
-        },
+        None => today,
+        Some(text) if text.eq_ignore_ascii_case("today") => today,
+        Some(text) if text.eq_ignore_ascii_case("yesterday") => yesterday()?,
+        Some(text) if is_day(text) => text.parse::<Date>().map_err(|_| {
+            let why = format!("expected a day that there is, such as 2026-11-30, found {text}");
+            wrong(text, why)
+        })?,
+        Some(_) => return Err(unknown(said)),
     };
     match time {
-        None => whole_day(date, &zone),
+        None => whole_day(date, &zone).ok_or_else(|| unknown(said)),
         Some(text) if is_time_of_day(text) => {
             let (time, ns) = time_of_day(text).ok_or_else(|| {
-                format!("expected a time of day from 00:00 to 23:59:59, found {text}")
+                let why = format!("expected a time of day from 00:00 to 23:59:59, found {text}");
+                wrong(text, why)
             })?;
-            within(date.to_datetime(time), ns, &zone)
+            within(date.to_datetime(time), ns, &zone, text).map_err(|why| wrong(spoken, why))
         }
-        Some(_) => Err(EXPECTED.to_owned()),
+        Some(text) => Err(wrong(
+            text,
+            format!("expected a time of day such as 14:05 or 14:05:09, found {text}"),
+        )),
     }
+}
+
+/// How long ago: `-2h`, `2h ago`.
+fn backwards(said: &str) -> Option<&str> {
+    if let Some(back) = said.strip_prefix('-') {
+        return Some(back);
+    }
+    let (before, last) = said.rsplit_once(char::is_whitespace)?;
+    last.eq_ignore_ascii_case("ago").then(|| before.trim_end())
 }
 
 /// A length in words: `90s`, `1h30m`, `2d`; in ns.
@@ -214,7 +252,12 @@ pub fn offset(text: &str) -> Option<TimeZone> {
         return None;
     }
     let seconds = sign * (hours * 3_600 + minutes * 60);
-    Some(TimeZone::fixed(jiff::tz::Offset::from_seconds(seconds).ok()?))
+    Some(TimeZone::fixed(Offset::from_seconds(seconds).ok()?))
+}
+
+/// What is wrong with a name that stands for several zones.
+pub(super) fn several(name: &str) -> String {
+    format!("expected a zone such as Europe/Berlin, UTC or +01:00: {name} stands for several")
 }
 
 fn no_zone(name: &str) -> String {
@@ -248,35 +291,44 @@ fn time_of_day(text: &str) -> Option<(Time, i64)> {
     Some((Time::new(hour, minute, second, ns).ok()?, length))
 }
 
-fn whole_day(date: Date, zone: &TimeZone) -> Result<Stretch, String> {
+fn whole_day(date: Date, zone: &TimeZone) -> Option<Stretch> {
     // A day may begin at one o'clock, where its midnight is left out.
     let begin = |date: Date| {
         let zoned = zone.to_ambiguous_zoned(date.to_datetime(Time::midnight())).compatible();
         zoned.ok().and_then(|zoned| wall(zoned.timestamp()))
     };
-    let from = begin(date);
-    let to = date.tomorrow().ok().and_then(begin);
-    match (from, to) {
-        (Some(from), Some(to)) => Ok(Stretch { from, to: Wall(to.0 - 1) }),
-        _ => Err(EXPECTED.to_owned()),
-    }
+    let (from, to) = (begin(date)?, begin(date.tomorrow().ok()?)?);
+    Some(Stretch { from, to: Wall(to.0 - 1) })
 }
 
-/// `ns` from a local time on. One that comes twice, as clocks are set back, is from its first time to its
-/// second.
-fn within(at: DateTime, ns: i64, zone: &TimeZone) -> Result<Stretch, String> {
+/// `ns` from a local time on, of which `text` is the time of day. One that is left out, as clocks are set on,
+/// is none; one that comes twice, as they are set back, must be said with its offset.
+fn within(at: DateTime, ns: i64, zone: &TimeZone, text: &str) -> Result<Stretch, String> {
     let ambiguous = zone.to_ambiguous_zoned(at);
-    if let AmbiguousOffset::Gap { before, after } = ambiguous.offset() {
-        return Err(format!(
-            "{at} is left out in that zone: clocks are set from UTC{before} to UTC{after} then"
-        ));
+    match ambiguous.offset() {
+        AmbiguousOffset::Gap { before, after } => {
+            return Err(format!(
+                "{at} is left out in that zone: clocks are set from UTC{before} to UTC{after} then"
+            ));
+        }
+        AmbiguousOffset::Fold { before, after } => {
+            let date = at.date();
+            let reading = |offset: Offset| {
+                let (hours, rest) = (offset.seconds() / 3_600, offset.seconds() % 3_600 / 60);
+                let sign = if offset.seconds() < 0 { '-' } else { '+' };
+                format!("{date} {text}{sign}{:02}:{:02}", hours.abs(), rest.abs())
+            };
+            return Err(format!(
+                "{date} {text} comes twice in that zone, as clocks are set back: write {} or {}",
+                reading(before),
+                reading(after)
+            ));
+        }
+        AmbiguousOffset::Unambiguous { .. } => {}
     }
-    let instant = |zoned: Result<jiff::Zoned, jiff::Error>| {
-        zoned.ok().and_then(|zoned| wall(zoned.timestamp())).ok_or_else(|| EXPECTED.to_owned())
-    };
-    let from = instant(zone.to_ambiguous_zoned(at).earlier())?;
-    let to = instant(ambiguous.later())?;
-    Ok(Stretch { from, to: Wall(to.0.saturating_add(ns - 1)) })
+    let from = ambiguous.compatible().ok().and_then(|zoned| wall(zoned.timestamp()));
+    let from = from.ok_or_else(|| EXPECTED.to_owned())?;
+    Ok(Stretch { from, to: Wall(from.0.saturating_add(ns - 1)) })
 }
 
 fn wall(at: Timestamp) -> Option<Wall> {

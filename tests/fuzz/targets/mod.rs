@@ -22,7 +22,7 @@ pub use link::{config, datagram, handoff};
 pub use media::{MASTER, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
 pub use played::{digits, h264, text};
-pub use query::query;
+pub use query::{moment, query};
 pub use sip::{sip_framing, sip_headers};
 pub use store::{
     Same, audit, is_proven, is_proven_thinned, journal, log, log_key, packed, peaks, segment,

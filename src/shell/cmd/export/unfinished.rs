@@ -27,6 +27,9 @@ pub(super) struct Request {
     pub(super) recording: RsId,
     pub(super) from: Option<Wall>,
     pub(super) to: Option<Wall>,
+    /// The times and their zone as they were said: `-1h` is another instant when it is said again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) said: Option<[Option<String>; 3]>,
     pub(super) session: Option<String>,
     pub(super) streams: Vec<String>,
     pub(super) format: String,
@@ -34,6 +37,13 @@ pub(super) struct Request {
     pub(super) pack: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) tones: bool,
+}
+
+impl Request {
+    /// Whether the same is asked for, in whatever words.
+    fn is_same(&self, other: &Request) -> bool {
+        *self == Request { said: self.said.clone(), ..other.clone() }
+    }
 }
 
 /// How far it came.
@@ -88,6 +98,11 @@ pub(super) fn lock(dir: &Path) -> Result<File, Failure> {
     }
 }
 
+/// What was begun in a folder, if anything can be read of it.
+pub(super) fn begun(dir: &Path) -> Option<Request> {
+    read(&path(dir)).ok()??.ok().map(|found| found.request)
+}
+
 impl Unfinished {
     /// Begins in an empty folder, or goes on in one where the same was begun and `resume` says so.
     /// Nothing is written until it is saved.
@@ -106,7 +121,7 @@ impl Unfinished {
                 usage(format!("{shown} holds an unfinished export: --resume goes on with it"))
             }
             Some(Err(why)) => usage(format!("{shown}/{FILE} cannot be read: {why}")),
-            Some(Ok(found)) if found.request != request => {
+            Some(Ok(found)) if !found.request.is_same(&request) => {
                 usage(format!("{shown} holds an unfinished export of something else"))
             }
             Some(Ok(found)) => Ok(found),

@@ -23,6 +23,7 @@ use crate::shell::cmd::store::{StoreArgs, named, salt};
 use crate::shell::cmd::{remote, show_session};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::{self, Read};
+use crate::shell::when::{Said, SaidArgs};
 use crate::store::audit::action;
 use crate::store::catalog::{RsEntry, session_span};
 use crate::store::evidence::Keys;
@@ -41,12 +42,13 @@ pub struct Args {
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// From this instant on (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    from: Option<Wall>,
-    /// Up to this instant (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    to: Option<Wall>,
+    /// From then on: a time as `search` takes it (RFC 3339, 14:05, 2026-11-30 14:05 Europe/Berlin, -2h), or so
+    /// long after its start (+1:30, +90s)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<String>,
+    /// Up to then; of a day, to its end
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<String>,
     /// Only this Communication Session: while it ran, the lines that carried it
     #[arg(long, value_name = "SESSION_ID")]
     session: Option<String>,
@@ -72,6 +74,8 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
+    zone: SaidArgs,
+    #[command(flatten)]
     store: StoreArgs,
 }
 
@@ -88,11 +92,8 @@ enum Format {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from >= to
-    {
-        return Err(Failure::new(Exit::Usage, "--from must lie before --to"));
-    }
+    // Whoever errs hears so at once, and from us.
+    args.zone.range(&args.from, &args.to)?;
     match args.store.shut() {
         Some(dir) => by_server(&args, &dir),
         None => run_until(args, &Interrupt::by_user()),
@@ -104,7 +105,8 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
     let store = args.store.find()?;
     let library = store.library_of_part()?.for_proofs();
     let rs = &named(&library, &args.id, &store.dir)?;
-    let part = part(&args, rs)?;
+    let range = args.range(rs.start)?;
+    let part = part(&args, rs, range)?;
     let keys = store.keys()?;
     let salt = salt(&keys, rs).ok_or_else(|| {
         Failure::new(Exit::Io, "the machine key does not open this recording's salt")
@@ -124,7 +126,7 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
     }
     let now = SystemClock.map().wall;
     let end = rs.end.unwrap_or(now);
-    if args.from.is_some_and(|from| from >= end) || args.to.is_some_and(|to| to <= rs.start) {
+    if range.from.is_some_and(|from| from >= end) || range.to.is_some_and(|to| to <= rs.start) {
         let why = format!("recording {} ran from {} to {end}", rs.id, rs.start);
         return Err(Failure::new(Exit::NotFound, why));
     }
@@ -139,8 +141,8 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
     }
     let out = args.out()?;
     let _own = unfinished::lock(out)?;
-    let mut unfinished = Unfinished::open(out, args.request(rs.id), args.resume, now)?;
-    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id))?;
+    let mut unfinished = Unfinished::open(out, args.request(rs.id, range), args.resume, now)?;
+    ask_for_ourselves(&store.dir, Right::Hear, wish(&args, rs.id, range))?;
     // What breaks it off is mostly a disk that is full.
     let broken = |failure: Failure| Failure {
         error: failure.error.context(format!(
@@ -235,10 +237,11 @@ fn by_server(args: &Args, dir: &Path) -> Result<Exit, Failure> {
         let why = "the server makes this export, and none that was broken off is kept";
         return Err(Failure::new(Exit::Usage, why));
     }
+    let Said { from, to } = args.zone.range(&args.from, &args.to)?;
     let read = Read::Export {
         id: remote::id(&args.id)?,
-        from: args.from,
-        to: args.to,
+        from,
+        to,
         session: args.session.clone(),
         streams: args.streams.clone(),
         mono: args.mono,
@@ -293,12 +296,30 @@ impl Args {
         }
     }
 
-    fn request(&self, recording: RsId) -> Request {
+    /// The range that is asked for. Where a time moves with the clock, an export that goes on has the one that
+    /// it began with.
+    fn range(&self, start: Wall) -> Result<Range, Failure> {
+        let begun = self.out.as_deref().filter(|_| self.resume).and_then(unfinished::begun);
+        if let Some(begun) = begun.filter(|begun| begun.said == self.said()) {
+            return Ok(Range { from: begun.from, to: begun.to });
+        }
+        let (from, to) = self.zone.range(&self.from, &self.to)?.of(start)?;
+        Ok(Range { from, to })
+    }
+
+    /// The times in the words in which they are asked for.
+    fn said(&self) -> Option<[Option<String>; 3]> {
+        let said = [self.from.clone(), self.to.clone(), self.zone.tz.clone()];
+        said.iter().any(Option::is_some).then_some(said)
+    }
+
+    fn request(&self, recording: RsId, range: Range) -> Request {
         let format = self.format.to_possible_value();
         Request {
             recording,
-            from: self.from,
-            to: self.to,
+            from: range.from,
+            to: range.to,
+            said: self.said(),
             session: self.session.clone(),
             streams: self.streams.clone(),
             format: format.map_or_else(String::new, |value| value.get_name().to_owned()),
@@ -315,7 +336,7 @@ fn look(rs: RsId) -> Wish {
 }
 
 /// What the audit trail says of it.
-fn wish(args: &Args, rs: RsId) -> Wish {
+fn wish(args: &Args, rs: RsId, range: Range) -> Wish {
     let format = args.format.to_possible_value().map(|value| value.get_name().to_owned());
     let folder = args
         .out
@@ -324,15 +345,14 @@ fn wish(args: &Args, rs: RsId) -> Wish {
     Wish::new(action::EXPORT, rs.to_string())
         .because(args.reason.clone())
         .with("format", format)
-        .with("from", args.from.map(|from| from.to_string()))
-        .with("to", args.to.map(|to| to.to_string()))
+        .with("from", range.from.map(|from| from.to_string()))
+        .with("to", range.to.map(|to| to.to_string()))
         .with("session", args.session.clone())
         .with("streams", (!args.streams.is_empty()).then(|| args.streams.join(", ")))
         .with("folder", folder)
 }
 
-fn part(args: &Args, rs: &RsEntry) -> Result<Part, Failure> {
-    let asked = Range { from: args.from, to: args.to };
+fn part(args: &Args, rs: &RsEntry, asked: Range) -> Result<Part, Failure> {
     let Some(session) = &args.session else {
         return Ok(Part { range: asked, session: None, labels: args.streams.clone() });
     };

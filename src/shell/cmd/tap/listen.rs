@@ -30,6 +30,7 @@ use crate::shell::serve::tapping::{self, Tapping};
 use crate::store::catalog::{Library, RsEntry, senders_of};
 use crate::store::event::StreamDescription;
 use crate::store::journal::entry::line_name;
+use crate::store::query::Moment;
 use crate::store::record::{RecordKind, RecordMeta};
 use crate::store::tap::{Happening, LastOf, Line, Mark};
 
@@ -44,7 +45,7 @@ const CLOSED_PIPE: u8 = 141;
 /// What is asked for.
 struct Wanted {
     id: RsId,
-    from: Option<Wall>,
+    from: Option<Moment>,
     labels: Vec<String>,
     party: Option<String>,
     format: TapFormat,
@@ -131,7 +132,18 @@ fn tap(
         return Err(Failure::new(Exit::NotFound, why));
     }
     let now = SystemClock.map().wall;
-    let start = wanted.from.map_or(now, |from| from.max(rs.start));
+    let start = wanted.from.map_or(now, |from| from.of(rs.start).max(rs.start));
+    if let Some(end) = rs.end.filter(|end| start >= *end && wanted.resume.is_none()) {
+        let why = format!("recording {} ran from {} to {end}", rs.id, rs.start);
+        return Err(Failure::new(Exit::NotFound, why));
+    }
+    if start > now && wanted.resume.is_none() {
+        let seconds = (start.0 - now.0) / 1_000_000_000 + 1;
+        eprintln!(
+            "floortape: it begins at {start}, in {}: nothing is heard before",
+            told_length(seconds)
+        );
+    }
     let mark = wanted.resume.clone().unwrap_or(Mark { start, ..Mark::default() });
     if !mark.sources.keys().all(|source| rs.streams.contains_key(&source.stream())) {
         let why = format!("--resume: this position is of another recording than {}", rs.id);
@@ -171,6 +183,16 @@ impl From<End> for Fault {
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
         Fault::Failure(failure)
+    }
+}
+
+/// `5s`, `1h02m`: how long somebody has to wait.
+fn told_length(seconds: i64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        7_200..172_800 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 
-use crate::base::ports::Clock;
-use crate::base::time::Wall;
-use crate::host::clock::SystemClock;
 use crate::shell::cmd::remote;
 use crate::shell::cmd::store::StoreArgs;
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::{Read, Reply, TapFormat};
 use crate::shell::serve::verbs;
+use crate::shell::when::SaidArgs;
 use crate::store::tap::Mark;
 
 /// A server that is coming back is asked again for so long.
@@ -35,7 +33,8 @@ pub struct Args {
     /// Recording id
     #[arg(value_name = "ID")]
     id: String,
-    /// From so long ago on (-30s, -5m, -1h), from an instant (RFC 3339), or from the start (start)
+    /// From so long ago on (-30s, -5m, -1h), from the start (start), so long after it (+1:30), or from a time on as
+    /// `search` takes it (RFC 3339, 14:05, 2026-11-30 14:05 Europe/Berlin); it waits for one to come, and says so
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<String>,
     /// Only the line of that label; may be given several times
@@ -54,6 +53,8 @@ pub struct Args {
     /// Why, for the audit trail; `access.reason` may ask for it (exit 4 without it)
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    zone: SaidArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -78,12 +79,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             return Err(usage("--from and --resume exclude each other"));
         }
     }
-    let now = SystemClock.map().wall;
-    let from = args.from.as_deref().map(|text| since(text, now)).transpose();
+    let from = args.zone.range(&args.from, &None)?.from;
     let dir = args.store.dir()?;
     let read = Read::Tap {
         id: remote::id(&args.id)?,
-        from: from.map_err(|why| usage(&format!("--from: {why}")))?,
+        from,
         stream: args.stream,
         party: args.party,
         format: match args.format {
@@ -95,24 +95,6 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         reason: args.reason,
     };
     ask(&dir, &read)
-}
-
-/// `-30s`, an instant, or `start`.
-fn since(text: &str, now: Wall) -> Result<Wall, String> {
-    let wrong = || format!("{text:?}: expected -30s, -5m, -1h, start, or an RFC 3339 time");
-    if text == "start" {
-        return Ok(Wall(0));
-    }
-    let Some(span) = text.strip_prefix('-') else { return text.parse().map_err(|_| wrong()) };
-    let unit = span.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        _ => return Err(wrong()),
-    };
-    let count: u32 = span[..span.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
-    Ok(Wall(now.0 - i64::from(count) * seconds * 1_000_000_000))
 }
 
 fn ask(dir: &Path, read: &Read) -> Result<Exit, Failure> {
@@ -171,22 +153,5 @@ fn ask(dir: &Path, read: &Read) -> Result<Exit, Failure> {
         }
         Reply::Failed(why) => Err(Failure::new(Exit::TryAgain, why)),
         Reply::Busy => Err(Failure::new(Exit::TryAgain, "too many tap just now")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_an_instant_or_so_long_ago() {
-        let now = Wall(1_767_225_600_000_000_000);
-        let ago = |text| since(text, now).map(|wall| (now.0 - wall.0) / 1_000_000_000);
-        assert_eq!((ago("-30s"), ago("-5m"), ago("-2h")), (Ok(30), Ok(300), Ok(7_200)));
-        assert_eq!(since("start", now), Ok(Wall(0)));
-        assert_eq!(ago("2025-12-31T23:59:59Z"), Ok(1));
-        for bad in ["", "-", "30s", "-s", "-30", "-3d", "--1s", "-1é"] {
-            assert!(since(bad, now).is_err(), "{bad}");
-        }
     }
 }
