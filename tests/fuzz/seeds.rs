@@ -95,6 +95,11 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     ("zones", "from:2026-11-30T14:05:09.5Z to:14:05 UTC at:2026-10-25 02:30 +01:00"),
     ("lengths", "duration:>10m duration:<=1h30m duration:10m..2h duration:45s"),
+    (
+        "spellings",
+        "Stra\u{df}e* GRO\u{1e9e} \u{130}stanbul Ju\u{308}rgen label:\u{fb01}x call:\u{1f80}",
+    ),
+    ("stars", "mil*er sip:*@*.example 49*12 *"),
     ("wrong", "verdit:gaps"),
     ("nested", "((a OR (b -(c AND d))) NOT e) *"),
 ];

@@ -326,8 +326,8 @@ impl Catalogue {
     /// Tags of the parties and clients in whose name or address this stands.
     fn with_part(&self, part: &str) -> rusqlite::Result<Vec<String>> {
         let rows = "SELECT 'p' || party FROM parties \
-                    WHERE instr(lower_aor, ?1) > 0 OR instr(lower_name, ?1) > 0 \
-                    UNION ALL SELECT 'q' || client FROM clients WHERE instr(lower, ?1) > 0";
+                    WHERE instr(plain_aor, ?1) > 0 OR instr(plain_name, ?1) > 0 \
+                    UNION ALL SELECT 'q' || client FROM clients WHERE instr(plain, ?1) > 0";
         let mut query = self.connection.prepare_cached(rows)?;
         query.query_map([part], |row| row.get(0))?.collect()
     }

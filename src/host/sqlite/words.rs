@@ -14,7 +14,7 @@ use crate::base::time::Wall;
 use crate::store::catalog::index::{IndexError, Place};
 use crate::store::catalog::model::{State, Verdict};
 use crate::store::catalog::schema;
-use crate::store::query::{Bound, Client, Facts};
+use crate::store::query::{Bound, Client, Facts, folded};
 use crate::wire::aor;
 
 /// Between two texts of a column, so that no phrase reaches from one into the next: no letter, so no word of
@@ -217,15 +217,14 @@ impl Catalogue {
         if let Some(number) = known.query_row([aor, name], |row| row.get(0)).optional()? {
             return Ok(number);
         }
-        let put = "INSERT INTO parties (aor, name, lower_aor, lower_name, recordings) \
+        let put = "INSERT INTO parties (aor, name, plain_aor, plain_name, recordings) \
                    VALUES (?1, ?2, ?3, ?4, 0)";
-        let lower = (aor.to_lowercase(), name.to_lowercase());
         let mut put = self.connection.prepare_cached(put)?;
-        let number = put.insert(params![aor, name, lower.0, lower.1])?;
+        let number = put.insert(params![aor, name, folded(aor), folded(name)])?;
         let put = "INSERT OR IGNORE INTO forms VALUES (?1, ?2)";
         let mut put = self.connection.prepare_cached(put)?;
         for form in aor::forms(aor) {
-            put.execute(params![form, number])?;
+            put.execute(params![folded(&form), number])?;
         }
         Ok(number)
     }
@@ -236,7 +235,7 @@ impl Catalogue {
         if let Some(number) = known.query_row([who], |row| row.get(0)).optional()? {
             return Ok(number);
         }
-        let put = "INSERT INTO clients (who, lower, recordings) VALUES (?1, ?2, 0)";
+        let put = "INSERT INTO clients (who, plain, recordings) VALUES (?1, ?2, 0)";
         self.connection.prepare_cached(put)?.insert(params![who, lower])
     }
 

@@ -8,7 +8,7 @@ use crate::base::ids::RsId;
 use crate::base::time::Wall;
 use crate::config::policy::AorPattern;
 use crate::proto::session::{aor_fits, normal_aor};
-use crate::store::query::{Expr, Named, Term, coded, plain_session};
+use crate::store::query::{Expr, Named, Term, coded, folded, plain_session};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,8 +127,15 @@ impl Query {
     /// Whether a recording is meant.
     pub fn matches(&self, facts: &Facts) -> bool {
         let any = |none: bool, found: bool| none || found;
-        let aor = |own: &String| facts.addresses.iter().any(|one| aor_fits(own, one));
-        let word = |own: &String| facts.words.iter().any(|one| one.contains(own.as_str()));
+        // As the search compares them: what it finds for a case is what a hold of the same words holds.
+        let aor = |own: &String| {
+            let own = folded(own);
+            facts.addresses.iter().any(|one| aor_fits(&own, &folded(one)))
+        };
+        let word = |own: &String| {
+            let own = folded(own);
+            facts.words.iter().any(|one| folded(one).contains(&own))
+        };
         let session = |own: &String| facts.sessions.iter().any(|one| same_session(own, one));
         any(self.ids.is_empty(), self.ids.contains(&facts.id))
             && any(self.aors.is_empty(), self.aors.iter().any(aor))
@@ -154,9 +161,9 @@ impl Query {
         };
         let all = [
             any(self.ids.iter().map(|id| Term::Id(*id)).collect()),
-            any(self.aors.iter().cloned().map(Term::Aor).collect()),
+            any(self.aors.iter().map(|aor| Term::Aor(folded(aor))).collect()),
             any(self.sessions.iter().map(session).collect()),
-            any(self.words.iter().cloned().map(Term::Part).collect()),
+            any(self.words.iter().map(|word| Term::Part(folded(word))).collect()),
             any(self.peers.iter().cloned().map(Term::Peer).collect()),
             self.from.map(|from| Expr::Term(Term::From(from))),
             self.to.map(|to| Expr::Term(Term::To(to))),
@@ -183,7 +190,7 @@ impl Query {
 
 /// Ids are compared without case and separators: logs write UUIDs in several ways.
 fn same_session(one: &str, other: &str) -> bool {
-    one == other || plain_session(one) == plain_session(other)
+    one == other || folded(&plain_session(one)) == folded(&plain_session(other))
 }
 
 #[cfg(test)]
@@ -220,6 +227,21 @@ mod tests {
         assert!(meets(&["aor:bob@x", "aor:ann@desk.example"]), "one address will do");
         assert!(!meets(&["aor:ann@desk.example", "peer:sbc-2"]), "both conditions");
         assert!(meets(&["*"]));
+    }
+
+    #[test]
+    fn a_name_is_held_however_it_is_spelt_as_the_search_finds_it() {
+        let own = Facts {
+            addresses: vec!["sip:groß@desk.example".to_owned()],
+            words: vec!["jürgen groß".to_owned()],
+            ..facts()
+        };
+        for term in
+            ["JURGEN", "Ju\u{308}rgen", "word:GROSS", "sip:GROSS@desk.example", "aor:groß@*"]
+        {
+            assert!(query(&[term]).expect("a term").matches(&own), "{term}");
+        }
+        assert!(!query(&["aor:gros@desk.example"]).expect("a term").matches(&own));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::shell::exit::{Exit, Failure};
 use crate::store::catalog::model::{Name, Participant};
 use crate::store::catalog::{RsEntry, senders_of};
 use crate::store::journal::entry::line_name;
+use crate::store::query::folded;
 
 /// The lines of `rs` that have one of these labels, or all where none is named; of them, those on which
 /// `party` is heard: an address (`sip:a@b`, `a@b`, `a`) or part of a name. Exit 3 where there is none.
@@ -53,15 +54,15 @@ fn told(name: &Name) -> String {
 
 /// Whether `text` means that participant, by any name that it ever had.
 pub(crate) fn is_meant(one: &Participant, text: &str) -> bool {
-    let text = text.trim().to_lowercase();
+    let text = folded(text.trim());
     let former = one.former_names.iter().flat_map(|list| &list.names);
     !text.is_empty()
         && one.names.iter().chain(former).any(|name| {
-            let aor = name.aor.to_lowercase();
+            let aor = folded(&name.aor);
             let address = without_scheme(&aor);
             let user = address.split('@').next().unwrap_or_default();
             let wanted = without_scheme(&text);
-            let is_named = name.name.as_ref().is_some_and(|own| own.to_lowercase().contains(&text));
+            let is_named = name.name.as_ref().is_some_and(|own| folded(own).contains(&text));
             is_named || wanted == address || wanted == user
         })
 }
@@ -87,7 +88,9 @@ mod tests {
             periods: Vec::new(),
             defined: true,
         };
-        for good in ["sip:anna@desk.example", "anna@desk.example", "ANNA", "berg", "Anna Berg"] {
+        for good in
+            ["sip:anna@desk.example", "anna@desk.example", "ANNA", "berg", "Anna Berg", "ÀNNA"]
+        {
             assert!(is_meant(&one, good), "{good}");
         }
         for bad in ["", "  ", "ann@desk.example", "desk.example", "sip:", "bob"] {

@@ -3,9 +3,9 @@
 //! the row's key as well: a row that fails it is not there.
 
 /// Version of the tables: another one is dropped and built anew. It is another one as well where the words
-/// of a recording are cut otherwise (`store/query/words.rs`, `facts.rs`): what is taken out of the search
+/// of a recording are cut or folded otherwise (`store/query/words.rs`, `folding.rs`, `facts.rs`): what is taken out of the search
 /// must be what was put in.
-pub const VERSION: i64 = 13;
+pub const VERSION: i64 = 14;
 
 /// Makes the tables. For the search: `found` has what is compared as a number, by place, which is the order
 /// of start; `words` has the rest under the same number, and nothing but the index of it, so that what is
@@ -32,13 +32,13 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
     name, aor, src, text, quirk, tag, content = '', columnsize = 0, tokenize = 'ascii');
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 CREATE TABLE IF NOT EXISTS parties (
-    party INTEGER PRIMARY KEY, aor TEXT NOT NULL, name TEXT NOT NULL, lower_aor TEXT NOT NULL,
-    lower_name TEXT NOT NULL, recordings INTEGER NOT NULL, UNIQUE (aor, name));
+    party INTEGER PRIMARY KEY, aor TEXT NOT NULL, name TEXT NOT NULL, plain_aor TEXT NOT NULL,
+    plain_name TEXT NOT NULL, recordings INTEGER NOT NULL, UNIQUE (aor, name));
 CREATE TABLE IF NOT EXISTS forms (
     form TEXT NOT NULL, party INTEGER NOT NULL, PRIMARY KEY (form, party)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS forms_party ON forms (party);
 CREATE TABLE IF NOT EXISTS clients (
-    client INTEGER PRIMARY KEY, who BLOB NOT NULL UNIQUE, lower TEXT NOT NULL,
+    client INTEGER PRIMARY KEY, who BLOB NOT NULL UNIQUE, plain TEXT NOT NULL,
     recordings INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS segments (
     worker INTEGER NOT NULL, number INTEGER NOT NULL, extents INTEGER NOT NULL,

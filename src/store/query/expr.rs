@@ -30,9 +30,10 @@ pub enum Term {
         /// The last one may go on.
         prefix: bool,
     },
-    /// Somebody whom its metadata names has an address that fits this pattern, in normal form.
+    /// Somebody whom its metadata names has an address that fits this pattern, in normal form and
+    /// [`super::folded`].
     Aor(String),
-    /// This stands somewhere in a name, an address or the client's identity; in lower case.
+    /// This stands somewhere in a name, an address or the client's identity; [`super::folded`].
     Part(String),
     /// A Communication Session, by [`super::plain_session`].
     Session(Named),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::folding::folded;
 use super::words::{WORDS_MAX, coded, plain_session, tokens};
 use crate::base::ids::RsId;
 use crate::base::time::Wall;
@@ -59,9 +60,9 @@ pub struct Facts {
     pub names: Vec<Vec<String>>,
     /// Their addresses, each as its words.
     pub aors: Vec<Vec<String>>,
-    /// Their addresses, each in all forms in which it is compared.
+    /// Their addresses, each in all forms in which it is compared, [`folded`].
     pub addresses: Vec<String>,
-    /// Names, addresses and the client, in lower case.
+    /// Names, addresses and the client, [`folded`].
     pub parts: Vec<String>,
     /// Ids of Communication Sessions.
     pub sessions: Vec<String>,
@@ -110,8 +111,8 @@ impl Facts {
         let names: Vec<_> = names.collect();
         let display = || names.iter().filter_map(|name| name.name.as_deref());
         let aors = || names.iter().map(|name| name.aor.as_str());
-        let mut parts = vec![recording.src.identity.to_lowercase()];
-        parts.extend(aors().chain(display()).map(str::to_lowercase));
+        let mut parts = vec![folded(&recording.src.identity)];
+        parts.extend(aors().chain(display()).map(folded));
         let lines = |media: &str| recording.streams.iter().any(|stream| stream.media == media);
         let gone = recording.retention.as_ref().and_then(|retention| retention.gone.as_ref());
         let src = &recording.src;
@@ -131,7 +132,7 @@ impl Facts {
             },
             names: all_words(display()),
             aors: all_words(aors()),
-            addresses: distinct(aors().flat_map(aor::forms)),
+            addresses: distinct(aors().flat_map(aor::forms).map(|form| folded(&form))),
             parts,
             sessions: distinct(
                 recording.sessions.iter().map(|session| coded(&plain_session(&session.session_id))),

@@ -75,7 +75,8 @@ const KEYS: &[(&str, Key)] = &[
 pub const HELP: &str = "\
 Query language:
   miller  mil*  \"ann miller\"    words of names, addresses, the client and extension data; a session,
-                              label or Call-ID; * at the end: any word that begins so
+                              label or Call-ID; * at the end: any word that begins so;
+                              jurgen is JÜRGEN, too, and gross Groß
   sip:ann@desk.example        an address; * stands for any characters; a number as +49301234
   0190a1b2...                 a recording's id
   party:X  aor:X  name:X      a party by either, by address, by name

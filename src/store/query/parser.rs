@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::error::QueryError;
 use super::expr::{Bound, Expr, Field, Has, Is, Named, Term};
+use super::folding::folded;
 use super::key::{self, Key};
 use super::lexer::{Kind, Piece, pieces};
 use super::time::{self, Now, Stretch};
@@ -171,7 +172,7 @@ impl Parser<'_> {
             Key::Src => self.words(Field::Src, value)?,
             Key::Text => self.words(Field::Text, value)?,
             Key::Quirk => self.words(Field::Quirk, value)?,
-            Key::Word => Term::Part(value.text.trim().to_lowercase()),
+            Key::Word => Term::Part(folded(value.text.trim())),
             Key::Session => Term::Session(self.named(value, |text| coded(&plain_session(text)))?),
             Key::Label => Term::Label(self.named(value, coded)?),
             Key::Call => Term::Call(self.named(value, coded)?),
@@ -242,7 +243,7 @@ impl Parser<'_> {
     }
 
     fn aor(&self, value: &Value) -> Result<Term, QueryError> {
-        Ok(Term::Aor(normal_aor(&value.text)))
+        Ok(Term::Aor(folded(&normal_aor(&value.text))))
     }
 
     fn words(&self, field: Field, value: &Value) -> Result<Term, QueryError> {
@@ -270,9 +271,19 @@ impl Parser<'_> {
             Some(text) if !value.quoted => (text, true),
             _ => (text, false),
         };
-        if text.contains('*') && !value.quoted {
-            let why = "expected * at the end of a word only: inside of one it stands in addresses";
-            return self.error(&value.at, why);
+        if let Some(star) = text.find('*').filter(|_| !value.quoted) {
+            let before = &text[..star];
+            let instead = match before.chars().all(char::is_alphanumeric) && !before.is_empty() {
+                true => format!("{before}* finds whatever begins so, "),
+                false => String::new(),
+            };
+            let why = format!(
+                "expected * at the end of a word only: {instead}word:X has X anywhere in a name or address, \
+                 and in an address with its @ a * may stand anywhere"
+            );
+            let skipped = value.text.len() - value.text.trim_start().len();
+            let at = value.at.start + skipped + star;
+            return self.error(&(at..at + 1), why);
         }
         Ok((text, prefix))
     }
@@ -406,9 +417,9 @@ fn is_address(text: &str) -> bool {
         rest.starts_with(|c: char| c.is_ascii_digit())
             && rest.chars().all(|c| c.is_ascii_digit() || "-.*#() ".contains(c))
     };
-    // A star alone at the end is a word that goes on.
     let text = text.trim();
     text.contains(['@', ':'])
         || text.strip_prefix('+').is_some_and(is_number)
-        || text.strip_suffix('*').unwrap_or(text).contains('*')
+        // A star alone at the end is a word that goes on; elsewhere in a number, it is of an address.
+        || (is_number(text) && text.strip_suffix('*').unwrap_or(text).contains('*'))
 }

@@ -1,5 +1,7 @@
 //! Words: how text is cut for the search, in a query and in an index alike.
 
+use super::folding::{folded, is_of_word};
+
 /// Words taken of one text; an extension may be as long as a document.
 pub const WORDS_MAX: usize = 2_000;
 /// Bytes of a word that count.
@@ -8,16 +10,11 @@ const WORD_BYTES_MAX: usize = 120;
 /// pictures, which no text is made of, so that no index cuts it there.
 const PICTURES: u32 = 0x2400;
 
-/// The words of `text`: runs of letters and digits, in lower case.
+/// The words of `text`: runs of letters and digits, [`folded`].
 pub fn tokens(text: &str) -> Vec<String> {
-    let runs = text.split(|c: char| !c.is_alphanumeric()).filter(|run| !run.is_empty());
-    runs.take(WORDS_MAX).map(folded).filter(|word| !word.is_empty()).collect()
-}
-
-/// In lower case, and letters and digits only: folding one letter may give others beside it.
-fn folded(run: &str) -> String {
-    let lower = run.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric());
-    cut(lower.collect())
+    let text = folded(text);
+    let runs = text.split(|c: char| !is_of_word(c)).filter(|run| !run.is_empty());
+    runs.take(WORDS_MAX).map(|run| cut(run.to_owned())).collect()
 }
 
 fn cut(mut word: String) -> String {
@@ -28,7 +25,7 @@ fn cut(mut word: String) -> String {
     word
 }
 
-/// A value that is one word whatever it is made of, in lower case: a label, a Call-ID.
+/// A value that is one word whatever it is made of, [`folded`]: a label, a Call-ID.
 pub fn coded(text: &str) -> String {
     let code = |c: char| match c {
         c if c.is_ascii() && !c.is_ascii_alphanumeric() => {
@@ -36,7 +33,7 @@ pub fn coded(text: &str) -> String {
         }
         c => c,
     };
-    cut(text.trim().chars().flat_map(char::to_lowercase).map(code).collect())
+    cut(folded(text.trim()).chars().map(code).collect())
 }
 
 /// An id of a Communication Session without case and separators: logs write UUIDs in several ways.

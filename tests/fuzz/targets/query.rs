@@ -3,7 +3,7 @@
 use floortape::base::ids::RsId;
 use floortape::base::time::Wall;
 use floortape::store::catalog::model::{State, Verdict};
-use floortape::store::query::{Edge, Facts, Moment, Now, QueryError, coded, parse, tokens};
+use floortape::store::query::{Edge, Facts, Moment, Now, QueryError, coded, folded, parse, tokens};
 use jiff::tz::TimeZone;
 
 /// A query is understood, and then it means the same whenever it is asked; or it is refused, and then it is
@@ -25,6 +25,8 @@ pub fn query(data: &[u8]) {
     for word in tokens(&text) {
         assert_eq!(tokens(&word).concat(), word, "a word is one word");
     }
+    let once = folded(&text);
+    assert_eq!(folded(&once), once, "what is folded stays so");
     let once = coded(&text);
     assert!(once.bytes().all(|byte| !byte.is_ascii() || byte.is_ascii_alphanumeric()));
 }
@@ -74,7 +76,7 @@ fn facts(text: &str, at: Wall) -> Facts {
         names: vec![tokens(text)],
         aors: Vec::new(),
         addresses: vec!["sip:ann@desk.example".to_owned()],
-        parts: vec![text.to_lowercase()],
+        parts: vec![folded(text)],
         sessions: Vec::new(),
         labels: vec![coded(text)],
         codecs: Vec::new(),
