@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,8 +76,11 @@ pub fn open_read(store: &Path) -> Option<Catalogue> {
 
 /// Same; `told` hears once that something of it cannot be used.
 pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catalogue> {
-    // What is no file (a pipe) may never be opened to its end.
-    if !path(store).is_file() || is_mapped(store) {
+    if let Some(why) = in_the_way(&path(store)) {
+        told(&why);
+        return None;
+    }
+    if !path(store).exists() || is_mapped(store) {
         return None;
     }
     let seal = seal(store);
@@ -103,6 +106,28 @@ pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catal
     }
 }
 
+/// Files that the engine opens for a database, by what is behind its name.
+const FILES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
+
+/// What stands in the place of a file that the engine would open for the database at `path`, in words: at a pipe it
+/// would wait for ever, and a device might have no end. Nothing is opened here. Whoever may put one there between
+/// this and the opening may as well read and write the store.
+fn in_the_way(path: &Path) -> Option<String> {
+    FILES.into_iter().find_map(|end| {
+        let mut file = path.to_owned().into_os_string();
+        file.push(end);
+        let found = std::fs::metadata(&file).ok()?.file_type();
+        let what = match () {
+            () if found.is_file() => return None,
+            () if found.is_dir() => "a folder",
+            () if found.is_fifo() => "a pipe",
+            () if found.is_socket() => "a socket",
+            () => "a device",
+        };
+        Some(format!("{}: expected a file, found {what}: it is not opened", file.display()))
+    })
+}
+
 /// Who looks for some pages is not to read their neighbours, too, as a search may.
 pub fn expect_few_reads(store: &Path) {
     process::advise_random(&path(store));
@@ -121,8 +146,13 @@ fn make_private(path: &Path) {
 /// where it is damaged: nothing is in it that journal and segments do not have.
 pub fn open_write(store: &Path) -> Result<Catalogue, IndexError> {
     let file = path(store);
-    // Something else of that name, or a link to nothing, is in the way.
-    if (file.is_symlink() || file.exists()) && !file.is_file() || is_mapped(store) {
+    if let Some(why) = in_the_way(&file) {
+        tracing::warn!("the catalogue is made anew: {why}");
+        remove(store);
+        in_the_way(&file).map_or(Ok(()), |why| Err(IndexError::Engine(why)))?;
+    }
+    // A link to nothing is in the way, too.
+    if file.is_symlink() && !file.exists() || is_mapped(store) {
         remove(store);
     }
     make_private(&path(store));
@@ -141,7 +171,7 @@ pub fn open_write(store: &Path) -> Result<Catalogue, IndexError> {
 pub fn remove(store: &Path) {
     // The journal first: it would be played back into another file. What cannot be removed shows
     // itself at the next attempt to open it.
-    for end in ["-journal", "-wal", "-shm", ""] {
+    for end in FILES.into_iter().rev() {
         let mut file = path(store).into_os_string();
         file.push(end);
         let _ = std::fs::remove_file(file);
@@ -542,6 +572,7 @@ impl Index for Catalogue {
 mod tests {
     use super::*;
 
+    use std::cell::RefCell;
     use std::rc::Rc;
 
     use crate::base::ids::SourceId;
@@ -602,6 +633,51 @@ mod tests {
         assert_eq!(found(store), (Extents::default(), 1));
         open_write(store).expect("made anew").clear().expect("a whole database");
         assert!(open_read(store).is_some());
+    }
+
+    #[test]
+    fn a_pipe_or_device_in_the_place_of_a_file_is_told_and_made_anew() {
+        let folder = Folder::new("pipe");
+        let store = &folder.0;
+        let pipe = |path: &Path| {
+            let _ = std::fs::remove_file(path);
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0)
+                .expect("a pipe");
+        };
+        let behind = |end: &str| store.join(format!("catalog.sqlite{end}"));
+        let ways: [&dyn Fn(); 4] = [
+            &|| pipe(&behind("")),
+            &|| pipe(&behind("-journal")),
+            &|| std::os::unix::fs::symlink("/dev/zero", behind("")).expect("ours"),
+            &|| pipe(&store.join("peaks.sqlite")),
+        ];
+        for (way, make) in ways.iter().enumerate() {
+            remove(store);
+            if way == 1 {
+                drop(three(store));
+            }
+            make();
+            let heard = Rc::new(RefCell::new(String::new()));
+            let told = |heard: &Rc<RefCell<String>>| {
+                let heard = Rc::clone(heard);
+                move |why: &str| heard.borrow_mut().push_str(why)
+            };
+            // Whoever opened one of these would not come back.
+            let catalogue = open_telling(store, told(&heard)).is_some();
+            let peaks = super::peaks::open_read(store, told(&heard)).is_some();
+            assert!(!catalogue && !peaks, "{way}");
+            assert!(heard.borrow().contains(": expected a file, found a "), "{way}: {heard:?}");
+            drop(three(store));
+            assert_eq!(found(store).0.rows.len(), 4, "{way}: made anew");
+            super::peaks::open_write(store).expect("made anew").clear().expect("whole");
+            assert!(super::peaks::open_read(store, |_| panic!("{way}")).is_some());
+            super::peaks::remove(store);
+        }
+        remove(store);
+        std::fs::create_dir(path(store)).expect("ours");
+        let why = open_write(store).err().expect("a folder is not taken away").to_string();
+        assert!(why.ends_with("found a folder: it is not opened"), "{why}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::{IndexError, crc32c, engine, make_private, prepare, version};
+use super::{FILES, IndexError, crc32c, engine, in_the_way, make_private, prepare, version};
 use crate::base::ids::{SourceId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::host::entropy::SystemEntropy;
@@ -88,8 +88,12 @@ pub fn path(store: &Path) -> PathBuf {
     store.join("peaks.sqlite")
 }
 
-/// Opens them for reading; `None` where there are none that this version knows.
-pub fn open_read(store: &Path) -> Option<Peaks> {
+/// Opens them for reading; `None` where there are none that this version knows. `told` hears of what is no file.
+pub fn open_read(store: &Path, told: impl Fn(&str)) -> Option<Peaks> {
+    if let Some(why) = in_the_way(&path(store)) {
+        told(&why);
+        return None;
+    }
     if !path(store).exists() {
         return None;
     }
@@ -104,6 +108,11 @@ pub fn open_read(store: &Path) -> Option<Peaks> {
 /// Opens them for writing; makes them, or makes them anew where another version wrote them or where they are
 /// damaged.
 pub fn open_write(store: &Path) -> Result<Peaks, IndexError> {
+    if let Some(why) = in_the_way(&path(store)) {
+        tracing::warn!("the peaks are made anew: {why}");
+        remove(store);
+        in_the_way(&path(store)).map_or(Ok(()), |why| Err(IndexError::Engine(why)))?;
+    }
     make_private(&path(store));
     match open(store).map_err(engine) {
         Ok(Some(peaks)) => return Ok(peaks),
@@ -122,7 +131,7 @@ pub fn open_write(store: &Path) -> Result<Peaks, IndexError> {
 /// Removes them; whoever opens them for writing makes them anew.
 pub fn remove(store: &Path) {
     // The journal first: it would be played back into another file.
-    for end in ["-journal", ""] {
+    for end in FILES.into_iter().rev() {
         let mut file = path(store).into_os_string();
         file.push(end);
         let _ = std::fs::remove_file(file);

@@ -393,7 +393,8 @@ fn kept(
 
 /// What was drawn beforehand, and of which segments that is all; `None`: nothing can be had.
 fn found(dir: &std::path::Path, wanted: &Wanted) -> Option<(BTreeSet<SegmentName>, Vec<Placed>)> {
-    let peaks = file::open_read(dir)?;
+    let told = |why: &str| eprintln!("floortape: the records are read instead: {why}");
+    let peaks = file::open_read(dir, told)?;
     let known = peaks.segments().ok()?;
     let mut spans: BTreeMap<WorkerId, (SegmentName, SegmentName)> = BTreeMap::new();
     for (name, Known { arrivals, .. }) in &known {
