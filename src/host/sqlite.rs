@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 mod compile;
+mod listed;
 pub mod peaks;
 mod search;
 mod segments;
@@ -36,6 +37,9 @@ use crate::store::segment::{SegmentName, SegmentSet};
 
 /// How long one process waits for another's transaction.
 const BUSY: Duration = Duration::from_secs(5);
+/// Pages that a reader keeps: a list of two and a half million, as one of four codecs among ten million recordings
+/// has, takes 20 MB, and is counted first and then looked through. Only what was read is there.
+const READ_CACHE_KIB: i64 = 64 * 1_024;
 /// Rows of one transaction: readers wait for its end, and each costs three syncs.
 const ROWS: usize = 256;
 /// Place in the file of the two bytes that say how it is journalled, and what they are where that is
@@ -61,6 +65,8 @@ pub struct Catalogue {
     said: Cell<bool>,
     /// Nothing can be read of it any more.
     off: Cell<bool>,
+    /// Lists that the last search has made.
+    lists: Cell<u32>,
 }
 
 /// Where the catalogue of a store lies.
@@ -89,6 +95,7 @@ pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catal
     let open = || -> rusqlite::Result<(Connection, i64)> {
         let connection = Connection::open_with_flags(path(store), flags)?;
         prepare(&connection)?;
+        connection.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
         let version = version(&connection)?;
         Ok((connection, version))
     };
@@ -96,7 +103,7 @@ pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catal
         Ok((connection, version)) if version == wanted => {
             let told: Option<Told> = Some(Box::new(told));
             let (said, off) = (Cell::new(false), Cell::new(false));
-            Some(Catalogue { connection, seal, told, said, off })
+            Some(Catalogue { connection, seal, told, said, off, lists: Cell::new(0) })
         }
         Ok(_) => None,
         Err(error) => {
@@ -211,7 +218,7 @@ fn open(store: &Path) -> rusqlite::Result<Catalogue> {
         make.commit()?;
     }
     let (said, off) = (Cell::new(false), Cell::new(false));
-    Ok(Catalogue { connection, seal, told: None, said, off })
+    Ok(Catalogue { connection, seal, told: None, said, off, lists: Cell::new(0) })
 }
 
 /// What seals the values of an encrypted store.

@@ -2,10 +2,12 @@
 //!
 //! Whatever is a word, a tag or a name becomes one expression over the index of words, which walks lists of
 //! places in their order and so needs no sort and no table. Lengths and times that stand deep in a query are
-//! asked of `found`. The times that hold of the whole query become a range of places.
+//! asked of `found`. The times that hold of the whole query become a range of places. Many parties at once, as a
+//! pattern of addresses may mean, become a list of their places that is made once ([`super::listed`]).
 
 use rusqlite::types::Value;
 
+use super::listed::Listed;
 use super::words::{self, LONG_NS, verdict_word};
 use super::{Catalogue, engine};
 use crate::base::time::Wall;
@@ -35,6 +37,8 @@ enum Node {
     Row(String, Vec<Value>),
     /// Of each of these one list; one of them is enough.
     Tags(Vec<String>),
+    /// The places in this list.
+    Listed(Listed),
 }
 
 /// One run of places, to be asked after the one before.
@@ -55,6 +59,10 @@ pub(super) struct Plan {
     pub(super) runs: Vec<Run>,
     /// Condition on a row of `found`, with its values.
     pub(super) row: Option<(String, Vec<Value>)>,
+    /// Conditions on a place that the words gave, with their values.
+    pub(super) lengths: Vec<(String, Vec<Value>)>,
+    /// All of it is in this list; then only its runs of what is long have words.
+    pub(super) listed: Option<Listed>,
     /// A bound of the length is all that is asked for.
     pub(super) by_length: bool,
 }
@@ -123,6 +131,9 @@ impl Node {
                     .collect();
                 format!("found.place IN ({})", lists.join(" UNION ALL "))
             }
+            Node::Listed(listed) => {
+                format!("found.place IN (SELECT rowid FROM {listed} WHERE 1 {{places}})")
+            }
             // Has words.
             Node::Words(_) => NEVER.to_owned(),
         }
@@ -137,6 +148,15 @@ fn either(tags: &[String]) -> String {
 
 fn tag(tag: &str) -> Node {
     Node::Words(format!("tag : \"{tag}\""))
+}
+
+fn tag_of_step(length_ns: i64) -> String {
+    format!("tag : \"d{}\"", words::step(length_ns))
+}
+
+fn length(bound: Bound, ns: i64) -> Node {
+    let compare = if bound == Bound::Least { ">=" } else { "<=" };
+    Node::Row(format!("found.end - found.start {compare} ?"), vec![Value::Integer(ns)])
 }
 
 fn named(letter: &str, Named { word, prefix }: &Named) -> Node {
@@ -183,7 +203,9 @@ impl Catalogue {
         conjuncts(find.query, &mut parts);
         let (mut from, mut places): (Option<Wall>, _) = (None, (i64::MIN, i64::MAX));
         let (mut all, mut not, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut by_length, mut steps) = (true, Vec::new());
+        let (mut by_length, mut lengths) = (true, Vec::new());
+        self.forget_lists().map_err(engine)?;
+        let mut others = Vec::new();
         for part in parts {
             match part {
                 Expr::Term(Term::From(at)) => from = from.max(Some(*at)),
@@ -193,26 +215,46 @@ impl Catalogue {
                     let (first, last) = place.map_or((1, 0), |place| (place, place));
                     places = (places.0.max(first), places.1.min(last));
                 }
-                part => {
-                    match part {
-                        Expr::Term(Term::Duration(bound, ns)) => {
-                            steps.push(either(&words::steps(*bound, *ns)));
-                        }
-                        _ => by_length = false,
-                    }
-                    let node = self.node(part, find)?;
-                    match (node.words(), node.denied()) {
-                        (Some(words), _) => all.push(words),
-                        (None, Some(words)) => not.push(words),
-                        (None, None) => rows.push(node),
-                    }
-                }
+                Expr::Term(Term::Duration(bound, ns)) => lengths.push((*bound, *ns)),
+                part => others.push(part),
             }
         }
-        if !all.is_empty() {
-            // Fewer rows to look at.
-            all.append(&mut steps);
+        let span = (self.floor(from, places.0).map_err(engine)?, places.1);
+        for part in others {
+            by_length = false;
+            let node = self.node(part, find, span)?;
+            match (node.words(), node.denied()) {
+                (Some(words), _) => all.push(words),
+                (None, Some(words)) => not.push(words),
+                (None, None) => rows.push(node),
+            }
         }
+        by_length &= !lengths.is_empty();
+        let mut listed = None;
+        if all.is_empty() {
+            for (bound, ns) in lengths.drain(..) {
+                rows.push(length(bound, ns));
+            }
+            let of_list = |node: &Node| matches!(node, Node::Listed(_));
+            if let Some(Node::Listed(list)) =
+                rows.iter().position(of_list).map(|at| rows.swap_remove(at))
+            {
+                listed = Some(list);
+            }
+        }
+        let lengths = lengths.into_iter().map(|(bound, ns)| {
+            all.push(either(&words::steps(bound, ns)));
+            // Only of one step of lengths some are too short, or too long: those are looked up, if they are hits.
+            let some: Vec<String> = all.iter().cloned().chain([tag_of_step(ns)]).collect();
+            let some = joined(&some, &[]).expect("not empty");
+            let compare = if bound == Bound::Least { ">=" } else { "<=" };
+            let text = format!(
+                "(words.rowid NOT IN (SELECT rowid FROM words WHERE words MATCH ? {PLACES}) OR \
+                 (SELECT of.end - of.start FROM found AS of WHERE of.place = words.rowid) {compare} ?)"
+            );
+            (text, vec![Value::Text(some), Value::Integer(ns)])
+        });
+        let lengths: Vec<_> = lengths.collect();
         let mut values = Vec::new();
         let mut row: Vec<String> = Vec::new();
         if all.is_empty() {
@@ -225,7 +267,8 @@ impl Catalogue {
             }
         }
         row.extend(rows.iter().map(|node| node.row(&mut values)));
-        if !find.own {
+        // A list has been made without them.
+        if !find.own && listed.is_none() {
             match all.is_empty() {
                 true => row.insert(0, "found.own = 0".to_owned()),
                 false => not.push("tag : \"fown\"".to_owned()),
@@ -237,7 +280,7 @@ impl Catalogue {
             joined(&all, &not)
         };
         let row = (!row.is_empty()).then(|| (row.join(" AND "), values));
-        Ok(Plan { runs: runs(from, places, words), row, by_length })
+        Ok(Plan { runs: runs(from, places, words), row, lengths, listed, by_length })
     }
 
     pub(super) fn place(&self, id: &str) -> Result<Option<i64>, IndexError> {
@@ -246,19 +289,31 @@ impl Catalogue {
         query.query_row([id], |row| row.get(0)).optional().map_err(engine)
     }
 
-    fn node(&self, expr: &Expr, find: &Find<'_>) -> Result<Node, IndexError> {
+    /// Below this place there is nothing that reaches `from`.
+    fn floor(&self, from: Option<Wall>, first: i64) -> rusqlite::Result<i64> {
+        let Some(from) = from else { return Ok(first) };
+        let floor = place_before(from, LONG_NS[LONG_NS.len() - 1]);
+        let longer = "SELECT rowid FROM words WHERE words MATCH ?1 AND rowid < ?2 LIMIT 1";
+        let mut longer = self.connection.prepare_cached(longer)?;
+        let tag = format!("tag : \"{}\"", LONG[LONG.len() - 1]);
+        let is_there = longer.exists(rusqlite::params![tag, floor])?;
+        Ok(if is_there { first } else { first.max(floor) })
+    }
+
+    /// `span`: places that count.
+    fn node(&self, expr: &Expr, find: &Find<'_>, span: (i64, i64)) -> Result<Node, IndexError> {
         let each = |parts: &[Expr]| -> Result<Vec<Node>, IndexError> {
-            parts.iter().map(|part| self.node(part, find)).collect()
+            parts.iter().map(|part| self.node(part, find, span)).collect()
         };
         Ok(match expr {
             Expr::All(parts) => Node::All(each(parts)?),
             Expr::Any(parts) => Node::Any(each(parts)?),
-            Expr::Not(part) => Node::Not(Box::new(self.node(part, find)?)),
-            Expr::Term(term) => self.term(term, find)?,
+            Expr::Not(part) => Node::Not(Box::new(self.node(part, find, span)?)),
+            Expr::Term(term) => self.term(term, find, span)?,
         })
     }
 
-    fn term(&self, term: &Term, find: &Find<'_>) -> Result<Node, IndexError> {
+    fn term(&self, term: &Term, find: &Find<'_>, span: (i64, i64)) -> Result<Node, IndexError> {
         let row = |text: &str, value: i64| Node::Row(text.to_owned(), vec![Value::Integer(value)]);
         let never = || Node::Tags(Vec::new());
         Ok(match term {
@@ -270,13 +325,17 @@ impl Catalogue {
                 let star = if *prefix { " *" } else { "" };
                 Node::Words(format!("{} : \"{}\"{star}", columns(*field), words.join(" ")))
             }
-            Term::Aor(pattern) => Node::Tags(self.parties_of(pattern).map_err(engine)?),
-            Term::Part(part) => Node::Tags(self.with_part(part).map_err(engine)?),
+            Term::Aor(pattern) => {
+                self.tags(self.parties_of(pattern).map_err(engine)?, find, span)?
+            }
+            Term::Part(part) => self.tags(self.with_part(part).map_err(engine)?, find, span)?,
             Term::Session(session) => named("s", session),
             Term::Label(label) => named("l", label),
             Term::Call(call) => named("c", call),
             Term::Codec(codec) => named("k", codec),
-            Term::Peer(peer) => Node::Tags(self.clients_of(peer, find.peers).map_err(engine)?),
+            Term::Peer(peer) => {
+                self.tags(self.clients_of(peer, find.peers).map_err(engine)?, find, span)?
+            }
             Term::Has(has) => tag(match has {
                 Has::Gap => "fgap",
                 Has::Dtmf => "fdtmf",
@@ -295,11 +354,24 @@ impl Catalogue {
                 Is::Sealed => "fsealed",
                 Is::Gone => "fgone",
             }),
-            Term::Duration(Bound::Least, ns) => row("found.end - found.start >= ?", *ns),
-            Term::Duration(Bound::Most, ns) => row("found.end - found.start <= ?", *ns),
+            Term::Duration(bound, ns) => length(*bound, *ns),
             Term::From(at) => row("found.end >= ?", at.0),
             Term::To(at) => row("found.place < ?", Place::span_of(*at).1.0),
         })
+    }
+
+    /// One of these tags: many of them as a list, unless it would be too long.
+    fn tags(
+        &self,
+        tags: Vec<String>,
+        find: &Find<'_>,
+        span: (i64, i64),
+    ) -> Result<Node, IndexError> {
+        if tags.len() <= MERGED_MAX {
+            return Ok(Node::Tags(tags));
+        }
+        let listed = self.list(&tags, span, find.own).map_err(engine)?;
+        Ok(listed.map_or(Node::Tags(tags), Node::Listed))
     }
 
     /// Tags of the parties whose address fits.
@@ -352,6 +424,11 @@ impl Catalogue {
     }
 }
 
+/// The place of whatever began so long before: a microsecond more, since a place begins with its own.
+fn place_before(from: Wall, ns: i64) -> i64 {
+    Place::span_of(Wall(from.0.saturating_sub(ns).saturating_sub(1_000))).0.0
+}
+
 /// What overlaps the time from `from` on and begins in `places`: what began in it, whatever its end; what
 /// began in the hour before and ended in it; and what began long before, of which only what is that long
 /// needs to be looked at.
@@ -363,7 +440,6 @@ fn runs(
     let Some(from) = from else {
         return vec![Run { words: words(None), places, end: None }];
     };
-    let place = |at: i64| Place::span_of(Wall(at)).0.0;
     let mut runs = Vec::new();
     let mut add = |words, low: i64, high: i64, end| {
         let places = (low.max(places.0), high.min(places.1));
@@ -374,8 +450,7 @@ fn runs(
     let mut above = Place::span_of(from).1.0;
     add(words(None), above, i64::MAX, None);
     for (at, tag) in [None].into_iter().chain(LONG.map(Some)).enumerate() {
-        // A microsecond more, since a place begins with its own.
-        let low = LONG_NS.get(at).map_or(i64::MIN, |ns| place(from.0.saturating_sub(*ns) - 1_000));
+        let low = LONG_NS.get(at).map_or(i64::MIN, |ns| place_before(from, *ns));
         add(words(tag), low, above - 1, Some(from));
         above = low;
     }

@@ -78,7 +78,7 @@ impl Catalogue {
         hits: &mut Vec<(Place, RsId)>,
     ) -> rusqlite::Result<()> {
         let (source, mut values) = source(plan, run, if is_few { Way::Sort } else { Way::Walk });
-        let place = if run.words.is_some() { "words.rowid" } else { "found.place" };
+        let place = place(plan, run);
         let order = if oldest { "" } else { " DESC" };
         // By its length it is found in another order than its place: the `+` says so.
         let sorted = if is_few { "+" } else { "" };
@@ -195,39 +195,56 @@ enum Way {
 fn source(plan: &Plan, run: &Run, way: Way) -> (String, Vec<Value>) {
     let mut values = Vec::new();
     let mut conditions: Vec<String> = Vec::new();
-    let from = match &run.words {
-        Some(words) => {
+    let from = match (&run.words, plan.listed) {
+        (Some(words), _) => {
             conditions.push("words MATCH ?".to_owned());
             values.push(Value::Text(words.clone()));
             match plan.row.is_some() || run.end.is_some() {
-                true => "words CROSS JOIN found ON found.place = words.rowid",
-                false => "words",
+                true => "words CROSS JOIN found ON found.place = words.rowid".to_owned(),
+                false => "words".to_owned(),
             }
         }
-        None if way == Way::Walk => "found NOT INDEXED",
-        None => "found",
+        (None, Some(listed)) => match plan.row.is_some() || run.end.is_some() {
+            true => format!("{listed} AS listed CROSS JOIN found ON found.place = listed.place"),
+            false => format!("{listed} AS listed"),
+        },
+        (None, None) if way == Way::Walk => "found NOT INDEXED".to_owned(),
+        (None, None) => "found".to_owned(),
     };
-    let place = if run.words.is_some() { "words.rowid" } else { "found.place" };
-    if run.places.0 != i64::MIN {
+    let place = place(plan, run);
+    let (first, last) = run.places;
+    if first != i64::MIN {
         conditions.push(format!("{place} >= ?"));
-        values.push(Value::Integer(run.places.0));
+        values.push(Value::Integer(first));
     }
-    if run.places.1 != i64::MAX {
+    if last != i64::MAX {
         conditions.push(format!("{place} <= ?"));
-        values.push(Value::Integer(run.places.1));
+        values.push(Value::Integer(last));
+    }
+    let places = format!("AND rowid >= {first} AND rowid <= {last}");
+    if let (Some(_), Some(listed)) = (&run.words, plan.listed) {
+        conditions.push(format!("words.rowid IN (SELECT rowid FROM {listed} WHERE 1 {places})"));
+    }
+    let lengths = plan.lengths.iter().filter(|_| run.words.is_some());
+    for (text, own) in lengths.chain(&plan.row) {
+        conditions.push(text.replace(PLACES, &places));
+        values.extend(own.iter().cloned());
     }
     if let Some(end) = run.end {
         conditions.push("found.end >= ?".to_owned());
         values.push(Value::Integer(end.0));
     }
-    if let Some((text, own)) = &plan.row {
-        let (first, last) = run.places;
-        let places = format!("AND rowid >= {first} AND rowid <= {last}");
-        conditions.push(text.replace(PLACES, &places));
-        values.extend(own.iter().cloned());
-    }
     let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
     (format!("FROM {from} WHERE {conditions}"), values)
+}
+
+/// What a place is called in it.
+fn place(plan: &Plan, run: &Run) -> &'static str {
+    match (&run.words, plan.listed) {
+        (Some(_), _) => "words.rowid",
+        (None, Some(_)) => "listed.place",
+        (None, None) => "found.place",
+    }
 }
 
 #[cfg(test)]

@@ -112,7 +112,11 @@ fn recording(prng: &mut Prng, number: u64, model: &RsEntry) -> (Recording, RsEnt
         .map(|number| Participant {
             participant_id: number.to_string(),
             names: vec![Name {
-                aor: pick(prng, &AORS).to_owned(),
+                // So many that what they are in is listed.
+                aor: match prng.below(2) {
+                    0 => format!("sip:p{}@many.example", prng.below(400)),
+                    _ => pick(prng, &AORS).to_owned(),
+                },
                 name: Some(pick(prng, &NAMES).to_owned()).filter(|name| !name.is_empty()),
             }],
             former_names: Vec::new(),
@@ -209,13 +213,21 @@ fn term(prng: &mut Prng, ids: &[RsId]) -> Term {
             Term::Words { field: fields[prng.below(7) as usize], words, prefix }
         }
         5 => {
-            let patterns = ["sip:*@desk.example", "*", "tel:+49*", "sip:ann@*", "sip:gross*@*"];
+            let patterns = [
+                "sip:*@desk.example",
+                "*",
+                "tel:+49*",
+                "sip:ann@*",
+                "sip:gross*@*",
+                "sip:p*@many.example",
+                "sip:p1*@many.example",
+            ];
             match prng.below(2) {
                 0 => Term::Aor(pick(prng, &patterns).to_owned()),
                 _ => Term::Aor(folded(&normal_aor(pick(prng, &AORS)))),
             }
         }
-        6 => Term::Part(pick(prng, &["ill", "edge.ex", "urg", "@desk", "zz"]).to_owned()),
+        6 => Term::Part(pick(prng, &["ill", "edge.ex", "urg", "@desk", "@many", "zz"]).to_owned()),
         7 => Term::Session(named(prng, &SESSIONS, |text| coded(&plain_session(text)))),
         8 => Term::Label(named(prng, &LABELS, coded)),
         9 => Term::Call(named(prng, &["Call-3@x", "call-12@x", "none"], coded)),
@@ -310,7 +322,7 @@ fn the_index_and_the_expression_answer_alike() {
             if !oldest {
                 meant.reverse();
             }
-            assert_eq!(found.hits, meant, "round {round}: {query:?}");
+            assert!(found.hits == meant, "round {round}: {query:?}");
             assert_eq!(found.count, meant.len() as u64, "round {round}: {query:?}");
             hits += meant.len();
             // Page by page it is the same.
@@ -323,7 +335,7 @@ fn the_index_and_the_expression_answer_alike() {
                 after = Some(*last);
                 paged.extend(page.hits);
             }
-            assert_eq!(paged, meant, "round {round}: {query:?}");
+            assert!(paged == meant, "round {round}: {query:?}");
         }
         assert!(hits > rounds, "random queries mean something");
     };

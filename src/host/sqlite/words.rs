@@ -145,6 +145,10 @@ impl Catalogue {
             let end = facts.end.unwrap_or(facts.start);
             let mut put = self.connection.prepare_cached(found)?;
             put.execute(params![place, facts.id.0, facts.start.0, end.0, facts.own])?;
+            let mut put = self.connection.prepare_cached("INSERT INTO named VALUES (?1, ?2)")?;
+            for party in &parties {
+                put.execute([*party, place])?;
+            }
             Ok(())
         };
         put().map_err(engine)
@@ -166,6 +170,11 @@ impl Catalogue {
             let mut delete =
                 self.connection.prepare_cached("DELETE FROM found WHERE place = ?1")?;
             delete.execute([place])?;
+            let delete = "DELETE FROM named WHERE party = ?1 AND place = ?2";
+            let mut delete = self.connection.prepare_cached(delete)?;
+            for party in &parties {
+                delete.execute([*party, place])?;
+            }
             Ok(())
         };
         delete().map_err(engine)

@@ -5,12 +5,15 @@
 /// Version of the tables: another one is dropped and built anew. It is another one as well where the words
 /// of a recording are cut or folded otherwise (`store/query/words.rs`, `folding.rs`, `facts.rs`): what is taken out of the search
 /// must be what was put in.
-pub const VERSION: i64 = 14;
+pub const VERSION: i64 = 15;
 
 /// Makes the tables. For the search: `found` has what is compared as a number, by place, which is the order
 /// of start; `words` has the rest under the same number, and nothing but the index of it, so that what is
-/// said of a recording stands once, in its JSON; who is named, and who sends, stand once each with the
-/// number of recordings that they are in. Nothing of these is ever written of an encrypted store.
+/// said of a recording stands once, in its JSON; its first column needs no mark in a list, and the longest lists
+/// are those of tags. Who is named, and who sends, stand once each with the number of recordings that they are
+/// in; `named` has which those are, so that a thousand parties whose addresses fit a pattern cost a page or two
+/// each: in `words` each would be looked for in all of its parts. Nothing of these is ever written of an
+/// encrypted store.
 ///
 /// For reading: `stretches` has which segments are known, as numbers of a worker without a hole, so that
 /// nobody reads a row of each to know that. Within one, `begun` and `reached` of `segments` only grow:
@@ -29,7 +32,7 @@ CREATE TABLE IF NOT EXISTS found (
 CREATE INDEX IF NOT EXISTS found_own ON found (own);
 CREATE INDEX IF NOT EXISTS found_length ON found (own, end - start);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
-    name, aor, src, text, quirk, tag, content = '', columnsize = 0, tokenize = 'ascii');
+    tag, name, aor, src, text, quirk, content = '', columnsize = 0, tokenize = 'ascii');
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 CREATE TABLE IF NOT EXISTS parties (
     party INTEGER PRIMARY KEY, aor TEXT NOT NULL, name TEXT NOT NULL, plain_aor TEXT NOT NULL,
@@ -37,6 +40,8 @@ CREATE TABLE IF NOT EXISTS parties (
 CREATE TABLE IF NOT EXISTS forms (
     form TEXT NOT NULL, party INTEGER NOT NULL, PRIMARY KEY (form, party)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS forms_party ON forms (party);
+CREATE TABLE IF NOT EXISTS named (
+    party INTEGER NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (party, place)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clients (
     client INTEGER PRIMARY KEY, who BLOB NOT NULL UNIQUE, plain TEXT NOT NULL,
     recordings INTEGER NOT NULL);
@@ -57,7 +62,7 @@ CREATE TABLE IF NOT EXISTS extents (
 pub const DROP: &str = "
 DROP TABLE IF EXISTS names; DROP TABLE IF EXISTS sessions; DROP TABLE IF EXISTS streams;
 DROP TABLE IF EXISTS words; DROP TABLE IF EXISTS found; DROP TABLE IF EXISTS forms;
-DROP TABLE IF EXISTS parties; DROP TABLE IF EXISTS clients;
+DROP TABLE IF EXISTS parties; DROP TABLE IF EXISTS named; DROP TABLE IF EXISTS clients;
 DROP TABLE IF EXISTS recordings; DROP TABLE IF EXISTS extents; DROP TABLE IF EXISTS segments;
 DROP TABLE IF EXISTS stretches;
 ";
