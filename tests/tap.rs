@@ -501,6 +501,14 @@ fn a_tap_ends_with_whoever_listens_and_with_the_server() {
     send(tap.id(), Signal::INT);
     let (code, _, said) = end(tap);
     assert_eq!(code, 130, "{said}");
+    // Who waits for a time to come is told so, and waits.
+    let hour = Wall(now() + 3_600_000_000_000).to_string();
+    let mut tap = bench.tap(&[&id, "--from", &hour, "--format", "jsonl"]);
+    let mut out = BufReader::new(tap.stdout.take().expect("piped"));
+    out.read_line(&mut String::new()).expect("text");
+    send(tap.id(), Signal::INT);
+    let (code, _, said) = end(tap);
+    assert!(code == 130 && said.contains(&format!("it begins at {hour}, in ")), "{code} {said}");
     // The server is stopped: the recording is over.
     let tap = bench.tap(&[&id, "--from", "start", "--format", "jsonl"]);
     bench.reader();
@@ -572,8 +580,28 @@ fn what_is_played_is_what_is_exported() {
     assert_eq!(code, 0, "{said}");
     let (_, timed, _) = bench.run(&["play", &id, "--party", "anna", "--from", &from, "--to", &to]);
     assert!(placed == timed, "the same second of the same line");
+    // In other words: behind the start, and by a clock on the wall.
+    let local = |time: &str| time.trim_end_matches('Z').replace('T', " ");
+    for words in [
+        ["--from", "+0:01", "--to", "+2s", "--tz=UTC"],
+        ["--from", &local(&from), "--to", &local(&to), "--tz=UTC"],
+        ["--at", &local(&from), "--to", "+0:02", "--tz=+00:00"],
+    ] {
+        let (_, said, why) = bench.run(&[&["play", &id, "--stream", "1"][..], &words].concat());
+        assert!(said == placed, "{words:?}: {why}");
+    }
+    // Which half past two?
+    let twice = "--from=2026-10-25 02:30";
+    for verb in [&["play"][..], &["export", "--dry-run"], &["peaks"], &["tap"]] {
+        let (code, _, why) = bench.run(&[verb, &[&id, twice, "--tz=Europe/Berlin"]].concat());
+        let caret = "\n  2026-10-25 02:30\n  ^^^^^^^^^^^^^^^^";
+        assert_eq!(code, 2, "{verb:?}: {why}");
+        assert!(why.contains("02:30+02:00 or") && why.contains(caret), "{verb:?}: {why}");
+    }
     assert_eq!(data(&placed).len(), 2 * 8_000, "exactly a second");
     assert!(holds(&exported("1.wav"), sound(&data(&placed))));
     let ranged = bench.exported(&id, &["--from", &from, "--to", &to]);
     assert_eq!(ranged("1.wav").len(), data(&placed).len());
+    let behind = bench.exported(&id, &["--from", "+0:01", "--to", "+0:02", "--stream", "1"]);
+    assert!(behind("1.wav") == ranged("1.wav"), "the same second");
 }
