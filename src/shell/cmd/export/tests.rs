@@ -8,8 +8,10 @@ use super::progress::Interrupt;
 use super::verb::run_until;
 use super::{Args, run};
 use crate::base::ids::{Index, SourceId, Ssrc};
+use crate::base::ports::Clock;
 use crate::base::prng::Prng;
 use crate::base::time::{Mono, Wall};
+use crate::host::clock::SystemClock;
 use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, RS, Ring, description};
 use crate::shell::exit::Exit;
 use crate::store::export::timeline::Evidence;
@@ -224,6 +226,37 @@ fn an_export_that_is_broken_off_anywhere_and_resumed_has_the_same_bytes() {
             assert!(found.is_good(), "{:?}", found.faults);
         }
     }
+}
+
+/// A time that moves with the clock is, said once more, the one that was begun with.
+#[test]
+fn an_export_from_so_long_ago_goes_on_from_where_it_began() {
+    let now = SystemClock.map().wall.0;
+    let seconds = (now - EPOCH) / 1_000_000_000 - 1;
+    if seconds < 1 {
+        println!("skipped: this machine's clock is behind the recording");
+        return;
+    }
+    let fixture = Fixture::new("resume-ago");
+    let out = fixture.0.join("out");
+    let ago = format!("--from=-{seconds}s");
+    assert_eq!(broken_off(&fixture, &out, &[&ago], 20), Exit::Interrupted);
+    let begun = super::unfinished::begun(&out).expect("it was broken off");
+    let later = format!("--from=-{}s", seconds - 1);
+    let other = run(args(&fixture, &out, &[&later, "--resume"]));
+    assert_eq!(other.map_err(|failure| failure.exit), Err(Exit::Usage), "another time");
+    let ended = run(args(&fixture, &out, &[&ago, "--resume"])).map_err(|failure| failure.error);
+    assert_eq!(ended.expect("the same words"), Exit::Yes);
+    let manifest = std::fs::read(out.join("manifest.json")).expect("whole");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+    let from = begun.from.map(|from| from.to_string());
+    assert!(manifest.to_string().contains(&format!("\"{}\"", from.expect("a time"))));
+    // Said as what it is, it is the same, too.
+    let out = fixture.0.join("again");
+    assert_eq!(broken_off(&fixture, &out, &[&ago], 20), Exit::Interrupted);
+    let begun = super::unfinished::begun(&out).expect("it was broken off").from.expect("a time");
+    let ended = run(args(&fixture, &out, &["--resume", &format!("--from={begun}")]));
+    assert_eq!(ended.unwrap_or_else(|failure| panic!("{}", failure.error)), Exit::Yes);
 }
 
 #[test]
