@@ -242,10 +242,11 @@ impl Catalogue {
                 listed = Some(list);
             }
         }
+        let hits = all.clone();
         let lengths = lengths.into_iter().map(|(bound, ns)| {
             all.push(either(&words::steps(bound, ns)));
             // Only of one step of lengths some are too short, or too long: those are looked up, if they are hits.
-            let some: Vec<String> = all.iter().cloned().chain([tag_of_step(ns)]).collect();
+            let some: Vec<String> = hits.iter().cloned().chain([tag_of_step(ns)]).collect();
             let some = joined(&some, &[]).expect("not empty");
             let compare = if bound == Bound::Least { ">=" } else { "<=" };
             let text = format!(

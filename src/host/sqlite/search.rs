@@ -29,13 +29,18 @@ impl Catalogue {
         let plan = self.plan(find)?;
         let mut found = Found::default();
         let few = plan.by_length && plan.row.is_some() && find.limit > 0;
+        let mut runs: Vec<Run> = plan.runs.clone();
         if find.count || few {
-            for run in &plan.runs {
-                found.count += self.count(&plan, run).map_err(engine)?;
+            // A run of which there is nothing has no page.
+            let mut some = Vec::with_capacity(runs.len());
+            for run in runs {
+                let count = self.count(&plan, &run).map_err(engine)?;
+                found.count += count;
+                some.extend((count > 0).then_some(run));
             }
+            runs = some;
         }
         let is_few = few && found.count <= SORTED_MAX;
-        let mut runs: Vec<Run> = plan.runs.clone();
         if find.oldest {
             runs.reverse();
         }

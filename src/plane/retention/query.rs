@@ -1,6 +1,8 @@
 //! Which recordings are meant: by id, address, session, word, peer and time. All conditions that a query
 //! has must be met, each by one of its values. What it means it means now and in future.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
@@ -129,12 +131,12 @@ impl Query {
         let any = |none: bool, found: bool| none || found;
         // As the search compares them: what it finds for a case is what a hold of the same words holds.
         let aor = |own: &String| {
-            let own = folded(own);
-            facts.addresses.iter().any(|one| aor_fits(&own, &folded(one)))
+            let own = plain(own);
+            facts.addresses.iter().any(|one| aor_fits(&own, &plain(one)))
         };
         let word = |own: &String| {
-            let own = folded(own);
-            facts.words.iter().any(|one| folded(one).contains(&own))
+            let own = plain(own);
+            facts.words.iter().any(|one| plain(one).contains(&*own))
         };
         let session = |own: &String| facts.sessions.iter().any(|one| same_session(own, one));
         any(self.ids.is_empty(), self.ids.contains(&facts.id))
@@ -185,6 +187,14 @@ impl Query {
         add("--from ", self.from.iter().map(ToString::to_string).collect());
         add("--to ", self.to.iter().map(ToString::to_string).collect());
         terms.join(" ")
+    }
+}
+
+/// [`folded`]; most texts are, and a store has millions of them to be held against each hold.
+fn plain(text: &str) -> Cow<'_, str> {
+    match text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(folded(text)),
     }
 }
 
