@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::error::QueryError;
-use super::time::{Now, duration, stretch};
+use super::time::{EXPECTED, Now, duration, stretch};
 use crate::base::time::Wall;
 
 /// One that was said. As text it is RFC 3339, or `+H:MM:SS` with its fraction, and is read back the same.
@@ -48,11 +48,10 @@ pub fn moment(text: &str, edge: Edge, now: &Now<'_>) -> Result<Moment, QueryErro
         };
         return behind_start(behind).map(Moment::Behind).ok_or_else(why);
     }
-    let stretch = stretch(text, now).map_err(|error| QueryError {
-        why: format!("{}; or, after the start, +1:30", error.why),
-        ..error
-    });
-    let stretch = stretch?;
+    let stretch = stretch(text, now).map_err(|error| match error.why == EXPECTED {
+        true => QueryError { why: format!("{EXPECTED}; or, after the start, +1:30"), ..error },
+        false => error,
+    })?;
     let is_day = stretch.to.0.saturating_sub(stretch.from.0) >= DAY_NS_MIN;
     Ok(Moment::At(match edge {
         Edge::Last if is_day => Wall(stretch.to.0.saturating_add(1)),
@@ -204,9 +203,10 @@ mod tests {
         let error = said("2026-11-30 25:00", Edge::First).expect_err("no such time");
         assert_eq!(
             error.to_string(),
-            "expected a time of day from 00:00 to 23:59:59, found 25:00; or, after the start, +1:30\n  \
-             2026-11-30 25:00\n             ^^^^^"
+            "expected a time of day from 00:00 to 23:59:59, found 25:00\n  2026-11-30 25:00\n             ^^^^^"
         );
+        let error = said("soon", Edge::First).expect_err("no time").to_string();
+        assert!(error.contains("05:00Z; or, after the start, +1:30\n  soon\n  ^^^^"), "{error}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Stretch {
     pub to: Wall,
 }
 
-const EXPECTED: &str = "expected a time such as 2026-11-30, 2026-11-30 14:05 Europe/Berlin, 14:05, -2h, \
+pub(super) const EXPECTED: &str = "expected a time such as 2026-11-30, 2026-11-30 14:05 Europe/Berlin, 14:05, -2h, \
                         2h ago, today, yesterday, or RFC 3339 such as 2026-11-30T14:05:00Z";
 
 /// Where `part` stands in `text`, of which it is a piece.
