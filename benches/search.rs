@@ -179,6 +179,7 @@ fn recording(number: u64, all: u64) -> Recording {
             lost: Default::default(),
             lost_range: Default::default(),
             duplicates: 0,
+            jitter: None,
             unexplained: 0,
             first_arrival: Some(start),
             last_arrival: Some(end),

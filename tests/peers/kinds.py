@@ -230,7 +230,7 @@ def power(samples, hz, rate):
 
 
 def tshark(bench, check, name, recording):
-    """What Wireshark counts in our pcapng is what our ledger says: streams, packets, losses."""
+    """What Wireshark counts in our pcapng is what our ledger says: streams, packets, losses, jitter."""
     out = bench.folder / f"packets-{name}"
     code, _, err = bench.verb("export", recording["id"], "-o", str(out), "--format", "pcapng")
     if not check(name, "export as pcapng", code == 0, err[-300:]):
@@ -238,14 +238,23 @@ def tshark(bench, check, name, recording):
     for stream in recording["streams"]:
         done = subprocess.run(["tshark", "-r", str(out / f"{stream['label']}.pcapng"), "-d", "udp.port==24000-24199,rtp",
                                "-q", "-z", "rtp,streams"], capture_output=True, text=True)
-        found = {}
+        found, uneven = {}, {}
         for row in done.stdout.splitlines():
-            match = re.search(r"0x([0-9A-Fa-f]{8})\s.*?\s(\d+)\s+(-?\d+) \(", row)
+            match = re.search(r"0x([0-9A-Fa-f]{8})\s.*?\s(\d+)\s+(-?\d+) \(.*?\)((?:\s+-?[\d.]+){6})", row)
             if match:
                 found[int(match[1], 16)] = (int(match[2]), int(match[3]))
+                # Lowest, mean and highest time between packets, then the same of jitter, in ms.
+                uneven[int(match[1], 16)] = [float(one) for one in match[4].split()][4:]
         ours = {one["ssrc"]: (one["packets"], sum(one["lost"].values()) + one["unexplained"])
                 for one in stream["sources"]}
         check(name, f"tshark counts as we do: {stream['label']}", found == ours and found, (found, ours))
+        # It knows the clocks of static payload types alone; telephone events, of which each has the time of its begin,
+        # are no jitter to us.
+        if stream["codec"] in ("PCMU", "PCMA", "G722") and not stream["dtmf"]:
+            ours = {one["ssrc"]: [one["jitter"][key] / 1000 for key in ("mean_us", "max_us")]
+                    for one in stream["sources"] if one["jitter"]}
+            apart = [abs(mine - theirs) for ssrc in ours for mine, theirs in zip(ours[ssrc], uneven.get(ssrc, [9e9] * 2))]
+            check(name, f"tshark finds the same jitter: {stream['label']}", apart and max(apart) < 0.05, (uneven, ours))
 
 
 def judge(check, name, recording, out, expected, dialled):

@@ -799,3 +799,36 @@ impl<R: Region> SrtcpWindow<'_, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The estimate in RTP ticks after packets at such times with such timestamps.
+    fn of(packets: impl IntoIterator<Item = (u64, u32)>, rate: u64) -> u64 {
+        let mut account = Account::default();
+        for (at_us, timestamp) in packets {
+            let at = Mono(at_us * 1_000);
+            if account.packets > 0 {
+                account.jitter = jitter(&account, at, timestamp, rate);
+            }
+            account.packets += 1;
+            account.last_arrival = at.0;
+            account.last_timestamp = timestamp.into();
+        }
+        (account.jitter + 8) >> 4
+    }
+
+    #[test]
+    fn jitter_of_a_steady_an_uneven_and_an_odd_stream() {
+        assert_eq!(of((1..100).map(|n| (n * 20_000, n as u32 * 160)), 8_000), 0);
+        // Every other packet is 5 ms late: 40 ticks each time.
+        let late = (1..500).map(|n| (n * 20_000 + n % 2 * 5_000, n as u32 * 160));
+        assert_eq!(of(late, 8_000), 40);
+        // Overtaken by its follower, and the wrap of the clock.
+        assert_eq!(of([(1_000, 160), (2_000, 0)], 8_000), 168 / 16 + 1);
+        assert_eq!(of([(1_000, u32::MAX - 59), (21_000, 100)], 8_000), 0);
+        let odd = (1..1_000).map(|n| (n << 40, (n as u32) << 31));
+        assert!(of(odd, u64::MAX) <= u64::from(u32::MAX));
+    }
+}

@@ -4,10 +4,8 @@
 
 mod compose;
 mod interval;
-mod jitter;
 mod reception;
 
 pub use compose::{Report, compose};
 pub use interval::{INTERVAL_MS, delay};
-pub use jitter::jitter;
 pub use reception::{LastSenderReport, Prior, Reception, ntp};

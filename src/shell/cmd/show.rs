@@ -17,7 +17,7 @@ use crate::shell::kept::Keeping;
 use crate::shell::serve::reading::Read;
 use crate::shell::when::{When, ZoneArgs};
 use crate::store::catalog::model::{
-    Contributor, Expiry, Participant, Recording, Retention, Source, Stream,
+    Contributor, Expiry, Jitter, Participant, Recording, Retention, Source, Stream,
 };
 
 /// Show a recording: who, what, and the ledger of every stream.
@@ -241,7 +241,8 @@ fn stream_text(out: &mut String, stream: &Stream, from: &str, to: &str, when: &W
         word(&stream.verdict),
         stream.unproven_s,
     );
-    let head = ["SSRC", "FIRST", "LAST", "PACKETS", "SENT", "LOST", "UNEXPLAINED", "AGAIN"];
+    let head =
+        ["SSRC", "FIRST", "LAST", "PACKETS", "SENT", "LOST", "UNEXPLAINED", "AGAIN", "JITTER"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(stream.sources.iter().map(source_row));
     if rows.len() > 1 {
@@ -348,6 +349,12 @@ pub(super) fn lost_words(
     causes.into_iter().map(word).collect()
 }
 
+/// Mean and highest, in ms.
+fn jitter_text(jitter: Jitter) -> String {
+    let ms = |us: u64| us as f64 / 1_000.0;
+    format!("{:.1}/{:.1} ms", ms(jitter.mean_us), ms(jitter.max_us))
+}
+
 fn source_row(source: &Source) -> Vec<String> {
     let lost = lost_words(&source.lost, &source.lost_range);
     vec![
@@ -359,6 +366,7 @@ fn source_row(source: &Source) -> Vec<String> {
         if lost.is_empty() { "0".to_owned() } else { lost.join(", ") },
         source.unexplained.to_string(),
         source.duplicates.to_string(),
+        source.jitter.map_or_else(|| "-".to_owned(), jitter_text),
     ]
 }
 

@@ -248,6 +248,9 @@ pub struct Source {
     pub lost_range: BTreeMap<Cause, [u64; 2]>,
     /// Packets that came again.
     pub duplicates: u64,
+    /// How unevenly they arrived; null where no two packets can be compared.
+    #[serde(default)]
+    pub jitter: Option<Jitter>,
     /// Missing indexes without a cause.
     pub unexplained: u64,
     /// Arrival of the first packet.
@@ -265,6 +268,17 @@ pub struct Source {
     /// Where that ends before the packets do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contributors_cut: Option<ContributionsCut>,
+}
+
+/// Interarrival jitter (RFC 3550 §6.4.1) in microseconds, of the packets that were recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jitter {
+    /// Mean of the estimate over all packets but the first.
+    pub mean_us: u64,
+    /// Its highest value.
+    pub max_us: u64,
+    /// Its value at the last packet.
+    pub last_us: u64,
 }
 
 /// Packets to which the same sources contributed (RFC 3550 §5.1).

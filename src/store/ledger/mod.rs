@@ -12,6 +12,7 @@ pub mod dtmf;
 pub mod evidence;
 mod feed;
 mod instants;
+mod jitter;
 pub mod presence;
 pub mod reports;
 pub mod runs;

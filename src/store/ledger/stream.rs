@@ -7,6 +7,7 @@ use super::contributors::Contributors;
 use super::dtmf::Digits;
 use super::evidence::{HostEvidence, Loss};
 use super::instants::{Anchor, Anchors};
+use super::jitter::Jitters;
 use super::presence::{Presence, SILENCE_NS, subtract};
 use super::reports::Reports;
 use super::runs::{Hole, Runs};
@@ -83,6 +84,7 @@ struct SourceAccount {
     presence: Presence,
     anchors: Anchors,
     contributors: Contributors,
+    jitters: Jitters,
     packets: u64,
     bytes: u64,
     duplicates: u64,
@@ -151,9 +153,7 @@ impl StreamLedger {
 
     /// Clock rate of what a packet carries.
     fn rate(&self, anchor: Anchor) -> Option<u32> {
-        let formats = &self.description.as_ref()?.formats;
-        let own = formats.iter().find(|format| format.payload_type == anchor.payload_type);
-        own.or_else(|| formats.first()).map(|format| format.clock_rate)
+        format(self.description.as_ref()?, anchor.payload_type).map(|format| format.clock_rate)
     }
 
     /// What the stream is, as far as its events have said.
@@ -200,11 +200,14 @@ impl StreamLedger {
             reports.packet(packet.arrival);
         }
         let Packet { ordinal, timestamp, payload, payload_type, arrival, .. } = *packet;
-        match telephone_event(description.as_ref(), payload_type) {
+        let format = description.as_ref().and_then(|own| format(own, payload_type));
+        let rate = format.map_or(0, |format| format.clock_rate);
+        if format.is_some_and(|format| is_events(format, payload_type)) {
             // Its timestamp is that of the digit's begin, however long it lasts.
-            Some(clock_rate) => digits.packet(ordinal, timestamp, payload, clock_rate, arrival),
-            None if instants.is_empty() => {}
-            None => {
+            digits.packet(ordinal, timestamp, payload, rate, arrival);
+        } else {
+            source.jitters.packet(arrival, timestamp, rate);
+            if !instants.is_empty() {
                 source.anchors.packet(instants, Anchor { arrival, timestamp, payload_type });
             }
         }
@@ -386,6 +389,7 @@ impl StreamLedger {
             lost: verdicts.lost,
             lost_range: verdicts.lost_range,
             duplicates: source.duplicates + replayed,
+            jitter: source.jitters.told(),
             unexplained: verdicts.unexplained,
             first_arrival: source.first_arrival,
             last_arrival: source.last_arrival,
@@ -553,11 +557,16 @@ impl SourceAccount {
     }
 }
 
-/// The clock rate of what a payload type carries, where it is telephone events (RFC 4733).
-fn telephone_event(description: Option<&StreamDescription>, payload_type: u8) -> Option<u32> {
-    let formats = &description?.formats;
-    let format = formats.iter().find(|format| format.payload_type == payload_type)?;
-    format.codec.eq_ignore_ascii_case("telephone-event").then_some(format.clock_rate)
+/// What a payload type was agreed to carry; of one that was not, what the first does.
+fn format(description: &StreamDescription, payload_type: u8) -> Option<&Format> {
+    let formats = &description.formats;
+    let own = formats.iter().find(|format| format.payload_type == payload_type);
+    own.or_else(|| formats.first())
+}
+
+/// Whether that is a payload type of telephone events (RFC 4733).
+fn is_events(format: &Format, payload_type: u8) -> bool {
+    format.payload_type == payload_type && format.codec.eq_ignore_ascii_case("telephone-event")
 }
 
 /// How a packet of a line of text carries it: `Some(None)`: as it is. `None`: it carries none.
