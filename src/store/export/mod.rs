@@ -4,6 +4,7 @@
 pub mod align;
 #[cfg(test)]
 mod align_tests;
+pub mod announce;
 pub mod decoder;
 pub mod encoding;
 pub mod g711;

@@ -29,6 +29,28 @@ pub fn head() -> Vec<u8> {
 /// One datagram that arrived at `wall_ns` from `source` at `target`. Longer than UDP can carry is
 /// cut and says so by its original length.
 pub fn packet(wall_ns: i64, source: SocketAddr, target: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    block(6, &enhanced(wall_ns, source, target, payload))
+}
+
+/// The same with words that readers show beside it.
+pub fn commented(
+    wall_ns: i64,
+    (source, target): (SocketAddr, SocketAddr),
+    payload: &[u8],
+    comment: &str,
+) -> Vec<u8> {
+    let mut body = enhanced(wall_ns, source, target, payload);
+    body.resize(body.len().next_multiple_of(4), 0);
+    // opt_comment, opt_endofopt.
+    let comment = &comment.as_bytes()[..comment.len().min(usize::from(u16::MAX))];
+    body.extend_from_slice(&1_u16.to_le_bytes());
+    body.extend_from_slice(&(comment.len() as u16).to_le_bytes());
+    body.extend_from_slice(comment);
+    body.resize(body.len().next_multiple_of(4) + 4, 0);
+    block(6, &body)
+}
+
+fn enhanced(wall_ns: i64, source: SocketAddr, target: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let kept = &payload[..payload.len().min(PAYLOAD_BYTES_MAX)];
     let datagram = ip(source, target, kept);
     let original = datagram.len() + payload.len() - kept.len();
@@ -40,7 +62,7 @@ pub fn packet(wall_ns: i64, source: SocketAddr, target: SocketAddr, payload: &[u
     body.extend_from_slice(&(datagram.len() as u32).to_le_bytes());
     body.extend_from_slice(&(original as u32).to_le_bytes());
     body.extend_from_slice(&datagram);
-    block(6, &body)
+    body
 }
 
 fn block(kind: u32, body: &[u8]) -> Vec<u8> {

@@ -233,6 +233,7 @@ pub(super) fn run(
             if let Some(stream) = recording.streams.iter().find(own) {
                 text::write(dir, &line.stem, stream, part.range)?;
             }
+            text::write_note(dir, &line.stem, line.description)?;
         }
     }
     let mut json = serde_json::to_vec_pretty(&recording)?;

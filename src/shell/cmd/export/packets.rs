@@ -8,7 +8,7 @@ use super::pen::{Appended, Pen};
 use super::senders::Sent;
 use crate::base::time::Wall;
 use crate::store::event::StreamDescription;
-use crate::store::export::{pcapng, rtpdump};
+use crate::store::export::{announce, pcapng, rtpdump};
 
 /// Form of a packet file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) enum Form {
 pub(super) struct Packets {
     path: PathBuf,
     form: Form,
+    /// Who announces what, first of all in a pcapng.
+    announced: (IpAddr, Vec<u8>),
     pen: Pen,
     out: Option<(Appended, Wall)>,
 }
@@ -53,9 +55,21 @@ impl Ends {
 }
 
 impl Packets {
-    pub(super) fn new(dir: &Path, stem: &str, form: Form, pen: &Pen) -> Packets {
+    /// Of `stream`, recorded at `local`.
+    pub(super) fn new(
+        (dir, stem): (&Path, &str),
+        form: Form,
+        (stream, local): (&StreamDescription, IpAddr),
+        pen: &Pen,
+    ) -> Packets {
         let extension = if form == Form::Pcapng { "pcapng" } else { "rtpdump" };
-        Packets { path: dir.join(format!("{stem}.{extension}")), form, pen: pen.clone(), out: None }
+        Packets {
+            path: dir.join(format!("{stem}.{extension}")),
+            form,
+            announced: (local, announce::announcement(stream, local)),
+            pen: pen.clone(),
+            out: None,
+        }
     }
 
     pub(super) fn put(&mut self, sent: &Sent<'_>, ends: Ends) -> io::Result<()> {
@@ -78,6 +92,12 @@ impl Packets {
                 Form::Pcapng => pcapng::head(),
                 Form::Rtpdump => rtpdump::head(first.0, source),
             })?;
+            if self.form == Form::Pcapng {
+                let (local, announced) = &self.announced;
+                let from = SocketAddr::new(*local, announce::PORT);
+                let to = SocketAddr::new(announce::group(*local), announce::PORT);
+                out.put(&pcapng::commented(first.0, (from, to), announced, announce::COMMENT))?;
+            }
             self.out = Some((out, first));
         }
         Ok(self.out.as_mut().expect("opened above"))

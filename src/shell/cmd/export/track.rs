@@ -102,7 +102,12 @@ impl<'a> Track<'a> {
             packets_used: is_opaque,
             audio,
             video,
-            packets: Packets::new(frame.dir, stem, form.unwrap_or(Form::Pcapng), frame.pen),
+            packets: Packets::new(
+                (frame.dir, stem),
+                form.unwrap_or(Form::Pcapng),
+                (description, frame.local),
+                frame.pen,
+            ),
             senders: Senders::default(),
         })
     }
