@@ -5,7 +5,7 @@
 /// Version of the tables: another one is dropped and built anew. It is another one as well where the words
 /// of a recording are cut otherwise (`store/query/words.rs`, `facts.rs`): what is taken out of the search
 /// must be what was put in.
-pub const VERSION: i64 = 13;
+pub const VERSION: i64 = 14;
 
 /// Makes the tables. For the search: `found` has what is compared as a number, by place, which is the order
 /// of start; `words` has the rest under the same number, and nothing but the index of it, so that what is
