@@ -67,6 +67,8 @@ pub struct StreamLedger {
     pauses: Vec<Pause>,
     claims: Vec<Claim>,
     dark: Vec<Dark>,
+    /// Its own last record, the one that closes it, stands in a segment.
+    sealed_end: bool,
     /// When records of it alone cannot be read.
     lost: Vec<(Wall, Wall)>,
     drops: BTreeMap<String, u64>,
@@ -165,6 +167,16 @@ impl StreamLedger {
     /// a power cut took what the journal was to say of its end.
     fn closed_last(&self) -> Option<Wall> {
         self.closed.filter(|closed| self.opened_last.is_none_or(|opened| opened <= *closed))
+    }
+
+    /// Takes that all of it that was seen stands in segments.
+    pub fn seal_end(&mut self) {
+        self.sealed_end = self.closed_last().is_some();
+    }
+
+    /// Whether the record that closes it is sealed: it is the last one, and none is behind the segments.
+    pub const fn has_sealed_end(&self) -> bool {
+        self.sealed_end
     }
 
     /// When its last record arrived.
@@ -403,7 +415,7 @@ impl StreamLedger {
         let mut dark = self.dark.clone();
         let lost = self.lost.iter().map(|(from, to)| (*from, (*to).min(end)));
         lost.for_each(|lost| self.darken(&mut dark, Cause::Damage, lost));
-        for loss in host.losses() {
+        for loss in host.losses().iter().filter(|loss| !(loss.tail && self.sealed_end)) {
             let cause = if loss.durable { Cause::Damage } else { Cause::Power };
             self.darken(&mut dark, cause, (loss.since, loss.until.min(end)));
         }

@@ -297,7 +297,7 @@ fn unreadable(names: &Labels<'_>, reports: &mut BTreeMap<RsId, Report>) {
 }
 
 /// Records that were durable and are gone, from the log or before they were sealed: of anybody who
-/// was recorded then.
+/// was recorded then, but for whom it is known that nothing of theirs can have been there.
 fn lost(
     wanted: &[&RsEntry],
     reading: &Reading,
@@ -306,8 +306,8 @@ fn lost(
 ) {
     for loss in &reading.losses {
         let text = format!("stored and lost: {}", loss.why);
-        let was_up = |rs: &&&RsEntry| rs.was_up(loss.since, loss.until);
-        let mut touched = wanted.iter().filter(was_up).peekable();
+        let may_miss = |rs: &&&RsEntry| reading.may_miss(rs, loss);
+        let mut touched = wanted.iter().filter(may_miss).peekable();
         if touched.peek().is_none() {
             elsewhere.push(text.clone());
         }
