@@ -56,18 +56,17 @@ impl Watch {
         let mut next = records.next();
         while let Some(first) = next {
             let source = first.record.meta.source;
-            let mut feed = self.ledgers.feed(source.stream());
-            feed.record(&first.record, &first.clock);
-            let mut last = first.wall();
+            let (mut waits, mut last) = (Some(first), first.wall());
             next = None;
-            for seen in records.by_ref() {
+            self.ledgers.feed(source.stream()).records(&mut || {
+                let seen = waits.take().or_else(|| records.next())?;
                 if seen.record.meta.source != source {
                     next = Some(seen);
-                    break;
+                    return None;
                 }
-                feed.record(&seen.record, &seen.clock);
                 last = last.max(seen.wall());
-            }
+                Some((seen.record, seen.clock))
+            });
             self.stands(source.stream(), (first.worker, first.place.segment), last);
         }
     }

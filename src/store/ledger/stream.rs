@@ -78,6 +78,20 @@ pub struct StreamLedger {
     last_seen: Option<Wall>,
 }
 
+/// Where the packets of one source go.
+pub struct Packets<'a> {
+    ssrc: u32,
+    source: &'a mut SourceAccount,
+    reports: Option<&'a mut Reports>,
+    description: Option<&'a StreamDescription>,
+    /// Payload types, a bit each, that are digits or text.
+    special: u128,
+    instants: &'a [Wall],
+    digits: &'a mut Digits,
+    texts: &'a mut Texts,
+    last_seen: &'a mut Option<Wall>,
+}
+
 #[derive(Clone, Debug, Default)]
 struct SourceAccount {
     ssrc: u32,
@@ -191,38 +205,20 @@ impl StreamLedger {
 
     /// Takes a recorded RTP packet.
     pub fn packet(&mut self, packet: &Packet<'_>) {
+        self.packets(packet.ordinal, packet.ssrc).take(packet);
+    }
+
+    /// Ready for packets of one source, of which all that does not change from packet to packet is looked up
+    /// now.
+    pub fn packets(&mut self, ordinal: u16, ssrc: u32) -> Packets<'_> {
         let StreamLedger {
             description, instants, sources, reports, digits, texts, last_seen, ..
         } = self;
-        let source = sources.entry(packet.ordinal).or_default();
-        source.ssrc = packet.ssrc;
-        source.presence.add(packet.arrival);
-        source.first_arrival =
-            Some(source.first_arrival.map_or(packet.arrival, |first| first.min(packet.arrival)));
-        source.last_arrival = source.last_arrival.max(Some(packet.arrival));
-        *last_seen = (*last_seen).max(Some(packet.arrival));
-        if !source.runs.add(packet.index, packet.arrival) {
-            source.duplicates += 1;
-            return;
-        }
-        source.packets += 1;
-        source.bytes += packet.bytes;
-        source.contributors.packet(packet.index, packet.arrival, packet.csrcs, &source.runs);
-        if let Some(reports) = reports_of(reports, packet.ssrc) {
-            reports.packet(packet.arrival);
-        }
-        let Packet { ordinal, timestamp, payload, payload_type, arrival, .. } = *packet;
-        match telephone_event(description.as_ref(), payload_type) {
-            // Its timestamp is that of the digit's begin, however long it lasts.
-            Some(clock_rate) => digits.packet(ordinal, timestamp, payload, clock_rate, arrival),
-            None if instants.is_empty() => {}
-            None => {
-                source.anchors.packet(instants, Anchor { arrival, timestamp, payload_type });
-            }
-        }
-        if let Some(form) = description.as_ref().and_then(|own| text_form(own, payload_type)) {
-            texts.packet((ordinal, packet.ssrc), packet.index, arrival, payload, form);
-        }
+        let source = sources.entry(ordinal).or_default();
+        source.ssrc = ssrc;
+        let special = description.as_ref().map_or(0, special);
+        let (reports, description) = (reports_of(reports, ssrc), description.as_ref());
+        Packets { ssrc, source, reports, description, special, instants, digits, texts, last_seen }
     }
 
     /// Takes a sender report: the SSRC's own packet count (RFC 3550 §6.4.1).
@@ -563,6 +559,64 @@ impl SourceAccount {
         let step_ns = (heard as u64).checked_div(steps).unwrap_or(0);
         Some(Tail { last, at: self.last_arrival?, step_ns })
     }
+}
+
+impl Packets<'_> {
+    /// Whose they are.
+    pub const fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Takes the next one.
+    #[inline]
+    pub fn take(&mut self, packet: &Packet<'_>) {
+        let source = &mut *self.source;
+        source.presence.add(packet.arrival);
+        source.first_arrival =
+            Some(source.first_arrival.map_or(packet.arrival, |first| first.min(packet.arrival)));
+        source.last_arrival = source.last_arrival.max(Some(packet.arrival));
+        *self.last_seen = (*self.last_seen).max(Some(packet.arrival));
+        if !source.runs.add(packet.index, packet.arrival) {
+            source.duplicates += 1;
+            return;
+        }
+        source.packets += 1;
+        source.bytes += packet.bytes;
+        source.contributors.packet(packet.index, packet.arrival, packet.csrcs, &source.runs);
+        if let Some(reports) = &mut self.reports {
+            reports.packet(packet.arrival);
+        }
+        let Packet { ordinal, timestamp, payload, payload_type, arrival, .. } = *packet;
+        let is_special = self.special >> payload_type & 1 == 1;
+        let event = if is_special { telephone_event(self.description, payload_type) } else { None };
+        match event {
+            // Its timestamp is that of the digit's begin, however long it lasts.
+            Some(clock_rate) => {
+                self.digits.packet(ordinal, timestamp, payload, clock_rate, arrival);
+            }
+            None if self.instants.is_empty() => {}
+            None => {
+                source.anchors.packet(self.instants, Anchor { arrival, timestamp, payload_type });
+            }
+        }
+        if is_special
+            && let Some(form) = self.description.and_then(|own| text_form(own, payload_type))
+        {
+            let from = (ordinal, packet.ssrc);
+            self.texts.packet(from, packet.index, arrival, payload, form);
+        }
+    }
+}
+
+/// The payload types of a line, a bit each, whose payload is looked into.
+fn special(description: &StreamDescription) -> u128 {
+    let looked_into = |format: &&Format| {
+        let payload_type = format.payload_type;
+        telephone_event(Some(description), payload_type).is_some()
+            || text_form(description, payload_type).is_some()
+    };
+    let formats = description.formats.iter().filter(|format| format.payload_type < 128);
+    formats.filter(looked_into).fold(0, |all, format| all | 1 << format.payload_type)
 }
 
 /// The clock rate of what a payload type carries, where it is telephone events (RFC 4733).
