@@ -5,7 +5,7 @@
 #
 #   tests/disk.sh                 short form, about 2 minutes: 500 streams, stall of 10 s
 #   tests/disk.sh long            long form: stall of 30 s, latency judged, not only printed
-#   tests/disk.sh short full ro   only these cases: full spread over held ro death unmount stall journal ends mount
+#   tests/disk.sh short full ro   only these cases: full spread over held brim ro death unmount stall journal ends mount
 #   FLOORTAPE=path tests/disk.sh  this binary instead of a build
 #
 # As root: makes loop mounts below a folder of its own. Last line: "N passed, N failed".
@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 form=${1:-short}
 shift || true
-cases=${*:-mount journal ends full spread over held ro death unmount stall}
+cases=${*:-mount journal ends full spread over held brim ro death unmount stall}
 [ "$(id -u)" = 0 ] || { echo "run as root: mounts loop disks" >&2; exit 2; }
 missing=
 for pair in mkfs.ext4:e2fsprogs losetup:mount fsfreeze:util-linux python3:python3; do
@@ -294,6 +294,31 @@ case_held() {
     "$floortape" verify --all --store "$dir/store/s" >"$dir/checked"
     expect "what is held proves itself" test $? = 0
 }
+
+# F16: a disk without a single block: what is due goes all the same, by what the store has kept for that.
+case_brim() {
+    disk store 700
+    serve "store.dir=$dir/store/s" store.retention=8s store.retention_check_s=1 store.reserve_minutes=0
+    call 20 3
+    wait "$caller"
+    await "sealed" 200 settled "$dir/store/s"
+    expect "there is something to go" ls "$dir"/store/s/segments/*.seg >/dev/null
+    # Whatever the server lets go of meanwhile, such as a file of the log, is filled at once.
+    local until=$((SECONDS + 20))
+    while [ $SECONDS -lt $until ] && ! log_says "is given back" && ! all_gone; do
+        for size in 1M 4k 1; do dd if=/dev/zero bs=$size status=none >>"$dir/store/fill" 2>/dev/null; done
+        sleep 0.1
+    done
+    expect "what is due is gone" await "it" 50 all_gone
+    expect "the reserve was needed" log_says "its reserve of 16 MiB is given back"
+    expect "the trail says so" sh -c "'$floortape' audit --store '$dir/store/s' | grep -q retention.expired"
+    rm "$dir/store/fill"
+    expect "it is kept again" await "it" 100 test -s "$dir/store/s/reserve"
+    stop
+    "$floortape" verify --all --store "$dir/store/s" >"$dir/checked"
+    expect "what is left proves itself" test $? = 0
+}
+all_gone() { ! ls "$dir"/store/s/segments/*.seg >/dev/null 2>&1; }
 
 # F12: the disk becomes read-only under the calls, as ext4 does after an error.
 case_ro() {

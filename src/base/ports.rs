@@ -145,6 +145,11 @@ pub trait DiskFile {
     fn sync(&mut self) -> io::Result<()>;
     /// Size in bytes.
     fn bytes(&self) -> io::Result<u64>;
+    /// Up to where the file was written, as far as the file system tells: what stands behind a hole of
+    /// `longest` bytes or more does not count. At most [`Self::bytes`].
+    fn written(&self, _longest: u64) -> io::Result<u64> {
+        self.bytes()
+    }
 }
 
 /// Receives datagrams into shared receive buffers (kill protocol §1). One engine belongs to one

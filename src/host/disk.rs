@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::base::ports::{Disk, DiskFile};
 
@@ -221,6 +221,29 @@ impl DiskFile for HostFile {
 
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn written(&self, longest: u64) -> io::Result<u64> {
+        let size = self.bytes()?;
+        let mut at = 0;
+        while at < size {
+            // Reads go by offset: nobody misses the place that is moved here.
+            let hole = match rustix::fs::seek(&self.file, SeekFrom::Hole(at)) {
+                Ok(hole) => hole,
+                // Cut meanwhile, or a file system that does not tell.
+                Err(_) => return Ok(size),
+            };
+            let data = match rustix::fs::seek(&self.file, SeekFrom::Data(hole)) {
+                Ok(data) => data,
+                Err(rustix::io::Errno::NXIO) => size,
+                Err(_) => return Ok(size),
+            };
+            if data.saturating_sub(hole) >= longest {
+                return Ok(hole);
+            }
+            at = data;
+        }
+        Ok(size)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod mapped;
 pub mod outlet;
 pub mod process;
 pub mod recvmmsg;
+pub mod reserve;
 pub mod ringview;
 pub mod sendmmsg;
 pub mod seqpacket;

@@ -230,6 +230,7 @@ fn is_mounted(folder: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::journal::{Standings, snapshot};
 
     fn folder(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("floortape-{name}-{}", std::process::id()));
@@ -281,6 +282,16 @@ mod tests {
         record(&store, &mut volume, None, &journal).unwrap();
         assert!(strict_places(&store, &journal).is_ok());
         assert!(places(&store, &journal).trouble().is_empty());
+        // What another store's journal stands for is none of ours, and looks whole.
+        let snapshot = |of: &str| {
+            let standings = Standings { volume: of.to_owned(), ..Standings::default() };
+            let bytes = snapshot::write(&standings, 1).expect("short");
+            std::fs::write(journal.join("00000001.snapshot"), bytes).unwrap();
+        };
+        snapshot("b");
+        refused(&mut volume, &journal, "00000001.snapshot was written for the store b");
+        snapshot("id");
+        assert!(strict_places(&store, &journal).is_ok());
         // Another folder is configured, or nothing is mounted.
         refused(&mut volume, &base.join("other"), "it is not there");
         assert!(!base.join("other").exists(), "nothing is made in its place");

@@ -23,7 +23,7 @@ mod words;
 
 use self::words::Words;
 use super::entropy::SystemEntropy;
-use super::{process, unlocked};
+use super::{process, unlocked, volume};
 use crate::base::ids::{RsId, StreamId, WorkerId};
 use crate::base::time::Wall;
 use crate::store::catalog::RsEntry;
@@ -92,15 +92,19 @@ pub fn open_telling(store: &Path, told: impl Fn(&str) + 'static) -> Option<Catal
     let seal = seal(store);
     let wanted = wanted_version(&seal);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || -> rusqlite::Result<(Connection, i64)> {
+    let open = || -> rusqlite::Result<(Connection, i64, i64)> {
         let connection = Connection::open_with_flags(path(store), flags)?;
         prepare(&connection)?;
         connection.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
-        let version = version(&connection)?;
-        Ok((connection, version))
+        let (version, owner) = (version(&connection)?, owner(&connection)?);
+        Ok((connection, version, owner))
     };
     match open() {
-        Ok((connection, version)) if version == wanted => {
+        Ok((_, version, owner)) if version == wanted && owner != owner_of(store) => {
+            told(ANOTHERS);
+            None
+        }
+        Ok((connection, version, _)) if version == wanted => {
             let told: Option<Told> = Some(Box::new(told));
             let (said, off) = (Cell::new(false), Cell::new(false));
             Some(Catalogue { connection, seal, told, said, off, lists: Cell::new(0) })
@@ -210,10 +214,16 @@ fn open(store: &Path) -> rusqlite::Result<Catalogue> {
          PRAGMA secure_delete = ON;"
     ))?;
     let wanted = wanted_version(&seal);
-    if version(&connection)? != wanted {
+    let ours = owner_of(store);
+    let is_anothers = version(&connection)? == wanted && owner(&connection)? != ours;
+    if is_anothers {
+        tracing::warn!("the catalogue is made anew: {ANOTHERS}");
+    }
+    if is_anothers || version(&connection)? != wanted {
         let make = connection.transaction()?;
         make.execute_batch(schema::DROP)?;
         make.execute_batch(schema::CREATE)?;
+        make.pragma_update(None, "application_id", ours)?;
         make.pragma_update(None, "user_version", wanted)?;
         make.commit()?;
     }
@@ -230,6 +240,21 @@ fn seal(store: &Path) -> Option<KeyBox> {
 
 fn wanted_version(seal: &Option<KeyBox>) -> i64 {
     schema::VERSION + if seal.is_some() { SEALED } else { 0 }
+}
+
+/// What is said of a catalogue that came with another store's files.
+const ANOTHERS: &str = "catalog.sqlite was made for another store than volume.json names";
+
+/// What a catalogue says of the store that it was made for.
+fn owner(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "application_id", |row| row.get(0))
+}
+
+/// The same of the store in folder `store`: its id as the 31 bits that there is room for. Of one without an
+/// identity no catalogue is.
+fn owner_of(store: &Path) -> i64 {
+    let id = volume::read(store).map_or_else(|_| String::new(), |volume| volume.id);
+    i64::from(crc32c(id.as_bytes()) >> 1)
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -701,6 +726,28 @@ mod tests {
         let names: Vec<_> = std::fs::read_dir(store).expect("ours").flatten().collect();
         let mapped = |name: &std::fs::DirEntry| name.path().to_string_lossy().ends_with("-shm");
         assert!(!names.iter().any(mapped), "{names:?}");
+    }
+
+    #[test]
+    fn a_catalogue_of_another_store_is_not_there_and_made_anew() {
+        let folders = [Folder::new("theirs"), Folder::new("ours")];
+        let [theirs, ours] = &folders;
+        for (folder, id) in [(theirs, "one"), (ours, "other")] {
+            volume::open(&folder.0, id).expect("made");
+            drop(three(&folder.0));
+        }
+        assert_eq!(found(&ours.0).0.rows.len(), 4);
+        std::fs::copy(path(&theirs.0), path(&ours.0)).expect("ours");
+        let said = Rc::new(Cell::new(0));
+        let told = Rc::clone(&said);
+        let read = open_telling(&ours.0, move |why| {
+            assert!(why.contains("another store"), "{why}");
+            told.set(told.get() + 1);
+        });
+        assert!(read.is_none() && said.get() == 1);
+        assert!(open_write(&ours.0).expect("made anew").segments().expect("readable").is_empty());
+        assert!(open_read(&ours.0).is_some());
+        assert_eq!(found(&theirs.0).0.rows.len(), 4);
     }
 
     #[test]

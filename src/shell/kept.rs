@@ -49,11 +49,17 @@ impl Known {
         let mut trail = Trail::default();
         let mut is_there = false;
         trail.summary = walk(&audit::files_of(store), store, |entry, hash| {
-            is_there |=
-                signed.is_some_and(|head| (head.number, head.hash) == (entry.number, *hash));
+            is_there |= matches!(&signed, Ok(Some(head)) if (head.number, head.hash) == (entry.number, *hash));
             trail.entries.push(entry);
         })?;
         let mut known = Known::of(&trail);
+        let signed = match signed {
+            Ok(signed) => signed,
+            Err(why) => {
+                known.faults.push(format!("{why}: entries of the audit trail may be gone with it"));
+                None
+            }
+        };
         if let Some(signed) = signed.filter(|_| !is_there) {
             known.faults.push(lost(signed, trail.summary.head).to_string());
         }

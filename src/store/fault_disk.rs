@@ -241,4 +241,9 @@ impl<F: DiskFile> DiskFile for FaultFile<F> {
         check(&self.plan, Call::Bytes)?;
         self.file.bytes()
     }
+
+    fn written(&self, longest: u64) -> io::Result<u64> {
+        check(&self.plan, Call::Bytes)?;
+        self.file.written(longest)
+    }
 }

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{self, encryption::Encryption, model::Config};
 use crate::host::spare::{self, StoreDisk};
-use crate::host::{disk, keyfile, signing, sqlite, unlocked, volume};
+use crate::host::{self, disk, keyfile, signing, sqlite, unlocked, volume};
 use crate::shell::access;
 use crate::shell::cmd::check::{ConfigArgs, told};
 use crate::shell::exit::{Exit, Failure};
+use crate::store::audit;
 use crate::store::catalog::{Index, Library, RsEntry};
 use crate::store::evidence::{KeyStatement, Keys, PublicKey, Salt, SigningKey};
 use crate::store::journal::keybox::salt_context;
@@ -235,6 +236,30 @@ impl Store {
         let places = spare::places(&self.dir, &self.journal);
         // What cannot be listed is told of as the journal itself.
         journal::broken_snapshots(&places, &self.journal).unwrap_or_default()
+    }
+
+    /// Files of journal, history and audit trail that somebody has made longer without writing to them, in words:
+    /// nobody reads what stands there, and no power cut leaves so much.
+    pub(crate) fn unwritten(&self) -> Vec<String> {
+        let places = spare::places(&self.dir, &self.journal);
+        let trail = host::audit::files_of(&self.dir);
+        let past = journal::history::folder(&self.dir);
+        let found = [
+            ("journal", journal::unwritten(&places, &self.journal)),
+            ("history", journal::unwritten(&places, &past)),
+            ("audit", journal::unwritten(&trail, &audit::folder(&self.dir))),
+        ];
+        let mut told = Vec::new();
+        for (what, longer) in found {
+            // What cannot be listed is told of as the files themselves.
+            for (name, written, bytes) in longer.unwrap_or_default() {
+                let text = format!(
+                    "{what} {name} is {bytes} bytes long, and nothing was ever written behind byte {written}"
+                );
+                told.push(text);
+            }
+        }
+        told
     }
 
     /// What vouches for all keys but the first; nothing where the key was never changed.

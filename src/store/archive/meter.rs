@@ -115,4 +115,8 @@ impl<F: DiskFile> DiskFile for MeterFile<F> {
     fn bytes(&self) -> io::Result<u64> {
         self.file.bytes()
     }
+
+    fn written(&self, longest: u64) -> io::Result<u64> {
+        self.file.written(longest)
+    }
 }

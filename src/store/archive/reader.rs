@@ -141,7 +141,7 @@ pub struct Seen<'a> {
 impl Lost {
     /// Records of a segment: they were durable.
     const fn between(since: Option<Wall>, until: Option<Wall>) -> Self {
-        Lost { since, until, durable: true }
+        Lost { since, until, durable: true, tail: until.is_none() }
     }
 }
 
@@ -180,6 +180,8 @@ pub struct Lost {
     pub until: Option<Wall>,
     /// They were durable: not a cut has taken them, but damage.
     pub durable: bool,
+    /// They stand behind all segments of their worker: what is sealed to its end misses none of them.
+    pub tail: bool,
 }
 
 /// Records of one source in one segment that are gone by retention.

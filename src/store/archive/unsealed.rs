@@ -188,7 +188,12 @@ fn in_doubt(doubt: Doubt, torn: bool) -> Damaged {
         source: None,
         torn,
         why: format!("positions {} to {}: {}", doubt.from.0, doubt.to.0, doubt.why),
-        lost: Some(Lost { since: doubt.since, until: doubt.until, durable: doubt.durable }),
+        lost: Some(Lost {
+            since: doubt.since,
+            until: doubt.until,
+            durable: doubt.durable,
+            tail: true,
+        }),
     }
 }
 
@@ -227,7 +232,7 @@ impl Unsealed {
                     why: "record fails its sum".to_owned(),
                     lost: {
                         let at = Some(group.header.clock.wall);
-                        Some(Lost { since: at, until: at, durable: true })
+                        Some(Lost { since: at, until: at, durable: true, tail: true })
                     },
                 }),
                 _ => {}

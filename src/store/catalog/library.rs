@@ -63,6 +63,8 @@ pub struct Reading {
     pub damaged: Vec<Damaged>,
     /// Records that were durable and that no file holds any more.
     pub losses: Vec<Loss>,
+    /// Recordings of which each stream is sealed to its own last record.
+    pub ends_sealed: BTreeSet<RsId>,
     /// SSRCs by source.
     pub ssrcs: BTreeMap<SourceId, u32>,
 }
@@ -77,6 +79,11 @@ pub struct Stale<'a> {
 }
 
 impl Reading {
+    /// Whether some of what was lost may be of `rs`: it was up then, and not all of it is known to be there.
+    pub fn may_miss(&self, rs: &RsEntry, loss: &Loss) -> bool {
+        rs.was_up(loss.since, loss.until) && !(loss.tail && self.ends_sealed.contains(&rs.id))
+    }
+
     /// Adds what was read of other recordings. What all of them share is told once.
     pub fn join(&mut self, other: Reading) {
         fn once<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
@@ -89,6 +96,7 @@ impl Reading {
         self.recordings.extend(other.recordings);
         self.recordings.sort_by_key(|recording| (recording.start, recording.id));
         self.settled.extend(other.settled);
+        self.ends_sealed.extend(other.ends_sealed);
         once(&mut self.damaged, other.damaged);
         once(&mut self.losses, other.losses);
         self.ssrcs.extend(other.ssrcs);
@@ -309,6 +317,7 @@ impl<D: Disk + Clone> Library<D> {
         let Visit { mut damaged, expired, .. } = visit(&streams, span, &mut watch)?;
         expired.iter().for_each(|one| watch.expired(one));
         damaged.extend(self.missing()?);
+        watch.all_seen();
         damaged.iter().for_each(|damage| watch.damaged(damage));
         let mut heads = BTreeMap::new();
         for name in watch.last_segments() {
@@ -327,8 +336,10 @@ impl<D: Disk + Clone> Library<D> {
             .map(|(recording, _)| recording.id)
             .collect();
         let (ssrcs, losses) = (watch.ssrcs(), watch.losses());
+        let ends_sealed =
+            wanted.iter().filter(|rs| watch.ends_sealed(rs)).map(|rs| rs.id).collect();
         damaged.retain(|damage| wanted.iter().any(|rs| touches(damage, rs)));
-        Ok(Reading { recordings, settled, damaged, losses, ssrcs })
+        Ok(Reading { recordings, settled, damaged, losses, ends_sealed, ssrcs })
     }
 
     /// Segments that were there and are there no more.

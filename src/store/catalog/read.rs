@@ -56,18 +56,17 @@ impl Watch {
         let mut next = records.next();
         while let Some(first) = next {
             let source = first.record.meta.source;
-            let mut feed = self.ledgers.feed(source.stream());
-            feed.record(&first.record, &first.clock);
-            let mut last = first.wall();
+            let (mut waits, mut last) = (Some(first), first.wall());
             next = None;
-            for seen in records.by_ref() {
+            self.ledgers.feed(source.stream()).records(&mut || {
+                let seen = waits.take().or_else(|| records.next())?;
                 if seen.record.meta.source != source {
                     next = Some(seen);
-                    break;
+                    return None;
                 }
-                feed.record(&seen.record, &seen.clock);
                 last = last.max(seen.wall());
-            }
+                Some((seen.record, seen.clock))
+            });
             self.stands(source.stream(), (first.worker, first.place.segment), last);
         }
     }
@@ -104,12 +103,29 @@ impl Watch {
             since: lost.since.unwrap_or(Wall(i64::MIN)),
             until: lost.until.unwrap_or(Wall(i64::MAX)),
             durable: lost.durable,
+            tail: lost.tail,
             why: damage.why.clone(),
         };
         match damage.source.and_then(|one| self.ledgers.streams.get_mut(&one.stream())) {
             Some(ledger) => ledger.lose(&loss),
             None => self.ledgers.host.lose(loss),
         }
+    }
+
+    /// Takes that all records were seen: of streams whose own end is in a segment nothing stands in a log.
+    pub(super) fn all_seen(&mut self) {
+        for (stream, ledger) in &mut self.ledgers.streams {
+            if !self.unsealed.contains(stream) {
+                ledger.seal_end();
+            }
+        }
+    }
+
+    /// Whether each stream of a recording is sealed to its own last record.
+    pub(super) fn ends_sealed(&self, rs: &RsEntry) -> bool {
+        let is_sealed =
+            |stream| self.ledgers.streams.get(stream).is_some_and(|ledger| ledger.has_sealed_end());
+        !rs.streams.is_empty() && rs.streams.keys().all(is_sealed)
     }
 
     /// Takes what is gone by retention.

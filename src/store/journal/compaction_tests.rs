@@ -69,7 +69,8 @@ fn assert_tells(disk: &TestDisk, entries: &[Entry], why: &str) {
         let (journal, _) = Journal::open(disk.clone(), dir(), past()).expect("memory");
         essence(journal.standings().clone())
     };
-    let wanted = essence(Standings::of(entries));
+    let wanted = Standings { volume: "v".to_owned(), ..Standings::of(entries) };
+    let wanted = essence(wanted);
     assert_eq!(found(), wanted, "{why}");
     let names = disk.list(dir()).expect("memory");
     let snapshots = names.iter().filter(|name| name.ends_with(".snapshot"));

@@ -25,14 +25,14 @@ mod file_snapshot_tests;
 #[cfg(test)]
 pub(crate) mod standing_tests;
 
-pub use chain::Signer;
+pub use chain::{Before, Signer};
 pub use check::{FileFault, JournalCheck, Signed, check};
 pub use compaction::{Compacted, Compaction};
 pub use file::Journal;
 pub use keybox::{KeyBox, KeyBoxError};
 pub use read::{
-    Damage, JournalError, Replay, broken_snapshots, foreign, holds_any, marks, read, read_durable,
-    read_standing, replay_file,
+    Damage, JournalError, Replay, broken_snapshots, foreign, holds_any, is_signed, marks, read,
+    read_durable, read_standing, replay_file, times_around, unwritten,
 };
 pub(in crate::store) use read::{numbered, read_file, read_whole};
 pub use redaction::{Forgetting, forget, in_journal};

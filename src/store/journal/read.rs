@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::compaction::stands_for_all_before;
 use super::entry::Entry;
-use super::standing::Standings;
+use super::standing::{Standings, written};
 use super::{frame, history, snapshot};
 use crate::base::ports::{Disk, DiskFile};
+use crate::base::time::Wall;
 use crate::store::log::{Marks, learn_marks};
 
 /// Read in pieces of this size.
@@ -176,6 +177,33 @@ pub(super) fn walk(
     all
 }
 
+/// When what stands before damage was written, and what stands behind it, as far as entries of the same file
+/// say; of a file that has moved on nothing is known.
+pub fn times_around<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    damage: &Damage,
+) -> (Option<Wall>, Option<Wall>) {
+    let Ok(bytes) = read_whole(disk, &dir.join(&damage.file)) else { return (None, None) };
+    let (mut since, mut until) = (None, None);
+    let mut at = 0;
+    while at < bytes.len() {
+        let Some((entry, size)) = frame::read::<Entry>(&bytes[at..]) else {
+            at = frame::find(&bytes, at + 1).unwrap_or(bytes.len());
+            continue;
+        };
+        let time = written(&entry);
+        if (at as u64) < damage.from {
+            since = time.or(since);
+        } else if let Some(time) = time {
+            until = Some(time);
+            break;
+        }
+        at += size;
+    }
+    (since, until)
+}
+
 /// The frames of a file without what is between them.
 pub(super) fn whole_frames(bytes: &[u8]) -> Vec<u8> {
     let mut frames = Vec::new();
@@ -237,6 +265,8 @@ pub fn broken_snapshots<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<String>, Jo
     let is_broken = |name: &String| {
         let Some(number) = snapshot_number(name) else { return false };
         match read_whole(disk, &dir.join(name)) {
+            // One of a version before is not read, and nothing is wrong with it.
+            Ok(bytes) if snapshot::is_older(&bytes) => false,
             Ok(bytes) => snapshot::read(&bytes).is_none_or(|(through, _)| through != number),
             // Whoever writes the journal has made a later one.
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
@@ -280,7 +310,51 @@ pub fn foreign<D: Disk>(
             return Ok(Some((path, found)));
         }
     }
+    let names = disk.list(dir).map_err(at("list", dir))?;
+    for name in names.iter().filter(|name| snapshot_number(name).is_some()) {
+        let path = dir.join(name);
+        // One that cannot be read is not there: the journal says it all.
+        let found = disk.open_read(&path).ok().and_then(|file| snapshot_of(&file));
+        if let Some(found) = found.filter(|found| found != volume) {
+            return Ok(Some((path, found)));
+        }
+    }
     Ok(None)
+}
+
+/// Whether the newest file in `dir` that says anything says what was before it: heads of the store were signed
+/// before it was begun.
+pub fn is_signed<D: Disk>(disk: &D, dir: &Path) -> Result<bool, JournalError> {
+    for (_, name) in numbered(disk, dir, ".journal")?.into_iter().rev() {
+        let path = dir.join(&name);
+        let mut head = [0; HEAD_BYTES];
+        let got = disk.open_read(&path).and_then(|file| file.read_at(0, &mut head));
+        let got = got.map_err(at("read", &path))?;
+        if let Some((Entry::Start { before, .. }, _)) = frame::read(&head[..got]) {
+            return Ok(before.is_some());
+        }
+    }
+    Ok(false)
+}
+
+/// The store that a snapshot was made for, by its head alone.
+fn snapshot_of(file: &impl DiskFile) -> Option<String> {
+    let mut bytes = vec![0; frame::HEAD_BYTES];
+    let mut done = 0;
+    loop {
+        while done < bytes.len() {
+            match file.read_at(done as u64, &mut bytes[done..]).ok()? {
+                0 => return None,
+                count => done += count,
+            }
+        }
+        if done > frame::HEAD_BYTES {
+            return snapshot::volume(&bytes);
+        }
+        let length = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+        (1..=frame::BODY_BYTES_MAX).contains(&length).then_some(())?;
+        bytes.resize(frame::HEAD_BYTES + length, 0);
+    }
 }
 
 /// Whether a folder holds any file of a journal.
@@ -308,19 +382,64 @@ pub(in crate::store) fn read_whole<D: Disk>(disk: &D, path: &Path) -> std::io::R
     read_file(&disk.open_read(path)?)
 }
 
+/// No writer of ours leaves a hole that no frame could span.
+const HOLE_BYTES: u64 = 2 * frame::BODY_BYTES_MAX as u64;
+/// So much of what is behind the last written byte is read all the same: that something follows shows by it.
+const BEHIND_BYTES: u64 = 4_096;
+
+/// Up to where a file is read: what somebody made it longer by without writing anything is not, however long
+/// that is. [`unwritten`] tells of it.
+fn read_end(file: &impl DiskFile) -> std::io::Result<Option<u64>> {
+    let (written, bytes) = (file.written(HOLE_BYTES)?, file.bytes()?);
+    // One that is being written grows.
+    Ok((written < bytes).then(|| bytes.min(written + BEHIND_BYTES)))
+}
+
 pub(in crate::store) fn read_file(file: &impl DiskFile) -> std::io::Result<Vec<u8>> {
+    let end = read_end(file)?.map_or(usize::MAX, |end| end as usize);
     // A byte more than there are now shows the end; one that is being written grows.
-    let mut bytes = Vec::with_capacity(file.bytes()? as usize + 1);
+    let mut bytes = Vec::with_capacity(end.min(file.bytes()? as usize + 1));
     loop {
         let at = bytes.len();
+        if at >= end {
+            return Ok(bytes);
+        }
         if at == bytes.capacity() {
             bytes.reserve(READ_BYTES);
         }
-        bytes.resize(bytes.capacity(), 0);
+        bytes.resize(bytes.capacity().min(end), 0);
         let got = file.read_at(at as u64, &mut bytes[at..])?;
         bytes.truncate(at + got);
         if got == 0 {
             return Ok(bytes);
         }
     }
+}
+
+/// Files of the journal, the history or the audit trail in `folder` that are longer than what was written in
+/// them: name, last written byte, length.
+pub fn unwritten<D: Disk>(
+    disk: &D,
+    folder: &Path,
+) -> Result<Vec<(String, u64, u64)>, JournalError> {
+    let mut longer = Vec::new();
+    for name in disk.list(folder).map_err(at("list", folder))? {
+        if ![".journal", super::history::SUFFIX, ".audit", ".snapshot"]
+            .iter()
+            .any(|end| name.ends_with(end))
+        {
+            continue;
+        }
+        let file = match disk.open_read(&folder.join(&name)) {
+            Ok(file) => file,
+            // What cannot be opened, or has moved on, is told by whoever reads it.
+            Err(_) => continue,
+        };
+        let sizes = file.written(HOLE_BYTES).and_then(|written| Ok((written, file.bytes()?)));
+        let (written, bytes) = sizes.map_err(at("read", folder))?;
+        if written < bytes {
+            longer.push((name, written, bytes));
+        }
+    }
+    Ok(longer)
 }

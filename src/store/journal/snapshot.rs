@@ -16,7 +16,7 @@ use crate::base::time::Wall;
 use crate::store::log::Mark;
 
 /// Version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a line is; written first, as in every frame.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ struct Line<T> {
 #[derive(Serialize, Deserialize)]
 struct Head {
     version: u32,
+    /// Id of the store that it was made for. Version 1 did not say it.
+    #[serde(default)]
+    volume: String,
     /// The last journal file that need not be read.
     through: u32,
     stream_ids: (StreamId, StreamId),
@@ -57,6 +60,7 @@ pub fn write(standings: &Standings, through: u32) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let head = Head {
         version: VERSION,
+        volume: standings.volume.clone(),
         through,
         stream_ids: standings.stream_ids,
         alive: standings.alive,
@@ -86,6 +90,7 @@ pub fn read(bytes: &[u8]) -> Option<(u32, Standings)> {
         return None;
     }
     let mut standings = Standings {
+        volume: head.volume,
         stream_ids: head.stream_ids,
         alive: head.alive,
         generations: head.generations.into_iter().collect(),
@@ -101,6 +106,19 @@ pub fn read(bytes: &[u8]) -> Option<(u32, Standings)> {
         standings.over.insert(rs, Arc::new(over));
     }
     (at == bytes.len()).then_some((head.through, standings))
+}
+
+/// The store that a snapshot was made for, by its first frame: nothing else need be there. `None` where that
+/// is not whole, or does not say it.
+pub fn volume(bytes: &[u8]) -> Option<String> {
+    let head: Head = next(bytes, &mut 0, Kind::Snapshot)?;
+    (!head.volume.is_empty()).then_some(head.volume)
+}
+
+/// Whether a version before this one wrote it, as far as its first frame says.
+pub fn is_older(bytes: &[u8]) -> bool {
+    let head: Option<Head> = next(bytes, &mut 0, Kind::Snapshot);
+    head.is_some_and(|head| head.version < VERSION)
 }
 
 fn next<T: DeserializeOwned>(bytes: &[u8], at: &mut usize, kind: Kind) -> Option<T> {
@@ -130,6 +148,25 @@ mod tests {
             assert!(read(&bad).is_none(), "byte {cut}");
         }
         assert!(read(&[&bytes[..], &bytes[..]].concat()).is_none(), "twice");
+    }
+
+    #[test]
+    fn a_snapshot_says_whose_it_is_by_its_first_frame() {
+        let standings = Standings { volume: "ours".to_owned(), ..Standings::of(&history(3, 40)) };
+        let bytes = write(&standings, 7).expect("short lines");
+        let first =
+            frame::HEAD_BYTES + u32::from_le_bytes(*bytes.first_chunk().expect("4")) as usize;
+        assert_eq!(volume(&bytes[..first]).as_deref(), Some("ours"));
+        assert_eq!(volume(&bytes[..first - 1]), None);
+        // Version 1, which did not say it, is not read: it might be anybody's.
+        let mut at = 0;
+        let mut head: Head = next(&bytes, &mut at, Kind::Snapshot).expect("just written");
+        (head.version, head.volume) = (1, String::new());
+        let mut older = Vec::new();
+        frame::write(&Line { entry: Kind::Snapshot, body: head }, &mut older);
+        older.extend_from_slice(&bytes[first..]);
+        assert!(is_older(&older) && !is_older(&bytes));
+        assert!(read(&older).is_none() && volume(&older).is_none());
     }
 
     #[test]

@@ -29,6 +29,8 @@ const OVER_NS: i64 = 24 * 3_600 * 1_000_000_000;
 /// there is: one is made for each snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standings {
+    /// Id of the store whose journal it is; empty where no entry has said it.
+    pub volume: String,
     /// RSs that are up, or have just ended.
     pub recordings: BTreeMap<RsId, Arc<Standing>>,
     /// RSs that are over.
@@ -111,6 +113,7 @@ pub struct Over {
 impl Default for Standings {
     fn default() -> Self {
         Standings {
+            volume: String::new(),
             recordings: BTreeMap::new(),
             over: BTreeMap::new(),
             stream_ids: (StreamId(1), StreamId(1)),
@@ -233,7 +236,8 @@ impl Standings {
                     standing.bye = *bye;
                 }
             }
-            Entry::Start { .. } | Entry::Direction { .. } | Entry::Forgotten { .. } => {}
+            Entry::Start { volume, .. } => self.volume.clone_from(volume),
+            Entry::Direction { .. } | Entry::Forgotten { .. } => {}
         }
     }
 
@@ -290,7 +294,7 @@ fn ids(streams: &[StreamOpened]) -> impl Iterator<Item = StreamId> + '_ {
 }
 
 /// When an entry was written, as far as it says.
-fn written(entry: &Entry) -> Option<Wall> {
+pub(super) fn written(entry: &Entry) -> Option<Wall> {
     match entry {
         Entry::Start { at, .. }
         | Entry::Opened { at, .. }

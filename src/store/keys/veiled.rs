@@ -383,6 +383,14 @@ impl<F: DiskFile> DiskFile for VeiledFile<F> {
             View::Veiled(_) => Ok(self.file.bytes()?.saturating_sub(HEAD_BYTES as u64)),
         }
     }
+
+    fn written(&self, longest: u64) -> io::Result<u64> {
+        match self.view {
+            View::Clear => self.file.written(longest),
+            View::Gone => Ok(0),
+            View::Veiled(_) => Ok(self.file.written(longest)?.saturating_sub(HEAD_BYTES as u64)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Loss {
     pub until: Wall,
     /// They were durable: this is damage, and no cut explains it.
     pub durable: bool,
+    /// They stand behind all segments of their worker: what is sealed to its end misses none of them.
+    pub tail: bool,
     /// What was found.
     pub why: String,
 }
@@ -80,6 +82,7 @@ impl HostEvidence {
                 since: since.unwrap_or(Wall(i64::MIN)),
                 until: until.unwrap_or(arrival),
                 durable: *durable,
+                tail: false,
                 why: format!("positions {from} to {to}: {why}"),
             }),
             _ => {}

@@ -43,8 +43,40 @@ impl Ledgers {
 
 impl Feed<'_> {
     /// Takes a record of the stream; `clock` is the map valid for its arrival.
-    #[inline]
     pub fn record(&mut self, record: &Record<'_>, clock: &ClockMap) {
+        let mut one = Some((*record, *clock));
+        self.records(&mut || one.take());
+    }
+
+    /// Takes records of the stream until there is none, each with the map valid for its arrival.
+    #[inline]
+    pub fn records<'r>(&mut self, next: &mut impl FnMut() -> Option<(Record<'r>, ClockMap)>) {
+        let mut now = next();
+        while let Some((record, clock)) = now {
+            // Nearly all are packets of the source before.
+            if let Some(ledger) = self.stream.as_deref_mut()
+                && let Some(packet) = packet(&record, &clock)
+            {
+                let mut packets = ledger.packets(packet.ordinal, packet.ssrc);
+                packets.take(&packet);
+                now = next();
+                while let Some((record, clock)) = &now
+                    && record.meta.source.ordinal() == packet.ordinal
+                    && let Some(packet) = self::packet(record, clock)
+                    && packet.ssrc == packets.ssrc()
+                {
+                    packets.take(&packet);
+                    now = next();
+                }
+                continue;
+            }
+            self.other(&record, &clock);
+            now = next();
+        }
+    }
+
+    /// One that is no packet, or none that can be read.
+    fn other(&mut self, record: &Record<'_>, clock: &ClockMap) {
         let meta = &record.meta;
         let arrival = clock.wall(meta.arrival);
         let Some(ledger) = self.stream.as_deref_mut() else {
@@ -56,29 +88,35 @@ impl Feed<'_> {
             return;
         };
         match meta.kind {
-            RecordKind::Rtp => {
-                let Ok(header) = rtp::Header::parse(record.payload) else { return };
-                ledger.packet(&Packet {
-                    ordinal: meta.source.ordinal(),
-                    ssrc: header.ssrc().0,
-                    index: meta.index.0,
-                    arrival,
-                    bytes: record.payload.len() as u64,
-                    payload_type: header.payload_type(),
-                    timestamp: header.timestamp(),
-                    csrcs: header.csrc_bytes(),
-                    payload: header.payload().unwrap_or_default(),
-                });
-            }
             RecordKind::Rtcp => rtcp(ledger, record.payload, arrival),
             RecordKind::Event => {
                 if let Ok(event) = Event::from_payload(record.payload) {
                     ledger.event(arrival, |mono| clock.wall(mono), event);
                 }
             }
-            RecordKind::Poison | RecordKind::Pad => {}
+            RecordKind::Rtp | RecordKind::Poison | RecordKind::Pad => {}
         }
     }
+}
+
+#[inline]
+fn packet<'r>(record: &Record<'r>, clock: &ClockMap) -> Option<Packet<'r>> {
+    let meta = &record.meta;
+    if meta.kind != RecordKind::Rtp {
+        return None;
+    }
+    let header = rtp::Header::parse(record.payload).ok()?;
+    Some(Packet {
+        ordinal: meta.source.ordinal(),
+        ssrc: header.ssrc().0,
+        index: meta.index.0,
+        arrival: clock.wall(meta.arrival),
+        bytes: record.payload.len() as u64,
+        payload_type: header.payload_type(),
+        timestamp: header.timestamp(),
+        csrcs: header.csrc_bytes(),
+        payload: header.payload().unwrap_or_default(),
+    })
 }
 
 fn rtcp(ledger: &mut StreamLedger, payload: &[u8], arrival: Wall) {

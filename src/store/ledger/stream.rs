@@ -68,6 +68,8 @@ pub struct StreamLedger {
     pauses: Vec<Pause>,
     claims: Vec<Claim>,
     dark: Vec<Dark>,
+    /// Its own last record, the one that closes it, stands in a segment.
+    sealed_end: bool,
     /// When records of it alone cannot be read.
     lost: Vec<(Wall, Wall)>,
     drops: BTreeMap<String, u64>,
@@ -75,6 +77,22 @@ pub struct StreamLedger {
     /// Some of these may be other streams' packets.
     shares_socket: bool,
     last_seen: Option<Wall>,
+}
+
+/// Where the packets of one source go.
+pub struct Packets<'a> {
+    ssrc: u32,
+    source: &'a mut SourceAccount,
+    reports: Option<&'a mut Reports>,
+    description: Option<&'a StreamDescription>,
+    /// Payload types, a bit each, that are digits or text.
+    special: u128,
+    /// The payload type that came last, and the rate of its clock.
+    rate: (u8, u32),
+    instants: &'a [Wall],
+    digits: &'a mut Digits,
+    texts: &'a mut Texts,
+    last_seen: &'a mut Option<Wall>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -167,6 +185,16 @@ impl StreamLedger {
         self.closed.filter(|closed| self.opened_last.is_none_or(|opened| opened <= *closed))
     }
 
+    /// Takes that all of it that was seen stands in segments.
+    pub fn seal_end(&mut self) {
+        self.sealed_end = self.closed_last().is_some();
+    }
+
+    /// Whether the record that closes it is sealed: it is the last one, and none is behind the segments.
+    pub const fn has_sealed_end(&self) -> bool {
+        self.sealed_end
+    }
+
     /// When its last record arrived.
     pub fn last_seen(&self) -> Option<Wall> {
         self.last_seen
@@ -179,40 +207,30 @@ impl StreamLedger {
 
     /// Takes a recorded RTP packet.
     pub fn packet(&mut self, packet: &Packet<'_>) {
+        self.packets(packet.ordinal, packet.ssrc).take(packet);
+    }
+
+    /// Ready for packets of one source, of which all that does not change from packet to packet is looked up
+    /// now.
+    pub fn packets(&mut self, ordinal: u16, ssrc: u32) -> Packets<'_> {
         let StreamLedger {
             description, instants, sources, reports, digits, texts, last_seen, ..
         } = self;
-        let source = sources.entry(packet.ordinal).or_default();
-        source.ssrc = packet.ssrc;
-        source.presence.add(packet.arrival);
-        source.first_arrival =
-            Some(source.first_arrival.map_or(packet.arrival, |first| first.min(packet.arrival)));
-        source.last_arrival = source.last_arrival.max(Some(packet.arrival));
-        *last_seen = (*last_seen).max(Some(packet.arrival));
-        if !source.runs.add(packet.index, packet.arrival) {
-            source.duplicates += 1;
-            return;
-        }
-        source.packets += 1;
-        source.bytes += packet.bytes;
-        source.contributors.packet(packet.index, packet.arrival, packet.csrcs, &source.runs);
-        if let Some(reports) = reports_of(reports, packet.ssrc) {
-            reports.packet(packet.arrival);
-        }
-        let Packet { ordinal, timestamp, payload, payload_type, arrival, .. } = *packet;
-        let format = description.as_ref().and_then(|own| format(own, payload_type));
-        let rate = format.map_or(0, |format| format.clock_rate);
-        if format.is_some_and(|format| is_events(format, payload_type)) {
-            // Its timestamp is that of the digit's begin, however long it lasts.
-            digits.packet(ordinal, timestamp, payload, rate, arrival);
-        } else {
-            source.jitters.packet(arrival, timestamp, rate);
-            if !instants.is_empty() {
-                source.anchors.packet(instants, Anchor { arrival, timestamp, payload_type });
-            }
-        }
-        if let Some(form) = description.as_ref().and_then(|own| text_form(own, payload_type)) {
-            texts.packet((ordinal, packet.ssrc), packet.index, arrival, payload, form);
+        let source = sources.entry(ordinal).or_default();
+        source.ssrc = ssrc;
+        let special = description.as_ref().map_or(0, special);
+        let (reports, description) = (reports_of(reports, ssrc), description.as_ref());
+        Packets {
+            ssrc,
+            source,
+            reports,
+            description,
+            special,
+            rate: (u8::MAX, 0),
+            instants,
+            digits,
+            texts,
+            last_seen,
         }
     }
 
@@ -407,7 +425,7 @@ impl StreamLedger {
         let mut dark = self.dark.clone();
         let lost = self.lost.iter().map(|(from, to)| (*from, (*to).min(end)));
         lost.for_each(|lost| self.darken(&mut dark, Cause::Damage, lost));
-        for loss in host.losses() {
+        for loss in host.losses().iter().filter(|loss| !(loss.tail && self.sealed_end)) {
             let cause = if loss.durable { Cause::Damage } else { Cause::Power };
             self.darken(&mut dark, cause, (loss.since, loss.until.min(end)));
         }
@@ -564,9 +582,72 @@ fn format(description: &StreamDescription, payload_type: u8) -> Option<&Format> 
     own.or_else(|| formats.first())
 }
 
-/// Whether that is a payload type of telephone events (RFC 4733).
-fn is_events(format: &Format, payload_type: u8) -> bool {
-    format.payload_type == payload_type && format.codec.eq_ignore_ascii_case("telephone-event")
+impl Packets<'_> {
+    /// Whose they are.
+    pub const fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Takes the next one.
+    #[inline]
+    pub fn take(&mut self, packet: &Packet<'_>) {
+        let source = &mut *self.source;
+        source.presence.add(packet.arrival);
+        source.first_arrival =
+            Some(source.first_arrival.map_or(packet.arrival, |first| first.min(packet.arrival)));
+        source.last_arrival = source.last_arrival.max(Some(packet.arrival));
+        *self.last_seen = (*self.last_seen).max(Some(packet.arrival));
+        if !source.runs.add(packet.index, packet.arrival) {
+            source.duplicates += 1;
+            return;
+        }
+        source.packets += 1;
+        source.bytes += packet.bytes;
+        source.contributors.packet(packet.index, packet.arrival, packet.csrcs, &source.runs);
+        if let Some(reports) = &mut self.reports {
+            reports.packet(packet.arrival);
+        }
+        let Packet { ordinal, timestamp, payload, payload_type, arrival, .. } = *packet;
+        let is_special = self.special >> payload_type & 1 == 1;
+        let event = if is_special { telephone_event(self.description, payload_type) } else { None };
+        if let Some(clock_rate) = event {
+            // Its timestamp is that of the digit's begin, however long it lasts.
+            self.digits.packet(ordinal, timestamp, payload, clock_rate, arrival);
+        } else {
+            if self.rate.0 != payload_type {
+                let format = self.description.and_then(|own| format(own, payload_type));
+                self.rate = (payload_type, format.map_or(0, |format| format.clock_rate));
+            }
+            source.jitters.packet(arrival, timestamp, self.rate.1);
+            if !self.instants.is_empty() {
+                source.anchors.packet(self.instants, Anchor { arrival, timestamp, payload_type });
+            }
+        }
+        if is_special
+            && let Some(form) = self.description.and_then(|own| text_form(own, payload_type))
+        {
+            let from = (ordinal, packet.ssrc);
+            self.texts.packet(from, packet.index, arrival, payload, form);
+        }
+    }
+}
+
+/// The payload types of a line, a bit each, whose payload is looked into.
+fn special(description: &StreamDescription) -> u128 {
+    let looked_into = |format: &&Format| {
+        let payload_type = format.payload_type;
+        telephone_event(Some(description), payload_type).is_some()
+            || text_form(description, payload_type).is_some()
+    };
+    let formats = description.formats.iter().filter(|format| format.payload_type < 128);
+    formats.filter(looked_into).fold(0, |all, format| all | 1 << format.payload_type)
+}
+
+/// The clock rate of what a payload type carries, where it is telephone events (RFC 4733).
+fn telephone_event(description: Option<&StreamDescription>, payload_type: u8) -> Option<u32> {
+    let formats = &description?.formats;
+    let format = formats.iter().find(|format| format.payload_type == payload_type)?;
+    format.codec.eq_ignore_ascii_case("telephone-event").then_some(format.clock_rate)
 }
 
 /// How a packet of a line of text carries it: `Some(None)`: as it is. `None`: it carries none.

@@ -223,7 +223,7 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
         );
     }
     // What a start before has found is told by its events.
-    let lost = reading.losses.iter().filter(|loss| rs.was_up(loss.since, loss.until));
+    let lost = reading.losses.iter().filter(|loss| reading.may_miss(rs, loss));
     let lost: Vec<_> = lost.filter(|loss| !damaged.contains(&&*loss.why)).collect();
     for loss in &lost {
         eprintln!("floortape: stored, lost and not exported: {}", loss.why);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::anchored::Anchors;
+use super::journalled;
 use super::report::{Damaged, Report};
 use super::touched::Touched;
 use crate::base::ids::{RsId, SourceId, StreamId};
@@ -146,6 +147,7 @@ pub(super) fn check(
     if whole {
         elsewhere.extend(StoreKeys::faults(&HostDisk, &store_keys::folder(&store.dir)));
         elsewhere.extend(store.aside());
+        elsewhere.extend(store.unwritten());
         for name in store.broken_snapshots() {
             eprintln!(
                 "floortape: journal {name} is damaged, and derived: the journal says all of it"
@@ -154,7 +156,9 @@ pub(super) fn check(
         elsewhere.extend(anchors.faults.iter().cloned());
         elsewhere.extend(against);
         let journal = store.check_journal(keys.as_ref(), &anchors.journal())?;
-        elsewhere.extend(journal.faults.iter().map(journal_fault));
+        let faults = journal.faults.iter();
+        let faults = faults.filter(|fault| !journalled::follows(library, &fault.file));
+        elsewhere.extend(faults.map(journal_fault));
         if journal.chained && !anchors.has_own() && anchors.faults.is_empty() {
             elsewhere.push("evidence/heads is not in the store".to_owned());
         }
@@ -293,7 +297,7 @@ fn unreadable(names: &Labels<'_>, reports: &mut BTreeMap<RsId, Report>) {
 }
 
 /// Records that were durable and are gone, from the log or before they were sealed: of anybody who
-/// was recorded then.
+/// was recorded then, but for whom it is known that nothing of theirs can have been there.
 fn lost(
     wanted: &[&RsEntry],
     reading: &Reading,
@@ -302,8 +306,8 @@ fn lost(
 ) {
     for loss in &reading.losses {
         let text = format!("stored and lost: {}", loss.why);
-        let was_up = |rs: &&&RsEntry| rs.was_up(loss.since, loss.until);
-        let mut touched = wanted.iter().filter(was_up).peekable();
+        let may_miss = |rs: &&&RsEntry| reading.may_miss(rs, loss);
+        let mut touched = wanted.iter().filter(may_miss).peekable();
         if touched.peek().is_none() {
             elsewhere.push(text.clone());
         }

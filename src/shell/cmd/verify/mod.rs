@@ -3,6 +3,7 @@
 mod anchored;
 mod folder;
 mod held;
+mod journalled;
 mod report;
 mod touched;
 mod trail;

@@ -1,17 +1,21 @@
 //! What `verify` says about a store, beyond its exit code.
 
+use std::time::Duration;
+
 use clap::Parser;
 
 use super::anchored::Anchors;
 use super::held::{self, Checked};
 use super::report::{Integrity, Report};
 use super::touched::Touched;
+use super::verb;
 use crate::base::ids::RsId;
 use crate::base::time::Wall;
 use crate::shell::cmd::fixture::{Fixture, RS};
 use crate::shell::cmd::rebuild;
 use crate::shell::cmd::store::{Store, StoreArgs};
 use crate::store::catalog::model::Source;
+use crate::store::journal::entry::Entry;
 use crate::store::segment::SegmentName;
 
 #[derive(Parser)]
@@ -120,6 +124,62 @@ fn what_no_signature_covers_is_told_where_it_is_damaged() {
     let found = check(&fixture).elsewhere;
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("signing.key: ") && found[1].contains("sparet"), "{found:?}");
+}
+
+#[test]
+fn a_journal_or_trail_that_was_made_longer_is_told_and_read_as_far_as_it_was_written() {
+    let fixture = Fixture::new("longer");
+    let files = ["journal/00000001.journal", "audit/00000001.audit"];
+    let size = |name: &str| std::fs::metadata(fixture.store().join(name)).expect("there").len();
+    let before = files.map(size);
+    for name in files {
+        let path = fixture.store().join(name);
+        let file = std::fs::OpenOptions::new().write(true).open(path).expect("ours");
+        file.set_len(1 << 40).expect("a hole takes no room");
+    }
+    let checked = check(&fixture);
+    assert_eq!(checked.reports[0].integrity, Integrity::Ok);
+    assert_eq!(checked.elsewhere.len(), 2, "{:?}", checked.elsewhere);
+    for ((told, name), before) in checked.elsewhere.iter().zip(files).zip(before) {
+        let (what, file) = name.split_once('/').expect("a folder");
+        let wanted = format!("{what} {file} is 1099511627776 bytes long");
+        assert!(told.starts_with(&wanted), "{told}");
+        let byte: u64 =
+            told.rsplit(' ').next().and_then(|byte| byte.parse().ok()).expect("a place");
+        assert!((before..before + 4_096).contains(&byte), "{told}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_of_the_journal_is_one_line_with_place_time_and_recordings() {
+    let fixture = Fixture::new("one-line");
+    let path = fixture.store().join("journal/00000001.journal");
+    let good = std::fs::read(&path).expect("there");
+    let mut places = Vec::new();
+    let mut at = 0;
+    while let Some((_, size)) = crate::store::journal::frame::read::<Entry>(&good[at..]) {
+        places.push((at, size));
+        at += size;
+    }
+    let mut named = 0;
+    // The last entry has none behind it: what is damaged there is a torn tail to whoever reads.
+    for (at, size) in &places[1..places.len() - 1] {
+        let mut bad = good.clone();
+        bad[at + size / 2] ^= 1;
+        std::fs::write(&path, bad).expect("ours");
+        let store = store(&fixture);
+        let said =
+            verb::whole(&store, &Anchors::own(&store.dir), Duration::ZERO).expect("readable");
+        let of_journal: Vec<_> =
+            said.elsewhere.iter().filter(|line| line.starts_with("journal ")).collect();
+        let [line] = of_journal[..] else { panic!("one line: {:?}", said.elsewhere) };
+        let place = format!("journal 00000001.journal is damaged from byte {at} to {}", at + size);
+        assert!(line.starts_with(&place) && line.contains(", written "), "{line}");
+        let strays = said.elsewhere.iter().filter(|line| line.contains("of no recording"));
+        assert!(strays.count() <= 1, "{:?}", said.elsewhere);
+        named += usize::from(line.contains(&RS.to_string()));
+    }
+    assert!(named > 0, "whoever was up then is named");
 }
 
 #[test]

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::anchored::Anchors;
 use super::held::Checked;
 use super::report::Report;
-use super::{folder, held, trail};
+use super::{folder, held, journalled, trail};
 use crate::base::ids::{RsId, StreamId};
 use crate::host::spare::StoreDisk;
 use crate::shell::cmd::remote;
-use crate::shell::cmd::store::{Store, StoreArgs, damage, named};
+use crate::shell::cmd::store::{Store, StoreArgs, named};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::serve::reading::Read;
 use crate::store::catalog::Library;
@@ -130,7 +130,7 @@ pub(super) fn whole(
     let library = store.bare_library()?;
     let all: Vec<_> = library.journalled()?.recordings.values().collect();
     let mut checked = held::check(store, &library, &all, true, anchors)?;
-    checked.elsewhere.extend(damage(&library));
+    checked.elsewhere.extend(journalled::damage(store, &library)?);
     checked.elsewhere.extend(strays(store, &library, patience)?);
     checked.elsewhere.extend(trail::faults(store, &library, anchors.trail())?);
     Ok(checked)
@@ -157,10 +157,7 @@ fn strays(
         std::thread::sleep(patience);
         strays = of(&store.bare_library()?)?;
     }
-    let text = |(stream, packets): (StreamId, u64)| {
-        format!("stream {}: {packets} packets of no recording that the journal knows", stream.0)
-    };
-    Ok(strays.into_iter().map(text).collect())
+    Ok(journalled::strays(library, strays))
 }
 
 /// A public key, by its digits or in a file: as it is, or as digits.

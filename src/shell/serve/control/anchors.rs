@@ -22,6 +22,7 @@ use crate::store::audit::{Head, check_sealed};
 use crate::store::evidence::{
     ANCHOR_VERSION, Anchor, AuditHead, FileMark, Heads, Hex, SigningKey, WorkerHead,
 };
+use crate::store::journal::is_signed;
 use crate::store::{log, segment};
 
 /// Lines that wait for a place that does not take them; the newest says all that older ones say but
@@ -75,7 +76,7 @@ pub(super) fn spawn(setup: Setup) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (sender, receiver) = channel();
     let mut anchors = Anchors::new(setup);
     // A journal that is signed has heads beside it: their absence is a sign, too.
-    if !path(&anchors.setup.store).exists() {
+    if !path(&anchors.setup.store).exists() && anchors.trail.lost.is_none() {
         anchors.look(false, true);
     }
     let thread = std::thread::Builder::new().name("anchors".into()).spawn(move || {
@@ -92,12 +93,28 @@ fn trail_head(store: &Path) -> Option<AuditHead> {
     Some(AuditHead { number: head.number, sha256: Hex(head.hash) })
 }
 
-/// The newest entry of the audit trail of which the store has signed that it is there; `None`: it says so of
-/// none.
-pub(in crate::shell) fn trail_signed(store: &Path) -> Option<Head> {
-    let text = read_small_text(&path(store)).ok()?;
-    let head = Anchor::parse(&text).ok()?.anchor.audit?;
-    Some(Head { number: head.number, hash: head.sha256.0 })
+/// The newest entry of the audit trail of which the store has signed that it is there; `Ok(None)`: it says so of
+/// none. `Err`: its heads are gone or damaged, and the trail may have lost entries with them; that nobody has
+/// them any more is said by an empty file.
+pub(in crate::shell) fn trail_signed(store: &Path) -> Result<Option<Head>, String> {
+    let text = match read_small_text(&path(store)) {
+        Ok(text) if text.is_empty() => return Ok(None),
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !had_heads(store) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(format!("evidence/heads cannot be read: {error}")),
+    };
+    let anchor = Anchor::parse(&text).map_err(|error| format!("evidence/heads: {error}"))?;
+    Ok(anchor.anchor.audit.map(|head| Head { number: head.number, hash: head.sha256.0 }))
+}
+
+/// Whether the store has signed its heads at any time: it does before its first journal file that is signed.
+fn had_heads(store: &Path) -> bool {
+    let Ok(volume) = volume::read(store) else { return false };
+    let journal = volume.journal.unwrap_or_else(|| store.join("journal"));
+    // One that cannot be read is told by whoever reads it; nothing goes by it.
+    is_signed(&spare::places(store, &journal), &journal).unwrap_or(true)
 }
 
 /// What the heads say of the audit trail. It never goes back: while the trail does not hold what was signed of
@@ -109,14 +126,29 @@ struct Signed {
     /// The trail held it, and whoever writes it goes on from there.
     held: bool,
     told: bool,
+    /// What was signed of it is not known any more: nothing new is, until somebody has said so.
+    lost: Option<String>,
 }
 
 impl Signed {
     fn of(store: &Path) -> Self {
-        Signed { head: trail_signed(store), ..Signed::default() }
+        match trail_signed(store) {
+            Ok(head) => Signed { head, ..Signed::default() },
+            Err(why) => Signed { lost: Some(why), ..Signed::default() },
+        }
     }
 
     fn next(&mut self, store: &Path) -> Option<AuditHead> {
+        if let Some(why) = &self.lost {
+            if !std::mem::replace(&mut self.told, true) {
+                tracing::error!(
+                    "alarm: {why}: with it entries of the audit trail may be gone, holds among them, and \
+                     nothing goes by retention; bring it back from a copy, or make it an empty file where \
+                     it is lost for good, with the server ended"
+                );
+            }
+            return None;
+        }
         let fresh = trail_head(store);
         let last = fresh.map_or(0, |head| head.number);
         if let Some(before) = self.head
@@ -286,7 +318,10 @@ impl Anchors {
         };
         self.told = false;
         let anchor = heads.clone().sign(&self.setup.key);
-        if heads.moved(self.kept.as_ref()) {
+        if self.trail.lost.is_some() {
+            // That it is not there is what tells the next start.
+            self.kept = Some(heads.clone());
+        } else if heads.moved(self.kept.as_ref()) {
             match keep(&self.setup.store, &anchor) {
                 Ok(()) => self.kept = Some(heads.clone()),
                 Err(error) => tracing::warn!("{}: {error}", path(&self.setup.store).display()),
@@ -418,8 +453,11 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::disk::HostDisk;
     use crate::shell::kept::Known;
     use crate::store::audit::{Act, action};
+    use crate::store::journal::entry::Entry;
+    use crate::store::journal::{Before, Journal};
 
     fn signed(store: &Path, head: Option<AuditHead>) {
         let key = SigningKey::from_seed(&[7; 32]);
@@ -434,6 +472,51 @@ mod tests {
         };
         std::fs::create_dir_all(store.join("evidence")).expect("ours");
         std::fs::write(path(store), format!("{}\n", heads.sign(&key).line())).expect("ours");
+    }
+
+    #[test]
+    fn heads_that_are_gone_with_the_trail_are_missed_until_somebody_says_so() {
+        let pid = std::process::id();
+        let store = std::env::temp_dir().join(format!("floortape-lost-heads-{pid}"));
+        let _ = std::fs::remove_dir_all(&store);
+        std::fs::create_dir_all(&store).expect("a temp folder");
+        volume::open(&store, "v").expect("made");
+        assert_eq!(trail_signed(&store), Ok(None), "no journal yet");
+        let (journal, past) = (store.join("journal"), store.join("history"));
+        std::fs::create_dir_all(&journal).expect("ours");
+        let (mut open, _) = Journal::open(HostDisk, &journal, &past).expect("fresh");
+        let start = |before| Entry::Start {
+            version: 1,
+            volume: "v".to_owned(),
+            at: SystemClock.map().wall,
+            kept: false,
+            before,
+        };
+        open.append(&start(None)).and_then(|()| open.sync()).expect("room");
+        assert_eq!(trail_signed(&store), Ok(None), "of a version that signed nothing");
+        drop(open);
+        let (mut open, _) = Journal::open(HostDisk, &journal, &past).expect("there");
+        let before = Before::default();
+        open.append(&start(Some(before))).and_then(|()| open.sync()).expect("room");
+        // Heads and trail are gone together: what begins anew has no holds.
+        let gone = || {
+            let known = Known::read(&store).expect("readable");
+            let said = known.faults.join(" ");
+            assert!(said.contains("evidence/heads"), "{said}");
+            let mut signs = Signed::of(&store);
+            assert_eq!(signs.next(&store), None);
+            assert!(signs.told && signs.lost.is_some());
+        };
+        gone();
+        signed(&store, None);
+        assert_eq!(trail_signed(&store), Ok(None));
+        let mut bad = std::fs::read(path(&store)).expect("there");
+        bad[40] ^= 1;
+        std::fs::write(path(&store), bad).expect("ours");
+        gone();
+        std::fs::write(path(&store), "").expect("ours");
+        assert!(Known::read(&store).expect("readable").faults.is_empty(), "given up by hand");
+        std::fs::remove_dir_all(store).expect("ours");
     }
 
     #[test]
@@ -475,7 +558,7 @@ mod tests {
         hold(&store);
         assert_eq!(signs.next(&store).map(|head| head.number), Some(3));
         // Given up by hand.
-        std::fs::remove_file(path(&store)).expect("there");
+        std::fs::write(path(&store), "").expect("ours");
         assert!(Known::read(&store).expect("readable").faults.is_empty());
         assert_eq!(Signed::of(&store).next(&store).map(|head| head.number), Some(2));
         std::fs::remove_dir_all(store).expect("ours");

@@ -21,7 +21,7 @@ use crate::config::model::Config;
 use crate::host::audit::{self, Locked};
 use crate::host::clock::SystemClock;
 use crate::host::spare::{self, StoreDisk};
-use crate::host::{process, signing, volume};
+use crate::host::{process, reserve, signing, volume};
 use crate::plane::retention::{Census, Classes, SegmentPlan};
 use crate::shell::kept::{self, Known};
 use crate::shell::serve::control::catalogue::Change;
@@ -131,6 +131,7 @@ type Stays = anyhow::Error;
 impl Work {
     fn run(mut self) {
         let mut next = self.after(Instant::now());
+        self.take_reserve();
         while !self.ending {
             let wait = next.saturating_duration_since(Instant::now());
             let order = match self.later.pop_front() {
@@ -175,11 +176,31 @@ impl Work {
     }
 
     fn look_and_forget(&mut self) {
-        if let Err(error) = self.look() {
+        let mut looked = self.look();
+        if looked.as_ref().is_err_and(reserve::is_full) && reserve::give_back(&self.store) {
+            tracing::warn!(
+                "retention: the disk is full to its last block: its reserve of {} MiB is given back for \
+                 what is due to go",
+                reserve::BYTES >> 20
+            );
+            looked = self.look();
+        }
+        if let Err(error) = looked {
             tracing::error!("retention: nothing goes: {error:#}");
         }
         if let Err(error) = self.forget() {
             tracing::error!("retention: what was said of what is gone stays: {error:#}");
+        }
+        self.take_reserve();
+    }
+
+    /// Before anything is full, and again once something has gone. A disk with little room has none to keep,
+    /// and one that is gone is told elsewhere.
+    fn take_reserve(&self) {
+        if volume::read(&self.store).is_ok()
+            && let Err(error) = reserve::take(&self.store)
+        {
+            tracing::warn!("retention: no room can be kept for a full disk: {error}");
         }
     }
 
@@ -258,6 +279,10 @@ impl Work {
                     bytes += report.bytes.0.saturating_sub(report.bytes.1);
                 }
                 Ok(None) => {}
+                // What is kept of it needs more room than there is; of others less is, and they make some.
+                Err(error) if reserve::is_full(&error) && !reserve::path(&self.store).exists() => {
+                    tracing::warn!("retention: {} waits for room: {error:#}", plan.name.file());
+                }
                 // Keys that are damaged are nobody's to destroy by halves; the others have theirs.
                 Err(error) if is_keys(&error) => tracing::error!("retention: {error:#}"),
                 Err(error) => return Err(error),

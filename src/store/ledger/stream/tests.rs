@@ -493,6 +493,37 @@ fn f10_what_was_stored_and_is_gone_is_damage() {
 }
 
 #[test]
+fn what_is_sealed_to_its_end_misses_nothing_of_what_stood_behind_the_segments() {
+    let account = |tail: bool, closes: bool, in_segments: bool| {
+        let mut host = host(0);
+        let why = "segment w000-0000000002.seg is not in the store".to_owned();
+        let (since, until) = (Wall(2 * S), Wall(i64::MAX));
+        host.lose(Loss { since, until, durable: true, tail, why });
+        let mut ledger = opened();
+        for index in (0..500).filter(|index| !matches!(index, 205..245)) {
+            ledger.packet(&packet(index, Wall(index as i64 * 20 * MS)));
+        }
+        if closes {
+            let (drops, socket_drops, shared) = (Default::default(), 0, false);
+            let by = Origin::Src;
+            ledger.event(Wall(10 * S), wall, Event::Close { by, drops, socket_drops, shared });
+        }
+        if in_segments {
+            ledger.seal_end();
+        }
+        ledger.account(&host, None, Some(Wall(10 * S))).sources[0].lost.clone()
+    };
+    assert_eq!(account(true, true, true), [(Cause::Net, 40)].into());
+    // It is not known of them: a record in a log may stand before what is missing, or behind it.
+    for (tail, closes, in_segments) in
+        [(false, true, true), (true, false, true), (true, true, false)]
+    {
+        let lost = account(tail, closes, in_segments);
+        assert!(lost.contains_key(&Cause::Damage), "{tail} {closes} {in_segments}: {lost:?}");
+    }
+}
+
+#[test]
 fn f10_a_loss_without_bounds_takes_nothing_from_behind_the_end() {
     let mut host = host(0);
     let why = "no valid trailer at the end of the file".to_owned();
