@@ -90,7 +90,7 @@ pub fn path(store: &Path) -> PathBuf {
 
 /// Opens them for reading; `None` where there are none that this version knows.
 pub fn open_read(store: &Path) -> Option<Peaks> {
-    if !path(store).exists() {
+    if alien(store).is_some() || !path(store).exists() {
         return None;
     }
     let seal = Seal::of_store(store);
@@ -104,6 +104,14 @@ pub fn open_read(store: &Path) -> Option<Peaks> {
 /// Opens them for writing; makes them, or makes them anew where another version wrote them or where they are
 /// damaged.
 pub fn open_write(store: &Path) -> Result<Peaks, IndexError> {
+    // As the catalogue: something else of that name is in the way. A folder stays, and is named.
+    if alien(store).is_some() {
+        remove(store);
+    }
+    if let Some(path) = alien(store) {
+        let why = format!("{} is not a file, and cannot be removed", path.display());
+        return Err(IndexError::Engine(why));
+    }
     make_private(&path(store));
     match open(store).map_err(engine) {
         Ok(Some(peaks)) => return Ok(peaks),
@@ -119,12 +127,39 @@ pub fn open_write(store: &Path) -> Result<Peaks, IndexError> {
     made.ok_or_else(|| IndexError::Engine("somebody else makes the peaks anew".to_owned()))
 }
 
-/// Removes them; whoever opens them for writing makes them anew.
-pub fn remove(store: &Path) {
-    // The journal first: it would be played back into another file.
-    for end in ["-journal", ""] {
+/// Opens them for writing with nothing in them, whatever state they are in.
+pub fn open_empty(store: &Path) -> Result<Peaks, IndexError> {
+    let mut peaks = open_write(store)?;
+    match peaks.clear() {
+        // Its head was sound, its tables are not.
+        Err(IndexError::Damaged(why)) => {
+            tracing::warn!("the peaks are damaged and are made anew: {why}");
+            drop(peaks);
+            remove(store);
+            open_write(store)
+        }
+        done => done.map(|()| peaks),
+    }
+}
+
+/// What stands in the place of the file or of its journal and is no file: opening a pipe would wait for ever.
+fn alien(store: &Path) -> Option<PathBuf> {
+    let is_alien = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+    files(store).into_iter().find(is_alien)
+}
+
+/// The journal first: it would be played back into another file.
+fn files(store: &Path) -> [PathBuf; 2] {
+    ["-journal", ""].map(|end| {
         let mut file = path(store).into_os_string();
         file.push(end);
+        PathBuf::from(file)
+    })
+}
+
+/// Removes them; whoever opens them for writing makes them anew.
+pub fn remove(store: &Path) {
+    for file in files(store) {
         let _ = std::fs::remove_file(file);
     }
 }
@@ -178,7 +213,7 @@ fn context(name: SegmentName, source: SourceId) -> String {
 
 impl Peaks {
     /// Empties it.
-    pub fn clear(&mut self) -> Result<(), IndexError> {
+    fn clear(&mut self) -> Result<(), IndexError> {
         let clear = self.connection.transaction().map_err(engine)?;
         clear.execute_batch(schema::DROP).map_err(engine)?;
         clear.execute_batch(schema::CREATE).map_err(engine)?;
