@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What it costs to hear a part of what is stored.
+"""What it costs to hear a part of what is stored, and to see it drawn.
 
 Own bytes: a store of many streams and ten minutes (benches/archive.rs), the cache dropped, and one stream of
 it exported and played whole. What the process has read from the disk (ru_inblock of getrusage, which is
@@ -12,7 +12,12 @@ few lines makes them, and forty random seconds of one line; to save room the nin
 --one-of. From the start of the process to the first tenth of
 a second of audio on its output; warm, and with the cache dropped before each.
 
-    benches/reach.py [own|first|all] [--streams 2000] [--lines 20] [--hours 24] [--one-of 10] [--plain] [--seconds 40]
+Pictures: of that same line, what `floortape peaks` takes for the whole of it in 1,000 points, and for a random
+minute in buckets of 10 ms, from its start to its end; warm, and with the cache dropped before each. How fast lines
+are drawn: twenty lines without a silence, half an hour, in segments as a server of 2,000 lines makes them (15 s);
+seconds of the processor of `floortape rebuild` with its pictures, less those of one without them.
+
+    benches/reach.py [own|first|drawn|all] [--streams 2000] [--lines 20] [--hours 24] [--one-of 10] [--plain] [--seconds 40]
 
 FLOORTAPE: the binary, ARCHIVE: that of benches/archive.rs (both are built, unless they are named). FOLDER: where
 the stores are made and kept; those that are there are measured as they are. 2,000 streams take 10 GB, a day of
@@ -22,10 +27,12 @@ kernel keeps of the file system is not read again.
 
 import argparse
 import ctypes
+import datetime
 import json
 import mmap
 import os
 import random
+import resource
 import shutil
 import statistics
 import struct
@@ -216,9 +223,59 @@ def first(store, floortape, files, count):
         print(f"{what}: median {statistics.median(took):.1f} ms, p95 {p95:.1f} ms, most {took[-1]:.1f} ms")
 
 
+def pictures(store, floortape, files, count):
+    recording = recordings(floortape, store)[0]
+    label = recording["streams"][0]["label"]
+    start, end = (datetime.datetime.fromisoformat(recording[one]) for one in ("start", "end"))
+    minutes = int((end - start).total_seconds()) // 60
+    line = [floortape, "peaks", recording["id"], "--store", store, "--stream", label, "--json"]
+    chance = random.Random(1)
+
+    def whole():
+        return line + ["--points", "1000"]
+
+    def minute():
+        begin = start + datetime.timedelta(minutes=chance.randrange(minutes - 1))
+        end = begin + datetime.timedelta(minutes=1)
+        return line + ["--points", "6000", "--from", begin.isoformat(), "--to", end.isoformat()]
+
+    for what, ask in [(f"{minutes / 60:.0f} h in 1,000 points", whole), ("a minute in buckets of 10 ms", minute)]:
+        for state in ["warm", "cold"]:
+            took = []
+            for _ in range(count):
+                words = ask()
+                if state == "warm":
+                    run(words)
+                else:
+                    drop(store, files)
+                took.append(run(words)[1] * 1000)
+            took.sort()
+            p95 = took[max(0, -(-95 * len(took) // 100) - 1)]
+            print(f"{what}, {state}: median {statistics.median(took):.1f} ms, p95 {p95:.1f} ms, most {took[-1]:.1f} ms")
+
+
+def drawing(store, floortape, hours):
+    def seconds(words):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([floortape, "rebuild", "--store", store] + words, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    took = []
+    for _ in range(3):
+        without = seconds(["--without-peaks"])
+        took.append(seconds([]) - without)
+    took.sort()
+    size = os.path.getsize(os.path.join(store, "peaks.sqlite"))
+    print(
+        f"{hours:g} hours of lines drawn in {took[1]:.2f} s of the processor ({took[0]:.2f} to {took[-1]:.2f}):"
+        f" {hours / took[1]:.2f} hours a second; {size / hours / 1000:.1f} KB an hour"
+    )
+
+
 def main():
-    parser = argparse.ArgumentParser(description="What it costs to hear a part of what is stored.")
-    parser.add_argument("what", nargs="?", default="all", choices=["own", "first", "all"])
+    parser = argparse.ArgumentParser(description="What it costs to hear a part of what is stored, and to see it drawn.")
+    parser.add_argument("what", nargs="?", default="all", choices=["own", "first", "drawn", "all"])
     parser.add_argument("--streams", type=int, default=2000)
     parser.add_argument("--lines", type=int, default=20)
     parser.add_argument("--hours", type=int, default=24)
@@ -240,11 +297,18 @@ def main():
             store = os.path.join(folder, f"own-{args.streams}-{packing}")
             make(store, archive, floortape, [str(args.streams // 2), str(MINUTES * 60), packing])
             own_bytes(store, floortape, files)
-        if args.what in ("first", "all"):
+        if args.what in ("drawn", "all"):
+            store = os.path.join(folder, f"drawn-{args.lines}-1800-{packing}")
+            make(store, archive, floortape, [str(args.lines // 2), "1800", packing])
+            drawing(store, floortape, args.lines / 2)
+        if args.what in ("first", "drawn", "all"):
             store = os.path.join(folder, f"first-{args.lines}-{args.hours}-{args.one_of}-{packing}")
             words = [str(args.lines // 2), str(args.hours * 3600), packing, "2", str(1 << 20), "300", str(args.one_of)]
             make(store, archive, floortape, words)
-            first(store, floortape, files, args.seconds)
+            if args.what != "drawn":
+                first(store, floortape, files, args.seconds)
+            if args.what != "first":
+                pictures(store, floortape, files, args.seconds // 4)
     finally:
         if mine:
             shutil.rmtree(folder)

@@ -128,6 +128,21 @@ pub fn open_write(store: &Path) -> Result<Peaks, IndexError> {
     made.ok_or_else(|| IndexError::Engine("somebody else makes the peaks anew".to_owned()))
 }
 
+/// Opens them for writing with nothing in them, whatever state they are in.
+pub fn open_empty(store: &Path) -> Result<Peaks, IndexError> {
+    let mut peaks = open_write(store)?;
+    match peaks.clear() {
+        // Its head was sound, its tables are not.
+        Err(IndexError::Damaged(why)) => {
+            tracing::warn!("the peaks are damaged and are made anew: {why}");
+            drop(peaks);
+            remove(store);
+            open_write(store)
+        }
+        done => done.map(|()| peaks),
+    }
+}
+
 /// Removes them; whoever opens them for writing makes them anew.
 pub fn remove(store: &Path) {
     // The journal first: it would be played back into another file.
@@ -187,7 +202,7 @@ fn context(name: SegmentName, source: SourceId) -> String {
 
 impl Peaks {
     /// Empties it.
-    pub fn clear(&mut self) -> Result<(), IndexError> {
+    fn clear(&mut self) -> Result<(), IndexError> {
         let clear = self.connection.transaction().map_err(engine)?;
         clear.execute_batch(schema::DROP).map_err(engine)?;
         clear.execute_batch(schema::CREATE).map_err(engine)?;

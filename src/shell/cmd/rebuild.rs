@@ -47,7 +47,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         reading.join(part);
     }
     let (segments, recordings) = library.keep(&mut index, &stale, &reading)?;
-    peaks::open_write(&store.dir)?.clear()?;
+    drop(peaks::open_empty(&store.dir)?);
     let mut told = format!("{recordings} recordings, {segments} segments");
     if !args.without_peaks {
         let drawn = draw(&store, &known)?;

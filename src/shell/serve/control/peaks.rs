@@ -397,6 +397,50 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_in_its_place_is_not_waited_for_and_a_folder_is_named() {
+        let fixture = Fixture::new("peaks-alien");
+        let (mut drawer, _sender) = drawer(&fixture);
+        drawer.draw(true).expect("drawn");
+        let (before, store) = (kept(&fixture), fixture.store());
+        for end in ["", "-journal"] {
+            let mut place = peaks::path(&store).into_os_string();
+            place.push(end);
+            let _ = std::fs::remove_file(&place);
+            rustix::fs::mkfifoat(rustix::fs::CWD, &place, rustix::fs::Mode::RWXU).expect("ours");
+            assert!(peaks::open_read(&store).is_none(), "{place:?}");
+            drawer.draw(true).expect("drawn anew");
+            assert_eq!(kept(&fixture), before);
+            let _ = std::fs::remove_file(&place);
+            std::fs::create_dir(&place).expect("ours");
+            assert!(peaks::open_read(&store).is_none(), "{place:?}");
+            let why = peaks::open_write(&store).err().expect("no file").to_string();
+            assert!(why.contains(place.to_str().expect("ours")), "{why}");
+            std::fs::remove_dir(&place).expect("still there");
+        }
+    }
+
+    #[test]
+    fn whatever_is_left_of_the_file_it_is_drawn_as_before() {
+        let fixture = Fixture::new("peaks-torn");
+        let (mut drawer, _sender) = drawer(&fixture);
+        drawer.draw(true).expect("drawn");
+        let (before, store) = (kept(&fixture), fixture.store());
+        let sound = std::fs::read(peaks::path(&store)).expect("there");
+        let spoilt = |page: usize| {
+            let mut bytes = sound.clone();
+            bytes[page * 4096..].fill(0x55);
+            bytes
+        };
+        let torn = sound[..5_000].to_vec();
+        for bytes in [Vec::new(), torn, spoilt(0), spoilt(1), b"somebody else's".repeat(1_000)] {
+            std::fs::write(peaks::path(&store), bytes).expect("ours");
+            drop(peaks::open_empty(&store).expect("made anew"));
+            drawer.draw(true).expect("drawn");
+            assert_eq!(kept(&fixture), before);
+        }
+    }
+
+    #[test]
     fn it_works_its_part_of_the_time_waits_for_the_disk_and_hears_its_end() {
         let (sender, ends) = channel();
         let lags = Arc::new(AtomicBool::new(false));
