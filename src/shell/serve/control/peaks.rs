@@ -407,12 +407,12 @@ mod tests {
             place.push(end);
             let _ = std::fs::remove_file(&place);
             rustix::fs::mkfifoat(rustix::fs::CWD, &place, rustix::fs::Mode::RWXU).expect("ours");
-            assert!(peaks::open_read(&store).is_none(), "{place:?}");
+            assert!(peaks::open_read(&store, |_| ()).is_none(), "{place:?}");
             drawer.draw(true).expect("drawn anew");
             assert_eq!(kept(&fixture), before);
             let _ = std::fs::remove_file(&place);
             std::fs::create_dir(&place).expect("ours");
-            assert!(peaks::open_read(&store).is_none(), "{place:?}");
+            assert!(peaks::open_read(&store, |_| ()).is_none(), "{place:?}");
             let why = peaks::open_write(&store).err().expect("no file").to_string();
             assert!(why.contains(place.to_str().expect("ours")), "{why}");
             std::fs::remove_dir(&place).expect("still there");
