@@ -15,7 +15,7 @@ if [ -z "${TMPDIR:-}" ] &&
 fi
 
 packages="sip-tester ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
- gstreamer1.0-plugins-bad kamailio kamailio-tls-modules openssl tcpdump tshark python3 python3-cryptography"
+ gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly kamailio kamailio-tls-modules openssl tcpdump tshark python3 python3-cryptography"
 missing=
 for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
