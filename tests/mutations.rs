@@ -27,6 +27,7 @@ const UNTOLD: &[&str] = &[
     "run/",
     "lock",
     "evidence/scrub",
+    "reserve",
     "journal/reserve",
     "log/",
 ];
