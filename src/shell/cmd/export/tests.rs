@@ -338,6 +338,9 @@ fn a_dry_run_writes_nothing_and_a_pack_is_covered_by_the_manifest() {
     let key = std::fs::read_to_string(out.join("public-key.hex")).expect("exported");
     let text = std::fs::read_to_string(out.join("README.txt")).expect("exported");
     assert!(text.contains(&format!("floortape verify . --key {}", key.trim())), "{text}");
+    let named = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!(named("mixed.wav"), 2, "where it is heard, and in the list of files: {text}");
+    assert!(text.contains("mixed.wav: all lines together, starts at "), "{text}");
     let found = crate::host::exported::check(&out, None).expect("an export");
     assert!(found.is_good(), "{:?}", found.faults);
     let page = page.replace("Bob", "Rob");
