@@ -195,6 +195,7 @@ impl Pack<'_> {
                 };
                 lines.push(format!("Silent from {} to {}: {why}", silence.from, silence.to));
             }
+            lines.extend(wav.overlap_words());
             if wav.silences.len() > SILENCES_MAX {
                 let more = wav.silences.len() - SILENCES_MAX;
                 lines.push(format!("and {more} silences more, in timeline.json"));

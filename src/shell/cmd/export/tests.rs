@@ -14,6 +14,7 @@ use crate::base::time::{Mono, Wall};
 use crate::host::clock::SystemClock;
 use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, RS, Ring, description};
 use crate::shell::exit::Exit;
+use crate::store::export::cover::Overlapped;
 use crate::store::export::timeline::Evidence;
 use crate::store::export::times::{self, Times, Why};
 use crate::store::record::RecordKind;
@@ -173,6 +174,42 @@ fn a_range_of_a_clock_that_drifts_begins_at_its_wall_time_and_is_as_long_as_it_s
     // Alone, a line is where its own packets came: only another line of the same clock tells that they are late.
     let late = (LATER / MS) as i64 * 16;
     assert!((click(&mono) - 80_000 - late).abs() < 16 * 20);
+}
+
+/// Two SSRCs of one line that talk at once: the file has one of them at a time, and says so.
+fn talking_at_once(ring: &mut Ring) {
+    let description = description(0);
+    for index in 0..50 {
+        for source in 1..=2_u16 {
+            let fields = Fields {
+                marker: false,
+                payload_type: 0,
+                seq: Index(index).seq(),
+                timestamp: 7_000 * u32::from(source) + (index * 160) as u32,
+                ssrc: Ssrc(u32::from(source)),
+            };
+            let packet = [&fields.emit()[..], &[0x80; 160]].concat();
+            // The second begins half a second after the first, and goes on for as much longer.
+            let at = STARTS + index * 20 * MS + u64::from(source - 1) * 25 * 20 * MS;
+            let source = SourceId::new(description.stream, source);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
+        }
+    }
+}
+
+#[test]
+fn audio_that_other_audio_took_the_place_of_is_told() {
+    let fixture = Fixture::of("overlap-export", 5_000, &talking_at_once);
+    let out = export(&fixture, "out", &["--pack"]);
+    let times = times(&out);
+    let overlapped = times.wavs[0].overlapped;
+    assert_eq!(overlapped, Some(Overlapped { packets: 25, samples: 25 * 160 }));
+    assert_eq!((times.wavs[0].samples, times.wavs[1].overlapped), (75 * 160, None));
+    let words = "25 packet(s) came for a place that had audio already: 0.500 s of that are not in ";
+    for file in ["README.txt", "README.html"] {
+        let text = std::fs::read_to_string(out.join(file)).expect("exported");
+        assert!(text.contains(words), "{file}: {text}");
+    }
 }
 
 /// Ends at the checkpoint behind so many records and frames.

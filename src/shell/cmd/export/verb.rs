@@ -212,6 +212,11 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
     file.into_inner().map_err(io::IntoInnerError::into_error)?;
     Unfinished::done(out)?;
     list(out)?;
+    for wav in &times.wavs {
+        if let Some(words) = wav.overlap_words() {
+            eprintln!("floortape: line {}: {words}", wav.label);
+        }
+    }
     let damaged: Vec<&str> = reading.damaged.iter().map(|damage| &*damage.why).collect();
     for damage in &reading.damaged {
         eprintln!(
