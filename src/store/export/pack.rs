@@ -184,6 +184,7 @@ impl Pack<'_> {
                 lines.push(format!("{packets} packet(s) missing between {from} and {to}: {cause}"));
             }
         }
+        lines.extend(stream.refused_words());
         let mut audio = Vec::new();
         for wav in self.times.wavs.iter().filter(|wav| wav.stream == stream.stream) {
             audio.push((wav.file.clone(), starts(wav.start)));

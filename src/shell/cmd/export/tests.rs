@@ -14,6 +14,7 @@ use crate::base::time::{Mono, Wall};
 use crate::host::clock::SystemClock;
 use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, RS, Ring, description};
 use crate::shell::exit::Exit;
+use crate::store::event::{Event, Origin};
 use crate::store::export::cover::Overlapped;
 use crate::store::export::timeline::Evidence;
 use crate::store::export::times::{self, Times, Why};
@@ -194,6 +195,23 @@ fn talking_at_once(ring: &mut Ring) {
             let source = SourceId::new(description.stream, source);
             ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
         }
+    }
+}
+
+#[test]
+fn an_export_says_that_further_ssrcs_had_no_place() {
+    let fixture = Fixture::of("refused-export", 5_000, &|ring| {
+        talking_at_once(ring);
+        let drops = [("too_many_sources".to_owned(), 12), ("keep_alive".to_owned(), 3)].into();
+        let close = Event::Close { by: Origin::Src, drops, socket_drops: 0, shared: false };
+        ring.event(description(0).stream, 4_500, &close);
+    });
+    let out = export(&fixture, "out", &["--pack"]);
+    let words = "12 packet(s) of further SSRCs were not recorded: a line has place for 4 at once";
+    for file in ["README.txt", "README.html"] {
+        let text = std::fs::read_to_string(out.join(file)).expect("exported");
+        assert_eq!(text.matches(words).count(), 1, "{file}: {text}");
+        assert!(!text.contains("3 packet(s) of"), "{file}: {text}");
     }
 }
 
