@@ -10,9 +10,10 @@ pub use super::people_model::{
     Association, Attached, Ends, ExtensionSeen, GroupSeen, LabelPeriod, MediaStream, Member,
     MemberGroup, Metadata, Name, Participant, Period, Reason, RenamedFrom, Session, SessionPeriod,
 };
-use crate::base::counter::Cause;
+use crate::base::counter::{Cause, Counter};
 use crate::base::ids::{RsId, StreamId};
 use crate::base::keep::Keep;
+use crate::base::limits::SOURCES_PER_STREAM;
 use crate::base::time::Wall;
 use crate::store::event::Origin;
 use crate::store::journal::entry::Signalling;
@@ -198,6 +199,16 @@ pub struct Stream {
     /// Datagrams that were not recorded, by counter label.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
+}
+
+impl Stream {
+    /// What is said of SSRCs that had no place, if any.
+    pub fn refused_words(&self) -> Option<String> {
+        let count = self.drops.get(Counter::TooManySources.label())?;
+        Some(format!(
+            "{count} packet(s) of further SSRCs were not recorded: a line has place for {SOURCES_PER_STREAM} at once"
+        ))
+    }
 }
 
 /// The ledger's verdict on a stream.

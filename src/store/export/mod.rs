@@ -5,6 +5,7 @@ pub mod align;
 #[cfg(test)]
 mod align_tests;
 pub mod announce;
+pub mod cover;
 pub mod decoder;
 pub mod encoding;
 pub mod g711;

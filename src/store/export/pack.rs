@@ -60,8 +60,8 @@ pub fn key_pem(key: &PublicKey) -> String {
 struct Section {
     title: String,
     lines: Vec<String>,
-    /// Files to be heard.
-    audio: Vec<String>,
+    /// Files to be heard, and what is said of each.
+    audio: Vec<(String, String)>,
 }
 
 impl Pack<'_> {
@@ -70,6 +70,7 @@ impl Pack<'_> {
         let mut out = format!("{}\n", self.title());
         for Section { title, lines, audio } in self.sections() {
             let _ = write!(out, "\n{title}\n{}\n", "-".repeat(title.chars().count()));
+            let audio = audio.into_iter().map(|(file, words)| format!("{file}: {words}"));
             for line in lines.into_iter().chain(audio) {
                 let _ = writeln!(out, "{}", plain(&line));
             }
@@ -89,11 +90,11 @@ impl Pack<'_> {
         );
         for Section { title, lines, audio } in self.sections() {
             let _ = writeln!(out, "<h2>{}</h2>", escaped(&title));
-            for file in audio {
-                let (url, name) = (url(&file), escaped(&file));
+            for (file, words) in audio {
+                let (url, name, words) = (url(&file), escaped(&file), escaped(&words));
                 let _ = writeln!(
                     out,
-                    "<p><a href=\"{url}\">{name}</a></p>\n\
+                    "<p><a href=\"{url}\">{name}</a>: {words}</p>\n\
                      <audio controls preload=\"none\" src=\"{url}\"></audio>"
                 );
             }
@@ -138,11 +139,10 @@ impl Pack<'_> {
             lines.push(format!("This is the part from {from} to {to}"));
         }
         lines.push(format!("Exported {}", self.created));
-        let mixed = self.files.iter().filter(|file| *file == "mixed.wav").cloned().collect();
-        if let Some(start) = self.times.mixed_start {
-            lines.push(format!("mixed.wav: all lines together; it starts at {start}"));
-        }
-        Section { title: "What it is".to_owned(), lines, audio: mixed }
+        let mixed = self.files.iter().filter(|file| *file == "mixed.wav");
+        let words = format!("all lines together, {}", starts(self.times.mixed_start));
+        let audio = mixed.map(|file| (file.clone(), words.clone())).collect();
+        Section { title: "What it is".to_owned(), lines, audio }
     }
 
     fn who(&self) -> Section {
@@ -184,12 +184,10 @@ impl Pack<'_> {
                 lines.push(format!("{packets} packet(s) missing between {from} and {to}: {cause}"));
             }
         }
+        lines.extend(stream.refused_words());
         let mut audio = Vec::new();
         for wav in self.times.wavs.iter().filter(|wav| wav.stream == stream.stream) {
-            audio.push(wav.file.clone());
-            if let Some(start) = wav.start {
-                lines.push(format!("{} starts at {start}", wav.file));
-            }
+            audio.push((wav.file.clone(), starts(wav.start)));
             for silence in wav.silences.iter().take(SILENCES_MAX) {
                 let why = match silence.why {
                     Why::Paused => "paused",
@@ -198,6 +196,7 @@ impl Pack<'_> {
                 };
                 lines.push(format!("Silent from {} to {}: {why}", silence.from, silence.to));
             }
+            lines.extend(wav.overlap_words());
             if wav.silences.len() > SILENCES_MAX {
                 let more = wav.silences.len() - SILENCES_MAX;
                 lines.push(format!("and {more} silences more, in timeline.json"));
@@ -227,6 +226,11 @@ impl Pack<'_> {
         }
         Section { title: "How to check it".to_owned(), lines, audio: Vec::new() }
     }
+}
+
+/// When a file's first sample was.
+fn starts(start: Option<Wall>) -> String {
+    start.map_or_else(|| "nothing is heard".to_owned(), |start| format!("starts at {start}"))
 }
 
 fn verdict(recording: &Recording) -> String {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cover::Overlapped;
 use super::mix::Samples;
 use super::timeline::{Evidence, TimeLine};
 use crate::base::ids::StreamId;
@@ -55,6 +56,9 @@ pub struct Wav {
     pub runs: Vec<Run>,
     /// Times without audio.
     pub silences: Vec<Silence>,
+    /// Audio that is not in it, since other audio came for the same place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlapped: Option<Overlapped>,
     /// There were more breaks or silences than are told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
@@ -96,12 +100,23 @@ pub enum Why {
 }
 
 impl Wav {
-    /// Of a stream's file. `range`: only silences in it are told.
+    /// What is said of audio that is not in it.
+    pub fn overlap_words(&self) -> Option<String> {
+        let Overlapped { packets, samples } = self.overlapped?;
+        let seconds = samples as f64 / f64::from(self.rate.max(1));
+        Some(format!(
+            "{packets} packet(s) came for a place that had audio already: {seconds:.3} s of that are not in {}, only \
+             in the packets (export --format pcapng)",
+            self.file
+        ))
+    }
+
+    /// Of a stream's file; `overlapped`: packets and ticks. `range`: only silences in it are told.
     pub fn new(
         file: String,
         stream: &Stream,
         line: &TimeLine,
-        samples: Samples,
+        (samples, overlapped): (Samples, (u64, u64)),
         range: (Wall, Wall),
     ) -> Self {
         let sample = |position: i64| ((position - samples.origin) as f64 * samples.a_tick) as i64;
@@ -136,6 +151,10 @@ impl Wav {
                     why: why(pauses(stream), gaps(), (from, to)),
                 })
                 .collect(),
+            overlapped: (overlapped.0 > 0).then_some(Overlapped {
+                packets: overlapped.0,
+                samples: (overlapped.1 as f64 * samples.a_tick) as u64,
+            }),
             cut: line.cut,
         }
     }

@@ -391,7 +391,7 @@ fn times(
             frames: header.frames,
         };
         let range = (range.from.unwrap_or(Wall(i64::MIN)), range.to.unwrap_or(Wall(i64::MAX)));
-        wavs.push(Wav::new(track.file.clone(), stream, line, samples, range));
+        wavs.push(Wav::new(track.file.clone(), stream, line, (samples, track.over), range));
     }
     let mixed_start = mixed::start(heard, lines, range);
     Times { version: times::VERSION, mixed_start, wavs }

@@ -14,6 +14,8 @@ use crate::base::time::{Mono, Wall};
 use crate::host::clock::SystemClock;
 use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, RS, Ring, description};
 use crate::shell::exit::Exit;
+use crate::store::event::{Event, Origin};
+use crate::store::export::cover::Overlapped;
 use crate::store::export::timeline::Evidence;
 use crate::store::export::times::{self, Times, Why};
 use crate::store::record::RecordKind;
@@ -173,6 +175,59 @@ fn a_range_of_a_clock_that_drifts_begins_at_its_wall_time_and_is_as_long_as_it_s
     // Alone, a line is where its own packets came: only another line of the same clock tells that they are late.
     let late = (LATER / MS) as i64 * 16;
     assert!((click(&mono) - 80_000 - late).abs() < 16 * 20);
+}
+
+/// Two SSRCs of one line that talk at once: the file has one of them at a time, and says so.
+fn talking_at_once(ring: &mut Ring) {
+    let description = description(0);
+    for index in 0..50 {
+        for source in 1..=2_u16 {
+            let fields = Fields {
+                marker: false,
+                payload_type: 0,
+                seq: Index(index).seq(),
+                timestamp: 7_000 * u32::from(source) + (index * 160) as u32,
+                ssrc: Ssrc(u32::from(source)),
+            };
+            let packet = [&fields.emit()[..], &[0x80; 160]].concat();
+            // The second begins half a second after the first, and goes on for as much longer.
+            let at = STARTS + index * 20 * MS + u64::from(source - 1) * 25 * 20 * MS;
+            let source = SourceId::new(description.stream, source);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
+        }
+    }
+}
+
+#[test]
+fn an_export_says_that_further_ssrcs_had_no_place() {
+    let fixture = Fixture::of("refused-export", 5_000, &|ring| {
+        talking_at_once(ring);
+        let drops = [("too_many_sources".to_owned(), 12), ("keep_alive".to_owned(), 3)].into();
+        let close = Event::Close { by: Origin::Src, drops, socket_drops: 0, shared: false };
+        ring.event(description(0).stream, 4_500, &close);
+    });
+    let out = export(&fixture, "out", &["--pack"]);
+    let words = "12 packet(s) of further SSRCs were not recorded: a line has place for 4 at once";
+    for file in ["README.txt", "README.html"] {
+        let text = std::fs::read_to_string(out.join(file)).expect("exported");
+        assert_eq!(text.matches(words).count(), 1, "{file}: {text}");
+        assert!(!text.contains("3 packet(s) of"), "{file}: {text}");
+    }
+}
+
+#[test]
+fn audio_that_other_audio_took_the_place_of_is_told() {
+    let fixture = Fixture::of("overlap-export", 5_000, &talking_at_once);
+    let out = export(&fixture, "out", &["--pack"]);
+    let times = times(&out);
+    let overlapped = times.wavs[0].overlapped;
+    assert_eq!(overlapped, Some(Overlapped { packets: 25, samples: 25 * 160 }));
+    assert_eq!((times.wavs[0].samples, times.wavs[1].overlapped), (75 * 160, None));
+    let words = "25 packet(s) came for a place that had audio already: 0.500 s of that are not in ";
+    for file in ["README.txt", "README.html"] {
+        let text = std::fs::read_to_string(out.join(file)).expect("exported");
+        assert!(text.contains(words), "{file}: {text}");
+    }
 }
 
 /// Ends at the checkpoint behind so many records and frames.
@@ -338,6 +393,9 @@ fn a_dry_run_writes_nothing_and_a_pack_is_covered_by_the_manifest() {
     let key = std::fs::read_to_string(out.join("public-key.hex")).expect("exported");
     let text = std::fs::read_to_string(out.join("README.txt")).expect("exported");
     assert!(text.contains(&format!("floortape verify . --key {}", key.trim())), "{text}");
+    let named = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!(named("mixed.wav"), 2, "where it is heard, and in the list of files: {text}");
+    assert!(text.contains("mixed.wav: all lines together, starts at "), "{text}");
     let found = crate::host::exported::check(&out, None).expect("an export");
     assert!(found.is_good(), "{:?}", found.faults);
     let page = page.replace("Bob", "Rob");

@@ -13,6 +13,7 @@ use super::wave::{Finished, Wave};
 use crate::base::time::Wall;
 use crate::store::archive::Seen;
 use crate::store::event::{Event, StreamDescription};
+use crate::store::export::cover::Cover;
 use crate::store::export::decoder::{Decoders, Form as Decoded};
 use crate::store::export::encoding::{Encoding, decoded, encoding};
 use crate::store::export::timing::Timing;
@@ -74,6 +75,8 @@ pub(super) struct Heard {
     pub(super) timing: Timing,
     /// Position of its first sample; `None`: no packet came.
     pub(super) origin: Option<i64>,
+    /// Packets and ticks that took the place of others.
+    pub(super) over: (u64, u64),
 }
 
 impl<'a> Track<'a> {
@@ -224,6 +227,7 @@ struct Audio {
     cut: Option<Cut>,
     frames_max: u64,
     timing: Timing,
+    cover: Cover,
     held: Vec<(i64, Vec<i16>)>,
     tones: Option<Tones>,
     /// Position of the first sample of the file, once known.
@@ -255,6 +259,7 @@ impl Audio {
             cut,
             frames_max,
             timing: Timing::new(decoded.clock_rate),
+            cover: Cover::default(),
             held: Vec::new(),
             tones: frame.tones.then(Tones::default),
             origin: cut.and_then(|cut| cut.origin),
@@ -269,7 +274,9 @@ impl Audio {
         (form, payload): (Decoded, &[u8]),
     ) -> io::Result<()> {
         let samples = self.decoders.decode(source.0, form, payload);
-        let position = self.timing.packet(source, timestamp, arrival, form.ticks(payload));
+        let ticks = form.ticks(payload);
+        let position = self.timing.packet(source, timestamp, arrival, ticks);
+        self.cover.packet(position, ticks);
         if let Some(origin) = self.origin {
             return self.put(position - origin, &samples);
         }
@@ -340,6 +347,7 @@ impl Audio {
         let recorded = self.form.frames(recorded.max(0)) as u64;
         let frames = self.frames().unwrap_or(recorded.min(self.frames_max));
         let wave = self.wave.finish(frames)?;
-        Ok(Heard { file: self.file, wave, timing: self.timing, origin: self.origin })
+        let over = self.cover.over();
+        Ok(Heard { file: self.file, wave, timing: self.timing, origin: self.origin, over })
     }
 }

@@ -212,6 +212,17 @@ pub(super) fn run_until(args: Args, interrupt: &Interrupt<'_>) -> Result<Exit, F
     file.into_inner().map_err(io::IntoInnerError::into_error)?;
     Unfinished::done(out)?;
     list(out)?;
+    for line in lines.iter().map(|line| line.description.stream) {
+        let of = recording.streams.iter().find(|stream| stream.stream == line);
+        if let Some((stream, words)) = of.and_then(|of| Some((of, of.refused_words()?))) {
+            eprintln!("floortape: line {}: {words}", stream.label);
+        }
+    }
+    for wav in &times.wavs {
+        if let Some(words) = wav.overlap_words() {
+            eprintln!("floortape: line {}: {words}", wav.label);
+        }
+    }
     let damaged: Vec<&str> = reading.damaged.iter().map(|damage| &*damage.why).collect();
     for damage in &reading.damaged {
         eprintln!(
