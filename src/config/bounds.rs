@@ -8,8 +8,11 @@ use crate::base::limits::POLICY_BYTES_MAX;
 use crate::config::contradictions;
 use crate::config::cores;
 use crate::config::machine::Machine;
-use crate::config::model::{Config, Evidence, Peer, PeerMatch, Sip, Store};
+use crate::config::model::{Config, Engine, Evidence, Media, Peer, PeerMatch, Sip, Store};
 use crate::config::policy::{Rest, Sources};
+
+/// What the kernel takes (IFNAMSIZ, without the zero behind it).
+const INTERFACE_BYTES_MAX: usize = 15;
 
 /// A fault at `path`, not yet placed in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +87,7 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
         found.push(breach("store.spare_dir", "it is store.dir: that spares nothing".into()));
     }
     found.extend(segment_dirs(&config.store));
+    found.extend(diversion(&config.media));
     for (path, text) in [
         ("cpu.rx", &config.cpu.rx),
         ("cpu.spool", &config.cpu.spool),
@@ -119,6 +123,32 @@ pub(super) fn values(config: &Config) -> Vec<Breach> {
             ),
             fix: Some(fix),
         });
+    }
+    found
+}
+
+/// What frames are diverted by: a card, and addresses that the program at it can look for.
+fn diversion(media: &Media) -> Vec<Breach> {
+    let mut found = Vec::new();
+    let named = media.interface.as_deref();
+    if named.is_some_and(|name| name.is_empty() || name.len() > INTERFACE_BYTES_MAX) {
+        let why = format!("expected the name of an interface, 1 to {INTERFACE_BYTES_MAX} bytes");
+        found.push(breach("media.interface", why));
+    }
+    if media.engine != Engine::Xdp {
+        return found;
+    }
+    if named.is_none() {
+        let fix =
+            Some("set media.interface to the card that media.address is reached by".to_owned());
+        let why =
+            "\"xdp\" has frames diverted at a card, and media.interface names none".to_owned();
+        found.push(Breach { path: "media.engine", why, fix });
+    }
+    if let Some(ip) = media.address.0.iter().find(|ip| ip.is_unspecified()) {
+        let fix = Some("name the addresses, or choose another media.engine".to_owned());
+        let why = format!("\"xdp\" has frames diverted by their address, and {ip} is none");
+        found.push(Breach { path: "media.address", why, fix });
     }
     found
 }

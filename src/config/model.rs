@@ -213,6 +213,8 @@ pub struct Media {
     pub streams_max: u32,
     /// Receive engine.
     pub engine: Engine,
+    /// The card at which [`Engine::Xdp`] has frames diverted.
+    pub interface: Option<String>,
     /// Whether the ports of all streams are steered to few sockets.
     pub steering: Steering,
     /// Plain RTP lines: refused, taken where no secure line has the label, taken. Default `allow`
@@ -232,6 +234,7 @@ impl Default for Media {
             ports: PortRange { first: 20_000, last: 29_999 },
             streams_max: 64,
             engine: Engine::Auto,
+            interface: None,
             steering: Steering::Auto,
             srtp: None,
             suites: Suite::USUAL.to_vec(),
@@ -320,6 +323,8 @@ pub enum Engine {
     IoUring,
     /// recvmmsg.
     Recvmmsg,
+    /// AF_XDP at [`Media::interface`], or nothing.
+    Xdp,
 }
 
 /// Whether ports are steered to few sockets.

@@ -4,6 +4,8 @@
 //! socket, which also holds the port, and receives should the steering ever fall away.
 //!
 //! Needs CAP_BPF and CAP_NET_ADMIN; who lacks them receives from each port's own socket.
+//!
+//! bpf(2) itself and the words of its programs are here as well, for [`super::xdp`].
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper in any crate we use")]
 
 use std::io;
@@ -11,11 +13,11 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Commands of bpf(2).
-const MAP_CREATE: libc::c_long = 0;
-const MAP_UPDATE: libc::c_long = 2;
-const PROG_LOAD: libc::c_long = 5;
-const OBJ_GET_INFO: libc::c_long = 15;
-const LINK_CREATE: libc::c_long = 28;
+pub(super) const MAP_CREATE: libc::c_long = 0;
+pub(super) const MAP_UPDATE: libc::c_long = 2;
+pub(super) const PROG_LOAD: libc::c_long = 5;
+pub(super) const OBJ_GET_INFO: libc::c_long = 15;
+pub(super) const LINK_CREATE: libc::c_long = 28;
 /// BPF_MAP_TYPE_SOCKMAP.
 const SOCKMAP: u32 = 15;
 /// BPF_PROG_TYPE_SK_LOOKUP.
@@ -121,19 +123,19 @@ fn load(program: &[u64]) -> io::Result<OwnedFd> {
 
 /// `union bpf_attr`, as far as we use it.
 #[repr(C, align(8))]
-struct Attr([u8; 144]);
+pub(super) struct Attr(pub(super) [u8; 144]);
 
 impl Attr {
-    fn set_word(&mut self, at: usize, word: u32) {
+    pub(super) fn set_word(&mut self, at: usize, word: u32) {
         self.0[at..at + 4].copy_from_slice(&word.to_ne_bytes());
     }
 
-    fn set_address(&mut self, at: usize, address: usize) {
+    pub(super) fn set_address(&mut self, at: usize, address: usize) {
         self.0[at..at + 8].copy_from_slice(&(address as u64).to_ne_bytes());
     }
 }
 
-fn words<const N: usize>(words: [u32; N]) -> Attr {
+pub(super) fn words<const N: usize>(words: [u32; N]) -> Attr {
     let mut attr = Attr([0; 144]);
     words.into_iter().enumerate().for_each(|(place, word)| attr.set_word(place * 4, word));
     attr
@@ -151,7 +153,7 @@ fn call(command: libc::c_long, attr: &Attr) -> io::Result<libc::c_long> {
 }
 
 /// A command that answers with a descriptor.
-fn bpf(command: libc::c_long, attr: &Attr) -> io::Result<OwnedFd> {
+pub(super) fn bpf(command: libc::c_long, attr: &Attr) -> io::Result<OwnedFd> {
     let fd = call(command, attr)?;
     // SAFETY: the kernel has just made this descriptor (close-on-exec) for us, and nobody else knows it.
     // JUSTIFICATION: an owned descriptor has no other maker.
@@ -159,18 +161,18 @@ fn bpf(command: libc::c_long, attr: &Attr) -> io::Result<OwnedFd> {
 }
 
 /// A command that answers with nothing.
-fn bpf_no_fd(command: libc::c_long, attr: &Attr) -> io::Result<()> {
+pub(super) fn bpf_no_fd(command: libc::c_long, attr: &Attr) -> io::Result<()> {
     call(command, attr).map(drop)
 }
 
 /// Registers.
-const R0: u8 = 0;
-const R1: u8 = 1;
-const R2: u8 = 2;
-const R3: u8 = 3;
-const R6: u8 = 6;
-const R7: u8 = 7;
-const R10: u8 = 10;
+pub(super) const R0: u8 = 0;
+pub(super) const R1: u8 = 1;
+pub(super) const R2: u8 = 2;
+pub(super) const R3: u8 = 3;
+pub(super) const R6: u8 = 6;
+pub(super) const R7: u8 = 7;
+pub(super) const R10: u8 = 10;
 /// Offsets in `struct bpf_sk_lookup`: addresses in network order, the local port in the host's.
 const FAMILY: i16 = 8;
 const PROTOCOL: i16 = 12;
@@ -178,31 +180,31 @@ const LOCAL_IP4: i16 = 40;
 const LOCAL_IP6: i16 = 44;
 const LOCAL_PORT: i16 = 60;
 /// Helpers.
-const MAP_LOOKUP: i32 = 1;
+pub(super) const MAP_LOOKUP: i32 = 1;
 const SK_RELEASE: i32 = 86;
 const SK_ASSIGN: i32 = 124;
 /// The program that came last decides (BPF_SK_LOOKUP_F_REPLACE): what is left of a server that is no more, and
 /// whose ports are ours now, steers nothing away from us.
 const REPLACE: i32 = 1;
 /// Bytes of code for `op`: `BPF_ALU64 | BPF_MOV | BPF_K` and so on.
-const MOV_K: u8 = 0xb7;
-const MOV_X: u8 = 0xbf;
-const ADD_K: u8 = 0x07;
-const LOAD_WORD: u8 = 0x61;
-const STORE_WORD: u8 = 0x63;
-const LOAD_IMM: u8 = 0x18;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
+pub(super) const MOV_K: u8 = 0xb7;
+pub(super) const MOV_X: u8 = 0xbf;
+pub(super) const ADD_K: u8 = 0x07;
+pub(super) const LOAD_WORD: u8 = 0x61;
+pub(super) const STORE_WORD: u8 = 0x63;
+pub(super) const LOAD_IMM: u8 = 0x18;
+pub(super) const CALL: u8 = 0x85;
+pub(super) const EXIT: u8 = 0x95;
 /// Jumps on 64-bit registers, which hold words here; the last on 32 bits, for addresses.
-const JUMP: u8 = 0x05;
-const JUMP_EQ_K: u8 = 0x15;
-const JUMP_NE_K: u8 = 0x55;
-const JUMP_GT_K: u8 = 0x25;
-const JUMP_LT_K: u8 = 0xa5;
-const JUMP32_NE_K: u8 = 0x56;
+pub(super) const JUMP: u8 = 0x05;
+pub(super) const JUMP_EQ_K: u8 = 0x15;
+pub(super) const JUMP_NE_K: u8 = 0x55;
+pub(super) const JUMP_GT_K: u8 = 0x25;
+pub(super) const JUMP_LT_K: u8 = 0xa5;
+pub(super) const JUMP32_NE_K: u8 = 0x56;
 
 /// One instruction (`struct bpf_insn`, little-endian fields in memory order on every machine we run on).
-fn insn(op: u8, dst: u8, src: u8, offset: i16, imm: i32) -> u64 {
+pub(super) fn insn(op: u8, dst: u8, src: u8, offset: i16, imm: i32) -> u64 {
     let [low, high] = offset.to_ne_bytes();
     let [a, b, c, d] = imm.to_ne_bytes();
     // The halves of the register byte trade places on big-endian machines.

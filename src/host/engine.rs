@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::bypass::{Bypass, Diverted};
 use super::mapped::Mapped;
 use super::recvmmsg::Recvmmsg;
 use super::sockets::Sockets;
@@ -12,31 +13,40 @@ use crate::base::ports::{Datagrams, Region};
 use crate::config::model;
 
 /// The engine in use. Made, used and dropped on the worker's thread.
-#[expect(clippy::large_enum_variant, reason = "one per worker, made once")]
 pub enum Engine {
     /// io_uring.
     Uring(Uring),
     /// epoll and recvmmsg.
     Recvmmsg(Recvmmsg),
+    /// AF_XDP, and recvmmsg for what is not diverted.
+    Bypass(Bypass),
 }
 
 impl Engine {
     /// Maps the shared buffers, faults them in, and sets up the engine that `wanted` names. `Auto`
-    /// takes recvmmsg where io_uring is refused; `IoUring` fails there.
+    /// takes recvmmsg where io_uring is refused; `IoUring` fails there. Where frames are `diverted` to this
+    /// worker (its number) nothing else can have them; where `Xdp` is wanted and they are not, since the
+    /// memory was made before it was, it is as `Auto`.
     pub fn choose(
         wanted: model::Engine,
         memory: (BorrowedFd<'_>, usize),
         sockets: Sockets,
+        diverted: Option<(&Diverted, u16)>,
     ) -> io::Result<Self> {
+        if let Some((diverted, worker)) = diverted {
+            return Ok(Engine::Bypass(Bypass::new(map(memory)?, sockets, diverted, worker)?));
+        }
         let why = match wanted {
             model::Engine::Recvmmsg => "configured".to_owned(),
             model::Engine::IoUring => {
                 return Ok(Engine::Uring(Uring::new(map(memory)?, sockets)?));
             }
-            model::Engine::Auto => match Uring::new(map(memory)?, sockets.clone()) {
-                Ok(engine) => return Ok(Engine::Uring(engine)),
-                Err(error) => format!("io_uring refused: {error}"),
-            },
+            model::Engine::Auto | model::Engine::Xdp => {
+                match Uring::new(map(memory)?, sockets.clone()) {
+                    Ok(engine) => return Ok(Engine::Uring(engine)),
+                    Err(error) => format!("io_uring refused: {error}"),
+                }
+            }
         };
         Self::fall_back(memory, sockets, &why)
     }
@@ -63,103 +73,76 @@ fn map((buffers, bytes): (BorrowedFd<'_>, usize)) -> io::Result<Mapped> {
     Ok(map)
 }
 
+/// The same of whichever it is.
+macro_rules! whichever {
+    ($engine:expr, $one:ident => $what:expr) => {
+        match $engine {
+            Engine::Uring($one) => $what,
+            Engine::Recvmmsg($one) => $what,
+            Engine::Bypass($one) => $what,
+        }
+    };
+}
+
 impl Datagrams for Engine {
     fn name(&self) -> &'static str {
-        match self {
-            Engine::Uring(engine) => engine.name(),
-            Engine::Recvmmsg(engine) => engine.name(),
-        }
+        whichever!(self, engine => engine.name())
     }
 
     fn reason(&self) -> &str {
-        match self {
-            Engine::Uring(engine) => engine.reason(),
-            Engine::Recvmmsg(engine) => engine.reason(),
-        }
+        whichever!(self, engine => engine.reason())
     }
 
     fn inherit(&mut self) {
-        match self {
-            Engine::Uring(engine) => engine.inherit(),
-            Engine::Recvmmsg(engine) => engine.inherit(),
-        }
+        whichever!(self, engine => engine.inherit());
     }
 
     fn spare(&self) -> usize {
-        match self {
-            Engine::Uring(engine) => engine.spare(),
-            Engine::Recvmmsg(engine) => engine.spare(),
-        }
+        whichever!(self, engine => engine.spare())
     }
 
     fn start(&mut self, urgent: impl Fn(u16) -> bool) -> io::Result<()> {
-        match self {
-            Engine::Uring(engine) => engine.start(urgent),
-            Engine::Recvmmsg(engine) => engine.start(urgent),
-        }
+        whichever!(self, engine => engine.start(urgent))
     }
 
     fn take(&mut self, wait_ms: u64, taken: &mut Vec<u16>) -> io::Result<()> {
-        match self {
-            Engine::Uring(engine) => engine.take(wait_ms, taken),
-            Engine::Recvmmsg(engine) => engine.take(wait_ms, taken),
-        }
+        whichever!(self, engine => engine.take(wait_ms, taken))
     }
 
+    #[inline]
     fn head(&self, buffer: u16) -> u64 {
-        match self {
-            Engine::Uring(engine) => engine.head(buffer),
-            Engine::Recvmmsg(engine) => engine.head(buffer),
-        }
+        whichever!(self, engine => engine.head(buffer))
     }
 
+    #[inline]
     fn clear(&mut self, buffer: u16) {
-        match self {
-            Engine::Uring(engine) => engine.clear(buffer),
-            Engine::Recvmmsg(engine) => engine.clear(buffer),
-        }
+        whichever!(self, engine => engine.clear(buffer));
     }
 
+    #[inline]
     fn look<R>(&self, buffer: u16, view: impl FnOnce(&[u8]) -> R) -> R {
-        match self {
-            Engine::Uring(engine) => engine.look(buffer, view),
-            Engine::Recvmmsg(engine) => engine.look(buffer, view),
-        }
+        whichever!(self, engine => engine.look(buffer, view))
     }
 
     #[cfg(feature = "faults")]
     fn overwrite(&mut self, buffer: u16, offset: usize, bytes: &[u8]) {
-        match self {
-            Engine::Uring(engine) => engine.overwrite(buffer, offset, bytes),
-            Engine::Recvmmsg(engine) => engine.overwrite(buffer, offset, bytes),
-        }
+        whichever!(self, engine => engine.overwrite(buffer, offset, bytes));
     }
 
+    #[inline]
     fn offer(&mut self, buffer: u16) {
-        match self {
-            Engine::Uring(engine) => engine.offer(buffer),
-            Engine::Recvmmsg(engine) => engine.offer(buffer),
-        }
+        whichever!(self, engine => engine.offer(buffer));
     }
 
     fn publish(&mut self) {
-        match self {
-            Engine::Uring(engine) => engine.publish(),
-            Engine::Recvmmsg(engine) => engine.publish(),
-        }
+        whichever!(self, engine => engine.publish());
     }
 
     fn drops(&self, port: u16) -> Option<u32> {
-        match self {
-            Engine::Uring(engine) => engine.drops(port),
-            Engine::Recvmmsg(engine) => engine.drops(port),
-        }
+        whichever!(self, engine => engine.drops(port))
     }
 
     fn waits(&self, port: u16) -> bool {
-        match self {
-            Engine::Uring(engine) => engine.waits(port),
-            Engine::Recvmmsg(engine) => engine.waits(port),
-        }
+        whichever!(self, engine => engine.waits(port))
     }
 }

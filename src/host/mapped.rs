@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
@@ -122,6 +122,14 @@ impl Mapped {
         Ok(Mapped { start: map.as_mut_ptr(), length: map.len(), map })
     }
 
+    /// Maps `bytes` at `offset` of what is memory of the kernel, shared by a descriptor of its own: rings, or
+    /// the words of a BPF program. It has the size it has for as long as the map is there.
+    pub fn of_kernel(fd: BorrowedFd<'_>, offset: u64, bytes: usize) -> io::Result<Self> {
+        let options = MmapOptions::new().offset(offset).len(bytes).populate().to_owned();
+        let map = Arc::new(options.map_raw(&fd)?);
+        Ok(Mapped { start: map.as_mut_ptr(), length: map.len(), map })
+    }
+
     /// Makes a memfd and maps it: for a process that keeps its memory to itself, and for tests.
     pub fn anonymous(name: &str, bytes: usize) -> io::Result<Self> {
         Self::map(create(name, bytes)?.as_fd(), bytes)
@@ -158,6 +166,29 @@ impl Mapped {
         // in the same allocation (or one past its end, where length is 0).
         // JUSTIFICATION: raw pointers are the only way to name memory that others write too.
         unsafe { self.start.add(offset) }
+    }
+
+    /// The half word at `offset`, as [`Region::load`]: the indexes of the kernel's rings are such.
+    #[inline]
+    pub fn load_half(&self, offset: usize) -> u32 {
+        self.half(offset).load(Ordering::Acquire)
+    }
+
+    /// Stores it, as [`Region::store`].
+    #[inline]
+    pub fn store_half(&self, offset: usize, value: u32) {
+        self.half(offset).store(value, Ordering::Release);
+    }
+
+    #[inline]
+    fn half(&self, offset: usize) -> &AtomicU32 {
+        if !offset.is_multiple_of(4) {
+            misaligned(offset);
+        }
+        let half = self.at(offset, 4).cast::<u32>();
+        // SAFETY: as for `word`, with 4 bytes.
+        // JUSTIFICATION: as for `word`.
+        unsafe { AtomicU32::from_ptr(half) }
     }
 
     #[inline]

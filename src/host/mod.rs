@@ -3,6 +3,7 @@
 pub mod affinity;
 pub mod audit;
 pub mod bpf;
+pub mod bypass;
 pub mod cards;
 pub mod clock;
 pub mod disk;
@@ -39,6 +40,8 @@ pub mod uring;
 pub mod uring_permit;
 pub mod users;
 pub mod volume;
+pub mod xdp;
+pub mod xsk;
 
 #[cfg(test)]
 mod disk_tests;

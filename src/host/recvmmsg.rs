@@ -6,7 +6,8 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -34,7 +35,7 @@ const SPARE: usize = TURN_PACKETS_MAX / 2;
 pub struct Recvmmsg {
     epoll: OwnedFd,
     sockets: Sockets,
-    buffers: Mapped,
+    pub(super) buffers: Mapped,
     /// One I/O vector per message: private, since it means nothing to another process.
     vectors: Mapped,
     ready: Vec<epoll::Event>,
@@ -92,6 +93,47 @@ impl Recvmmsg {
         let first = (next..TURN_PACKETS_MAX).find(free).unwrap_or(TURN_PACKETS_MAX);
         let end = (first..TURN_PACKETS_MAX).find(|number| !free(number));
         first..end.unwrap_or(TURN_PACKETS_MAX)
+    }
+
+    /// What becomes readable when a socket does.
+    pub(super) fn watch(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// Waits for a datagram, no longer than that (below a second); whether one is there.
+    pub(super) fn wait(&mut self, limit: Duration) -> io::Result<bool> {
+        let limit = limit.min(Duration::from_millis(999));
+        let limit = Timespec { tv_sec: 0, tv_nsec: limit.as_nanos() as i64 };
+        self.ready.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&limit)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(!self.ready.is_empty()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes what [`Self::wait`] found, at most `room` datagrams.
+    pub(super) fn receive_ready(&mut self, room: usize, taken: &mut Vec<u16>) -> io::Result<()> {
+        let end = taken.len() + room;
+        let mut run = self.run(0);
+        for place in 0..self.ready.len() {
+            let socket = self.ready[place].data.u64() as usize;
+            // Not all that there was room for: the socket is empty.
+            while !run.is_empty() && taken.len() < end {
+                let count = self.receive(socket, run.start, run.len().min(end - taken.len()))?;
+                for number in run.start..run.start + count {
+                    self.lent[number] = finish(&self.buffers, number);
+                    if self.lent[number] {
+                        taken.push(number as u16);
+                    }
+                }
+                run.start += count;
+                if !run.is_empty() {
+                    break;
+                }
+                run = self.run(run.end);
+            }
+        }
+        Ok(())
     }
 
     /// Takes up to `room` datagrams of one socket into the buffers from `first` on.
@@ -203,32 +245,8 @@ impl Datagrams for Recvmmsg {
     }
 
     fn take(&mut self, wait_ms: u64, taken: &mut Vec<u16>) -> io::Result<()> {
-        let limit = Timespec { tv_sec: 0, tv_nsec: (wait_ms.min(999) * 1_000_000) as i64 };
-        self.ready.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&limit)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut run = self.run(0);
-        for place in 0..self.ready.len() {
-            let socket = self.ready[place].data.u64() as usize;
-            // Not all that there was room for: the socket is empty.
-            while !run.is_empty() {
-                let count = self.receive(socket, run.start, run.len())?;
-                for number in run.start..run.start + count {
-                    self.lent[number] = finish(&self.buffers, number);
-                    if self.lent[number] {
-                        taken.push(number as u16);
-                    }
-                }
-                run.start += count;
-                if !run.is_empty() {
-                    break;
-                }
-                run = self.run(run.end);
-            }
-        }
-        Ok(())
+        self.wait(Duration::from_millis(wait_ms))?;
+        self.receive_ready(TURN_PACKETS_MAX, taken)
     }
 
     fn head(&self, buffer: u16) -> u64 {
@@ -267,8 +285,6 @@ impl Datagrams for Recvmmsg {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
     use crate::host::engine_tests;
 

@@ -1,6 +1,9 @@
 //! Media sockets: a UDP port pair per slot, bound once by keeper and held for its whole life. They
 //! receive through the worker's engine and send our RTCP from the announced port (RFC 7866 §8.1.8).
-#![expect(unsafe_code, reason = "four socket options have no safe wrapper in any crate we use")]
+#![expect(
+    unsafe_code,
+    reason = "four socket options and an ioctl have no safe wrapper in any crate we use"
+)]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -166,6 +169,36 @@ fn set_flag(
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The Ethernet address of an interface; `any`: a socket in its network namespace. `InvalidInput`: it is of
+/// another kind.
+pub fn hardware_address(any: BorrowedFd<'_>, name: &str) -> io::Result<[u8; 6]> {
+    // SAFETY: ifreq is plain data, for which zeros are valid.
+    // JUSTIFICATION: the struct has a union, and so no literal of all its parts.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last octet stays zero.
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: `request` lives until the call returns, is an ifreq as SIOCGIFHWADDR takes it, and its name ends
+    // with a zero.
+    // JUSTIFICATION: ioctl(2) has no safe wrapper for it.
+    let result = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so that the kernel has filled this field of the union; any bytes are a
+    // sockaddr.
+    // JUSTIFICATION: as above.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    if !matches!(address.sa_family, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK) {
+        let why = format!("{name} is no Ethernet interface");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let mut out = [0; 6];
+    out.iter_mut().zip(address.sa_data).for_each(|(to, from)| *to = from as u8);
+    Ok(out)
 }
 
 #[cfg(test)]

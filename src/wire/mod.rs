@@ -1,6 +1,7 @@
 //! Bytes to values and back. Nothing here waits, allocates without a bound, or panics on any input.
 
 pub mod aor;
+pub mod ethernet;
 pub mod event;
 pub mod metadata;
 pub mod multipart;

@@ -28,6 +28,12 @@ pub const AT_CONTROL: usize = AT_NAME + BUFFER_NAME_BYTES;
 /// Offset of the payload.
 pub const AT_PAYLOAD: usize = AT_CONTROL + BUFFER_CONTROL_BYTES;
 
+/// Where an engine that copies into the buffer notes from which place of its queue it did: behind the longest
+/// name that there is.
+pub const AT_TAG: usize = AT_NAME + 28;
+/// Of the flags: [`AT_TAG`] says something. The kernel sets no such flag.
+pub const TAGGED: u32 = 1 << 31;
+
 /// socket(7): the datagram was longer than the buffer.
 const MSG_TRUNC: u32 = 0x20;
 /// cmsg(3): the control data were longer than their area.
@@ -161,6 +167,16 @@ pub fn read(buffer: &[u8]) -> Option<Datagram<'_>> {
 /// A payload that does not fit is cut and flagged.
 pub fn write(out: &mut [u8], datagram: &Datagram<'_>) {
     assert_eq!(out.len(), BUFFER_BYTES, "one whole receive buffer");
+    let kept = datagram.payload.len().min(BUFFER_BYTES - AT_PAYLOAD);
+    out[AT_PAYLOAD..AT_PAYLOAD + kept].copy_from_slice(&datagram.payload[..kept]);
+    let header = header(datagram);
+    out[8..AT_PAYLOAD].copy_from_slice(&header[8..]);
+    out[..8].copy_from_slice(&header[..8]);
+}
+
+/// What stands before the payload. Its first 8 octets are the head word, to be stored last.
+pub fn header(datagram: &Datagram<'_>) -> [u8; AT_PAYLOAD] {
+    let mut out = [0; AT_PAYLOAD];
     let mut at = AT_CONTROL;
     let mut message = |level: u32, kind: u32, data: &[u8]| {
         out[at..at + 8].copy_from_slice(&(16 + data.len() as u64).to_ne_bytes());
@@ -184,7 +200,6 @@ pub fn write(out: &mut [u8], datagram: &Datagram<'_>) {
     let control_bytes = (at - AT_CONTROL) as u32;
 
     let name = &mut out[AT_NAME..AT_NAME + BUFFER_NAME_BYTES];
-    name.fill(0);
     name[2..4].copy_from_slice(&datagram.from.port().to_be_bytes());
     let name_bytes: u32 = match datagram.from.ip() {
         IpAddr::V4(ip) => {
@@ -198,14 +213,20 @@ pub fn write(out: &mut [u8], datagram: &Datagram<'_>) {
             28
         }
     };
-    let kept = datagram.payload.len().min(BUFFER_BYTES - AT_PAYLOAD);
-    out[AT_PAYLOAD..AT_PAYLOAD + kept].copy_from_slice(&datagram.payload[..kept]);
-    let cut = datagram.truncated || kept < datagram.payload.len();
+    let cut = datagram.truncated || datagram.payload.len() > BUFFER_BYTES - AT_PAYLOAD;
     let flags = if cut { MSG_TRUNC } else { 0 };
     out[AT_PAYLOAD_BYTES..AT_FLAGS].copy_from_slice(&(datagram.payload.len() as u32).to_ne_bytes());
     out[AT_FLAGS..AT_NAME].copy_from_slice(&flags.to_ne_bytes());
     out[4..8].copy_from_slice(&control_bytes.to_ne_bytes());
     out[..4].copy_from_slice(&name_bytes.to_ne_bytes());
+    out
+}
+
+/// The header of something that came and is no datagram: it is read as malformed.
+pub fn no_datagram() -> [u8; AT_PAYLOAD] {
+    let mut out = [0; AT_PAYLOAD];
+    out[..4].copy_from_slice(&1_u32.to_ne_bytes());
+    out
 }
 
 #[cfg(test)]

@@ -517,6 +517,13 @@ pub enum Frame {
         /// All its keys, newest last.
         keys: Vec<WireStoreKey>,
     },
+
+    /// Five descriptors: what diverts the frames of a worker, and whereto. Behind the `Memory` of the same
+    /// worker; only where they are diverted.
+    Diverted {
+        /// Worker.
+        worker: WorkerId,
+    },
 }
 
 /// Versions of what one binary leaves to another. The frames' own version stands in every head.

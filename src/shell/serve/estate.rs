@@ -17,6 +17,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::base::ids::Slot;
 use crate::base::limits::FRAME_FDS_MAX;
 use crate::config::model::Config;
+use crate::host::bypass::Diverted;
 use crate::host::door;
 use crate::host::sockets::Sockets;
 use crate::host::survivor::{self, Survivor};
@@ -122,6 +123,7 @@ impl Estate {
                 buffers: memory.buffers.try_clone()?,
                 ring: memory.ring.try_clone()?,
                 steered: memory.steered.as_ref().map(Steered::try_clone).transpose()?,
+                diverted: memory.diverted.as_ref().map(Diverted::try_clone).transpose()?,
             })
         };
         Ok(Estate {
@@ -211,7 +213,9 @@ pub(super) fn emit_memory(memory: &WorkerMemory, to: &mut impl Sink) -> io::Resu
     let frame = Frame::Memory { worker: memory.worker, geometry: memory.geometry };
     let own = [memory.state.as_fd(), memory.buffers.as_fd(), memory.ring.as_fd()];
     let steered = memory.steered.iter().flat_map(Steered::fds);
-    to(frame, &own.into_iter().chain(steered).collect::<Vec<_>>())
+    to(frame, &own.into_iter().chain(steered).collect::<Vec<_>>())?;
+    let frame = Frame::Diverted { worker: memory.worker };
+    memory.diverted.as_ref().map_or(Ok(()), |diverted| to(frame, &diverted.fds()))
 }
 
 /// All slots with their sockets, as many in a frame as it can carry.

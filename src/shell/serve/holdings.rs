@@ -13,16 +13,19 @@ use crate::base::ids::WorkerId;
 use crate::base::limits::FRAME_FDS_MAX;
 use crate::base::ports::{Clock, Region};
 use crate::config::model::{Config, PortRange, Sip, Steering};
+use crate::host::bypass::Diverted;
 use crate::host::clock::SystemClock;
 use crate::host::entropy::SystemEntropy;
 use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
+use crate::host::xdp::Card;
 use crate::host::{affinity, keyfile, letter, listener, seqpacket, signing, spare, unlocked};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
 use crate::shell::exit::{Exit, Failure};
+use crate::shell::serve::diverted;
 use crate::shell::serve::estate::{self, Sink};
 use crate::shell::serve::link::{self, Link, SlotPorts, Taken, WorkerMemory};
 use crate::shell::serve::notify;
@@ -68,6 +71,8 @@ pub(super) struct Holdings {
     journal_noted: bool,
     /// The steering of our ports was found to be gone.
     astray: bool,
+    /// The same of the program that diverts frames.
+    undiverted: bool,
 }
 
 struct Memory {
@@ -129,6 +134,7 @@ impl Holdings {
             signalling: Vec::new(),
             journal_noted: false,
             astray: false,
+            undiverted: false,
         }
     }
 
@@ -247,6 +253,10 @@ impl Holdings {
         for (memory, steered) in memory.iter_mut().zip(steer(config, &slots)?) {
             memory.fds.steered = Some(steered);
         }
+        let ports = slots.iter().map(|pair| pair.address.port());
+        for (memory, diverted) in memory.iter_mut().zip(diverted::make(config, ports)?) {
+            memory.fds.diverted = Some(diverted);
+        }
         volume::begin_memory(&config.store.dir, &mut volume, incarnation)?;
         volume::begin_run(&config.store.dir)?;
         Ok(Holdings { unclean, fresh: true, ..Self::of(lock, volume, incarnation, memory, slots) })
@@ -318,6 +328,27 @@ impl Holdings {
             Err(_) => {}
         }
         self.astray = true;
+    }
+
+    /// The same of the program that diverts frames; until it is back they come by the sockets.
+    pub(super) fn keep_diversion(&mut self, interface: Option<&str>) {
+        let first = self.memory.first_mut().and_then(|memory| memory.fds.diverted.as_mut());
+        let (Some(Diverted { diversion, .. }), Some(interface)) = (first, interface) else {
+            return;
+        };
+        if matches!(diversion.is_attached(), Ok(true)) {
+            self.undiverted = false;
+            return;
+        }
+        match Card::named(interface).and_then(|card| diversion.attach_again(&card)) {
+            Ok(()) => tracing::warn!("somebody took our program away from {interface}: it is back"),
+            Err(error) if !self.undiverted => tracing::error!(
+                "alarm: our program is no more at {interface}, and cannot be put back: {error}; \
+                 packets come by the sockets"
+            ),
+            Err(_) => {}
+        }
+        self.undiverted = true;
     }
 
     /// Whether the run before this one did not end cleanly.
@@ -446,8 +477,9 @@ impl Memory {
         }
         let buffers = mapped::create(&name("buffers"), geometry.buffers_bytes())?;
         let ring = mapped::create(&name("ring"), geometry.ring_bytes as usize)?;
-        let steered = None;
-        Ok(Memory { fds: WorkerMemory { worker, geometry, state, buffers, ring, steered }, words })
+        let (steered, diverted) = (None, None);
+        let fds = WorkerMemory { worker, geometry, state, buffers, ring, steered, diverted };
+        Ok(Memory { fds, words })
     }
 
     /// Memory that another keeper made, checked.

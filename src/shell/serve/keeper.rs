@@ -465,6 +465,7 @@ impl Keeper {
             self.holdings.close_signalling();
         }
         self.holdings.keep_steering();
+        self.holdings.keep_diversion(self.config.media.interface.as_deref());
         self.kek.look(&self.config.store, now);
         if let Err(error) = self.holdings.note_journal(&self.config) {
             tracing::error!("cannot note that the journal has begun: {error}");

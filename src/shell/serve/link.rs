@@ -17,6 +17,7 @@ use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::ports::Clock;
 use crate::base::time::Mono;
 use crate::config::model::Config;
+use crate::host::bypass::Diverted;
 use crate::host::clock::SystemClock;
 use crate::host::process;
 use crate::host::seqpacket::SeqPacket;
@@ -190,6 +191,8 @@ pub struct WorkerMemory {
     pub ring: OwnedFd,
     /// What steers its ports.
     pub steered: Option<Steered>,
+    /// What diverts its frames.
+    pub diverted: Option<Diverted>,
 }
 
 /// A reserved port pair.
@@ -311,6 +314,12 @@ fn contents(from: &mut Link) -> io::Result<Contents> {
         let received = from.recv()?;
         match received.frame {
             Frame::Memory { .. } => workers.push(memory(received)?),
+            Frame::Diverted { worker } => {
+                let own =
+                    workers.iter_mut().find(|memory: &&mut WorkerMemory| memory.worker == worker);
+                let own = own.ok_or_else(|| wrong("expected Memory before Diverted"))?;
+                own.diverted = Some(diverted(received.fds)?);
+            }
             Frame::Slots { .. } => slots.extend(self::slots(received)?),
             Frame::Signalling => signalling.extend(received.fds),
             // Before anything of the store is read.
@@ -356,7 +365,13 @@ pub fn memory(received: Received) -> io::Result<WorkerMemory> {
     let steered = Steered::from_fds(fds.split_off(fds.len().min(3)))?;
     let [state, buffers, ring] = <[OwnedFd; 3]>::try_from(fds)
         .map_err(|_| wrong("expected at least three descriptors with Memory"))?;
-    Ok(WorkerMemory { worker, geometry, state, buffers, ring, steered })
+    Ok(WorkerMemory { worker, geometry, state, buffers, ring, steered, diverted: None })
+}
+
+/// What is in the descriptors of a `Diverted` frame.
+pub fn diverted(fds: Vec<OwnedFd>) -> io::Result<Diverted> {
+    let fds = <[OwnedFd; 5]>::try_from(fds);
+    Ok(Diverted::held(fds.map_err(|_| wrong("expected five descriptors with Diverted"))?))
 }
 
 /// The slots in a `Slots` frame.

@@ -2,6 +2,7 @@
 //! under its own `argv[0]`, and hands them what they need over a [`link`].
 
 pub mod control;
+mod diverted;
 mod estate;
 mod holdings;
 pub mod keeper;

@@ -82,6 +82,7 @@ fn outrun(workers: &[WorkerMemory], store: &Path) -> io::Result<()> {
 
 fn assemble(handed: &[OwnedFd]) -> io::Result<Stored> {
     let (mut head, mut workers, mut slots) = (None, BTreeMap::new(), BTreeMap::new());
+    let mut diverted = BTreeMap::new();
     for one in handed {
         let received = link::parse(letter::read(one.as_fd()))?;
         match received.frame {
@@ -91,6 +92,9 @@ fn assemble(handed: &[OwnedFd]) -> io::Result<Stored> {
             Frame::Memory { .. } => {
                 let memory = link::memory(received)?;
                 workers.insert(memory.worker.0, memory);
+            }
+            Frame::Diverted { worker } => {
+                diverted.insert(worker.0, link::diverted(received.fds)?);
             }
             Frame::Slots { .. } => {
                 slots.extend(link::slots(received)?.into_iter().map(|slot| (slot.slot.0, slot)));
@@ -110,6 +114,9 @@ fn assemble(handed: &[OwnedFd]) -> io::Result<Stored> {
     }
     if slots.len() != slots_wanted as usize {
         return Err(incomplete("port pairs", slots.len(), slots_wanted as usize));
+    }
+    for (worker, memory) in &mut workers {
+        memory.diverted = diverted.remove(worker);
     }
     Ok(Stored {
         config: serde_json::from_str(&config)?,
@@ -137,7 +144,8 @@ mod tests {
         let make = |part, bytes| mapped::create(part, bytes).expect("memory");
         let state = make("state", geometry.state_bytes());
         let (buffers, ring) = (make("buffers", 4_096), make("ring", 4_096));
-        WorkerMemory { worker: WorkerId(worker), geometry, state, buffers, ring, steered: None }
+        let worker = WorkerId(worker);
+        WorkerMemory { worker, geometry, state, buffers, ring, steered: None, diverted: None }
     }
 
     #[test]

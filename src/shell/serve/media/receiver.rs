@@ -14,6 +14,7 @@ use crate::base::ids::WorkerId;
 use crate::base::ports::{Clock, Region};
 use crate::config::model;
 use crate::config::placement::Place;
+use crate::host::bypass::Diverted;
 use crate::host::clock::{SystemClock, boot_id};
 use crate::host::engine::Engine;
 use crate::host::mapped::{self, Mapped};
@@ -33,6 +34,8 @@ pub(super) struct Receiver {
     pub(super) ring: OwnedFd,
     pub(super) sockets: Sockets,
     pub(super) engine: model::Engine,
+    /// What diverts frames to it.
+    pub(super) diverted: Option<Diverted>,
     pub(super) place: Place,
     pub(super) successor: bool,
     pub(super) begin: Begin,
@@ -147,8 +150,13 @@ impl Receiver {
 
     /// The engine after one that failed: recvmmsg over the same buffers, where we may choose.
     fn instead(&self, failed: &Wanted, error: io::Error) -> io::Result<Wanted> {
-        if self.engine != model::Engine::Auto || matches!(failed, Wanted::Instead(_)) {
+        let may_choose = self.engine == model::Engine::Auto || self.diverted.is_some();
+        if !may_choose || matches!(failed, Wanted::Instead(_)) {
             return Err(error);
+        }
+        if let Some(diverted) = &self.diverted {
+            // What comes from now on; what waits in the queue has nobody to take it out.
+            diverted.diversion.line(self.worker.0)?.pass(true);
         }
         tracing::error!("worker {}: {error}; it goes on with recvmmsg", self.worker.0);
         Ok(Wanted::Instead(error.to_string()))
@@ -179,7 +187,10 @@ impl Receiver {
         let memory = (self.buffers.as_fd(), self.geometry.buffers_bytes());
         let sockets = self.sockets.clone();
         let engine = match wanted {
-            Wanted::Configured => Engine::choose(self.engine, memory, sockets)?,
+            Wanted::Configured => {
+                let diverted = self.diverted.as_ref().map(|diverted| (diverted, self.worker.0));
+                Engine::choose(self.engine, memory, sockets, diverted)?
+            }
             Wanted::Instead(why) => Engine::fall_back(memory, sockets, why)?,
         };
         stages.mark("engine", SystemClock.mono());

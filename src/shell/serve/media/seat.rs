@@ -93,7 +93,8 @@ impl Receiving {
         common: &Common<'_>,
         stages: Option<Stages>,
     ) -> Result<Self, Failure> {
-        let WorkerMemory { worker, geometry, state: state_fd, buffers, ring, .. } = memory;
+        let WorkerMemory { worker, geometry, state: state_fd, buffers, ring, diverted, .. } =
+            memory;
         let config = common.config;
         let state = Mapped::map(state_fd.as_fd(), geometry.state_bytes())?;
         // Whoever kept the memory, what stands in it says whether there was a predecessor.
@@ -133,6 +134,7 @@ impl Receiving {
             ring: ring.try_clone()?,
             sockets: sockets.clone(),
             engine: config.media.engine,
+            diverted,
             place: common.plan.worker(worker),
             successor,
             begin,
