@@ -21,6 +21,8 @@
 #                `ls` counts it; "worker" is its worker thread alone, with the softirq work
 #   ours-each    the same with a socket a stream, as without the privilege to steer; only where SUBJECTS
 #                names it
+#   ours-xdp     the same with media.engine = "xdp" at the receiving end of the pair; only where SUBJECTS names
+#                it, or with --peers
 #   ours-100     the same packets a second in 100 streams, 1,000 each: by SIP of benches/path/call.py,
 #                since `src call` keeps to 50, and 100 streams of 50 would tell what a wake-up costs
 #   dumpcap      plain RTP to another machine's address, as on a mirror port, to one file, no streams
@@ -39,7 +41,7 @@
 set -euo pipefail
 subjects="floor ours ours-100"
 if [ "${1:-}" = --peers ]; then
-    subjects="$subjects dumpcap tcpdump rtpengine tokio"
+    subjects="$subjects ours-xdp dumpcap tcpdump rtpengine tokio"
     shift
 fi
 subjects=${SUBJECTS:-$subjects}

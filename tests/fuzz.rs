@@ -114,6 +114,7 @@ fuzz! {
     multipart 6_000,
     metadata 4_000,
     merge 3_000,
+    frame 20_000,
     rtp 20_000,
     rtcp 20_000,
     text 10_000,

@@ -32,6 +32,7 @@ print(sum(stream["unsent"] for stream in json.loads(sys.stdin.readlines()[-1])["
     kept_by_us
 }
 ours-each() { ours --set media.steering=off; }
+ours-xdp() { ours --set media.engine=xdp --set "media.interface=$near"; }
 ours-100() {
     local few=100 caller
     serve

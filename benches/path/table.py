@@ -15,6 +15,12 @@ GOALS = [
     ("ours", "tcpdump", None),
     ("ours", "ours-100", 1.25),
     ("ours", "ours-each", None),
+    ("ours-xdp", "floor", 1.45),
+    ("worker-xdp", "floor", 1.30),
+    ("ours-xdp", "rtpengine", 0.40),
+    ("ours-xdp", "tokio", 0.45),
+    ("ours-xdp", "dumpcap", 1.20),
+    ("ours-xdp", "ours", None),
 ]
 
 cost, softirq, totals, faults = {}, {}, {}, []
@@ -24,14 +30,14 @@ for line in open(sys.argv[1]):
     offered = sent + unsent
     if (late + unsent) * 100 > offered:
         faults.append(f"run {run} of {name} is INVALID: of {offered} packets {late} late, {unsent} unsent")
-    if kept != sent and name in ("floor", "ours", "ours-100", "ours-each"):
+    if kept != sent and name in ("floor", "ours", "ours-100", "ours-each", "ours-xdp"):
         faults.append(f"run {run} of {name}: {sent} packets sent, {kept} kept")
     # What was lost is not divided by; more than all is no packet of ours.
     paid = came * min(kept / sent, 1) or 1
     cost.setdefault(name, {})[run] = spent / paid
     softirq.setdefault(name, []).append(napi / paid)
-    if name == "ours":
-        cost.setdefault("worker", {})[run] = (worker + napi) / paid
+    if name in ("ours", "ours-xdp"):
+        cost.setdefault(name.replace("ours", "worker"), {})[run] = (worker + napi) / paid
     total = totals.setdefault(name, [0, 0, 0])
     for place, number in enumerate((sent, kept, late + unsent)):
         total[place] += number

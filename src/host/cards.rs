@@ -39,6 +39,13 @@ pub fn read(root: &Path, addresses: &[IpAddr], interfaces: &[(String, IpAddr)]) 
     found
 }
 
+/// Receive queues of an interface; `None` where sysfs does not show it.
+pub fn queues(interface: &str) -> Option<u32> {
+    let names = entries(&folder(Path::new("/"), interface).join("queues"));
+    let count = names.iter().filter(|name| name.starts_with("rx-")).count();
+    (count > 0).then_some(count as u32)
+}
+
 fn folder(root: &Path, interface: &str) -> PathBuf {
     root.join("sys/class/net").join(interface)
 }

@@ -198,6 +198,18 @@ impl Line {
     }
 }
 
+/// Whether this process may make all that is needed; nothing is put at any card.
+pub fn permitted() -> io::Result<()> {
+    let flags = SocketFlags::CLOEXEC;
+    rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, flags, None)?;
+    let places = bpf(MAP_CREATE, &words([ARRAY, 4, 4, 1]))?;
+    let queues = bpf(MAP_CREATE, &words([XSKMAP, 4, 4, 1]))?;
+    let lines = bpf(MAP_CREATE, &words([ARRAY, 4, (WORKERS_MAX * LINE_BYTES) as u32, 1]))?;
+    let card = Card { index: 0, address: [0; 6] };
+    let maps = [places.as_fd(), queues.as_fd(), lines.as_fd()];
+    load(&program(&card, &[IpAddr::from([127, 0, 0, 1])], maps)).map(drop)
+}
+
 fn update(map: BorrowedFd<'_>, key: u32, value: u32) -> io::Result<()> {
     let mut ask = words([map.as_raw_fd() as u32]);
     ask.set_address(8, (&raw const key).addr());

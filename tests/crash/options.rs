@@ -89,6 +89,7 @@ pub(crate) struct Options {
     pub(crate) late_share: f64,
     pub(crate) checker: bool,
     pub(crate) encrypted: bool,
+    pub(crate) xdp: bool,
     pub(crate) keep: bool,
 }
 
@@ -119,6 +120,7 @@ SCENARIO: media control keeper pair all restart invite rekey seal engine
   --nice N              nice value of the server; appliance/systemd gives it -10 [ours]
   --late-share X        share of packets that the generator may send over 10 ms late [0.05]
   --checker             let tests/checker.py judge as well
+  --xdp                 frames are diverted at the loopback: in a network namespace of its own
   --encrypted           the store is encrypted; tests/checker.py judges alone, with the key
   --keep                keep the stores";
 
@@ -155,6 +157,7 @@ impl Options {
             late_share: LATE_SHARE,
             checker: false,
             encrypted: false,
+            xdp: false,
             keep: false,
         }
     }
@@ -187,6 +190,7 @@ impl Options {
                 "--late-share" => options.late_share = parsed(word, value()?)?,
                 "--checker" => options.checker = true,
                 "--encrypted" => options.encrypted = true,
+                "--xdp" => options.xdp = true,
                 "--keep" => options.keep = true,
                 _ => return Err(format!("unknown word {word}")),
             }

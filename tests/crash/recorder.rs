@@ -76,6 +76,9 @@ impl Recorder {
         if options.workers > 0 {
             words.push(format!("cpu.workers={}", options.workers));
         }
+        if options.xdp {
+            words.extend(["media.engine=\"xdp\"", "media.interface=\"lo\""].map(str::to_owned));
+        }
         words.extend(more.iter().map(|word| (*word).to_owned()));
         let kek = options.encrypted.then(|| folder.join("kek"));
         if let Some(kek) = &kek {

@@ -42,7 +42,7 @@ use floortape::store::segment::{
 use floortape::wire::rtcp::{ReportBlock, SenderInfo, Writer};
 use floortape::wire::rtp::Fields;
 use floortape::wire::sdes::CryptoLine;
-use floortape::wire::{multipart, sip};
+use floortape::wire::{ethernet, multipart, sip};
 
 use crate::targets::{BETWEEN, MASTER, Same, Seeded, VOLUME, kek, log_key, veil, wraps};
 
@@ -304,6 +304,13 @@ fn played(add: &mut Add<'_>) {
     add("text", "plain", run(&[b"x", b"\x1b[1m", "\u{98}y\u{9c}\r\nz".as_bytes()]));
     let (begun, ended): (&[u8], &[u8]) = (&[11, 0x0a, 0, 160], &[11, 0x8a, 3, 32]);
     add("digits", "one", run(&[begun, ended, ended]));
+    for (name, from, to) in [
+        ("v4", "192.0.2.1:5004", "192.0.2.9:20000"),
+        ("v6", "[2001:db8::1]:5004", "[2001:db8::9]:20000"),
+    ] {
+        let [from, to] = [from, to].map(|text| text.parse().expect("an address"));
+        add("frame", name, ethernet::frame(from, to, b"what was said"));
+    }
     let several: &[u8] = &[1, 0x8a, 1, 0x90, 2, 0x8a, 1, 0x90, 16, 0x0a, 0, 80, 9];
     add("digits", "several", run(&[several, &[3, 0x0a, 0xff, 0xff], &[3, 0x8a, 1, 0]]));
     let sets: &[u8] = &[24, 0, 5, 0x67, 66, 0, 30, 1, 0, 2, 0x68, 2];

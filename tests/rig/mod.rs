@@ -109,6 +109,7 @@ impl Rig {
             engine,
             (self.memories[1].as_fd(), self.geometry.buffers_bytes()),
             self.sockets.clone(),
+            None,
         )
         .expect("the engine is permitted");
         Worker::start(Setup {

@@ -16,7 +16,7 @@ use crate::config::machine::Machine;
 use crate::config::model::{Config, Engine, Steering};
 use crate::config::{self, Fault};
 use crate::host::clock::SystemClock;
-use crate::host::{bpf, facts, outlet, spare, unlocked, uring_permit, volume};
+use crate::host::{bpf, cards, facts, outlet, spare, unlocked, uring_permit, volume, xdp};
 use crate::shell::exit::{Exit, Failure};
 use crate::shell::{kept, secrets, tls};
 use crate::store::export::manifest::hex;
@@ -341,6 +341,8 @@ fn environment(config: &Config) -> Vec<Line> {
     };
     let steering = line("steering", !astray, steering);
 
+    let diversion = (config.media.engine == Engine::Xdp).then(|| diversion(config));
+
     let memory = config.ring_bytes() * u64::from(config.worker_count());
     let locked = facts::raise_memlock();
     let text = if locked >= memory {
@@ -354,7 +356,33 @@ fn environment(config: &Config) -> Vec<Line> {
     let descriptors = line("descriptors", true, text);
     let direct = facts::direct_writes_permitted(&config.store.dir);
     let direct = line("direct writes", true, verdict(direct, "buffered writes are used instead"));
-    vec![uring, steering, locked, descriptors, direct]
+    [uring, steering].into_iter().chain(diversion).chain([locked, descriptors, direct]).collect()
+}
+
+/// Whether frames can be diverted, and which of them will be.
+fn diversion(config: &Config) -> Line {
+    let interface = config.media.interface.as_deref().unwrap_or_default();
+    let permitted = xdp::permitted().and_then(|()| xdp::Card::named(interface));
+    if let Err(error) = permitted {
+        return line("diversion", false, format!("{error}: required by media.engine"));
+    }
+    let (workers, queues) = (u32::from(config.worker_count()), cards::queues(interface));
+    match queues {
+        Some(queues) if queues < workers => {
+            let why =
+                format!("{interface} has {queues} queues for {workers} workers: set cpu.workers");
+            line("diversion", false, why)
+        }
+        Some(queues) if queues > workers => {
+            let text = format!(
+                "what {interface} takes by queues {workers} to {} of {queues} comes by the sockets: \
+                 `ethtool -L {interface} combined {workers}`",
+                queues - 1
+            );
+            line("diversion", true, text)
+        }
+        _ => line("diversion", true, "ok".to_owned()),
+    }
 }
 
 fn verdict(permitted: Result<(), impl Display>, otherwise: &str) -> String {

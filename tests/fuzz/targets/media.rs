@@ -1,5 +1,6 @@
 //! RTP, RTCP and SRTP packets.
 
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use floortape::base::ids::Index;
@@ -8,6 +9,7 @@ use floortape::base::mki::Mki;
 use floortape::base::secret::MasterKey;
 use floortape::base::suite::{Agreed, Suite};
 use floortape::proto::srtp::Context;
+use floortape::wire::ethernet;
 use floortape::wire::rtcp::{BLOCKS_MAX, Chunk, Compound, Packet, ReportBlock, Writer};
 use floortape::wire::rtp::{Fields, Header, Kind, classify};
 
@@ -189,4 +191,17 @@ pub fn srtp(data: &[u8]) {
             assert!(context.unprotect_rtcp(&first[..total], &mut second).is_err());
         }
     }
+}
+
+/// A datagram found in a frame lies within it, and framed anew it is found again; its port is where whoever only
+/// looks for that finds it.
+pub fn frame(data: &[u8]) {
+    let port = ethernet::port(&data[..data.len().min(ethernet::PORT_WITHIN)]);
+    let Ok(found) = ethernet::datagram(data) else { return };
+    assert!(data.as_ptr_range().start <= found.payload.as_ptr());
+    assert!(found.payload.as_ptr_range().end <= data.as_ptr_range().end);
+    assert_eq!(port, Some(found.port));
+    let to = SocketAddr::new(found.from.ip(), found.port);
+    let again = ethernet::frame(found.from, to, found.payload);
+    assert_eq!(ethernet::datagram(&again), Ok(found));
 }

@@ -19,7 +19,7 @@ pub use body::{crypto, metadata, multipart, sdp};
 pub use evidence::evidence;
 pub use keys::{Seeded, VOLUME, kek, store_keys, veil};
 pub use link::{config, datagram, handoff};
-pub use media::{MASTER, rtcp, rtp, srtp};
+pub use media::{MASTER, frame, rtcp, rtp, srtp};
 pub use merge::{BETWEEN, merge};
 pub use played::{digits, h264, text};
 pub use query::{moment, query};
