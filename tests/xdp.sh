@@ -59,6 +59,8 @@ for one in "$srs near" "$srs lo" "$src far" "$src lo"; do
     set -- $one
     ip -n "$1" link set "$2" up
 done
+# How many queues the card has.
+queues() { inside ethtool -L near rx "$1" tx "$1" && ip netns exec "$src" ethtool -L far rx "$1" tx "$1"; }
 inside() { ip netns exec "$srs" "$@"; }
 outside() { ip netns exec "$src" "$@"; }
 
@@ -69,12 +71,13 @@ serve() {
     case $address in *:*) bracketed="[$address]" ;; *) bracketed=$address ;; esac
     target="$bracketed:5060;transport=tcp"
     rm -rf "$dir/store"
-    inside "$floortape" serve --set "store.dir=$dir/store" --set "sip.tcp=[\"$bracketed:5060\"]" \
+    # Not by a function: the number is to be the server's own.
+    ip netns exec "$srs" "$floortape" serve --set "store.dir=$dir/store" --set "sip.tcp=[\"$bracketed:5060\"]" \
         --set "media.address=$address" --set media.ports=10000-31999 --set media.streams_max=400 \
         --set media.engine=xdp --set media.interface=near "$@" >"$dir/out" 2>"$dir/log" &
     server=$!
     for _ in $(seq 200); do
-        grep -q ^ready "$dir/out" && return
+        grep -q ^ready "$dir/out" "$dir/log" && return
         kill -0 "$server" 2>/dev/null || break
         sleep 0.05
     done
@@ -106,7 +109,10 @@ sys.exit(not (sent == kept > 0 and lost == 0 and twice == 0))
 PYTHON
 }
 # Datagrams that the recorder's sockets took.
-by_sockets() { inside awk '/^Udp:/ { if (n++) print $2 } ' /proc/net/snmp; }
+by_sockets() {
+    inside awk '/^Udp:/ && n++ { sum += $2 } /^Udp6InDatagrams/ { sum += $2 } END { print sum }' \
+        /proc/net/snmp /proc/net/snmp6
+}
 
 if wants refused; then
     said() { # STATUS WORDS ARGUMENTS…
@@ -127,11 +133,12 @@ if wants refused; then
         --set media.engine=xdp --set media.interface=near >"$dir/said" 2>&1
     [ $? = 78 ] && grep -q 'not permitted' "$dir/said"
     claim "refused: without the privilege" $? "$(tail -n 1 "$dir/said" | cut -c1-150)"
-    ! ip -n "$srs" link show near | grep -q xdp
+    ! ip -n "$srs" link show near | grep -q prog/xdp
     claim "what was refused has left nothing at the interface" $?
 fi
 
 if wants calls; then
+    queues 1
     for address in $near4 $near6; do
         serve "$address" || claim "starts on $address" 1
         grep -q 'diverted at near, in the driver, to 1 queue' "$dir/log"
@@ -148,12 +155,13 @@ if wants calls; then
         "$floortape" verify --all --store "$dir/store" >"$dir/verified"
         claim "$address: verify" $? "$(tail -n 1 "$dir/verified")"
     done
-    ! ip -n "$srs" link show near | grep -q xdp
+    ! ip -n "$srs" link show near | grep -q prog/xdp
     claim "at its end nothing is left at the interface" $?
 fi
 
 # Nobody takes anything for a second: what the queue cannot hold waits in the sockets.
 if wants behind; then
+    queues 1
     serve "$near4" || claim "starts" 1
     load 400 6 &
     caller=$!
@@ -172,6 +180,7 @@ if wants behind; then
 fi
 
 if wants workers; then
+    queues 2
     serve "$near4" --set cpu.workers=2 || claim "starts with two workers" 1
     grep -q 'to 2 queues' "$dir/log"
     claim "two workers have two queues" $?
@@ -184,6 +193,7 @@ fi
 
 # Frames with wrong sums, which no kernel lets through: into a port of a stream that is open.
 if wants damaged; then
+    queues 1
     serve "$near4" --set 'http.listen=["127.0.0.1:9099"]' || claim "starts" 1
     load 20 4 &
     caller=$!
