@@ -18,7 +18,7 @@ use floortape::proto::srtp::Context;
 use floortape::wire::rtcp::Writer;
 use floortape::wire::rtp::Fields;
 
-use rig::{Rig, SUITE, master, packet};
+use rig::{Rig, SUITE, apart, master, packet};
 
 thread_local! {
     /// Allocations of this thread.
@@ -160,6 +160,12 @@ fn no_packet_allocates_or_faults() {
     }
     measure(Engine::Recvmmsg, &Rig::new(STREAMS, 52_000), None);
     measure(Engine::Recvmmsg, &Rig::steered(STREAMS, 52_000), None);
+}
+
+#[test]
+fn no_diverted_frame_allocates_or_faults() {
+    apart("alloc", || measure(Engine::Xdp, &Rig::diverted(STREAMS, 55_000), None));
+    apart("alloc", || measure(Engine::Xdp, &Rig::diverted(STREAMS, 55_000), Some(50)));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
 
 use floortape::base::ids::{Generation, Index, RsId, Seq, Slot, Ssrc, StreamId, WorkerId};
 use floortape::base::keyring::Keyring;
@@ -10,11 +11,14 @@ use floortape::base::secret::MasterKey;
 use floortape::base::suite::Suite;
 use floortape::config::model;
 use floortape::host::bpf::{self, Block, Steering};
+use floortape::host::bypass::Diverted;
 use floortape::host::clock::SystemClock;
 use floortape::host::engine::Engine;
 use floortape::host::mapped::{self, Mapped};
 use floortape::host::socket;
 use floortape::host::sockets::{Sockets, share};
+use floortape::host::xdp::{Card, Diversion};
+use floortape::host::xsk::QueueFds;
 use floortape::plane::handoff::frame::{Crypto, Envelope, Frame, OpenStream, WireKey, WireKeyring};
 use floortape::plane::handoff::layout::{self, AT_INCARNATION, AT_TAIL, Geometry};
 use floortape::plane::handoff::queues::Queues;
@@ -23,6 +27,7 @@ use floortape::proto::srtp::Context;
 use floortape::store::event::{Format, StreamDescription};
 use floortape::store::record::{self, HEADER_BYTES, RecordKind, RecordMeta};
 use floortape::wire::rtp::Fields;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub(crate) const SUITE: Suite = Suite::AesCm128HmacSha1_80;
 const RING_BYTES: u64 = 32 << 20;
@@ -34,6 +39,7 @@ pub(crate) struct Rig {
     memories: [OwnedFd; 3],
     sockets: Sockets,
     _steering: Option<Steering>,
+    diverted: Option<Diverted>,
     pub(crate) rtp_ports: Vec<u16>,
     pub(crate) queues: Queues,
     pub(crate) state: Mapped,
@@ -45,14 +51,20 @@ impl Rig {
     /// As `serve` makes it where it may: all ports steered to few sockets. Without the privilege each port
     /// has its own.
     pub(crate) fn steered(slots: u32, port_first: u16) -> Self {
-        Self::make(slots, port_first, bpf::permitted().is_ok())
+        Self::make(slots, port_first, bpf::permitted().is_ok(), false)
     }
 
     pub(crate) fn new(slots: u32, port_first: u16) -> Self {
-        Self::make(slots, port_first, false)
+        Self::make(slots, port_first, false, false)
     }
 
-    fn make(slots: u32, port_first: u16, steered: bool) -> Self {
+    /// Frames are diverted at the loopback, which should be one [`apart`].
+    #[allow(dead_code, reason = "not every test that has a rig diverts")]
+    pub(crate) fn diverted(slots: u32, port_first: u16) -> Self {
+        Self::make(slots, port_first, true, true)
+    }
+
+    fn make(slots: u32, port_first: u16, steered: bool, diverted: bool) -> Self {
         let geometry = Geometry { slot_count: slots, ring_bytes: RING_BYTES };
         let home = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let pairs = socket::reserve(home, port_first, port_first + 999, slots as usize)
@@ -76,6 +88,13 @@ impl Rig {
                 socket::stop_telling_drops(pair.rtcp.as_fd()).expect("an option");
             }
         }
+        let diverted = diverted.then(|| {
+            let card = Card::named("lo").expect("it is there");
+            let queue = QueueFds::make("frames", card.index, 0).expect("root may");
+            let places = rtp_ports.iter().flat_map(|port| [(*port, 0), (*port + 1, 0)]);
+            let made = Diversion::make(&card, &[home], places, &[queue.fds()[1]]);
+            Diverted { diversion: made.expect("root may").0, queue }
+        });
         let pairs: Vec<OwnedFd> =
             pairs.into_iter().flat_map(|pair| [pair.rtp, pair.rtcp]).collect();
         let sockets = Sockets::new(shared, pairs, ports, places);
@@ -89,6 +108,7 @@ impl Rig {
             memories,
             sockets,
             _steering: steering,
+            diverted,
             rtp_ports,
             queues: Queues::default(),
             state,
@@ -109,7 +129,7 @@ impl Rig {
             engine,
             (self.memories[1].as_fd(), self.geometry.buffers_bytes()),
             self.sockets.clone(),
-            None,
+            self.diverted.as_ref().map(|diverted| (diverted, 0)),
         )
         .expect("the engine is permitted");
         Worker::start(Setup {
@@ -194,6 +214,31 @@ impl Rig {
         }
         found
     }
+}
+
+/// Runs `what` in a network namespace that has nothing but a loopback of its own. Needs root and `ip`; says so
+/// where it cannot.
+#[allow(dead_code, reason = "not every test that has a rig needs one")]
+pub(crate) fn apart(name: &str, what: impl FnOnce() + Send) {
+    let ip = |arguments: &[&str]| {
+        Command::new("ip").args(arguments).status().is_ok_and(|status| status.success())
+    };
+    let space = format!("floortape-{name}-{}", std::process::id());
+    if !rustix::process::geteuid().is_root() || !ip(&["netns", "add", &space]) {
+        return eprintln!("not shown without root and ip(8)");
+    }
+    let went = ip(&["-n", &space, "link", "set", "lo", "up"]);
+    let outcome = std::thread::scope(|scope| {
+        let inside = || {
+            let file = std::fs::File::open(format!("/run/netns/{space}")).expect("just made");
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(file.as_fd(), network).expect("root may");
+            what();
+        };
+        scope.spawn(inside).join()
+    });
+    assert!(ip(&["netns", "delete", &space]) && went);
+    outcome.expect("the test passes");
 }
 
 pub(crate) fn master(fill: u8) -> MasterKey {
