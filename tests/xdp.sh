@@ -3,17 +3,17 @@
 # a veth pair, the kill harness of tests/crash.sh at a loopback, and what it is refused by.
 #
 #   tests/xdp.sh                       all of it, about two minutes besides the builds
-#   tests/xdp.sh calls kills           only these: refused calls behind workers damaged kills aimed
+#   tests/xdp.sh calls kills           only these: refused calls user behind workers damaged kills aimed
 #   FLOORTAPE=path tests/xdp.sh        this binary instead of a build
 #
 # For a bare Debian 12, as root. Prints a line per claim, "ok …" or "FAILED …", then "N passed, N failed".
 # KEEP=1 keeps the stores.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-cases=${*:-refused calls behind workers damaged kills aimed}
+cases=${*:-refused calls user behind workers damaged kills aimed}
 [ "$(id -u)" = 0 ] || { echo "run as root: makes network namespaces, puts programs at their interfaces" >&2; exit 2; }
 missing=
-for pair in ip:iproute2 python3:python3 ethtool:ethtool; do
+for pair in ip:iproute2 python3:python3 ethtool:ethtool setpriv:util-linux pgrep:procps; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 if [ -n "$missing" ]; then
@@ -159,6 +159,28 @@ if wants calls; then
     claim "at its end nothing is left at the interface" $?
 fi
 
+# As appliance/systemd/xdp.conf permits: no root, three privileges.
+if wants user; then
+    queues 1
+    chmod 711 "$dir"
+    install -m 755 "$floortape" "$dir/floortape"
+    mkdir -p "$dir/home" && chown 65534:65534 "$dir/home"
+    three=+net_admin,+bpf,+net_raw
+    ip netns exec "$srs" prlimit --memlock=unlimited --nofile=65536 setpriv --reuid 65534 --regid 65534 --clear-groups \
+        --no-new-privs --bounding-set=-all,$three --inh-caps=-all,$three --ambient-caps=-all,$three \
+        "$dir/floortape" serve --set "store.dir=$dir/home/store" --set "sip.tcp=[\"$near4:5060\"]" \
+        --set "media.address=$near4" --set media.engine=xdp --set media.interface=near >"$dir/out" 2>"$dir/log" &
+    server=$!
+    for _ in $(seq 200); do grep -q ^ready "$dir/log" || sleep 0.05; done
+    target="$near4:5060;transport=tcp"
+    load 20 2
+    claim "a user with three privileges: 20 streams are called" $? "$(grep -o 'frames are diverted.*' "$dir/log")"
+    finish
+    rm -rf "$dir/store" && mv "$dir/home/store" "$dir/store"
+    found=$(judged)
+    claim "a user with three privileges: all is kept" $? "$found"
+fi
+
 # Nobody takes anything for a second: what the queue cannot hold waits in the sockets.
 if wants behind; then
     queues 1
@@ -237,7 +259,7 @@ if wants kills || wants aimed; then
         inside "$kill" "$@" --xdp --ports 10000-31999 >"$dir/killed" 2>&1
         local status=$?
         [ "$status" = 0 ] || cat "$dir/killed" >&2
-        claim "$what" "$status" "$(tail -n 1 "$dir/killed")"
+        claim "$what" "$status" "$(grep -m 1 -i 'missing' "$dir/killed" | cut -c1-150)"
     }
 fi
 if wants kills; then
