@@ -140,7 +140,7 @@ def make(store, archive, floortape, words):
         return
     shutil.rmtree(store, ignore_errors=True)
     said = subprocess.run([archive, store] + words, check=True, stdout=subprocess.PIPE, text=True)
-    subprocess.run([floortape, "rebuild", "--store", store], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([floortape, "rebuild", "--peaks", "--store", store], check=True, stdout=subprocess.DEVNULL)
     with open(store + ".made", "w") as out:
         out.write(said.stdout)
 
@@ -263,8 +263,8 @@ def drawing(store, floortape, hours):
 
     took = []
     for _ in range(3):
-        without = seconds(["--without-peaks"])
-        took.append(seconds([]) - without)
+        without = seconds([])
+        took.append(seconds(["--peaks"]) - without)
     took.sort()
     size = os.path.getsize(os.path.join(store, "peaks.sqlite"))
     print(

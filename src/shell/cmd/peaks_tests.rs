@@ -132,7 +132,7 @@ fn fixture(name: &str, pair: [&'static str; 2], cuts: &[u64]) -> Fixture {
 
 fn made(fixture: &Fixture) {
     let store = fixture.store().display().to_string();
-    let done = rebuild::run(parsed(&["rebuild", "--store", &store]));
+    let done = rebuild::run(parsed(&["rebuild", "--peaks", "--store", &store]));
     assert_eq!(done.unwrap_or_else(|failure| panic!("{}", failure.error)), Exit::Yes);
 }
 

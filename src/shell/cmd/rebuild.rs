@@ -1,4 +1,4 @@
-//! `floortape rebuild`: makes the catalogue, and what was drawn of the audio, again from journal and segments.
+//! `floortape rebuild`: makes the catalogue again from journal and segments, and on request what is drawn of the audio.
 //!
 //! Extents of segments come from their footers; what is said of a recording that is over comes from its records, all
 //! of them: gaps, contributors, digits and RTP times stand in no row. What it reads it believes where the sums agree;
@@ -23,12 +23,15 @@ use crate::store::peaks::{Lines, Made, make};
 /// Segments of one transaction, some 400 KB each of 2,000 lines: one costs three syncs.
 const TOGETHER: usize = 32;
 
-/// Make the catalogue anew from the journal and the segments, and draw all audio anew
+/// Make the catalogue anew from the journal and the segments
+///
+/// What was drawn of the audio is cleared as well: a server draws it again beside its work, and what is not drawn
+/// `peaks` reads for itself.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Leave the drawing to the server, which does it beside its work: all audio is decoded for it
+    /// Draw all audio at once, on all cores: it is decoded for that, which takes several times as long
     #[arg(long)]
-    without_peaks: bool,
+    peaks: bool,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -49,7 +52,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let (segments, recordings) = library.keep(&mut index, &stale, &reading)?;
     drop(peaks::open_empty(&store.dir)?);
     let mut told = format!("{recordings} recordings, {segments} segments");
-    if !args.without_peaks {
+    if args.peaks {
         let drawn = draw(&store, &known)?;
         told = format!("{told}, {drawn} of them drawn");
     }
