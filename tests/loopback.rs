@@ -1,6 +1,7 @@
 //! Real sockets, real shared memory, both engines: what is sent is in the ring once, in order and in
 //! the clear, also when workers are thrown away in the middle and successors take over.
 
+#[expect(dead_code, reason = "shared with tests that divert frames")]
 mod rig;
 
 use std::collections::BTreeMap;

@@ -335,6 +335,7 @@ mod tests {
         let config = Config {
             media: super::super::model::Media {
                 srtp: Some(SrtpPolicy::Allow),
+                interface: Some("i".into()),
                 advertise: Some(super::super::address::Listed(vec![[127, 0, 0, 1].into()])),
                 ..Default::default()
             },

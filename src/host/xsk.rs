@@ -83,6 +83,12 @@ impl QueueFds {
         Ok(QueueFds { area: self.area.try_clone()?, socket: self.socket.try_clone()? })
     }
 
+    /// Frames that were diverted here and found no place, ever; `None` where the kernel does not say.
+    pub fn drops(&self) -> Option<u64> {
+        let found = sockopt::xdp_statistics(&self.socket).ok()?;
+        Some(found.rx_dropped + found.rx_ring_full.unwrap_or(0))
+    }
+
     /// Maps it. Only the one who works on it may change anything.
     pub fn queue(&self) -> io::Result<Queue> {
         let offsets = sockopt::xdp_mmap_offsets(&self.socket)?;
@@ -218,12 +224,6 @@ impl Queue {
         }
         self.empty.store_half(self.at_empty.produced, produced.wrapping_add(count));
         count as usize
-    }
-
-    /// Frames that were diverted here and found no place, ever; `None` where the kernel does not say.
-    pub fn drops(&self) -> Option<u64> {
-        let found = sockopt::xdp_statistics(&self.socket).ok()?;
-        Some(found.rx_dropped + found.rx_ring_full.unwrap_or(0))
     }
 }
 

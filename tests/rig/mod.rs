@@ -59,7 +59,6 @@ impl Rig {
     }
 
     /// Frames are diverted at the loopback, which should be one [`apart`].
-    #[allow(dead_code, reason = "not every test that has a rig diverts")]
     pub(crate) fn diverted(slots: u32, port_first: u16) -> Self {
         Self::make(slots, port_first, true, true)
     }
@@ -218,7 +217,6 @@ impl Rig {
 
 /// Runs `what` in a network namespace that has nothing but a loopback of its own. Needs root and `ip`; says so
 /// where it cannot.
-#[allow(dead_code, reason = "not every test that has a rig needs one")]
 pub(crate) fn apart(name: &str, what: impl FnOnce() + Send) {
     let ip = |arguments: &[&str]| {
         Command::new("ip").args(arguments).status().is_ok_and(|status| status.success())

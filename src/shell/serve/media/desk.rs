@@ -37,6 +37,7 @@ use crate::shell::serve::link::{self, Link, Received, Start};
 use crate::shell::serve::placed;
 use crate::shell::serve::room::{Load, Room};
 use crate::shell::serve::steered;
+use crate::store::event::HostDrops;
 use crate::store::evidence::SigningKey;
 
 /// How long an answer may lie in a worker's queue while control waits for it.
@@ -390,8 +391,17 @@ impl Desk {
         }
     }
 
+    /// What was dropped before any socket: as the host counts it, and what found no place in the queues that
+    /// frames are diverted to.
+    fn host_drops(&self) -> HostDrops {
+        let mut drops = drops::read();
+        let queues = self.seats.iter().filter_map(|seat| seat.diverted.as_ref());
+        drops.nic += queues.filter_map(|diverted| diverted.queue.drops()).sum::<u64>();
+        drops
+    }
+
     fn each_second(&mut self, now: Mono) {
-        let sample = HostSample { at: now, drops: drops::read() };
+        let sample = HostSample { at: now, drops: self.host_drops() };
         for seat in &self.seats {
             // A worker that has not taken the last eight samples gets a longer span.
             let _ = seat.queues.host.push(sample);
@@ -468,7 +478,7 @@ impl Desk {
     /// Ends the threads: workers commit what has arrived, then spools make all durable.
     fn end(&mut self) -> io::Result<()> {
         // What is missing of the last second is judged by what the host counted until now.
-        let sample = HostSample { at: SystemClock.mono(), drops: drops::read() };
+        let sample = HostSample { at: SystemClock.mono(), drops: self.host_drops() };
         for seat in &self.seats {
             let _ = seat.queues.host.push(sample);
         }

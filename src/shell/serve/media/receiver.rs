@@ -35,7 +35,7 @@ pub(super) struct Receiver {
     pub(super) sockets: Sockets,
     pub(super) engine: model::Engine,
     /// What diverts frames to it.
-    pub(super) diverted: Option<Diverted>,
+    pub(super) diverted: Option<Arc<Diverted>>,
     pub(super) place: Place,
     pub(super) successor: bool,
     pub(super) begin: Begin,
@@ -188,7 +188,7 @@ impl Receiver {
         let sockets = self.sockets.clone();
         let engine = match wanted {
             Wanted::Configured => {
-                let diverted = self.diverted.as_ref().map(|diverted| (diverted, self.worker.0));
+                let diverted = self.diverted.as_deref().map(|diverted| (diverted, self.worker.0));
                 Engine::choose(self.engine, memory, sockets, diverted)?
             }
             Wanted::Instead(why) => Engine::fall_back(memory, sockets, why)?,

@@ -22,6 +22,7 @@ use crate::base::ports::{Clock, Region};
 use crate::base::time::Mono;
 use crate::config::model::Config;
 use crate::config::placement::Placement;
+use crate::host::bypass::Diverted;
 use crate::host::clock::SystemClock;
 use crate::host::mapped::Mapped;
 use crate::host::sockets::Sockets;
@@ -58,6 +59,7 @@ pub(super) struct Receiving {
     state: Mapped,
     ring: OwnedFd,
     sockets: Sockets,
+    diverted: Option<Arc<Diverted>>,
     queues: Queues,
     running: Arc<AtomicBool>,
     receiver: JoinHandle<io::Result<()>>,
@@ -73,6 +75,7 @@ pub(super) struct Seat {
     pub(super) geometry: Geometry,
     pub(super) state: Mapped,
     pub(super) sockets: Sockets,
+    pub(super) diverted: Option<Arc<Diverted>>,
     pub(super) queues: Queues,
     pub(super) running: Arc<AtomicBool>,
     pub(super) receiver: JoinHandle<io::Result<()>>,
@@ -95,6 +98,7 @@ impl Receiving {
     ) -> Result<Self, Failure> {
         let WorkerMemory { worker, geometry, state: state_fd, buffers, ring, diverted, .. } =
             memory;
+        let diverted = diverted.map(Arc::new);
         let config = common.config;
         let state = Mapped::map(state_fd.as_fd(), geometry.state_bytes())?;
         // Whoever kept the memory, what stands in it says whether there was a predecessor.
@@ -134,7 +138,7 @@ impl Receiving {
             ring: ring.try_clone()?,
             sockets: sockets.clone(),
             engine: config.media.engine,
-            diverted,
+            diverted: diverted.clone(),
             place: common.plan.worker(worker),
             successor,
             begin,
@@ -149,6 +153,7 @@ impl Receiving {
             state,
             ring,
             sockets,
+            diverted,
             queues,
             running,
             receiver,
@@ -192,6 +197,7 @@ impl Receiving {
             state,
             ring,
             sockets,
+            diverted,
             queues,
             running,
             receiver,
@@ -224,6 +230,7 @@ impl Receiving {
             geometry,
             state,
             sockets,
+            diverted,
             queues,
             running,
             receiver,
