@@ -393,6 +393,9 @@ mod tests {
             Diversion::make(&card, &[HOME], places, &[queue.fds()[1]]).expect("root may");
         assert_eq!(place, "behind the driver", "a loopback has none");
         assert!(diversion.is_attached().expect("ours"));
+        let line = diversion.line(0).expect("mapped");
+        assert!(line.is_passing(), "until a worker has emptied its sockets");
+        line.pass(false);
         Diverted { diversion, queue }
     }
 
@@ -564,8 +567,16 @@ mod tests {
             desk.send(0..10);
             assert_eq!(numbers(&mut engine), (0..10).collect::<Vec<_>>(), "by the sockets");
             assert_eq!(engine.line.given(), given);
+            desk.send(0..10);
             diversion.attach_again(&Card::named("lo").expect("there")).expect("root may");
             assert!(diversion.is_attached().expect("ours"));
+            desk.send(10..20);
+            assert_eq!(
+                numbers(&mut engine),
+                (0..20).collect::<Vec<_>>(),
+                "in order, by the sockets"
+            );
+            assert_eq!(engine.line.given(), given);
             desk.send(0..10);
             assert_eq!(numbers(&mut engine), (0..10).collect::<Vec<_>>());
             assert_eq!(engine.line.given(), given + 10);

@@ -104,6 +104,7 @@ impl Diversion {
             bpf(MAP_CREATE, &words([ARRAY, 4, (WORKERS_MAX * LINE_BYTES) as u32, 1, MMAPABLE]))?;
         let maps = [places.as_fd(), queues.as_fd(), shared.as_fd()];
         let program = load(&program(card, addresses, maps))?;
+        pass_all(shared.as_fd())?;
         let (link, place) = attach(program.as_fd(), card)?;
         Ok((Diversion { link, program, words: shared }, place))
     }
@@ -137,6 +138,7 @@ impl Diversion {
 
     /// Puts the program back to the card under a link of its own.
     pub fn attach_again(&mut self, card: &Card) -> io::Result<()> {
+        pass_all(self.words.as_fd())?;
         self.link = attach(self.program.as_fd(), card)?.0;
         Ok(())
     }
@@ -150,9 +152,7 @@ impl Diversion {
 
     /// What `worker` shares with the program.
     pub fn line(&self, worker: u16) -> io::Result<Line> {
-        let bytes = WORKERS_MAX * LINE_BYTES;
-        let words = Mapped::of_kernel(self.words.as_fd(), 0, bytes)?;
-        Ok(Line { words, at: usize::from(worker) * LINE_BYTES })
+        Ok(Line { words: mapped(self.words.as_fd())?, at: usize::from(worker) * LINE_BYTES })
     }
 }
 
@@ -196,6 +196,18 @@ impl Line {
     pub fn has_stamps(&self) -> bool {
         self.words.load(self.at + AT_UNSTAMPED) == 0
     }
+}
+
+/// Has all frames passed on to begin with: what waits in the sockets came before what will be diverted, so
+/// each worker empties them first.
+fn pass_all(words: BorrowedFd<'_>) -> io::Result<()> {
+    let words = mapped(words)?;
+    (0..WORKERS_MAX).for_each(|worker| words.store(worker * LINE_BYTES + AT_PASSING, 1));
+    Ok(())
+}
+
+fn mapped(words: BorrowedFd<'_>) -> io::Result<Mapped> {
+    Mapped::of_kernel(words, 0, WORKERS_MAX * LINE_BYTES)
 }
 
 /// Whether this process may make all that is needed; nothing is put at any card.
