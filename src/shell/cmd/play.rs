@@ -219,8 +219,8 @@ fn play(
             let timeline = timeline.get_or_insert_with(|| ranged(wall));
             newest = newest.max(wall);
             line.record(&meta, &payload, wall, &mut |one| {
-                if let Happening::Audio { at, position, samples } = one {
-                    timeline.put(*place, at, position, samples);
+                if let Happening::Audio { at, source, position, samples } = one {
+                    timeline.put(*place, at, (source, position), samples);
                 }
             });
         }
@@ -396,6 +396,8 @@ mod tests {
             behind("2026-01-01T00:00:00Z"),
             Some("2026-01-01T00:00:00.000000000Z".to_owned())
         );
+        let ago = behind("-5s").expect("no flag, though it begins like one");
+        assert!(ago.ends_with('Z'), "{ago}");
         for bad in ["", "s", "90", "1:2:3:4", "1:x", "soon", "2026-10-25 02:30"] {
             let why = match from(&["--at", bad]) {
                 Err(failure) => failure.error.to_string(),
