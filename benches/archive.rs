@@ -7,9 +7,10 @@
 //! or as long as is said; where that is asked for, all lines but the first send one packet of so many only.
 //! All recordings have ended, all of them is sealed.
 //!
-//! `cargo bench --bench archive -- DIR [RECORDINGS] [SECONDS] [packed|plain] [LINES] [TABLE] [SEGMENT_S] [ONE_OF]`
+//! `cargo bench --bench archive -- DIR [RECORDINGS] [SECONDS] [packed|plain] [LINES] [TABLE] [SEGMENT_S] [ONE_OF] [CODEC]`
 //!     500 × 240 s of 2 lines: 12 M packets. TABLE: octets of payload before they come again (1 MiB); a small one
-//!     lets a file system that compresses hold what none else could
+//!     lets a file system that compresses hold what none else could. CODEC: pcma, or opus: ten seconds of a voice
+//!     of a kind in one channel, again and again
 
 use std::fs::File;
 use std::io::Write;
@@ -92,8 +93,34 @@ fn recording(number: u64) -> RsId {
     RsId(id)
 }
 
-fn description(stream: u64, lines: u64) -> StreamDescription {
+/// Ten seconds of what a telephone sends as Opus: a pitch that moves, its harmonics and some breath, loud and silent
+/// by turns.
+fn voice() -> Vec<Vec<u8>> {
+    let mut coder =
+        ropus::OpusEncoder::new(48_000, 1, ropus::OPUS_APPLICATION_VOIP).expect("plain");
+    let (mut random, mut turn) = (Prng::new(5), 0.0_f64);
+    let mut sample = |n: u64| {
+        let seconds = n as f64 / 48_000.0;
+        turn += (140.0 + 40.0 * (seconds * 2.1).sin()) / 48_000.0 * std::f64::consts::TAU;
+        let voiced: f64 = (1..12).map(|n| (turn * f64::from(n)).sin() / f64::from(n)).sum();
+        let breath = random.below(2_001) as f64 / 1_000.0 - 1.0;
+        let swell = (seconds * 4.0).sin().max(0.0);
+        ((voiced * 4_000.0 + breath * 600.0) * swell) as i16
+    };
+    let packet = |number: u64| {
+        let frame: Vec<i16> = (number * 960..(number + 1) * 960).map(&mut sample).collect();
+        let mut packet = vec![0; 1_500];
+        let count = coder.encode(&frame, 960, &mut packet, 1_500).expect("room") as usize;
+        packet.truncate(count);
+        packet
+    };
+    (0..500).map(packet).collect()
+}
+
+fn description(stream: u64, (lines, is_opus): (u64, bool)) -> StreamDescription {
     let line = (stream % lines) as u16;
+    let (payload_type, codec, clock_rate, channels) =
+        if is_opus { (96, "opus", 48_000, 2) } else { (8, "PCMA", 8_000, 1) };
     StreamDescription {
         stream: StreamId(stream + 1),
         rs: recording(stream / lines),
@@ -101,10 +128,10 @@ fn description(stream: u64, lines: u64) -> StreamDescription {
         label: Some(line.to_string()),
         media: "audio".to_owned(),
         formats: vec![Format {
-            payload_type: 8,
-            codec: "PCMA".to_owned(),
-            clock_rate: 8_000,
-            channels: 1,
+            payload_type,
+            codec: codec.to_owned(),
+            clock_rate,
+            channels,
             fmtp: None,
         }],
         suite: None,
@@ -116,7 +143,7 @@ fn description(stream: u64, lines: u64) -> StreamDescription {
 }
 
 fn entries(
-    (number, lines): (u64, u64),
+    (number, (lines, is_opus)): (u64, (u64, bool)),
     keys: &KeyBox,
     ended_ms: u64,
     through: Position,
@@ -125,7 +152,7 @@ fn entries(
     let at = |ms: u64| Wall(EPOCH + (ms * MS) as i64);
     let seal = |secret: &[u8], context: &str| keys.seal(&SystemEntropy, secret, context);
     let streams = number * lines..(number + 1) * lines;
-    let description = |stream| description(stream, lines);
+    let description = |stream| description(stream, (lines, is_opus));
     let opened = |stream| StreamOpened {
         description: description(stream),
         generation: Generation(1),
@@ -239,6 +266,8 @@ fn main() {
     let packed = words.get(3).is_none_or(|word| word != "plain");
     let (lines, table) = (number(4, 2), number(5, 1 << 20));
     let (segment_s, one_of) = (number(6, SEGMENT_S), number(7, 1));
+    let is_opus = words.get(8).is_some_and(|word| word == "opus");
+    let voice = if is_opus { voice() } else { Vec::new() };
     let every = |stream: u64| if stream == 0 { 1 } else { one_of };
     let store = Path::new(dir);
     let journal_dir = store.join("journal");
@@ -260,14 +289,15 @@ fn main() {
     let streams = recordings * lines;
     let ssrc = |stream: u64| Ssrc(0x5000_0000 + stream as u32);
     for stream in 0..streams {
-        let description = description(stream, lines);
+        let description = description(stream, (lines, is_opus));
         let (id, from) = (description.stream, description.remote.expect("set above"));
         ring.event(id, START_MS * MS - 2, &Event::Open { description });
         let event = Event::Source { ordinal: 1, ssrc: ssrc(stream), from };
         ring.event(id, START_MS * MS - 1, &event);
     }
     let (mut chain, mut bytes, mut record_bytes) = ((1, [0; 32]), 0, 0);
-    let mut packet = [0; 12 + SAMPLES];
+    let mut packet = Vec::new();
+    let (payload_type, ticks) = if is_opus { (96, 960) } else { (8, SAMPLES as u64) };
     let mut sent = 0_u64;
     for second in 0..seconds {
         for place in 0..PACKETS_PER_S {
@@ -276,14 +306,17 @@ fn main() {
                 let own = index / every(stream);
                 let fields = Fields {
                     marker: index == 0,
-                    payload_type: 8,
+                    payload_type,
                     seq: Index(own).seq(),
-                    timestamp: (index * SAMPLES as u64) as u32,
+                    timestamp: (index * ticks) as u32,
                     ssrc: ssrc(stream),
                 };
-                packet[..12].copy_from_slice(&fields.emit());
+                packet.clear();
+                packet.extend_from_slice(&fields.emit());
                 let at = random.below((table.len() - SAMPLES) as u64) as usize;
-                packet[12..].copy_from_slice(&table[at..at + SAMPLES]);
+                // Each line is elsewhere in it: nothing is decoded twice in a row.
+                let spoken = voice.get(((own + stream * 31) % 500) as usize);
+                packet.extend_from_slice(spoken.map_or(&table[at..at + SAMPLES], Vec::as_slice));
                 let ns = (START_MS + index * 20) * MS + stream * 1_000 + random.below(MS);
                 let source = SourceId::new(StreamId(stream + 1), 1);
                 ring.put(RecordKind::Rtp, source, own, ns, &packet);
@@ -340,7 +373,7 @@ fn main() {
     journal.append(&start).expect("room");
     let ended_ms = START_MS + seconds * 1_000 + 10;
     for number in 0..recordings {
-        let entries = entries((number, lines), &keys, ended_ms, Position(ring.base));
+        let entries = entries((number, (lines, is_opus)), &keys, ended_ms, Position(ring.base));
         journal.append_all(&entries).expect("room");
     }
     journal.sync().expect("room");

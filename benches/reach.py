@@ -14,7 +14,7 @@ a second of audio on its output; warm, and with the cache dropped before each.
 
 Pictures: of that same line, what `floortape peaks` takes for the whole of it in 1,000 points, and for a random
 minute in buckets of 10 ms, from its start to its end; warm, and with the cache dropped before each. How fast lines
-are drawn: twenty lines without a silence, half an hour, in segments as a server of 2,000 lines makes them (15 s);
+are drawn: twenty lines without a silence, half an hour of G.711 and five minutes of Opus, in segments as a server of 2,000 lines makes them (15 s);
 seconds of the processor of `floortape rebuild` with its pictures, less those of one without them.
 
     benches/reach.py [own|first|drawn|all] [--streams 2000] [--lines 20] [--hours 24] [--one-of 10] [--plain] [--seconds 40]
@@ -254,7 +254,7 @@ def pictures(store, floortape, files, count):
             print(f"{what}, {state}: median {statistics.median(took):.1f} ms, p95 {p95:.1f} ms, most {took[-1]:.1f} ms")
 
 
-def drawing(store, floortape, hours):
+def drawing(store, floortape, hours, codec):
     def seconds(words):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([floortape, "rebuild", "--store", store] + words, check=True, stdout=subprocess.DEVNULL)
@@ -268,8 +268,8 @@ def drawing(store, floortape, hours):
     took.sort()
     size = os.path.getsize(os.path.join(store, "peaks.sqlite"))
     print(
-        f"{hours:g} hours of lines drawn in {took[1]:.2f} s of the processor ({took[0]:.2f} to {took[-1]:.2f}):"
-        f" {hours / took[1]:.2f} hours a second; {size / hours / 1000:.1f} KB an hour"
+        f"{hours:.3g} hours of lines of {codec} drawn in {took[1]:.2f} s of the processor ({took[0]:.2f} to {took[-1]:.2f}):"
+        f" {took[1] / hours / 3.6:.3f} ms a second of a line, {hours / took[1]:.2f} hours a second; {size / hours / 1000:.1f} KB an hour"
     )
 
 
@@ -300,7 +300,11 @@ def main():
         if args.what in ("drawn", "all"):
             store = os.path.join(folder, f"drawn-{args.lines}-1800-{packing}")
             make(store, archive, floortape, [str(args.lines // 2), "1800", packing])
-            drawing(store, floortape, args.lines / 2)
+            drawing(store, floortape, args.lines / 2, "G.711")
+            store = os.path.join(folder, f"drawn-opus-{args.lines}-300-{packing}")
+            words = [str(args.lines // 2), "300", packing, "2", str(1 << 20), "15", "1", "opus"]
+            make(store, archive, floortape, words)
+            drawing(store, floortape, args.lines / 12, "Opus")
         if args.what in ("first", "drawn", "all"):
             store = os.path.join(folder, f"first-{args.lines}-{args.hours}-{args.one_of}-{packing}")
             words = [str(args.lines // 2), str(args.hours * 3600), packing, "2", str(1 << 20), "300", str(args.one_of)]

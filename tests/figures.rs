@@ -83,6 +83,12 @@ fn a_call_shows_in_the_figures_and_ready_means_that_one_would_be_recorded() {
         bench.figure(recorded).filter(|count| *count >= 200.0)
     });
     bench.reaches("floortape_ready", 1.0);
+    // It is sealed, then drawn: until then it waits, and nothing does any more.
+    until("a picture of it", 3 * LIMIT, || {
+        bench.figure("floortape_peaks_drawn_total").filter(|count| *count >= 1.0)
+    });
+    bench.reaches("floortape_peaks_waiting", 0.0);
+    assert_eq!(bench.figure("floortape_peaks_waiting_since_seconds"), None, "nothing waits");
 
     // A control that dies is another one a moment later, and its figures begin anew.
     send(bench.server.child("floortape-control").expect("it runs"), Signal::KILL);

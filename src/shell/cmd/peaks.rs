@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -34,6 +35,7 @@ use crate::store::journal::entry::line_name;
 use crate::store::peaks::{
     BLOCK_MS, Bucket, Reason, Silence, Strip, Trace, Tracer, buckets, silences,
 };
+use crate::store::record::RecordKind;
 use crate::store::segment::SegmentName;
 
 /// Buckets in JSON, where nobody says how many.
@@ -47,6 +49,8 @@ const BLOCK_NS: i64 = BLOCK_MS as i64 * 1_000_000;
 const DIRECT_NS: i64 = 600 * 1_000_000_000;
 /// Records are drawn in blocks of a bucket's length and this fraction of it.
 const FRACTION: i64 = 4;
+/// What is sealed and was not drawn beforehand is drawn for so long; of Opus that is some hours of a line.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Silences that are told in words.
 const TOLD: usize = 8;
 
@@ -94,6 +98,11 @@ pub(crate) struct Picture {
     pub(crate) to: Wall,
     /// How many buckets each line has.
     pub(crate) points: u32,
+    /// What is sealed was drawn beforehand up to here, what follows now, from the records; null: all that is sealed
+    /// was, or times are so short that records are drawn anyway.
+    pub(crate) drawn_until: Option<Wall>,
+    /// From here on something is not drawn at all: it would have taken too long.
+    pub(crate) undrawn_from: Option<Wall>,
     pub(crate) lines: Vec<Drawn>,
 }
 
@@ -181,6 +190,7 @@ pub(crate) struct Wanted {
     /// The range was given: samples are counted from there, else from the first.
     from_given: bool,
     points: u32,
+    patience: Duration,
 }
 
 impl Wanted {
@@ -197,13 +207,15 @@ impl Wanted {
             return Err(Failure::new(Exit::NotFound, why));
         }
         let range = (from.unwrap_or(rs.start), to.unwrap_or(end));
-        Ok(Wanted { streams, range, from_given: from.is_some(), points }.bounded())
+        let (from_given, patience) = (from.is_some(), PATIENCE);
+        Ok(Wanted { streams, range, from_given, points, patience }.bounded())
     }
 
-    /// No bucket of a long time is shorter than what is kept: there are fewer then.
+    /// No bucket of a long time is shorter than what is kept, and none than a nanosecond: there are fewer then.
     fn bounded(self) -> Self {
         let length = self.length();
-        let most = if length > DIRECT_NS { (length / BLOCK_NS).max(1) } else { POINTS_MAX };
+        let most =
+            if length > DIRECT_NS { (length / BLOCK_NS).max(1) } else { POINTS_MAX.min(length) };
         Wanted { points: self.points.min(most as u32), ..self }
     }
 
@@ -247,8 +259,8 @@ pub(crate) fn draw(
         let why = format!("recording {}: nothing of it is audio that is decoded here", rs.id);
         return Err(Failure::new(Exit::NotFound, why));
     }
-    let visit = match wanted.is_direct() {
-        true => direct(library, rs, wanted, &mut traces)?,
+    let (visit, late) = match wanted.is_direct() {
+        true => (direct(library, rs, wanted, &mut traces)?, Late::default()),
         false => kept(store, library, wanted, (&descriptions, &mut traces))?,
     };
     let timings: Vec<_> = traces.values().map(Trace::timing).collect();
@@ -261,7 +273,15 @@ pub(crate) fn draw(
         Some(drawn(one, (trace, line), told, wanted))
     });
     let (from, to) = wanted.range;
-    let picture = Picture { id: rs.id, from, to, points: wanted.points, lines: drawn.collect() };
+    let picture = Picture {
+        id: rs.id,
+        from,
+        to,
+        points: wanted.points,
+        drawn_until: late.drawn_until,
+        undrawn_from: late.undrawn_from,
+        lines: drawn.collect(),
+    };
     Ok((picture, visit))
 }
 
@@ -333,23 +353,45 @@ fn direct(
 type Place = (Option<SegmentName>, SourceId);
 type Placed = (Place, Strip);
 
-/// Takes what was drawn beforehand, and draws the rest from the records.
+/// What of that which is sealed was not drawn beforehand, by arrivals.
+#[derive(Default)]
+struct Late {
+    /// The earliest of it.
+    drawn_until: Option<Wall>,
+    /// The earliest of what is still not drawn.
+    undrawn_from: Option<Wall>,
+}
+
+/// Takes what was drawn beforehand, and draws the rest from the records, as long as that may take.
 fn kept(
     store: &Store,
     library: &Library<StoreDisk>,
     wanted: &Wanted,
     (descriptions, traces): (&[&StreamDescription], &mut BTreeMap<StreamId, Trace<'_>>),
-) -> Result<Visit, Failure> {
+) -> Result<(Visit, Late), Failure> {
     let (known, mut strips) = found(&store.dir, wanted).unwrap_or_default();
     let by_stream: BTreeMap<StreamId, &StreamDescription> =
         descriptions.iter().map(|one| (one.stream, *one)).collect();
     let mut loose: BTreeMap<StreamId, Option<Tracer<'_>>> = BTreeMap::new();
     let streams: BTreeSet<StreamId> = traces.keys().copied().collect();
+    let (mut late, mut undrawn) = (Late::default(), Vec::new());
+    let (began, mut over) = (Instant::now(), false);
     let mut visitor = |run: &mut Run<'_>| {
+        over |= began.elapsed() >= wanted.patience;
+        let mut skipped: Option<(StreamId, Wall, Wall)> = None;
         let mut sealed: Option<(Place, Option<Tracer<'_>>)> = None;
         for seen in run {
             let source = seen.record.meta.source;
             let Some(description) = by_stream.get(&source.stream()) else { continue };
+            if seen.place.segment.is_some() && seen.record.meta.kind == RecordKind::Rtp {
+                let at = seen.wall();
+                late.drawn_until = Some(late.drawn_until.map_or(at, |known| known.min(at)));
+                if over {
+                    let (_, from, to) = skipped.get_or_insert((source.stream(), at, at));
+                    (*from, *to) = ((*from).min(at), (*to).max(at));
+                    continue;
+                }
+            }
             let tracer = match seen.place.segment {
                 // What is in no segment is one piece, whoever sent between.
                 None => loose
@@ -363,6 +405,10 @@ fn kept(
             if let Some(tracer) = tracer {
                 tracer.record(&seen.record, seen.wall());
             }
+        }
+        if let Some((stream, from, to)) = skipped {
+            late.undrawn_from = Some(late.undrawn_from.map_or(from, |known| known.min(from)));
+            undrawn.push((stream, from, to));
         }
         if let Some((place, Some(tracer))) = sealed {
             strips.extend(tracer.finish().into_iter().map(|one| (place, Strip::Heard(one))));
@@ -388,7 +434,12 @@ fn kept(
             Strip::Gone(from, to) => trace.gone(*from, *to),
         }
     }
-    Ok(visit)
+    for (stream, from, to) in undrawn {
+        if let Some(trace) = traces.get_mut(&stream) {
+            trace.undrawn(from, to);
+        }
+    }
+    Ok((visit, late))
 }
 
 /// What was drawn beforehand, and of which segments that is all; `None`: nothing can be had.
@@ -451,7 +502,22 @@ fn text(picture: &Picture, when: &When) -> String {
         vec!["to".to_owned(), when.both(picture.to)],
     ]);
     let width_s = (picture.to.0 - picture.from.0) as f64 / 1e9 / f64::from(picture.points);
-    let _ = writeln!(out, "column     {width_s:.3} s, from -48 dB to full scale\n");
+    let _ = writeln!(out, "column     {width_s:.3} s, from -48 dB to full scale");
+    if let Some(until) = picture.drawn_until {
+        let until = when.text(until);
+        let _ = writeln!(
+            out,
+            "drawn      beforehand until {until}, what follows now, from the records"
+        );
+    }
+    if let Some(from) = picture.undrawn_from {
+        let (from, patience) = (when.text(from), PATIENCE.as_secs());
+        let _ = writeln!(
+            out,
+            "not drawn  from {from} on: that takes more than {patience} s; ask for less, or later"
+        );
+    }
+    out.push('\n');
     for line in &picture.lines {
         let label: String = plain(&line.label).chars().take(LABEL).collect();
         let wave: String = line.buckets.iter().map(bar).collect();

@@ -293,7 +293,11 @@ fn zone() -> When {
 fn what_is_damaged_or_not_there_is_drawn_from_the_records() {
     let fixture = fixture("peaks-damaged", ["PCMA", "L16"], &CUTS);
     made(&fixture);
-    let draw = || serde_json::to_string(&picture(&fixture, &["--points", "40"])).expect("plain");
+    // Which of it was drawn beforehand is told, and is another matter.
+    let draw = || {
+        let picture = picture(&fixture, &["--points", "40"]);
+        serde_json::to_string(&Picture { drawn_until: None, ..picture }).expect("plain")
+    };
     let whole = draw();
     let path = file::path(&fixture.store());
     let good = std::fs::read(&path).expect("kept");
@@ -327,7 +331,8 @@ fn what_is_damaged_or_not_there_is_drawn_from_the_records() {
 fn long_times_have_no_shorter_buckets_than_seconds() {
     let wanted = |seconds: i64, points: u32| {
         let range = (Wall(0), Wall(seconds * 1_000_000_000));
-        let wanted = Wanted { streams: BTreeSet::new(), range, from_given: true, points }.bounded();
+        let (streams, patience) = (BTreeSet::new(), PATIENCE);
+        let wanted = Wanted { streams, range, from_given: true, points, patience }.bounded();
         (wanted.points, wanted.is_direct())
     };
     assert_eq!(wanted(86_400, 1_000), (1_000, false));
@@ -335,6 +340,65 @@ fn long_times_have_no_shorter_buckets_than_seconds() {
     assert_eq!(wanted(600, 10_000), (10_000, true));
     assert_eq!(wanted(600, 500), (500, false));
     assert_eq!(wanted(1, 1), (1, false));
+}
+
+#[test]
+fn a_nanosecond_is_one_bucket() {
+    let fixture = fixture("peaks-nanosecond", ["PCMA", "L16"], &[]);
+    let at = |ns: i64| Wall(EPOCH + 7_000 * MS as i64 + ns).to_string();
+    for (length, points) in [(1, 1), (3, 3), (10_000_000, 500)] {
+        let range = [at(0), at(length)];
+        let words = ["--from", &range[0], "--to", &range[1], "--points", "500"];
+        let picture = picture(&fixture, &words);
+        assert_eq!(picture.points, points);
+        let begins: BTreeSet<Wall> = picture.lines[0].buckets.iter().map(|one| one.at).collect();
+        assert_eq!(begins.len(), points as usize, "no two begin at one instant");
+    }
+}
+
+/// Once what is sealed and was not drawn takes too long, it is told from when on it is not there.
+#[test]
+fn what_is_not_yet_drawn_is_told_and_never_shown_as_silence() {
+    let fixture = fixture("peaks-undrawn", ["PCMA", "L16"], &CUTS);
+    let told = |patience| {
+        let (id, dir) = (RS.to_string(), fixture.store().display().to_string());
+        let args: Args = parsed(&["peaks", &id, "--store", &dir]);
+        let drawn = (|| {
+            let store = args.store.find()?;
+            let library = store.library()?;
+            let rs = named(&library, &args.id, &store.dir)?;
+            let wanted = Wanted { patience, ..Wanted::of(&args, (None, None), &rs, 50)? };
+            Ok::<_, Failure>(draw(&store, &library, &rs, &wanted)?.0)
+        })();
+        drawn.unwrap_or_else(|failure| panic!("{}", failure.error))
+    };
+    let all = told(PATIENCE);
+    let first = all.drawn_until.expect("nothing was drawn beforehand");
+    assert!((first.0 - EPOCH - 1_010 * MS as i64).abs() < 100 * MS as i64, "{first}");
+    assert_eq!(all.undrawn_from, None);
+    let words = text(&all, &zone());
+    assert!(
+        words.contains("drawn      beforehand until ") && !words.contains("not drawn"),
+        "{words}"
+    );
+    let none = told(Duration::ZERO);
+    assert_eq!((none.drawn_until, none.undrawn_from), (Some(first), Some(first)));
+    assert!(text(&none, &zone()).contains("not drawn  from "));
+    for (drawn, undrawn) in all.lines.iter().zip(&none.lines) {
+        let is = |line: &Drawn, why| line.silences.iter().any(|one| one.why == why);
+        assert!(is(undrawn, Reason::Undrawn) && !is(drawn, Reason::Undrawn));
+        let covered = |at: Wall| {
+            let of = |one: &Silence| one.why == Reason::Undrawn && one.from <= at && at < one.to;
+            undrawn.silences.iter().any(of)
+        };
+        let silent = undrawn.buckets.iter().filter(|bucket| bucket.samples.is_none());
+        let untold: Vec<Wall> = silent.map(|bucket| bucket.at).filter(|at| !covered(*at)).collect();
+        assert!(untold.is_empty(), "{untold:?} {:?}", undrawn.silences);
+    }
+    made(&fixture);
+    let kept = told(Duration::ZERO);
+    assert_eq!(kept.undrawn_from, None, "what was drawn beforehand needs no patience");
+    assert_eq!(kept.drawn_until, None);
 }
 
 #[test]

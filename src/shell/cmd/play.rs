@@ -219,8 +219,8 @@ fn play(
             let timeline = timeline.get_or_insert_with(|| ranged(wall));
             newest = newest.max(wall);
             line.record(&meta, &payload, wall, &mut |one| {
-                if let Happening::Audio { at, position, samples } = one {
-                    timeline.put(*place, at, position, samples);
+                if let Happening::Audio { at, source, position, samples } = one {
+                    timeline.put(*place, at, (source, position), samples);
                 }
             });
         }
@@ -327,8 +327,12 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::shell::cmd::fixture::{Fixture, RS};
+    use crate::base::ids::{Index, SourceId, Ssrc};
+    use crate::base::time::Mono;
+    use crate::shell::cmd::fixture::{Fixture, MS, RS, description};
     use crate::shell::cmd::rebuild;
+    use crate::store::record::RecordKind;
+    use crate::wire::rtp::Fields;
 
     #[derive(clap::Parser)]
     struct Line {
@@ -376,6 +380,48 @@ mod tests {
     }
 
     #[test]
+    fn two_ssrcs_that_talk_at_once_are_both_heard() {
+        let stream = description(0).stream;
+        let fixture = Fixture::of("play-together", 5_000, &|ring| {
+            for index in 0..100 {
+                for (source, octet) in [(1_u16, 0x8f), (2, 0x9f)] {
+                    let fields = Fields {
+                        marker: false,
+                        payload_type: 0,
+                        seq: Index(index).seq(),
+                        timestamp: 7_000 * u32::from(source) + (index * 160) as u32,
+                        ssrc: Ssrc(u32::from(source)),
+                    };
+                    let packet = [&fields.emit()[..], &[octet; 160]].concat();
+                    // The second begins a second after the first, and goes on for as much longer.
+                    let at = 1_000 + index * 20 + u64::from(source - 1) * 1_000;
+                    let source = SourceId::new(stream, source);
+                    ring.put_at(RecordKind::Rtp, source, index, Mono(at * MS), &packet);
+                }
+            }
+        });
+        let (id, store) = (RS.to_string(), fixture.store().display().to_string());
+        let words = ["play", &id, "--store", &store, "--stream", "../a"];
+        let args = Line::try_parse_from(words).expect("a command line").args;
+        let store = args.store.find().expect("there");
+        let library = store.library().expect("readable");
+        let rs = named(&library, &args.id, &store.dir).expect("there");
+        let heard = Heard::of(&args, args.range().expect("no times"), &rs).expect("audio");
+        let mut out = Vec::new();
+        let unread = play(&library, &rs, heard, false, &mut out).expect("played");
+        assert!(unread.is_empty());
+        let mut runs: Vec<(i16, usize)> = Vec::new();
+        for one in out[44..].chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]])) {
+            match runs.last_mut() {
+                Some((level, count)) if *level == one => *count += 1,
+                _ => runs.push((one, 1)),
+            }
+        }
+        // Behind the end of it silence may follow.
+        assert_eq!(runs[..3], [(16_764, 8_000), (16_764 + 8_316, 8_000), (8_316, 8_000)]);
+    }
+
+    #[test]
     fn a_place_is_an_instant_or_so_far_behind_the_start() {
         let said = |words: &[&str]| {
             let words = [&["play", "ID", "--tz=Europe/Berlin"], words].concat();
@@ -396,6 +442,8 @@ mod tests {
             behind("2026-01-01T00:00:00Z"),
             Some("2026-01-01T00:00:00.000000000Z".to_owned())
         );
+        let ago = behind("-5s").expect("no flag, though it begins like one");
+        assert!(ago.ends_with('Z'), "{ago}");
         for bad in ["", "s", "90", "1:2:3:4", "1:x", "soon", "2026-10-25 02:30"] {
             let why = match from(&["--at", bad]) {
                 Err(failure) => failure.error.to_string(),

@@ -219,7 +219,7 @@ pub enum Verdict {
     Complete,
     /// No gap but in pauses, and no SR to prove head and tail.
     Continuous,
-    /// Packets are missing that nobody wanted to be.
+    /// Packets are missing that nobody wanted to be, or further SSRCs had no place.
     Gaps,
     /// No packet at all.
     Empty,

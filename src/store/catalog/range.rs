@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::fold::RsEntry;
 use super::library::{Library, LibraryError, Reading, touches, with_margin};
-use super::model::{Account, Recording, Verdict};
+use super::model::{Account, Recording};
 use super::read::sketch;
 use crate::base::ids::{RsId, StreamId};
 use crate::base::ports::Disk;
@@ -81,13 +81,14 @@ impl<D: Disk + Clone> Library<D> {
             && span.0 <= rs.start
             && rs.end.is_some_and(|end| end <= span.1);
         let settled = if is_whole { None } else { self.settled(rs.id)? };
-        let nothing_lost = settled.as_ref().is_some_and(is_unharmed);
+        let is_told = settled.is_some();
         let mut reading = self.read_by(&[rs], |all, _, watch| {
-            // The recorder's own events tell what was lost of a recording, and why packets are missing.
-            let is_wanted = |stream: &&StreamId| stream.is_host() && !nothing_lost;
+            // The recorder's own events tell what was lost of a recording, and why packets are missing. Of one that has
+            // settled that is known.
+            let is_wanted = |stream: &&StreamId| stream.is_host() && !is_told;
             let host: BTreeSet<StreamId> = all.iter().filter(is_wanted).copied().collect();
-            let around = if nothing_lost { span } else { with_margin(span) };
-            let hints = match nothing_lost {
+            let around = if is_told { span } else { with_margin(span) };
+            let hints = match is_told {
                 true => self.hints_of_range(&own, span)?,
                 false => self.hints(&[(&own, span), (&host, around)])?,
             };
@@ -126,12 +127,6 @@ impl<D: Disk + Clone> Library<D> {
         }
         Ok(Some(Quick { recording: sketch(&entry), entry, settled: false }))
     }
-}
-
-/// Whether nothing of a recording is missing.
-fn is_unharmed(recording: &Recording) -> bool {
-    let is_whole = |verdict| matches!(verdict, Verdict::Complete | Verdict::Continuous);
-    recording.streams.iter().all(|stream| is_whole(stream.verdict))
 }
 
 /// Those of a recording that are wanted.

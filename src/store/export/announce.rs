@@ -67,6 +67,30 @@ fn line(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }
 
+/// Bits of a frame of speech of each type, the last one of comfort noise (3GPP TS 26.101 and TS 26.201).
+const AMR_BITS: [u16; 9] = [95, 103, 118, 134, 148, 159, 204, 244, 39];
+const AMR_WB_BITS: [u16; 10] = [132, 177, 253, 285, 317, 365, 397, 461, 477, 40];
+
+/// From payloads in the bandwidth-efficient form of RFC 4867 §4.3, one a line in hexadecimal, to its file format (§5).
+const UNPACK: &str = r#"import sys
+sizes = BITS
+out = sys.stdout.buffer
+out.write(b"HEAD\n")
+for line in sys.stdin:
+    bits = "".join(f"{octet:08b}" for octet in bytes.fromhex(line.strip().replace(":", "")))
+    at, frames, more = 4, [], True
+    while more and at + 6 <= len(bits):
+        more = bits[at] == "1"
+        frames.append((int(bits[at + 1:at + 5], 2), int(bits[at + 5])))
+        at += 6
+    for kind, quality in frames:
+        size = sizes[kind] if kind < len(sizes) else 0
+        frame, at = bits[at:at + size], at + size
+        octets = [int(frame[n:n + 8].ljust(8, "0"), 2) for n in range(0, len(frame), 8)]
+        if len(frame) == size:
+            out.write(bytes([kind << 3 | quality << 2] + octets))
+"#;
+
 /// What is said of a line of audio that has no decoder here; `None`: it has one, or nothing was agreed. `file`: the
 /// one with its packets.
 pub fn note(stream: &StreamDescription, file: &str) -> Option<String> {
@@ -92,7 +116,16 @@ pub fn note(stream: &StreamDescription, file: &str) -> Option<String> {
          G.729, G.723, AMR, AMR-WB, iLBC and others, as far as it was built with them.\n",
     );
     let fmtp = first.fmtp.as_deref().unwrap_or_default().replace(' ', "");
+    let says = |wanted: &str| {
+        fmtp.split(';').any(|one| {
+            one.get(..wanted.len()).is_some_and(|head| head.eq_ignore_ascii_case(wanted))
+        })
+    };
     let aligned = fmtp.split(';').any(|one| one.eq_ignore_ascii_case("octet-align=1"));
+    // RFC 4867 §8.1: any of these means octets that are aligned in another way.
+    let framed =
+        ["octet-align=1", "crc=1", "robust-sorting=1", "interleaving="].into_iter().any(says);
+    let efficient = !framed && first.channels <= 1;
     let (name, payload_type) = (first.codec.to_ascii_uppercase(), first.payload_type);
     let wav = file.trim_end_matches(".pcapng");
     let by_gstreamer = |encoding: &str, more: &str, chain: &str| {
@@ -102,6 +135,15 @@ pub fn note(stream: &StreamDescription, file: &str) -> Option<String> {
              caps='application/x-rtp,media=audio,clock-rate={},encoding-name={encoding},payload={payload_type}{more}' \\\n    \
              ! {chain} ! audioconvert ! wavenc ! filesink location='{wav}.wav'\n",
             stream.port, first.clock_rate
+        )
+    };
+    let by_python = |bits: &[u16], head: &str| {
+        format!(
+            "\nTo convert it (tshark, Python, and ffmpeg; the bits of several frames stand one behind the other in a \
+             packet):\n\ncat >'{wav}.py' <<'END'\n{}END\ntshark -r '{file}' -Y 'rtp.p_type == {payload_type}' -T fields -e \
+             rtp.payload | python3 '{wav}.py' >'{wav}.amr'\nffmpeg -i '{wav}.amr' '{wav}.wav'\n\nWhat was lost or left out \
+             is not filled up by that.\n",
+            UNPACK.replace("HEAD", head).replace("BITS", &format!("{bits:?}"))
         )
     };
     let aligned_more =
@@ -115,9 +157,14 @@ pub fn note(stream: &StreamDescription, file: &str) -> Option<String> {
         "AMR" if aligned => by_gstreamer("AMR", aligned_more, "rtpamrdepay ! amrnbdec"),
         "AMR-WB" if aligned => by_gstreamer("AMR-WB", aligned_more, "rtpamrdepay ! amrwbdec"),
         "ILBC" | "SPEEX" | "GSM" => String::new(),
-        "EVS" => "\nTo convert it, 3GPP's reference decoder (TS 26.442, TS 26.443) takes the payloads; Wireshark shows \
-                  them.\n"
-            .to_owned(),
+        "AMR" if efficient => by_python(&AMR_BITS, "#!AMR"),
+        "AMR-WB" if efficient => by_python(&AMR_WB_BITS, "#!AMR-WB"),
+        "EVS" => format!(
+            "\nNo player decodes EVS. 3GPP's reference decoder (TS 26.443) does, and it takes no RTP: frames have to be \
+             brought\ninto the file format of TS 26.445, Annex A.2.6, before. No command for that was tried here. The payloads, \
+             one a line\nin hexadecimal (tshark):\n\n  tshark -r '{file}' -Y 'rtp.p_type == {payload_type}' -T fields -e \
+             rtp.payload >'{wav}.evs.txt'\n"
+        ),
         _ => String::new(),
     });
     Some(out)
@@ -125,6 +172,9 @@ pub fn note(stream: &StreamDescription, file: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
     use super::*;
     use crate::base::ids::{RsId, Slot, StreamId};
     use crate::store::event::Format;
@@ -178,13 +228,50 @@ mod tests {
         text.split_terminator("\r\n").filter(good).count()
     }
 
+    /// Two frames of GStreamer's encoder of AMR (12.2 kbit/s, a tone), packed into one packet by hand.
+    #[test]
+    fn what_a_note_says_of_amr_does_what_it_says() {
+        const PACKET: &str = "fbcf2403b3481063c7ecce01faf5347415c000092c996d307800001b41200365b2d7adf9000347980e6035a8c\
+                              da4750f350f42709be0f47fa206bc1069e18b";
+        const FRAMES: &str = "3c2403b3481063c7ecce01faf5347415c000092c996d307800001b41200365b03c2d7adf9000347980e6035a8c\
+                              da4750f350f42709be0f47fa206bc1069e18b0";
+        let note = note(&stream("AMR", None), "2.pcapng").expect("audio");
+        let (_, rest) = note.split_once("<<'END'\n").expect("a script");
+        let (script, _) = rest.split_once("END\n").expect("its end");
+        let mut line = Command::new("python3");
+        let python = line.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let Ok(mut python) = python else {
+            println!("skipped: no python3 here");
+            return;
+        };
+        let mut input = python.stdin.take().expect("piped");
+        // Behind it nothing of one that is cut short.
+        writeln!(input, "{PACKET}\nfbcf24").expect("it reads");
+        drop(input);
+        let out = python.wait_with_output().expect("it ends");
+        assert!(out.status.success());
+        let text: String = out.stdout.iter().map(|octet| format!("{octet:02x}")).collect();
+        let head: String = b"#!AMR\n".iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(text, head + FRAMES);
+    }
+
     #[test]
     fn a_note_names_the_format_and_a_way_to_convert_it() {
         let said = |codec, fmtp| note(&stream(codec, fmtp), "2.pcapng").expect("audio");
         assert!(said("G729", None).contains("ffmpeg -f g729 -i '2.g729' '2.wav'"));
         let amr = said("AMR", Some("mode-set=7; octet-align=1"));
         assert!(amr.contains("rtpamrdepay") && amr.contains("payload=97,octet-align=(string)1"));
-        assert!(!said("AMR", None).contains("rtpamrdepay"), "that takes aligned octets alone");
+        for (codec, fmtp) in [("AMR", None), ("amr-wb", Some("mode-set=2"))] {
+            let efficient = said(codec, fmtp);
+            assert!(!efficient.contains("rtpamrdepay"), "that takes aligned octets alone");
+            assert!(efficient.contains("python3 '2.py' >'2.amr'"), "{efficient}");
+        }
+        for fmtp in ["crc=1", "mode-set=7; robust-sorting=1", "interleaving=4"] {
+            assert!(
+                !said("AMR", Some(fmtp)).contains("python3"),
+                "{fmtp} is neither of both forms"
+            );
+        }
         assert!(said("EVS", None).contains("3GPP") && said("XYZ", None).contains("Wireshark"));
         assert_eq!(
             note(&StreamDescription { media: "video".into(), ..stream("VP8", None) }, "v"),

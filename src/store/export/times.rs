@@ -106,7 +106,7 @@ impl Wav {
         let seconds = samples as f64 / f64::from(self.rate.max(1));
         Some(format!(
             "{packets} packet(s) came for a place that had audio already: {seconds:.3} s of that are not in {}, only \
-             in the packets (export --format pcapng)",
+             in the packets (export --format pcapng); play adds up SSRCs that talk at once",
             self.file
         ))
     }

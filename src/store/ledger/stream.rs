@@ -346,11 +346,14 @@ impl StreamLedger {
             paused && source.lost_range.is_empty() && source.unexplained == 0
         };
         let gaps = sources.iter().any(|source| !source.gaps.is_empty() && !meant(source));
+        // What further SSRCs of the line sent is not there, however whole those are that had a place.
+        let refused =
+            self.drops.get(Counter::TooManySources.label()).is_some_and(|count| *count > 0);
         let agree =
             sources.iter().all(|source| self.reports.get(&source.ssrc).is_some_and(Reports::agree));
         let verdict = match () {
             () if sources.is_empty() => Verdict::Empty,
-            () if gaps => Verdict::Gaps,
+            () if gaps || refused => Verdict::Gaps,
             () if agree && unproven_s == 0.0 => Verdict::Complete,
             () => Verdict::Continuous,
         };

@@ -56,6 +56,8 @@ pub enum Reason {
     Idle,
     /// It is gone by retention.
     Gone,
+    /// Something is recorded there, and it is not drawn yet.
+    Undrawn,
     /// Somebody sent, and no sample was louder than 50 dB below full scale.
     Quiet,
 }
@@ -78,6 +80,7 @@ impl Reason {
             Reason::Lost => "lost",
             Reason::Idle => "idle",
             Reason::Gone => "gone",
+            Reason::Undrawn => "undrawn",
             Reason::Quiet => "quiet",
         }
     }
@@ -197,6 +200,9 @@ pub fn silences(
         let meets = |(start, end): &(Wall, Wall)| *start < to && from < *end;
         if trace.gone.iter().any(meets) {
             return Reason::Gone;
+        }
+        if trace.undrawn.iter().any(meets) {
+            return Reason::Undrawn;
         }
         // One behind the other: those that begin later cannot meet it, nor those long before.
         let behind = gaps.partition_point(|gap| gap.0 < to);

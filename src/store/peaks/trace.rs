@@ -36,6 +36,8 @@ pub struct Trace<'a> {
     pub(super) gaps: Vec<(Wall, Wall)>,
     /// Times of which all is gone by retention.
     pub(super) gone: Vec<(Wall, Wall)>,
+    /// Times that are recorded and were not drawn.
+    pub(super) undrawn: Vec<(Wall, Wall)>,
 }
 
 /// What came of a source.
@@ -65,6 +67,7 @@ impl<'a> Trace<'a> {
             sources: BTreeMap::new(),
             gaps: Vec::new(),
             gone: Vec::new(),
+            undrawn: Vec::new(),
         })
     }
 
@@ -144,6 +147,11 @@ impl<'a> Trace<'a> {
     /// From then to then all is gone by retention.
     pub fn gone(&mut self, from: Wall, to: Wall) {
         self.gone.push((from, to));
+    }
+
+    /// What was recorded from then to then is not drawn.
+    pub fn undrawn(&mut self, from: Wall, to: Wall) {
+        self.undrawn.push((from, to));
     }
 
     fn counted(&mut self, ordinal: u16, index: u64) -> &mut Counted {

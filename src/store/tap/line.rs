@@ -18,6 +18,8 @@ pub enum Happening {
     Audio {
         /// Arrival of the packet.
         at: Wall,
+        /// Number of its source in the line: sources may speak at once.
+        source: u16,
         /// Where it lies on the line, in samples by RTP time ([`Placement`]).
         position: i64,
         /// Them.
@@ -185,7 +187,8 @@ impl Line {
                 let samples = one_channel(samples, usize::from(form.channels));
                 let (timestamp, ticks) = (header.timestamp(), form.ticks(body));
                 let position = self.placement.place(ordinal, timestamp, at, ticks).position;
-                tell(Happening::Audio { at, position: form.frames(position), samples });
+                let position = form.frames(position);
+                tell(Happening::Audio { at, source: ordinal, position, samples });
             }
             Encoding::Digits => {
                 // Packets of a digit repeat its timestamp, and may tell of those that follow it.
@@ -267,7 +270,17 @@ mod tests {
     }
 
     fn give(line: &mut Line, kind: RecordKind, index: u64, payload: &[u8]) -> Vec<Happening> {
-        let source = SourceId::new(StreamId(7), u16::from(kind == RecordKind::Rtp));
+        give_of(line, (kind, u16::from(kind == RecordKind::Rtp)), index, index as i64 * 20, payload)
+    }
+
+    fn give_of(
+        line: &mut Line,
+        (kind, ordinal): (RecordKind, u16),
+        index: u64,
+        at_ms: i64,
+        payload: &[u8],
+    ) -> Vec<Happening> {
+        let source = SourceId::new(StreamId(7), ordinal);
         let meta = RecordMeta {
             kind,
             flags: 0,
@@ -277,7 +290,7 @@ mod tests {
             arrival: Mono(index),
         };
         let mut all = Vec::new();
-        line.record(&meta, payload, Wall(index as i64 * 20_000_000), &mut |one| all.push(one));
+        line.record(&meta, payload, Wall(at_ms * 1_000_000), &mut |one| all.push(one));
         all
     }
 
@@ -298,11 +311,17 @@ mod tests {
         let mut line = line();
         let heard = give(&mut line, RecordKind::Rtp, 1, &rtp(1, 0, &[0xff, 0x80]));
         let at = Wall(20_000_000);
-        assert_eq!(heard, [Happening::Audio { at, position: 0, samples: vec![0, 32_124] }]);
+        assert_eq!(
+            heard,
+            [Happening::Audio { at, source: 1, position: 0, samples: vec![0, 32_124] }]
+        );
         let heard = give(&mut line, RecordKind::Rtp, 4, &rtp(4, 0, &[0xff]));
         let to = Wall(80_000_000);
         assert_eq!(heard[0], Happening::Gap { from: at, to, packets: 2 });
-        assert_eq!(heard[1], Happening::Audio { at: to, position: 480, samples: vec![0] });
+        assert_eq!(
+            heard[1],
+            Happening::Audio { at: to, source: 1, position: 480, samples: vec![0] }
+        );
         // One of them comes late: it is heard in its place, and nothing is missing behind it.
         let heard = give(&mut line, RecordKind::Rtp, 3, &rtp(3, 0, &[0xff]));
         assert!(matches!(heard[..], [Happening::Audio { position: 320, .. }]), "{heard:?}");
@@ -349,5 +368,55 @@ mod tests {
         let next = rtp(3, 0, &[0xff; 160]);
         let heard = give(&mut whole, RecordKind::Rtp, 3, &next);
         assert_eq!(heard, give(&mut later, RecordKind::Rtp, 3, &next));
+    }
+
+    /// What a tap writes of these packets: source, index, ms, RTP time in packets, and the octet that it is full of.
+    fn tapped(packets: &[(u16, u64, i64, u32, u8)]) -> (Vec<i16>, usize) {
+        let (mut line, mut out, mut gaps) = (line(), Vec::new(), 0);
+        let mut timeline = super::super::Timeline::new(Wall(0), 0, &[line.rate()]);
+        for &(ordinal, index, at_ms, time, octet) in packets {
+            let packet = rtp(time, 0, &[octet; 160]);
+            for one in give_of(&mut line, (RecordKind::Rtp, ordinal), index, at_ms, &packet) {
+                match one {
+                    Happening::Audio { at, source, position, samples } => {
+                        let _ = timeline.put(0, at, (source, position), samples);
+                    }
+                    _ => gaps += 1,
+                }
+            }
+            timeline.render(Wall(at_ms * 1_000_000), &mut out);
+        }
+        timeline.flush(&mut out);
+        assert_eq!(timeline.adjusted(), (0, 0), "nothing was too late");
+        (out, gaps)
+    }
+
+    /// 0x8f and 0x9f of G.711 µ-law.
+    const LOUD: [i16; 2] = [16_764, 8_316];
+
+    #[test]
+    fn a_line_whose_ssrc_changes_is_heard_whole() {
+        let before = (0..40).map(|n| (1, n, n as i64 * 20, 1_000 + n as u32, 0x8f));
+        // Another SSRC counts packets and time anew, and goes on when its next packet comes.
+        let behind = (0..40).map(|n| (2, n, 800 + n as i64 * 20, 77 + n as u32, 0x9f));
+        let (out, gaps) = tapped(&before.chain(behind).collect::<Vec<_>>());
+        assert_eq!((out.len(), gaps), (80 * 160, 0));
+        assert!(out[..6_400].iter().all(|one| *one == LOUD[0]), "{:?}", &out[..9]);
+        assert!(out[6_400..].iter().all(|one| *one == LOUD[1]), "{:?}", &out[6_400..6_409]);
+    }
+
+    #[test]
+    fn two_ssrcs_at_once_are_heard_together() {
+        let first = (0..60).map(|n| (1, n, n as i64 * 20, 1_000 + n as u32, 0x8f));
+        let second = (0..60).map(|n| (2, n, 400 + n as i64 * 20, 77 + n as u32, 0x9f));
+        let mut both: Vec<_> = first.chain(second).collect();
+        both.sort_by_key(|packet| packet.2);
+        let (out, gaps) = tapped(&both);
+        assert_eq!((out.len(), gaps), (80 * 160, 0));
+        let is = |range: std::ops::Range<usize>, level: i16| {
+            out[range.start * 160..range.end * 160].iter().all(|one| *one == level)
+        };
+        assert!(is(0..20, LOUD[0]) && is(60..80, LOUD[1]));
+        assert!(is(20..60, LOUD[0] + LOUD[1]), "{:?}", &out[3_200..3_210]);
     }
 }

@@ -4,6 +4,8 @@
 //! written by the clock, so that a player goes on; what comes then, and would lie before what is written
 //! (a client whose time stood still, or goes slower than ours), is moved behind it.
 
+use std::collections::BTreeSet;
+
 use crate::base::time::Wall;
 
 /// What arrived this long ago is written: reordering reaches no further on any line we saw.
@@ -37,6 +39,7 @@ struct Channel {
 }
 
 struct Packet {
+    source: u16,
     frame: i64,
     at: Wall,
     samples: Vec<i16>,
@@ -99,8 +102,15 @@ impl Timeline {
         channel.edge = channel.edge.max(position + 1);
     }
 
-    /// Lays samples that arrived at `at` where they belong; the frame of the first one, at its own rate.
-    pub fn put(&mut self, channel: usize, at: Wall, position: i64, samples: Vec<i16>) -> i64 {
+    /// Lays samples of a source of the line that arrived at `at` where they belong; the frame of the first one, at
+    /// its own rate. Sources that are heard at once are added up.
+    pub fn put(
+        &mut self,
+        channel: usize,
+        at: Wall,
+        (source, position): (u16, i64),
+        samples: Vec<i16>,
+    ) -> i64 {
         let written = self.written;
         let (rate, start) = (self.rate, self.start);
         let channel = &mut self.channels[channel];
@@ -120,7 +130,7 @@ impl Timeline {
         }
         channel.edge = channel.edge.max(end);
         channel.newest = channel.newest.max(at);
-        channel.pending.push(Packet { frame, at, samples });
+        channel.pending.push(Packet { source, frame, at, samples });
         frame
     }
 
@@ -180,22 +190,41 @@ impl Channel {
         };
         let (begin, _) = own(first);
         let (last, _) = own(first + slots.len() as i64);
-        let mut samples = vec![0_i16; (last - begin + 2) as usize];
-        for packet in &self.pending {
-            let from = packet.frame.max(begin);
-            let to = packet.end().min(begin + samples.len() as i64);
-            if from < to {
-                let source = (from - packet.frame) as usize..(to - packet.frame) as usize;
-                let target = (from - begin) as usize..(to - begin) as usize;
-                samples[target].copy_from_slice(&packet.samples[source]);
+        let count = (last - begin + 2) as usize;
+        let mut samples = Vec::new();
+        let sources: BTreeSet<u16> = self.pending.iter().map(|packet| packet.source).collect();
+        for source in sources {
+            let heard = self.of_source(source, begin, count);
+            if samples.is_empty() {
+                samples = heard;
+                continue;
             }
+            samples.iter_mut().zip(&heard).for_each(|(sum, one)| *sum = sum.saturating_add(*one));
         }
+        samples.resize(count, 0);
         for (number, slot) in slots.enumerate() {
             let (place, fraction) = own(first + number as i64);
             let at = (place - begin) as usize;
             let (left, right) = (i64::from(samples[at]), i64::from(samples[at + 1]));
             *slot = (left + (right - left) * fraction / i64::from(rate)) as i16;
         }
+    }
+}
+
+impl Channel {
+    /// What one source has there; of two of its packets at one place the later one.
+    fn of_source(&self, source: u16, begin: i64, count: usize) -> Vec<i16> {
+        let mut samples = vec![0; count];
+        for packet in self.pending.iter().filter(|packet| packet.source == source) {
+            let from = packet.frame.max(begin);
+            let to = packet.end().min(begin + count as i64);
+            if from < to {
+                let source = (from - packet.frame) as usize..(to - packet.frame) as usize;
+                let target = (from - begin) as usize..(to - begin) as usize;
+                samples[target].copy_from_slice(&packet.samples[source]);
+            }
+        }
+        samples
     }
 }
 
@@ -228,15 +257,15 @@ mod tests {
     #[test]
     fn reordered_packets_are_written_in_their_place_after_a_moment() {
         let mut timeline = Timeline::new(at(0), 0, &[1_000]);
-        timeline.put(0, at(10), 500, vec![1; 10]);
-        timeline.put(0, at(40), 530, vec![4; 10]);
-        timeline.put(0, at(41), 510, vec![2; 10]);
+        timeline.put(0, at(10), (1, 500), vec![1; 10]);
+        timeline.put(0, at(40), (1, 530), vec![4; 10]);
+        timeline.put(0, at(41), (1, 510), vec![2; 10]);
         assert!(rendered(&mut timeline, 109).is_empty(), "held back");
         let out = rendered(&mut timeline, 141);
         let wanted = [vec![0; 10], vec![1; 10], vec![2; 10], vec![0; 10], vec![4; 10]].concat();
         assert_eq!(out, wanted);
         // Where that is written already it is not heard any more.
-        timeline.put(0, at(142), 520, vec![3; 10]);
+        timeline.put(0, at(142), (1, 520), vec![3; 10]);
         assert!(rendered(&mut timeline, 150).is_empty());
         assert_eq!(timeline.adjusted(), (0, 10));
     }
@@ -246,12 +275,12 @@ mod tests {
         let mut timeline = Timeline::new(at(0), 0, &[1_000]);
         assert!(rendered(&mut timeline, 200).is_empty());
         assert_eq!(rendered(&mut timeline, 500).len(), 300);
-        timeline.put(0, at(510), 7_000, vec![5; 20]);
+        timeline.put(0, at(510), (1, 7_000), vec![5; 20]);
         assert_eq!(rendered(&mut timeline, 620), [vec![0; 210], vec![5; 20]].concat());
         // RTP time went on over ten silent seconds.
         assert_eq!(rendered(&mut timeline, 10_000).len(), 9_800 - 530);
-        timeline.put(0, at(10_520), 17_000, vec![6; 20]);
-        timeline.put(0, at(10_540), 17_020, vec![7; 20]);
+        timeline.put(0, at(10_520), (1, 17_000), vec![6; 20]);
+        timeline.put(0, at(10_540), (1, 17_020), vec![7; 20]);
         let mut out = Vec::new();
         timeline.flush(&mut out);
         assert_eq!(out, [vec![0; 710], vec![6; 20], vec![7; 20]].concat());
@@ -261,10 +290,10 @@ mod tests {
     #[test]
     fn who_stood_still_meanwhile_goes_on_behind_what_is_written() {
         let mut timeline = Timeline::new(at(0), 0, &[1_000]);
-        timeline.put(0, at(0), 0, vec![5; 20]);
+        timeline.put(0, at(0), (1, 0), vec![5; 20]);
         assert_eq!(rendered(&mut timeline, 1_200).len(), 1_000);
-        timeline.put(0, at(1_200), 20, vec![6; 20]);
-        timeline.put(0, at(1_220), 40, vec![7; 20]);
+        timeline.put(0, at(1_200), (1, 20), vec![6; 20]);
+        timeline.put(0, at(1_220), (1, 40), vec![7; 20]);
         let mut out = Vec::new();
         timeline.flush(&mut out);
         assert_eq!(out, [vec![6; 20], vec![7; 20]].concat());
@@ -274,8 +303,8 @@ mod tests {
     #[test]
     fn lines_stand_side_by_side_at_the_highest_rate() {
         let mut timeline = Timeline::new(at(0), 0, &[1_000, 2_000]);
-        timeline.put(0, at(10), 0, vec![10, 20, 30, 40]);
-        timeline.put(1, at(11), 0, vec![1, 2, 3, 4]);
+        timeline.put(0, at(10), (1, 0), vec![10, 20, 30, 40]);
+        timeline.put(1, at(11), (1, 0), vec![1, 2, 3, 4]);
         let mut out = Vec::new();
         timeline.flush(&mut out);
         let left: Vec<i16> = out.iter().copied().step_by(2).collect();
@@ -291,12 +320,12 @@ mod tests {
         let ranged = |end| Timeline::new(at(0), 0, &[1_000]).until(at(end));
         let mut out = Vec::new();
         let mut short = ranged(15);
-        short.put(0, at(10), 0, vec![1; 20]);
+        short.put(0, at(10), (1, 0), vec![1; 20]);
         short.flush(&mut out);
         assert_eq!(out, [vec![0; 10], vec![1; 5]].concat());
         out.clear();
         let mut long = ranged(50);
-        long.put(0, at(10), 0, vec![1; 20]);
+        long.put(0, at(10), (1, 0), vec![1; 20]);
         long.flush(&mut out);
         assert_eq!(out, [vec![0; 10], vec![1; 20], vec![0; 20]].concat());
     }
@@ -307,7 +336,7 @@ mod tests {
         let mut whole = Timeline::new(at(0), 0, &[1_000]);
         let mut out = Vec::new();
         for (number, packet) in (0..).zip(&packets) {
-            whole.put(0, at(number * 20 + 3), 900 + number * 20, packet.clone());
+            whole.put(0, at(number * 20 + 3), (1, 900 + number * 20), packet.clone());
             whole.render(at(number * 20 + 4), &mut out);
         }
         whole.flush(&mut out);
@@ -315,16 +344,28 @@ mod tests {
         let mut first = Timeline::new(at(0), 0, &[1_000]);
         let mut frame = 0;
         for (number, packet) in (0..).zip(&packets[..20]) {
-            frame = first.put(0, at(number * 20 + 3), 900 + number * 20, packet.clone());
+            frame = first.put(0, at(number * 20 + 3), (1, 900 + number * 20), packet.clone());
         }
         first.flush(&mut parts);
         let mut second = Timeline::new(at(0), first.written(), &[1_000]);
         // Another process counts positions from the packet that it goes on behind.
         second.go_on(0, 0, frame);
         for (number, packet) in (1..).zip(&packets[20..]) {
-            second.put(0, at((19 + number) * 20 + 3), number * 20, packet.clone());
+            second.put(0, at((19 + number) * 20 + 3), (1, number * 20), packet.clone());
         }
         second.flush(&mut parts);
         assert_eq!(parts, out);
+    }
+
+    #[test]
+    fn what_is_too_loud_together_is_as_loud_as_can_be() {
+        let mut timeline = Timeline::new(at(0), 0, &[1_000]);
+        timeline.put(0, at(0), (1, 0), vec![30_000, -30_000, 100]);
+        timeline.put(0, at(1), (2, 0), vec![30_000, -30_000, -300]);
+        // Of one source the later packet is heard.
+        timeline.put(0, at(2), (2, 2), vec![400]);
+        let mut out = Vec::new();
+        timeline.flush(&mut out);
+        assert_eq!(out, [i16::MAX, i16::MIN, 500]);
     }
 }

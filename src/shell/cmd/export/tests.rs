@@ -39,6 +39,12 @@ struct Line {
     args: Args,
 }
 
+#[derive(Parser)]
+struct Rebuilt {
+    #[command(flatten)]
+    args: crate::shell::cmd::rebuild::Args,
+}
+
 fn args(fixture: &Fixture, out: &Path, more: &[&str]) -> Args {
     let (id, store) = (RS.to_string(), fixture.store().display().to_string());
     let folder = out.display().to_string();
@@ -228,6 +234,37 @@ fn audio_that_other_audio_took_the_place_of_is_told() {
         let text = std::fs::read_to_string(out.join(file)).expect("exported");
         assert!(text.contains(words), "{file}: {text}");
     }
+}
+
+/// Causes are known by the recorder's own events, which a part of what has settled does not read again.
+#[test]
+fn a_part_of_what_has_settled_tells_what_was_lost_of_all_of_it_and_why() {
+    let fixture = Fixture::new("settled-part");
+    let told = |name: &str, more: &[&str]| {
+        let text = std::fs::read(export(&fixture, name, more).join("recording.json"));
+        let value: serde_json::Value =
+            serde_json::from_slice(&text.expect("exported")).expect("JSON");
+        let streams = value["streams"].as_array().expect("lines").iter();
+        let sources: Vec<_> = streams.map(|stream| stream["sources"].clone()).collect();
+        (sources, value["account"].clone())
+    };
+    let (whole, _) = told("whole", &[]);
+    let lost = |sources: &[serde_json::Value]| {
+        sources
+            .iter()
+            .filter(|of| of[0]["lost"].as_object().is_some_and(|lost| !lost.is_empty()))
+            .count()
+    };
+    assert!(lost(&whole) > 0, "{whole:?}");
+    let at = |ms: u64| Wall(EPOCH + (ms * MS) as i64).to_string();
+    let range = ["--from", &at(1_100), "--to", &at(1_500)].map(str::to_owned);
+    let range: Vec<&str> = range.iter().map(String::as_str).collect();
+    let (_, account) = told("unsettled", &range);
+    assert!(account.is_object(), "it says of which part: {account}");
+    let store = fixture.store().display().to_string();
+    let rebuilt = Rebuilt::try_parse_from(["rebuild", "--store", &store]).expect("a command line");
+    assert!(crate::shell::cmd::rebuild::run(rebuilt.args).is_ok());
+    assert_eq!(told("settled", &range), (whole, serde_json::Value::Null));
 }
 
 /// Ends at the checkpoint behind so many records and frames.

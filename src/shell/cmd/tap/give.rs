@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::base::ids::StreamId;
+use crate::base::ids::{SourceId, StreamId};
 use crate::base::time::Wall;
 use crate::shell::serve::reading::TapFormat;
 use crate::store::catalog::model::Participant;
@@ -84,10 +84,12 @@ impl Give {
     }
 
     /// Lays samples where they belong; their frame.
-    pub(super) fn lay(&mut self, line: StreamId, at: Wall, position: i64, samples: &[i16]) -> i64 {
+    pub(super) fn lay(&mut self, of: SourceId, at: Wall, position: i64, samples: &[i16]) -> i64 {
         match self {
-            Give::Frames { timeline, channels, .. } => match channels.get(&line) {
-                Some(channel) => timeline.put(*channel, at, position, samples.to_vec()),
+            Give::Frames { timeline, channels, .. } => match channels.get(&of.stream()) {
+                Some(channel) => {
+                    timeline.put(*channel, at, (of.ordinal(), position), samples.to_vec())
+                }
                 None => 0,
             },
             Give::Objects { .. } => position,

@@ -367,8 +367,8 @@ impl Tap {
             }
         }
         for one in happened {
-            if let Happening::Audio { at, position, samples } = &one {
-                let frame = self.give.lay(meta.source.stream(), *at, *position, samples);
+            if let Happening::Audio { at, position, samples, .. } = &one {
+                let frame = self.give.lay(meta.source, *at, *position, samples);
                 let timestamp = timestamp(payload);
                 let (index, arrival) = (meta.index.0, meta.arrival.0);
                 let last = LastOf { index, arrival, timestamp, frame, wall };

@@ -17,6 +17,7 @@ use crate::plane::control::Figures;
 use crate::plane::handoff::frame::WorkerStats;
 use crate::proto::sip::Oddity;
 use crate::shell::serve::control::anchors;
+use crate::shell::serve::control::peaks::Backlog;
 use crate::shell::serve::control::scrub::Scrubbed;
 use crate::shell::tls::Refusal;
 
@@ -48,6 +49,8 @@ pub(super) struct Snapshot {
     pub(super) anchors: Vec<anchors::Place>,
     /// What reading the store over has come to.
     pub(super) scrubbed: Scrubbed,
+    /// What is to be drawn yet.
+    pub(super) backlog: Backlog,
     /// How long the disk has room for the present load, s; `None`: not known.
     pub(super) disk_left_s: Option<u64>,
 }
@@ -243,7 +246,16 @@ impl Snapshot {
         let help = "Times that all segments were read over";
         page.counters(("scrub_passes", help), None, [([], scrubbed.passes)])?;
         let help = "Extents and segments that were found damaged so and are still there";
-        page.gauges(("scrub_damaged", help), None, [([], scrubbed.damaged as f64)])
+        page.gauges(("scrub_damaged", help), None, [([], scrubbed.damaged as f64)])?;
+        let Backlog { segments, since, drawn } = self.backlog;
+        let help = "Segments of which pictures were drawn beforehand";
+        page.counters(("peaks_drawn", help), None, [([], drawn)])?;
+        let help =
+            "Sealed segments that are still to be drawn: who asks has them drawn from the records";
+        page.gauges(("peaks_waiting", help), None, [([], segments as f64)])?;
+        let help = "When the oldest of them begins, Unix time";
+        let since = since.map(|since| ([], since.0 as f64 / 1e9));
+        page.gauges(("peaks_waiting_since", help), Some(&Unit::Seconds), since)
     }
 }
 
@@ -251,6 +263,7 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::base::ids::{Position, WorkerId};
+    use crate::base::time::Wall;
 
     #[test]
     fn a_page_has_each_figure_with_its_help_and_unit() {
@@ -278,6 +291,7 @@ mod tests {
             disk_left_s: Some(600),
             anchors: vec![anchors::Place { kind: "syslog", taken: 5, failed: 2, waiting: 1 }],
             scrubbed: Scrubbed { bytes: 7_000, passes: 1, damaged: 2 },
+            backlog: Backlog { segments: 4, since: Some(Wall(1_500_000_000)), drawn: 9 },
             ..Snapshot::default()
         };
         let page = page(Arc::new(snapshot));
@@ -298,6 +312,9 @@ mod tests {
             "floortape_scrub_bytes_total 7000",
             "floortape_scrub_passes_total 1",
             "floortape_scrub_damaged 2.0",
+            "floortape_peaks_drawn_total 9",
+            "floortape_peaks_waiting 4.0",
+            "floortape_peaks_waiting_since_seconds 1.5",
             "# EOF",
         ] {
             assert!(page.lines().any(|own| own == line), "{line} in\n{page}");

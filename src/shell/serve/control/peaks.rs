@@ -3,6 +3,9 @@
 //! disk, works a quarter of the time at most, and rests while the disk is behind with what is recorded. What it has
 //! not come to yet is drawn by whoever asks, from the records.
 //!
+//! What it costs bounds what it keeps: of very many lines of Opus it comes to a part only, and says how many segments
+//! wait ([`Waiting`]). Nothing is lost by that: who asks for a line has that line alone drawn.
+//!
 //! What is sealed while it runs comes first, then what was there before, the oldest first: so it knows of a stream
 //! what that said at its start. A crash leaves nothing to mend: a segment is kept as a whole or not at all.
 
@@ -10,12 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::base::ids::StreamId;
+use crate::base::time::Wall;
 use crate::host::spare::StoreDisk;
 use crate::host::sqlite::peaks::{self, Known, Peaks};
 use crate::host::{process, spare, volume};
@@ -65,15 +69,54 @@ impl Stale {
     }
 }
 
+/// What it has not come to yet, for who watches.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Sealed segments that are to be drawn.
+    segments: AtomicU64,
+    /// First arrival in the oldest of them, ns; 0: there is none, or it cannot be read.
+    since: AtomicI64,
+    /// Segments drawn since the start.
+    drawn: AtomicU64,
+}
+
+/// The same, read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Backlog {
+    /// Sealed segments that are to be drawn.
+    pub(super) segments: u64,
+    /// First arrival in the oldest of them.
+    pub(super) since: Option<Wall>,
+    /// Segments drawn since the start.
+    pub(super) drawn: u64,
+}
+
+impl Waiting {
+    /// As it is now.
+    pub(super) fn read(&self) -> Backlog {
+        let since = self.since.load(Ordering::Relaxed);
+        Backlog {
+            segments: self.segments.load(Ordering::Relaxed),
+            since: (since > 0).then_some(Wall(since)),
+            drawn: self.drawn.load(Ordering::Relaxed),
+        }
+    }
+
+    fn tell(&self, segments: usize, since: Option<Wall>) {
+        self.segments.store(segments as u64, Ordering::Relaxed);
+        self.since.store(since.map_or(0, |since| since.0), Ordering::Relaxed);
+    }
+}
+
 /// Starts the thread; it ends soon after the sender is gone. `lags`: the disk is behind.
 pub(super) fn spawn(
     (store, journal): (PathBuf, PathBuf),
     lags: Arc<AtomicBool>,
-    stale: Arc<Stale>,
+    (stale, waiting): (Arc<Stale>, Arc<Waiting>),
 ) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (sender, ends) = channel();
     let mut drawer = Drawer::new((store, journal), lags, ends);
-    drawer.stale = stale;
+    (drawer.stale, drawer.waiting) = (stale, waiting);
     let thread = std::thread::Builder::new().name("peaks".into()).spawn(move || {
         process::give_way();
         process::give_way_on_disk();
@@ -93,6 +136,9 @@ struct Drawer {
     given_up: BTreeSet<SegmentName>,
     lines: Lines,
     stale: Arc<Stale>,
+    waiting: Arc<Waiting>,
+    /// Bytes that are kept in one transaction.
+    keep_bytes: usize,
 }
 
 impl Drawer {
@@ -102,8 +148,18 @@ impl Drawer {
         ends: Receiver<()>,
     ) -> Self {
         let pace = Pace { ends, lags, parts: PARTS, since: Instant::now(), over: false };
-        let (given_up, lines, stale) = Default::default();
-        Drawer { store, journal, pace, old: None, given_up, lines, stale }
+        let (given_up, lines, stale, waiting) = Default::default();
+        Drawer {
+            store,
+            journal,
+            pace,
+            old: None,
+            given_up,
+            lines,
+            stale,
+            waiting,
+            keep_bytes: KEEP_BYTES,
+        }
     }
 
     /// Draws some of what there is to be drawn, and rests when that is all. False: it is over.
@@ -151,6 +207,12 @@ impl Drawer {
         let is_wanted =
             |name: &&SegmentName| !known.contains_key(name) && !self.given_up.contains(name);
         let wanted: Vec<SegmentName> = there.iter().filter(is_wanted).copied().collect();
+        let oldest = wanted.iter().map(|name| (name.number, name.worker)).min();
+        let oldest = oldest.map(|(number, worker)| SegmentName { worker, number });
+        let arrivals = |name| archive.visit_extents(name, &mut |_| false, &mut |_, _, _| ()).ok();
+        let since = oldest.and_then(arrivals).map(|extents| extents.arrivals.0);
+        self.waiting.tell(wanted.len(), since);
+        let mut left = wanted.len();
         let (last, first): (Vec<SegmentName>, Vec<SegmentName>) =
             wanted.into_iter().partition(|name| old.contains(name));
         let (mut running, journal) = (None, &self.journal);
@@ -173,13 +235,20 @@ impl Drawer {
                 // It may have gone since it was listed, or cannot be read.
                 Ok(Some(_)) | Err(_) => drop(self.given_up.insert(name)),
             }
-            more = bytes >= KEEP_BYTES || began.elapsed() >= KEEP_AFTER;
+            left -= 1;
+            more = bytes >= self.keep_bytes || began.elapsed() >= KEEP_AFTER;
             if more {
                 break;
             }
         }
         if !made.is_empty() {
             file.put(&made)?;
+            self.waiting.drawn.fetch_add(made.len() as u64, Ordering::Relaxed);
+        }
+        // The oldest may have been among them; the next look says so.
+        self.waiting.segments.store(left as u64, Ordering::Relaxed);
+        if left == 0 {
+            self.waiting.tell(0, None);
         }
         Ok(more)
     }
@@ -270,14 +339,19 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::{SourceId, WorkerId};
-    use crate::base::time::Wall;
+    use std::process::{Command, Stdio};
+
+    use crate::base::ids::{Index, SourceId, Ssrc, WorkerId};
+    use crate::base::prng::Prng;
+    use crate::base::time::Mono;
     use crate::host::disk::HostDisk;
     use crate::host::{signing, unlocked};
-    use crate::shell::cmd::fixture::{Fixture, description};
+    use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, description};
     use crate::store::keys::StoreKey;
     use crate::store::peaks::Strip;
+    use crate::store::record::RecordKind;
     use crate::store::segment::Thinning;
+    use crate::wire::rtp::Fields;
     use zeroize::Zeroizing;
 
     const NAME: SegmentName = SegmentName { worker: WorkerId(0), number: 1 };
@@ -438,6 +512,116 @@ mod tests {
             drawer.draw(true).expect("drawn");
             assert_eq!(kept(&fixture), before);
         }
+    }
+
+    /// Set for a process that draws until it is killed: the folder that it does so in.
+    const VICTIM: &str = "FLOORTAPE_TEST_DRAWS";
+    const SEGMENTS: u64 = 12;
+
+    fn drawer_in(store: PathBuf) -> (Drawer, Sender<()>) {
+        let (sender, ends) = channel();
+        let mut drawer = Drawer::new((store.clone(), store.join("journal")), Arc::default(), ends);
+        (drawer.pace.parts, drawer.keep_bytes) = (1, 1);
+        (drawer, sender)
+    }
+
+    /// Draws, one segment a transaction, forgets all and draws again; it never ends by itself.
+    #[test]
+    fn draws_until_it_is_killed() {
+        let Some(store) = std::env::var_os(VICTIM).map(PathBuf::from) else { return };
+        let (mut drawer, _sender) = drawer_in(store.clone());
+        loop {
+            while drawer.draw(true).expect("drawn") {}
+            drop(peaks::open_empty(&store).expect("emptied"));
+        }
+    }
+
+    /// What a file holds, by segment; none of it is damaged.
+    fn all(store: &Path) -> BTreeMap<SegmentName, Vec<(SourceId, Strip)>> {
+        let Some(file) = peaks::open_read(store, |_| {}) else { return BTreeMap::new() };
+        let known = file.segments().expect("readable");
+        let streams = (0..2).map(|line| description(line).stream).collect();
+        let of = |name: SegmentName| {
+            let (found, damaged) = file.strips(&streams, (name, name)).expect("readable");
+            assert!(damaged.is_empty(), "{damaged:?}");
+            (name, found.into_iter().map(|(_, source, strip)| (source, strip)).collect())
+        };
+        known.into_keys().map(of).collect()
+    }
+
+    #[test]
+    fn killed_anywhere_it_leaves_segments_whole_or_not_at_all_and_goes_on() {
+        let fixture = Fixture::of("peaks-killed", 20_000, &|ring| {
+            for index in 0..SEGMENTS * 50 {
+                let at = 1_010 + index * 20;
+                if index > 0 && index.is_multiple_of(50) {
+                    ring.cut(at);
+                }
+                for line in 0..2_u16 {
+                    let fields = Fields {
+                        marker: false,
+                        payload_type: 0,
+                        seq: Index(index).seq(),
+                        timestamp: (index * 160) as u32,
+                        ssrc: Ssrc(u32::from(line) + 1),
+                    };
+                    let packet = [&fields.emit()[..], &[index as u8; 160]].concat();
+                    let source = SourceId::new(description(line).stream, 1);
+                    ring.put_at(RecordKind::Rtp, source, index, Mono(at * MS), &packet);
+                }
+            }
+        });
+        let store = fixture.store();
+        let finish = || {
+            let (mut drawer, _sender) = drawer_in(store.clone());
+            while drawer.draw(true).expect("drawn") {}
+            assert_eq!(drawer.waiting.read().segments, 0);
+            all(&store)
+        };
+        let whole = finish();
+        assert_eq!(whole.len() as u64, SEGMENTS);
+        let own = std::env::current_exe().expect("it runs");
+        let mut prng = Prng::new(0x0b5e_55ed);
+        let mut parts = BTreeSet::new();
+        for round in 0..40 {
+            let mut line = Command::new(&own);
+            let name = "shell::serve::control::peaks::tests::draws_until_it_is_killed";
+            line.args(["--exact", name]).env(VICTIM, &store).stdout(Stdio::null());
+            let mut victim = line.spawn().expect("our own");
+            std::thread::sleep(Duration::from_millis(prng.below(150)));
+            let early = victim.try_wait().expect("ours");
+            assert_eq!(early, None, "round {round}: it draws until it is killed");
+            victim.kill().expect("ours");
+            victim.wait().expect("ours");
+            let found = all(&store);
+            parts.insert(found.len());
+            for (name, strips) in &found {
+                assert_eq!(Some(strips), whole.get(name), "round {round}: {name:?}");
+            }
+            if round % 4 == 0 {
+                assert_eq!(finish(), whole, "round {round}");
+            }
+        }
+        assert!(parts.len() > 2, "it was never killed in the middle: {parts:?}");
+        assert_eq!(finish(), whole);
+    }
+
+    #[test]
+    fn what_is_not_drawn_yet_is_told() {
+        let fixture = Fixture::new("peaks-waiting");
+        let (mut drawer, sender) = drawer(&fixture);
+        let waiting = Arc::clone(&drawer.waiting);
+        drop(sender);
+        drawer.pace.over = true;
+        drawer.draw(true).expect("it is over before it has drawn anything");
+        let Backlog { segments, since, drawn } = waiting.read();
+        assert_eq!((segments, drawn), (1, 0));
+        let since = since.expect("it has records").0 - EPOCH;
+        assert!((0..10_000_000_000).contains(&since), "{since}");
+        let (mut drawer, _sender) = self::drawer(&fixture);
+        drawer.waiting = Arc::clone(&waiting);
+        drawer.draw(true).expect("drawn");
+        assert_eq!(waiting.read(), Backlog { segments: 0, since: None, drawn: 1 });
     }
 
     #[test]

@@ -158,8 +158,10 @@ fn role(mut start: Start) -> io::Result<()> {
     }
     let reserve = Reserve::new(HostDisk, &folder);
     let drawn = Arc::<peaks::Stale>::default();
+    let undrawn = Arc::<peaks::Waiting>::default();
     let folders = (store.clone(), folder.clone());
-    let (drawing, drawer) = peaks::spawn(folders, scrubbed.lags.clone(), Arc::clone(&drawn))?;
+    let (drawing, drawer) =
+        peaks::spawn(folders, scrubbed.lags.clone(), (Arc::clone(&drawn), Arc::clone(&undrawn)))?;
     let (changes, catalogue) = catalogue::spawn(store.clone(), folder, drawn)?;
     let turn_over = TurnOver::default();
     let (expirer, expiry) = Expirer::spawn(&start.config, changes.clone(), Arc::clone(&turn_over))?;
@@ -193,7 +195,7 @@ fn role(mut start: Start) -> io::Result<()> {
     let result = runtime.block_on(async {
         let threads = (jobs, changes, expirer);
         let mut role = Role::new(start, bound, control, store, threads, nonce_key)?;
-        role.witnessed = (places, scrubbed);
+        (role.witnessed, role.undrawn) = ((places, scrubbed), undrawn);
         role.sealed = sealed;
         role.load_passwords().await?;
         role.serve(finished).await
@@ -297,6 +299,8 @@ struct Role {
     sealed: Option<channel::Sender<()>>,
     /// What the threads of evidence did.
     witnessed: (anchors::Places, scrub::Shared),
+    /// What is to be drawn yet.
+    undrawn: Arc<peaks::Waiting>,
     /// What the store says of streams that go on, from the thread that looks.
     past: (mpsc::UnboundedSender<Past>, mpsc::UnboundedReceiver<Past>),
     /// Keeper wants the end, and the actor has no RS left.
@@ -395,6 +399,7 @@ impl Role {
             service,
             sealed: None,
             witnessed: Default::default(),
+            undrawn: Arc::default(),
             past: mpsc::unbounded_channel(),
             stopping: false,
             drained: false,
@@ -650,6 +655,7 @@ impl Role {
             tls_refused,
             anchors: self.witnessed.0.lock().expect("nobody panics with it").clone(),
             scrubbed: self.witnessed.1.found.lock().expect("nobody panics with it").clone(),
+            backlog: self.undrawn.read(),
             disk_left_s: self
                 .room
                 .free()

@@ -173,6 +173,21 @@ fn a_gap_elsewhere_is_not_blamed_on_a_counter_that_moved_later() {
     assert_eq!(account.sources[0].lost, [(Cause::Net, 10)].into());
 }
 
+/// What a further SSRC sent is missing, and nobody may read that nothing is.
+#[test]
+fn packets_of_ssrcs_without_a_place_are_no_whole_stream() {
+    for (drops, verdict) in [
+        (&[("too_many_sources", 3)][..], Verdict::Gaps),
+        (&[("keep_alive", 3)], Verdict::Continuous),
+    ] {
+        let mut ledger = ten_seconds(0..0);
+        close(&mut ledger, Wall(10 * S), drops, 0);
+        let account = ledger.account(&host(0), None, None);
+        assert_eq!(account.verdict, verdict);
+        assert!(account.sources[0].gaps.is_empty(), "the source that had a place is whole");
+    }
+}
+
 #[test]
 fn two_gaps_do_not_use_the_same_drops_twice() {
     let mut ledger = opened();
