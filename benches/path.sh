@@ -5,7 +5,7 @@
 #
 # As root, with ip, tc, ethtool and python3, on two cores at least that nobody else uses; builds first.
 # --peers installs dumpcap, tcpdump and rtpengine by apt-get where they are missing (Debian 12). The
-# default takes about 5 minutes, with --peers 17.
+# default takes about 5 minutes, with --peers 19.
 #
 # Cost: CPU of all threads of the subject on all cores, and of the thread that does the receiving
 # softirq work, by /proc/PID/task/TID/schedstat (ns), over SECONDS in the middle of a run, divided by

@@ -42,6 +42,7 @@ mount -t tmpfs tmpfs usr/lib/tmpfiles.d
 # The package, as a packager would lay it out.
 install -m 644 "$source/appliance/systemd/floortape.service" "$units/"
 install -m 644 "$source/appliance/systemd/floortape.sysusers.conf" usr/lib/sysusers.d/floortape.conf
+install -D -m 644 "$source/appliance/systemd/xdp.conf" usr/share/floortape/xdp.conf
 printf '[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\n' \
     > "$units/multi-user.target"
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -393,6 +394,30 @@ def broken():
     judge("broken", sent, -(-args.streams // 4))
 
 
+def diverted():
+    """Frames diverted at the loopback, with the drop-in that this needs; when all three die they wait in what
+    systemd holds."""
+    folder, config = pathlib.Path("/etc/systemd/system") / f"{UNIT}.d", CONFIG.read_text()
+    folder.mkdir(exist_ok=True)
+    added = [folder / "xdp.conf"]
+    shutil.copy("/usr/share/floortape/xdp.conf", added[0])
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] != resource.RLIM_INFINITY:
+        # A manager that is itself limited cannot give what the unit asks for.
+        added.append(folder / "xdp-locked.conf")
+        added[1].write_text("[Service]\nAmbientCapabilities=CAP_IPC_LOCK\nCapabilityBoundingSet=CAP_IPC_LOCK\n")
+    CONFIG.write_text(config.replace("[media]\n", '[media]\nengine = "xdp"\ninterface = "lo"\n'))
+    systemctl("daemon-reload")
+    try:
+        kill_loop("diverted media", [MEDIA], survivors=[KEEPER, CONTROL])
+        check("diverted media", "frames are diverted", "frames are diverted at lo" in journal(), journal())
+        kill_loop("diverted all", ALL)
+    finally:
+        CONFIG.write_text(config)
+        for path in added:
+            path.unlink()
+        systemctl("daemon-reload")
+
+
 ALL = (KEEPER, MEDIA, CONTROL)
 SCENARIOS = {
     "unit": unit,
@@ -415,6 +440,7 @@ SCENARIOS = {
     "reexec": lambda: kill_loop("reexec", ALL, reexec),
     "upgrade": lambda: kill_loop("upgrade", [MEDIA, CONTROL], replaced),
     "broken": broken,
+    "diverted": diverted,
 }
 
 
