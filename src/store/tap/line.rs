@@ -6,8 +6,9 @@ use super::mark::LastOf;
 use crate::base::ids::Index;
 use crate::base::time::Wall;
 use crate::store::event::{Event, Format, Origin, StreamDescription};
-use crate::store::export::decoder::{Decoders, Form};
+use crate::store::export::decoder::Form;
 use crate::store::export::placement::Placement;
+use crate::store::export::voice::Voice;
 use crate::store::record::{RecordKind, RecordMeta};
 use crate::wire::{event, rtp};
 
@@ -64,7 +65,7 @@ pub enum Happening {
 pub struct Line {
     description: StreamDescription,
     form: Form,
-    decoders: Decoders,
+    voice: Voice,
     placement: Placement,
     sources: BTreeMap<u16, Last>,
     paused: bool,
@@ -88,7 +89,7 @@ impl Line {
         Some(Line {
             description: description.clone(),
             form,
-            decoders: Decoders::default(),
+            voice: Voice::new(form),
             placement: Placement::new(form.clock_rate),
             sources: BTreeMap::new(),
             paused: false,
@@ -181,11 +182,12 @@ impl Line {
         };
         match self.encoding(header.payload_type()) {
             Encoding::Audio(form) => {
-                let samples = self.decoders.decode(ordinal, form, body);
-                let samples = one_channel(samples, usize::from(form.channels));
-                let (timestamp, ticks) = (header.timestamp(), form.ticks(body));
+                let (timed, samples) =
+                    self.voice.packet(ordinal, (header.timestamp(), at), (form, body));
+                let samples = one_channel(samples, usize::from(self.form.channels));
+                let (timestamp, ticks) = (timed.timestamp, timed.ticks);
                 let position = self.placement.place(ordinal, timestamp, at, ticks).position;
-                tell(Happening::Audio { at, position: form.frames(position), samples });
+                tell(Happening::Audio { at, position: self.form.frames(position), samples });
             }
             Encoding::Digits => {
                 // Packets of a digit repeat its timestamp, and may tell of those that follow it.
@@ -202,7 +204,7 @@ impl Line {
         self.sources.insert(ordinal, last);
     }
 
-    /// As the export has it: what is of another rate than the line's is not heard.
+    /// As the export has it.
     fn encoding(&self, payload_type: u8) -> Encoding {
         let formats = &self.description.formats;
         let format = formats.iter().find(|format| format.payload_type == payload_type);
@@ -212,7 +214,7 @@ impl Line {
         };
         let is_digits = |format: &&Format| format.codec.eq_ignore_ascii_case("telephone-event");
         match form {
-            Some(form) if self.form.fits(form) => Encoding::Audio(form),
+            Some(form) if self.form.takes(form) => Encoding::Audio(form),
             None if format.as_ref().is_some_and(is_digits) => Encoding::Digits,
             _ => Encoding::Other,
         }

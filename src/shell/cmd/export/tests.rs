@@ -7,14 +7,14 @@ use clap::Parser;
 use super::progress::Interrupt;
 use super::verb::run_until;
 use super::{Args, run};
-use crate::base::ids::{Index, SourceId, Ssrc};
+use crate::base::ids::{Index, SourceId, Ssrc, StreamId};
 use crate::base::ports::Clock;
 use crate::base::prng::Prng;
 use crate::base::time::{Mono, Wall};
 use crate::host::clock::SystemClock;
 use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, RS, Ring, description};
 use crate::shell::exit::Exit;
-use crate::store::event::{Event, Origin};
+use crate::store::event::{Event, Origin, StreamDescription};
 use crate::store::export::cover::Overlapped;
 use crate::store::export::timeline::Evidence;
 use crate::store::export::times::{self, Times, Why};
@@ -227,6 +227,39 @@ fn audio_that_other_audio_took_the_place_of_is_told() {
     for file in ["README.txt", "README.html"] {
         let text = std::fs::read_to_string(out.join(file)).expect("exported");
         assert!(text.contains(words), "{file}: {text}");
+    }
+}
+
+/// A line on which G.711 is sent for a second, and L16 of twice the rate from then on, as a re-INVITE has it.
+#[test]
+fn a_line_that_changes_its_codec_is_heard_all_through() {
+    let describe = |line: u16| StreamDescription {
+        formats: [description(1).formats, description(0).formats].concat(),
+        ..description(line)
+    };
+    let fixture = Fixture::speaking("codec-export", 5_000, &describe, &|ring| {
+        for index in 0..100_u64 {
+            let (payload_type, payload, step) = match index {
+                0..50 => (0, [0x80; 160].to_vec(), 160),
+                _ => (97, 32_124_i16.to_be_bytes().repeat(320), 320),
+            };
+            let timestamp = 9 + index.min(50) * 160 + index.saturating_sub(50) * step;
+            let (seq, ssrc) = (Index(index).seq(), Ssrc(1));
+            let timestamp = timestamp as u32;
+            let fields = Fields { marker: false, payload_type, seq, timestamp, ssrc };
+            let packet = [&fields.emit()[..], &payload[..]].concat();
+            let (source, at) = (SourceId::new(StreamId(1), 1), STARTS + index * 20 * MS);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
+        }
+    });
+    for more in [&[][..], &["--from", "+1s", "--to", "+5s"]] {
+        let out = export(&fixture, &format!("out{}", more.len()), more);
+        let times = times(&out);
+        assert_eq!((times.wavs[0].rate, &times.wavs[0].overlapped), (16_000, &None));
+        let heard = samples(&out.join(&times.wavs[0].file), 1, 0);
+        let loud = heard.iter().filter(|sample| **sample > 32_000).count();
+        // But for the millisecond in which what is brought to another rate begins.
+        assert!((31_900..=32_000).contains(&loud), "{loud} of {}", heard.len());
     }
 }
 
