@@ -4,7 +4,8 @@
 //! What is of the line's own form passes as it is, sample for sample and tick for tick. Other audio is brought to
 //! its rate and channels by a sinc of 32 samples of the lower rate under a Kaiser window (flat to 0.4 of it),
 //! and is heard 16 of those later: 2 ms at 8,000 Hz. RTP time of another clock goes on in the line's:
-//! by arrival where a source changes its clock, from there on by its own steps.
+//! by arrival where a source changes its clock, from there on by its own steps. So does a source that sets its
+//! timestamps back by more than a second while its sequence numbers go on: what comes then was not heard before.
 
 use std::collections::BTreeMap;
 
@@ -38,6 +39,8 @@ pub struct Timed {
     pub timestamp: u32,
     /// Ticks that it lasts.
     pub ticks: u32,
+    /// What its source said before does not say when it is; its arrival does.
+    pub anew: bool,
 }
 
 /// RTP time of each source of a line, by the line's clock.
@@ -47,7 +50,7 @@ pub struct Clocks {
     sources: BTreeMap<u16, Clock>,
 }
 
-/// Of one source: what its last packet said, and what that was by the line's clock.
+/// Of one source: what its newest packet said, and what that was by the line's clock.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     rate: u32,
@@ -56,6 +59,7 @@ struct Clock {
     /// Parts of a tick beyond `told`, in `rate`ths.
     rest: i64,
     arrival: Wall,
+    index: u64,
 }
 
 impl Clocks {
@@ -64,10 +68,10 @@ impl Clocks {
         Clocks { form, sources: BTreeMap::new() }
     }
 
-    /// When a payload in the form `own` of a source is.
+    /// When a payload in the form `own` is, of a source with an index.
     pub fn time(
         &mut self,
-        ordinal: u16,
+        (ordinal, index): (u16, u64),
         (timestamp, arrival): (u32, Wall),
         (own, payload): (Form, &[u8]),
     ) -> Timed {
@@ -75,22 +79,30 @@ impl Clocks {
         if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&ordinal) {
             self.sources.clear();
         }
-        let fresh = Clock { rate, timestamp, told: timestamp, rest: 0, arrival };
+        let fresh = Clock { rate, timestamp, told: timestamp, rest: 0, arrival, index };
         let clock = self.sources.entry(ordinal).or_insert(fresh);
-        if clock.rate == rate {
-            let step = i64::from(timestamp.wrapping_sub(clock.timestamp) as i32) * to + clock.rest;
-            let from = i64::from(rate.max(1));
-            clock.told = clock.told.wrapping_add(step.div_euclid(from) as u32);
-            clock.rest = step.rem_euclid(from);
-        } else {
+        let step = i64::from(timestamp.wrapping_sub(clock.timestamp) as i32);
+        // What comes late says nothing of what comes next.
+        let is_newer = index > clock.index;
+        let anew = is_newer && (clock.rate != rate || step < -i64::from(rate));
+        let (told, rest) = if clock.rate != rate {
             let elapsed = i128::from(arrival.0 - clock.arrival.0) * i128::from(to) / 1_000_000_000;
-            (clock.told, clock.rest) = (clock.told.wrapping_add(elapsed as u32), 0);
+            (elapsed as i64, 0)
+        } else if i64::from(rate) == to {
+            (step, 0)
+        } else {
+            let (step, from) = (step * to + clock.rest, i64::from(rate.max(1)));
+            (step.div_euclid(from), step.rem_euclid(from))
+        };
+        let told = clock.told.wrapping_add(told as u32);
+        if is_newer {
+            *clock = Clock { rate, timestamp, told, rest, arrival, index };
         }
-        (clock.rate, clock.timestamp, clock.arrival) = (rate, timestamp, arrival);
         // As many as leave no hole before the next one.
-        let ticks = i64::from(own.ticks(payload)) * to + clock.rest;
+        let ticks = i64::from(own.ticks(payload)) * to + rest;
         let ticks = ticks.div_euclid(i64::from(rate.max(1)));
-        Timed { timestamp: clock.told, ticks: u32::try_from(ticks).unwrap_or(u32::MAX) }
+        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+        Timed { timestamp: told, ticks, anew }
     }
 }
 
@@ -132,11 +144,11 @@ impl Voice {
     /// Takes a payload in the form `own`, one that the line [takes](Form::takes): when it is, and its samples.
     pub fn packet(
         &mut self,
-        ordinal: u16,
+        (ordinal, index): (u16, u64),
         at: (u32, Wall),
         (own, payload): (Form, &[u8]),
     ) -> (Timed, Vec<i16>) {
-        let timed = self.clocks.time(ordinal, at, (own, payload));
+        let timed = self.clocks.time((ordinal, index), at, (own, payload));
         let samples = self.decoders.decode(ordinal, own, payload);
         if self.form.fits(own) {
             self.bent.remove(&ordinal);
@@ -273,8 +285,8 @@ mod tests {
         let other = form("PCMA", 8_000, 1);
         for (n, form) in [own, other, own].into_iter().enumerate() {
             let (at, payload) = ((u32::MAX - 100).wrapping_add(n as u32 * 160), [n as u8; 160]);
-            let (timed, samples) = voice.packet(1, (at, Wall(0)), (form, &payload));
-            assert_eq!(timed, Timed { timestamp: at, ticks: 160 });
+            let (timed, samples) = voice.packet((1, n as u64), (at, Wall(0)), (form, &payload));
+            assert_eq!(timed, Timed { timestamp: at, ticks: 160, anew: false });
             let mut decoders = Decoders::default();
             assert_eq!(samples, decoders.decode(1, form, &payload));
         }
@@ -289,13 +301,14 @@ mod tests {
             assert!(line.takes(own) && !line.fits(own));
             let mut voice = Voice::new(line);
             // The source is known before it changes its codec.
-            voice.packet(1, (5, Wall(0)), (line, &[]));
+            voice.packet((1, 0), (5, Wall(0)), (line, &[]));
             let (mut heard, mut next) = (Vec::new(), None);
             let count = from as usize / 100;
             for n in 0..100 {
                 let payload = l16(&sine(from, 1_000.0, n * count, count));
                 let at = (77_u32.wrapping_add((n * count) as u32), Wall(n as i64 * 10 * MS));
-                let (timed, samples) = voice.packet(1, at, (own, &payload));
+                let (timed, samples) = voice.packet((1, n as u64 + 1), at, (own, &payload));
+                assert_eq!(timed.anew, n == 0);
                 assert_eq!(next.get_or_insert(timed.timestamp), &timed.timestamp, "no hole");
                 assert_eq!(samples.len(), timed.ticks as usize);
                 next = Some(timed.timestamp + timed.ticks);
@@ -316,7 +329,7 @@ mod tests {
         let (own, line) = (form("L16", 48_000, 1), form("L16", 8_000, 1));
         let mut voice = Voice::new(line);
         let payload = l16(&sine(48_000, 6_000.0, 0, 9_600));
-        let (_, samples) = voice.packet(1, (0, Wall(0)), (own, &payload));
+        let (_, samples) = voice.packet((1, 0), (0, Wall(0)), (own, &payload));
         assert!(samples[100..].iter().all(|sample| sample.abs() < 10));
     }
 
@@ -324,22 +337,39 @@ mod tests {
     fn a_source_that_changes_its_clock_goes_on_by_arrival_and_then_by_its_steps() {
         let (pcmu, opus) = (form("PCMU", 8_000, 1), form("opus", 48_000, 2));
         let mut clocks = Clocks::new(pcmu);
-        let packet = [0xf8; 3];
+        let (packet, mut index) = ([0xf8; 3], 0);
         let mut time = |at: u32, ms: i64, own: Form| {
             let payload = if own == pcmu { &[0xff; 160][..] } else { &packet[..] };
-            clocks.time(1, (at, Wall(ms * MS)), (own, payload))
+            index += 1;
+            let timed = clocks.time((1, index), (at, Wall(ms * MS)), (own, payload));
+            (timed.timestamp, timed.ticks, timed.anew)
         };
-        assert_eq!(time(1_000, 0, pcmu), Timed { timestamp: 1_000, ticks: 160 });
-        assert_eq!(time(4_000_000_000, 20, opus), Timed { timestamp: 1_160, ticks: 160 });
-        assert_eq!(time(4_000_001_920, 61, opus), Timed { timestamp: 1_480, ticks: 160 });
-        assert_eq!(time(4_000_000_960, 62, opus), Timed { timestamp: 1_320, ticks: 160 });
+        assert_eq!(time(1_000, 0, pcmu), (1_000, 160, false));
+        assert_eq!(time(4_000_000_000, 20, opus), (1_160, 160, true));
+        assert_eq!(time(4_000_001_920, 61, opus), (1_480, 160, false));
+        assert_eq!(time(4_000_002_880, 82, opus), (1_640, 160, false));
         // Over the wrap of a clock that is not the line's.
-        assert_eq!(time(4_294_967_000, 6_200_000, opus).ticks, 160);
-        let before = time(u32::MAX - 479, 6_200_000, opus).timestamp;
-        assert_eq!(time(480, 6_200_020, opus).timestamp, before + 160);
-        assert_eq!(time(9, 6_200_040, pcmu).timestamp, before + 320);
+        assert_eq!(time(4_294_967_000, 6_200_000, opus).1, 160);
+        let before = time(u32::MAX - 479, 6_200_000, opus).0;
+        assert_eq!(time(480, 6_200_020, opus).0, before + 160);
+        assert_eq!(time(9, 6_200_040, pcmu).0, before + 320);
         // Another source is another clock.
-        assert_eq!(clocks.time(2, (7, Wall(0)), (opus, &packet)).timestamp, 7);
+        assert_eq!(clocks.time((2, 0), (7, Wall(0)), (opus, &packet)).timestamp, 7);
+    }
+
+    #[test]
+    fn timestamps_that_are_set_back_begin_anew_and_what_comes_late_does_not() {
+        let pcmu = form("PCMU", 8_000, 1);
+        let mut clocks = Clocks::new(pcmu);
+        let mut anew =
+            |index: u64, at: u32| clocks.time((1, index), (at, Wall(0)), (pcmu, &[0xff; 160])).anew;
+        assert!(!anew(5, 80_000) && !anew(6, 80_160));
+        assert!(!anew(4, 60_000), "an older one that comes late");
+        assert!(!anew(7, 80_320));
+        assert!(!anew(8, 80_320 - 8_000), "a second may be jitter of a careless client");
+        assert!(!anew(9, 80_480));
+        assert!(anew(10, 160));
+        assert!(!anew(11, 320) && !anew(3, 60_000) && !anew(12, 480));
     }
 
     #[test]
@@ -351,7 +381,7 @@ mod tests {
         let mut heard = Vec::new();
         for (n, packet) in packets.iter().enumerate() {
             let at = (n as u32 * 960, Wall(n as i64 * 20 * MS));
-            heard.extend(voice.packet(1, at, (own, packet)).1);
+            heard.extend(voice.packet((1, n as u64), at, (own, packet)).1);
         }
         assert_eq!(heard.len(), 8_000);
         assert!(purity(&heard[2_000..6_000], 8_000, 1_000.0) > 20.0);
@@ -376,7 +406,8 @@ mod tests {
                 let mut payload = vec![0; random.below(300) as usize];
                 random.fill(&mut payload);
                 let at = (random.below(1 << 32) as u32, Wall(random.below(1 << 40) as i64));
-                let (timed, samples) = voice.packet(random.below(3) as u16, at, (own, &payload));
+                let of = (random.below(3) as u16, random.below(1 << 20));
+                let (timed, samples) = voice.packet(of, at, (own, &payload));
                 let most = line.frames(i64::from(timed.ticks)) as usize;
                 assert!(samples.len() <= most * usize::from(line.channels), "{line:?} {own:?}");
             }

@@ -93,7 +93,10 @@ impl<'a> Trace<'a> {
             self.gaps.push((before, wall));
         }
         let at = (heard.timestamp, wall);
-        let (timed, samples) = self.voice.packet(ordinal, at, (heard.form, heard.body));
+        let (timed, samples) = self.voice.packet((ordinal, index), at, (heard.form, heard.body));
+        if timed.anew {
+            self.timing.forget(ordinal);
+        }
         let source = (ordinal, ssrc);
         let position = self.timing.packet(source, timed.timestamp, wall, timed.ticks);
         self.canvas.put(self.rates.frames(position), &samples);

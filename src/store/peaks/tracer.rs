@@ -72,7 +72,8 @@ impl<'a> Tracer<'a> {
             self.sheet.get_or_insert_with(|| Sheet::new((ordinal, ssrc), form, block_ms, index));
         sheet.count(index);
         if let Some(Heard { timestamp, form, body }) = heard {
-            let (timed, samples) = self.voice.packet(ordinal, (timestamp, wall), (form, body));
+            let (of, at) = ((ordinal, index), (timestamp, wall));
+            let (timed, samples) = self.voice.packet(of, at, (form, body));
             sheet.packet(timed.timestamp, wall, timed.ticks, &samples);
         }
     }

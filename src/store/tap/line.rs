@@ -182,8 +182,14 @@ impl Line {
         };
         match self.encoding(header.payload_type()) {
             Encoding::Audio(form) => {
-                let (timed, samples) =
-                    self.voice.packet(ordinal, (header.timestamp(), at), (form, body));
+                let (timed, samples) = self.voice.packet(
+                    (ordinal, meta.index.0),
+                    (header.timestamp(), at),
+                    (form, body),
+                );
+                if timed.anew {
+                    self.placement.forget(ordinal);
+                }
                 let samples = one_channel(samples, usize::from(self.form.channels));
                 let (timestamp, ticks) = (timed.timestamp, timed.ticks);
                 let position = self.placement.place(ordinal, timestamp, at, ticks).position;

@@ -56,7 +56,11 @@ impl<'a> Survey<'a> {
         if self.form.takes(form) {
             let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
             let at = (header.timestamp(), seen.wall());
-            let timed = self.clocks.time(source.0, at, (form, payload));
+            let of = (source.0, seen.record.meta.index.0);
+            let timed = self.clocks.time(of, at, (form, payload));
+            if timed.anew {
+                self.timing.forget(source.0);
+            }
             self.timing.packet(source, timed.timestamp, seen.wall(), timed.ticks);
         }
     }

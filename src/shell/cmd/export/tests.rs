@@ -263,6 +263,29 @@ fn a_line_that_changes_its_codec_is_heard_all_through() {
     }
 }
 
+/// An SRC that sets its timestamps back by ten seconds each second: all of it is heard, one second after the other.
+#[test]
+fn timestamps_that_are_set_back_lose_nothing() {
+    let fixture = Fixture::of("set-back-export", 8_000, &|ring| {
+        for index in 0..250_u64 {
+            let timestamp = 1_000_000 + (index * 160) as u32 - (index / 50) as u32 * 80_000;
+            let (seq, ssrc) = (Index(index).seq(), Ssrc(1));
+            let fields = Fields { marker: false, payload_type: 0, seq, timestamp, ssrc };
+            let packet = [&fields.emit()[..], &[0x80; 160]].concat();
+            let (source, at) = (SourceId::new(StreamId(1), 1), STARTS + index * 20 * MS);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
+        }
+    });
+    for more in [&[][..], &["--from", "+1s", "--to", "+6s"]] {
+        let out = export(&fixture, &format!("out{}", more.len()), more);
+        let times = times(&out);
+        let heard = samples(&out.join(&times.wavs[0].file), 1, 0);
+        assert_eq!((heard.len(), times.wavs[0].overlapped), (250 * 160, None), "{more:?}");
+        assert!(heard.iter().all(|sample| *sample == 32_124), "{more:?}");
+        assert_eq!(times.wavs[0].silences, []);
+    }
+}
+
 /// Ends at the checkpoint behind so many records and frames.
 fn broken_off(fixture: &Fixture, out: &Path, more: &[&str], at: u64) -> Exit {
     let interrupt = Interrupt { asked: &|count| count >= at, leave: &|| {} };

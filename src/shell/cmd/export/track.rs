@@ -159,8 +159,10 @@ impl<'a> Track<'a> {
         };
         match encoding(self.description, header.payload_type()) {
             Encoding::Audio(form) if audio.form.takes(form) => {
-                let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
-                audio.packet(source, header.timestamp(), seen.wall(), (form, payload))
+                let meta = &seen.record.meta;
+                let of = (meta.source.ordinal(), meta.index.0);
+                let at = (header.timestamp(), seen.wall());
+                audio.packet(of, header.ssrc().0, at, (form, payload))
             }
             Encoding::Event(clock_rate) => {
                 let of = (seen.record.meta.source.ordinal(), header.timestamp(), seen.wall());
@@ -269,14 +271,17 @@ impl Audio {
 
     fn packet(
         &mut self,
-        source: (u16, u32),
-        timestamp: u32,
-        arrival: Wall,
+        of: (u16, u64),
+        ssrc: u32,
+        at: (u32, Wall),
         (form, payload): (Decoded, &[u8]),
     ) -> io::Result<()> {
-        let at = (timestamp, arrival);
-        let (timed, samples) = self.voice.packet(source.0, at, (form, payload));
-        let position = self.timing.packet(source, timed.timestamp, arrival, timed.ticks);
+        let (timed, samples) = self.voice.packet(of, at, (form, payload));
+        if timed.anew {
+            self.timing.forget(of.0);
+        }
+        let source = (of.0, ssrc);
+        let position = self.timing.packet(source, timed.timestamp, at.1, timed.ticks);
         self.cover.packet(position, timed.ticks);
         if let Some(origin) = self.origin {
             return self.put(position - origin, &samples);
