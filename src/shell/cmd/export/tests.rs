@@ -14,7 +14,7 @@ use crate::base::time::{Mono, Wall};
 use crate::host::clock::SystemClock;
 use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, RS, Ring, description};
 use crate::shell::exit::Exit;
-use crate::store::event::{Event, Origin, StreamDescription};
+use crate::store::event::{Event, Format, Origin, StreamDescription};
 use crate::store::export::cover::Overlapped;
 use crate::store::export::timeline::Evidence;
 use crate::store::export::times::{self, Times, Why};
@@ -263,6 +263,37 @@ fn a_line_that_changes_its_codec_is_heard_all_through() {
     }
 }
 
+#[test]
+fn a_pack_says_what_was_dialled() {
+    let describe = |line: u16| {
+        let mut one = description(line);
+        let own = one.formats[0].clone();
+        one.formats.push(Format { payload_type: 101, codec: "telephone-event".to_owned(), ..own });
+        one
+    };
+    let fixture = Fixture::speaking("digits-export", 5_000, &describe, &|ring| {
+        for index in 0..60_u64 {
+            let (payload_type, payload, timestamp) = match index {
+                20..40 => (101, vec![5, 0x8a, 0, (index - 19) as u8 * 8], 20 * 160),
+                _ => (0, vec![0x80; 160], index as u32 * 160),
+            };
+            let (seq, ssrc) = (Index(index).seq(), Ssrc(1));
+            let fields = Fields { marker: false, payload_type, seq, timestamp, ssrc };
+            let packet = [&fields.emit()[..], &payload[..]].concat();
+            let (source, at) = (SourceId::new(StreamId(1), 1), STARTS + index * 20 * MS);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
+        }
+    });
+    for (more, dialled) in [(&["--pack"][..], 1), (&["--pack", "--from", "+2s"], 0)] {
+        let out = export(&fixture, &format!("out{}", more.len()), more);
+        for file in ["README.txt", "README.html"] {
+            let text = std::fs::read_to_string(out.join(file)).expect("exported");
+            assert_eq!(text.matches("Dialled 5 at ").count(), dialled, "{file}: {text}");
+            assert!(dialled == 0 || text.contains("nothing sent, or nothing that is audio"));
+        }
+    }
+}
+
 /// An SRC that sets its timestamps back by ten seconds each second: all of it is heard, one second after the other.
 #[test]
 fn timestamps_that_are_set_back_lose_nothing() {
@@ -383,6 +414,17 @@ fn what_was_written_behind_the_checkpoint_and_a_store_that_changed_do_no_harm() 
         file.write_all(&[0xee; 70_000]).expect("ours");
     }
     std::fs::write(out.join(".floortape-export.json.new"), b"{").expect("ours");
+    // Somebody has put a way to another file there: nothing is written to it.
+    let (moved, elsewhere) = (out.join("b.wav"), fixture.0.join("elsewhere"));
+    let (kept, of_others) = (std::fs::read(&moved).expect("there"), b"of somebody else");
+    std::fs::write(&elsewhere, of_others).expect("ours");
+    std::fs::remove_file(&moved).expect("ours");
+    std::os::unix::fs::symlink(&elsewhere, &moved).expect("ours");
+    let ended = run(args(&fixture, &out, &["--resume"])).map_err(|failure| failure.exit);
+    assert_eq!(ended, Err(Exit::Io));
+    assert_eq!(std::fs::read(&elsewhere).expect("there"), of_others);
+    std::fs::remove_file(&moved).expect("ours");
+    std::fs::write(&moved, kept).expect("ours");
     let longer = fixture.0.join("longer");
     assert!(std::process::Command::new("cp").args(["-r"]).arg(&out).arg(&longer).status().is_ok());
     let ended = run(args(&fixture, &longer, &["--resume"])).map_err(|failure| failure.exit);
