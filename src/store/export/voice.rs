@@ -4,8 +4,9 @@
 //! What is of the line's own form passes as it is, sample for sample and tick for tick. Other audio is brought to
 //! its rate and channels by a sinc of 32 samples of the lower rate under a Kaiser window (flat to 0.4 of it),
 //! and is heard 16 of those later: 2 ms at 8,000 Hz. RTP time of another clock goes on in the line's:
-//! by arrival where a source changes its clock, from there on by its own steps. So does a source that sets its
-//! timestamps back by more than a second while its sequence numbers go on: what comes then was not heard before.
+//! by arrival where a source changes its clock, from there on by its own steps. So does a source whose
+//! timestamps leap while its sequence numbers go on: back by more than a second, or so far on that a packet would be
+//! earlier by as much than any before. A packet can be late, never early.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,12 @@ const RATES: std::ops::RangeInclusive<u32> = 4_000..=192_000;
 const HALF: usize = 16;
 /// Places between two of them at which it is known.
 const STEPS: usize = 256;
+/// A timestamp that is so far off was set. No jitter and no clock is.
+const LEAP_NS: i64 = 1_000_000_000;
+/// Of a clock that runs fast: a thousandth of the time that nothing came is no leap.
+const FAST: i64 = 1_000;
+/// A silence of so many ticks hides whether timestamps went back or round: placement decides.
+const ROUND: i64 = 1 << 30;
 /// Sources of one stream that are remembered.
 const SOURCES_MAX: usize = 256;
 
@@ -60,6 +67,8 @@ struct Clock {
     rest: i64,
     arrival: Wall,
     index: u64,
+    /// How far its RTP time has run ahead of arrivals, ns, and the most that it ever had.
+    ahead: (i64, i64),
 }
 
 impl Clocks {
@@ -79,12 +88,15 @@ impl Clocks {
         if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&ordinal) {
             self.sources.clear();
         }
-        let fresh = Clock { rate, timestamp, told: timestamp, rest: 0, arrival, index };
+        let fresh =
+            Clock { rate, timestamp, told: timestamp, rest: 0, arrival, index, ahead: (0, 0) };
         let clock = self.sources.entry(ordinal).or_insert(fresh);
         let step = i64::from(timestamp.wrapping_sub(clock.timestamp) as i32);
         // What comes late says nothing of what comes next.
         let is_newer = index > clock.index;
-        let anew = is_newer && (clock.rate != rate || step < -i64::from(rate));
+        let (leaps, ahead) = clock.leaps(step, arrival);
+        let anew = is_newer && (clock.rate != rate || leaps);
+        let ahead = if anew { (0, 0) } else { ahead };
         let (told, rest) = if clock.rate != rate {
             let elapsed = i128::from(arrival.0 - clock.arrival.0) * i128::from(to) / 1_000_000_000;
             (elapsed as i64, 0)
@@ -96,13 +108,27 @@ impl Clocks {
         };
         let told = clock.told.wrapping_add(told as u32);
         if is_newer {
-            *clock = Clock { rate, timestamp, told, rest, arrival, index };
+            *clock = Clock { rate, timestamp, told, rest, arrival, index, ahead };
         }
         // As many as leave no hole before the next one.
         let ticks = i64::from(own.ticks(payload)) * to + rest;
         let ticks = ticks.div_euclid(i64::from(rate.max(1)));
         let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
         Timed { timestamp: told, ticks, anew }
+    }
+}
+
+impl Clock {
+    /// Whether a step of so many ticks up to `arrival` is one that no clock makes, and how far ahead it is then.
+    fn leaps(&self, step: i64, arrival: Wall) -> (bool, (i64, i64)) {
+        let ns = |ticks: i64| ticks * 1_000_000_000 / i64::from(self.rate.max(1));
+        let elapsed = arrival.0.saturating_sub(self.arrival.0);
+        let (ahead, most) = self.ahead;
+        let ahead = ahead.saturating_add(ns(step)).saturating_sub(elapsed);
+        let is_round = elapsed.saturating_abs() > ns(ROUND);
+        let bound = most.saturating_add(LEAP_NS).saturating_add(elapsed.max(0) / FAST);
+        let leaps = !is_round && (ns(step) < -LEAP_NS || ahead > bound);
+        (leaps, (ahead, most.max(ahead)))
     }
 }
 
@@ -370,6 +396,29 @@ mod tests {
         assert!(!anew(9, 80_480));
         assert!(anew(10, 160));
         assert!(!anew(11, 320) && !anew(3, 60_000) && !anew(12, 480));
+    }
+
+    #[test]
+    fn timestamps_that_leap_on_begin_anew_and_stalls_pauses_and_fast_clocks_do_not() {
+        let pcmu = form("PCMU", 8_000, 1);
+        let (mut clocks, mut index) = (Clocks::new(pcmu), 0);
+        let mut anew = |at_ms: i64, came_ms: i64| {
+            index += 1;
+            let at = ((at_ms * 8) as u32, Wall(came_ms * MS));
+            clocks.time((1, index), at, (pcmu, &[0xff; 160])).anew
+        };
+        assert!(!anew(0, 5) && !anew(20, 25));
+        // Three seconds held back, and a pause in them.
+        assert!(!anew(40, 3_040) && !anew(2_500, 3_041) && !anew(3_060, 3_065));
+        // An hour in which nothing is sent, by a clock that is 500 ppm fast.
+        assert!(!anew(3_604_865, 3_603_070));
+        assert!(anew(3_634_905, 3_603_090), "half a minute at once");
+        assert!(!anew(3_634_925, 3_603_110));
+        assert!(anew(3_636_100, 3_603_130), "a second and more");
+        // A quarter of an hour in which the timestamp stood still: late, which placement knows.
+        assert!(!anew(3_636_120, 4_503_150));
+        // Days: whether it went round is not told by one step.
+        assert!(!anew(3_636_140, 400_000_000));
     }
 
     #[test]

@@ -294,12 +294,20 @@ fn a_pack_says_what_was_dialled() {
     }
 }
 
-/// An SRC that sets its timestamps back by ten seconds each second: all of it is heard, one second after the other.
+/// An SRC that sets its timestamps back by ten seconds each second, or on by half a minute: all of it is heard, one
+/// second after the other.
 #[test]
-fn timestamps_that_are_set_back_lose_nothing() {
-    let fixture = Fixture::of("set-back-export", 8_000, &|ring| {
+fn timestamps_that_leap_lose_and_move_nothing() {
+    for leap in [-80_000, 240_000] {
+        leaping(leap);
+    }
+}
+
+fn leaping(leap: i64) {
+    let fixture = Fixture::of("leap-export", 8_000, &|ring| {
         for index in 0..250_u64 {
-            let timestamp = 1_000_000 + (index * 160) as u32 - (index / 50) as u32 * 80_000;
+            let leaps = index as i64 / 50 * leap;
+            let timestamp = (1_000_000 + index as i64 * 160 + leaps) as u32;
             let (seq, ssrc) = (Index(index).seq(), Ssrc(1));
             let fields = Fields { marker: false, payload_type: 0, seq, timestamp, ssrc };
             let packet = [&fields.emit()[..], &[0x80; 160]].concat();
