@@ -1,5 +1,6 @@
-//! The audio of a line in one form, whatever it is sent in: that of the codec which the SRC named first at last. A
-//! line whose codec is another one for a while (a re-INVITE, a second codec of the offer) is heard all through.
+//! The audio of a line in one form, whatever it is sent in. A line whose codec is another one for a while (a
+//! re-INVITE, a second codec of the offer) is heard all through: in the form of its last one, and in a tap, which
+//! cannot know that, of the one that it had when the tap began.
 //!
 //! What is of the line's own form passes as it is, sample for sample and tick for tick. Other audio is brought to
 //! its rate and channels by a sinc of 32 samples of the lower rate under a Kaiser window (flat to 0.4 of it),
