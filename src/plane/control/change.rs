@@ -8,7 +8,7 @@ use super::actor::Control;
 use super::effect::Grave;
 use super::end::GRACE_MS;
 use super::job::{Job, Plan, Purpose};
-use super::lines::{Fit, Locals, Wanted};
+use super::lines::{Fit, Locals, Wanted, keep_formats};
 use super::recover::state;
 use super::selection::{Choice, Veil, left_out, told, unwanted_lines};
 use super::session::Phase;
@@ -311,7 +311,11 @@ impl Control {
                 (Some(crypto), Some(key), _) => Some(self.seal_crypto((rs, stream), crypto, key)),
                 _ => None,
             };
-            plan.streams.push(line.stream(rs, stream, place, sealed));
+            let mut stream = line.stream(rs, stream, place, sealed);
+            if let Some(known) = known {
+                keep_formats(&mut stream.description.formats, &known.description.formats);
+            }
+            plan.streams.push(stream);
             locals[usize::from(line.line)] = Some((place, key));
         }
         let stays = |stream: &&StreamOpened| {

@@ -9,6 +9,7 @@ use super::recover::STREAM_ID_BLOCK;
 use crate::base::family::Family;
 use crate::base::ids::{Generation, RsId, Slot, StreamId};
 use crate::base::keyring::Keyring;
+use crate::base::limits::STREAM_FORMATS_MAX;
 use crate::base::secret::MasterKey;
 use crate::base::suite::{Agreed, Suite};
 use crate::store::event::{Format, StreamDescription};
@@ -149,6 +150,17 @@ impl Control {
     }
 }
 
+/// Behind the formats of now those of before whose payload types mean nothing else now (RFC 3264 §8.3.2 keeps
+/// them from it): what was recorded under them is still known, and so is what was on its way.
+pub(super) fn keep_formats(formats: &mut Vec<Format>, before: &[Format]) {
+    for format in before {
+        let is_free = formats.iter().all(|known| known.payload_type != format.payload_type);
+        if is_free && formats.len() < STREAM_FORMATS_MAX {
+            formats.push(format.clone());
+        }
+    }
+}
+
 impl Wanted {
     /// The journal's form of the stream at `place`.
     pub(super) fn stream(
@@ -181,5 +193,31 @@ impl Wanted {
             barred: self.barred.then_some(self.active),
             address: Some(address.ip()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(payload_type: u8, codec: &str) -> Format {
+        let codec = codec.to_owned();
+        Format { payload_type, codec, clock_rate: 8_000, channels: 1, fmtp: None }
+    }
+
+    #[test]
+    fn formats_of_before_stay_known_where_their_numbers_are_free() {
+        let mut formats = vec![format(9, "G722"), format(96, "AMR")];
+        let before = [format(0, "PCMU"), format(96, "opus"), format(101, "telephone-event")];
+        keep_formats(&mut formats, &before);
+        let kept = [(9, "G722"), (96, "AMR"), (0, "PCMU"), (101, "telephone-event")];
+        assert_eq!(formats, kept.map(|(number, codec)| format(number, codec)));
+        // The same offer again changes nothing.
+        let mut again = vec![format(9, "G722"), format(96, "AMR")];
+        keep_formats(&mut again, &formats);
+        assert_eq!(again, formats);
+        let many: Vec<Format> = (0..64).map(|number| format(number, "x")).collect();
+        keep_formats(&mut again, &many);
+        assert_eq!(again.len(), STREAM_FORMATS_MAX);
     }
 }

@@ -33,7 +33,7 @@ use crate::store::export::timeline::{Evidence, TimeLine};
 use crate::store::export::times;
 use crate::store::journal::entry::line_name;
 use crate::store::peaks::{
-    BLOCK_MS, Bucket, Reason, Silence, Strip, Trace, Tracer, buckets, silences,
+    BLOCK_MS, Bucket, Rates, Reason, Silence, Strip, Trace, Tracer, buckets, silences,
 };
 use crate::store::record::RecordKind;
 use crate::store::segment::SegmentName;
@@ -369,7 +369,9 @@ fn kept(
     wanted: &Wanted,
     (descriptions, traces): (&[&StreamDescription], &mut BTreeMap<StreamId, Trace<'_>>),
 ) -> Result<(Visit, Late), Failure> {
-    let (known, mut strips) = found(&store.dir, wanted).unwrap_or_default();
+    let forms: BTreeMap<StreamId, Rates> =
+        traces.iter().map(|(stream, trace)| (*stream, trace.rates())).collect();
+    let (known, mut strips) = found(&store.dir, wanted, &forms).unwrap_or_default();
     let by_stream: BTreeMap<StreamId, &StreamDescription> =
         descriptions.iter().map(|one| (one.stream, *one)).collect();
     let mut loose: BTreeMap<StreamId, Option<Tracer<'_>>> = BTreeMap::new();
@@ -443,7 +445,11 @@ fn kept(
 }
 
 /// What was drawn beforehand, and of which segments that is all; `None`: nothing can be had.
-fn found(dir: &std::path::Path, wanted: &Wanted) -> Option<(BTreeSet<SegmentName>, Vec<Placed>)> {
+fn found(
+    dir: &std::path::Path,
+    wanted: &Wanted,
+    forms: &BTreeMap<StreamId, Rates>,
+) -> Option<(BTreeSet<SegmentName>, Vec<Placed>)> {
     let told = |why: &str| eprintln!("floortape: the records are read instead: {why}");
     let peaks = file::open_read(dir, told)?;
     let known = peaks.segments().ok()?;
@@ -457,7 +463,14 @@ fn found(dir: &std::path::Path, wanted: &Wanted) -> Option<(BTreeSet<SegmentName
     let mut segments: BTreeSet<SegmentName> = known.into_keys().collect();
     let mut strips = Vec::new();
     for span in spans.into_values() {
-        let (found, damaged) = strips_of(&peaks, wanted, span)?;
+        let (found, mut damaged) = strips_of(&peaks, wanted, span)?;
+        // The line had another codec then, and is drawn in the form that it has at last.
+        let is_other = |source: &SourceId, strip: &Strip| match strip {
+            Strip::Heard(one) => forms.get(&source.stream()).is_some_and(|own| *own != one.rates),
+            Strip::Gone(..) => false,
+        };
+        let other = found.iter().filter(|(_, source, strip)| is_other(source, strip));
+        damaged.extend(other.map(|(name, ..)| *name).collect::<Vec<_>>());
         segments.retain(|name| !damaged.contains(name));
         let sound = found.into_iter().filter(|(name, ..)| !damaged.contains(name));
         strips.extend(sound.map(|(name, source, strip)| ((Some(name), source), strip)));

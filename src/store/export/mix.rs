@@ -51,12 +51,8 @@ pub struct Part {
 
 impl Default for Filter {
     fn default() -> Self {
-        let window = |x: f64| bessel(BETA * (1.0 - x * x).max(0.0).sqrt()) / bessel(BETA);
-        let half = TAPS as f64 / 2.0;
         let tap = |phase: usize, tap: usize| {
-            let x = tap as f64 - LEFT as f64 - phase as f64 / PHASES as f64;
-            let sinc = if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
-            (sinc * window(x / half)) as f32
+            kernel(tap as f64 - LEFT as f64 - phase as f64 / PHASES as f64) as f32
         };
         let phases = (0..PHASES).map(|phase| {
             let taps: [f32; TAPS] = std::array::from_fn(|at| tap(phase, at));
@@ -66,6 +62,14 @@ impl Default for Filter {
         });
         Filter(phases.collect())
     }
+}
+
+/// The sinc under its window, so many samples from its middle.
+pub(super) fn kernel(x: f64) -> f64 {
+    let half = TAPS as f64 / 2.0;
+    let window = bessel(BETA * (1.0 - (x / half).powi(2)).max(0.0).sqrt()) / bessel(BETA);
+    let sinc = if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
+    sinc * window
 }
 
 /// The modified Bessel function of order 0.

@@ -24,6 +24,7 @@ pub mod timeline;
 pub mod times;
 pub mod timing;
 pub mod tones;
+pub mod voice;
 pub mod wav;
 
 /// Why an export cannot be made or checked.

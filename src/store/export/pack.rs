@@ -25,6 +25,8 @@ pub const KEY_PEM: &str = "public-key.pem";
 
 /// Silences told a stream; all are in `timeline.json`.
 const SILENCES_MAX: usize = 200;
+/// Digits of a line that are told.
+const DIGITS_MAX: usize = 200;
 
 /// What a reader is told.
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +187,16 @@ impl Pack<'_> {
             }
         }
         lines.extend(stream.refused_words());
+        let (from, to) = self.range;
+        let is_ours = |at: Wall| from.is_none_or(|from| at >= from) && to.is_none_or(|to| at < to);
+        let digits: Vec<_> = stream.dtmf.iter().filter(|digit| is_ours(digit.at)).collect();
+        for digit in digits.iter().take(DIGITS_MAX) {
+            lines.push(format!("Dialled {} at {} for {} ms", digit.digit, digit.at, digit.ms));
+        }
+        if digits.len() > DIGITS_MAX {
+            let more = digits.len() - DIGITS_MAX;
+            lines.push(format!("and {more} digits more, in recording.json"));
+        }
         let mut audio = Vec::new();
         for wav in self.times.wavs.iter().filter(|wav| wav.stream == stream.stream) {
             audio.push((wav.file.clone(), starts(wav.start)));
@@ -192,7 +204,7 @@ impl Pack<'_> {
                 let why = match silence.why {
                     Why::Paused => "paused",
                     Why::Lost => "lost",
-                    Why::Idle => "nothing sent",
+                    Why::Idle => "nothing sent, or nothing that is audio",
                 };
                 lines.push(format!("Silent from {} to {}: {why}", silence.from, silence.to));
             }

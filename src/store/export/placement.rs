@@ -1,8 +1,8 @@
 //! Where each packet's audio lies on its stream's line of samples.
 //!
 //! Place is RTP time (RFC 3550 §5.1), so a gap or pause is as long as the SRC says. Arrival decides
-//! where RTP time cannot: at a new SSRC, and when a timestamp leaps by more than a minute against
-//! the clock, which only a restarted encoder does. Run twice over the same records (first to find
+//! where RTP time cannot: at a new SSRC, where [`super::voice`] finds that a source counts anew, and when a timestamp
+//! leaps by more than a minute against the clock, which only a restarted encoder does. Run twice over the same records (first to find
 //! the earliest sample, then to write) it gives the same places.
 
 use std::collections::BTreeMap;
@@ -78,6 +78,11 @@ impl Placement {
             self.end = self.end.max(position.saturating_add(i64::from(frames)));
         }
         placed
+    }
+
+    /// The RTP time of a source begins anew: its next packet is placed by arrival.
+    pub fn forget(&mut self, ordinal: u16) {
+        self.sources.remove(&ordinal);
     }
 
     /// Position of a timestamp of a source, reckoned from its last packet: a report's.

@@ -102,6 +102,11 @@ impl Timing {
         &self.placement
     }
 
+    /// The RTP time of a source begins anew.
+    pub fn forget(&mut self, ordinal: u16) {
+        self.placement.forget(ordinal);
+    }
+
     /// Takes a packet of `ticks` of audio; returns its position.
     pub fn packet(&mut self, source: (u16, u32), timestamp: u32, arrival: Wall, ticks: u32) -> i64 {
         let (ordinal, ssrc) = source;

@@ -7,9 +7,9 @@ use super::envelope::{Envelope, Rates};
 use super::tracer::heard;
 use crate::base::time::Wall;
 use crate::store::event::StreamDescription;
-use crate::store::export::decoder::{Decoders, Form};
 use crate::store::export::encoding::decoded;
 use crate::store::export::timing::Timing;
+use crate::store::export::voice::Voice;
 use crate::store::record::{Record, RecordKind};
 
 /// Samples that share a level.
@@ -24,10 +24,9 @@ pub(super) struct Block {
 /// See the module.
 pub struct Trace<'a> {
     stream: &'a StreamDescription,
-    form: Form,
     pub(super) rates: Rates,
     timing: Timing,
-    decoders: Decoders,
+    voice: Voice,
     canvas: Canvas,
     block: i64,
     blocks: Vec<Block>,
@@ -57,10 +56,9 @@ impl<'a> Trace<'a> {
         let block = rates.block(block_ms);
         Some(Trace {
             stream,
-            form,
             rates,
             timing: Timing::new(form.clock_rate),
-            decoders: Decoders::default(),
+            voice: Voice::new(form),
             canvas: Canvas::new(block, form.channels),
             block,
             blocks: Vec::new(),
@@ -86,7 +84,7 @@ impl<'a> Trace<'a> {
         if record.meta.kind == RecordKind::Rtcp {
             return self.timing.rtcp(wall, record.payload);
         }
-        let Some((ssrc, heard)) = heard(self.stream, self.form, record) else { return };
+        let Some((ssrc, heard)) = heard(self.stream, self.voice.form(), record) else { return };
         let (ordinal, index) = (record.meta.source.ordinal(), record.meta.index.0);
         let counted = self.counted(ordinal, index);
         counted.missing += index.saturating_sub(counted.highest).saturating_sub(1);
@@ -97,13 +95,17 @@ impl<'a> Trace<'a> {
         if let (1.., Some(before)) = (missing, before) {
             self.gaps.push((before, wall));
         }
-        let samples = self.decoders.decode(ordinal, heard.form, heard.body);
-        let ticks = heard.form.ticks(heard.body);
-        let position = self.timing.packet((ordinal, ssrc), heard.timestamp, wall, ticks);
+        let at = (heard.timestamp, wall);
+        let (timed, samples) = self.voice.packet((ordinal, index), at, (heard.form, heard.body));
+        if timed.anew {
+            self.timing.forget(ordinal);
+        }
+        let source = (ordinal, ssrc);
+        let position = self.timing.packet(source, timed.timestamp, wall, timed.ticks);
         self.canvas.put(self.rates.frames(position), &samples);
     }
 
-    /// Takes an envelope of the stream. One of other audio than the line's is left out, as its packets are.
+    /// Takes an envelope of the stream, which is of the line's form: what was drawn of another is drawn anew.
     pub fn envelope(&mut self, envelope: &Envelope) {
         if envelope.rates != self.rates {
             return;

@@ -4,9 +4,10 @@ use super::canvas::Canvas;
 use super::envelope::{Envelope, Mark, Rates};
 use crate::base::time::Wall;
 use crate::store::event::StreamDescription;
-use crate::store::export::decoder::{Decoders, Form};
+use crate::store::export::decoder::Form;
 use crate::store::export::encoding::{Encoding, decoded, encoding};
 use crate::store::export::placement::Placement;
+use crate::store::export::voice::Voice;
 use crate::store::record::{Record, RecordKind};
 use crate::wire::rtp;
 
@@ -34,7 +35,7 @@ pub(super) fn heard<'a>(
     let header = rtp::Header::parse(record.payload).ok()?;
     let body = header.payload().ok()?;
     let heard = match encoding(stream, header.payload_type()) {
-        Encoding::Audio(own) if form.fits(own) => {
+        Encoding::Audio(own) if form.takes(own) => {
             Some(Heard { timestamp: header.timestamp(), form: own, body })
         }
         _ => None,
@@ -45,9 +46,8 @@ pub(super) fn heard<'a>(
 /// Makes envelopes of one stream.
 pub struct Tracer<'a> {
     stream: &'a StreamDescription,
-    form: Form,
     block_ms: u32,
-    decoders: Decoders,
+    voice: Voice,
     sheet: Option<Sheet>,
     done: Vec<Envelope>,
 }
@@ -56,24 +56,25 @@ impl<'a> Tracer<'a> {
     /// `None`: nothing of the stream is decoded.
     pub fn new(stream: &'a StreamDescription, block_ms: u32) -> Option<Self> {
         let form = decoded(stream)?;
-        let decoders = Decoders::default();
-        Some(Tracer { stream, form, block_ms, decoders, sheet: None, done: Vec::new() })
+        let voice = Voice::new(form);
+        Some(Tracer { stream, block_ms, voice, sheet: None, done: Vec::new() })
     }
 
     /// Takes a record of the stream.
     pub fn record(&mut self, record: &Record<'_>, wall: Wall) {
-        let Some((ssrc, heard)) = heard(self.stream, self.form, record) else { return };
+        let (form, block_ms) = (self.voice.form(), self.block_ms);
+        let Some((ssrc, heard)) = heard(self.stream, form, record) else { return };
         let (ordinal, index) = (record.meta.source.ordinal(), record.meta.index.0);
         if self.sheet.as_ref().is_some_and(|sheet| sheet.ordinal != ordinal) {
             self.close();
         }
-        let (form, block_ms) = (self.form, self.block_ms);
         let sheet =
             self.sheet.get_or_insert_with(|| Sheet::new((ordinal, ssrc), form, block_ms, index));
         sheet.count(index);
         if let Some(Heard { timestamp, form, body }) = heard {
-            let samples = self.decoders.decode(ordinal, form, body);
-            sheet.packet(timestamp, wall, form.ticks(body), &samples);
+            let (of, at) = ((ordinal, index), (timestamp, wall));
+            let (timed, samples) = self.voice.packet(of, at, (form, body));
+            sheet.packet(timed.timestamp, wall, timed.ticks, &samples);
         }
     }
 

@@ -111,6 +111,9 @@ fn what_is_wrong_is_pointed_at() {
         ("duration:2h..1h", "expected the shorter length first"),
         ("from:soon", "expected a time such as"),
         ("from:2026-02-30", "expected a day that there is"),
+        ("from:9999-12-31", "expected a time between 1678 and 2261"),
+        ("from:0001-01-01", "expected a time between 1678 and 2261"),
+        ("from:-200000d", "expected a time between 1678 and 2261"),
         ("at:2026-11-30 25:00", "expected a time of day"),
         ("at:2026-11-30 14:05 Europe/Berli", "expected a zone such as"),
         ("at:2026-11-30 14:05 CET", "expected a zone such as"),
@@ -148,6 +151,8 @@ fn times_are_stretches_of_the_zone_in_which_they_are_said() {
     assert_eq!(of("2026-11-30 13:05 UTC"), of("14:05"));
     assert_eq!(of("2026-11-30 08:05 America/New_York"), of("14:05"));
     assert_eq!(of("2026-11-30 14:05 +01:00"), of("14:05"));
+    assert_eq!(of("2026-11-30 14:05 UTC+1"), of("14:05"));
+    assert_eq!(of("2026-11-30 14:05 gmt-05:30"), of("2026-11-30 14:05-05:30"));
     assert_eq!(of("2026-11-30T14:05"), of("14:05"));
     assert_eq!(of("2026-11-30 13:05Z"), of("14:05"));
     assert_eq!(of("2026-11-30 08:05-05:00"), of("14:05"));

@@ -32,6 +32,9 @@ pub struct Stretch {
 pub(super) const EXPECTED: &str = "expected a time such as 2026-11-30, 2026-11-30 14:05 Europe/Berlin, 14:05, -2h, \
                         2h ago, today, yesterday, or RFC 3339 such as 2026-11-30T14:05:00Z";
 
+/// What is wrong with a time that 64 bits of nanoseconds do not reach.
+const FAR: &str = "expected a time between 1678 and 2261";
+
 /// Where `part` stands in `text`, of which it is a piece.
 pub(super) fn place(text: &str, part: &str) -> Range<usize> {
     let from = (part.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize).min(text.len());
@@ -46,7 +49,10 @@ pub fn stretch(text: &str, now: &Now<'_>) -> Result<Stretch, QueryError> {
     let unknown = |part: &str| wrong(part, EXPECTED.to_owned());
     let instant = |at: Wall| Stretch { from: at, to: at };
     if let Some(back) = backwards(said) {
-        return ago(back, now).map(instant).ok_or_else(|| unknown(said));
+        let days = back.strip_suffix(['d', 'w']);
+        let is_length = days.is_some_and(|days| days.bytes().all(|byte| byte.is_ascii_digit()));
+        let why = if is_length && days != Some("") { FAR } else { EXPECTED };
+        return ago(back, now).map(instant).ok_or_else(|| wrong(said, why.to_owned()));
     }
     // A zone stands last, behind a space or at the end of a time of day.
     let (spoken, zone) = match said.rsplit_once(char::is_whitespace) {
@@ -98,7 +104,7 @@ pub fn stretch(text: &str, now: &Now<'_>) -> Result<Stretch, QueryError> {
         Some(_) => return Err(unknown(said)),
     };
     match time {
-        None => whole_day(date, &zone).ok_or_else(|| unknown(said)),
+        None => whole_day(date, &zone).ok_or_else(|| wrong(said, FAR.to_owned())),
         Some(text) if is_time_of_day(text) => {
             let (time, ns) = time_of_day(text).ok_or_else(|| {
                 let why = format!("expected a time of day from 00:00 to 23:59:59, found {text}");
@@ -194,7 +200,7 @@ pub(super) fn is_time_of_day(text: &str) -> bool {
         })
 }
 
-/// `Europe/Berlin`, `UTC`, `Z`, `+01:00`.
+/// `Europe/Berlin`, `UTC`, `Z`, `+01:00`, `UTC+1`.
 pub(super) fn is_zone(text: &str) -> bool {
     let name = |text: &str| {
         text.contains('/')
@@ -234,8 +240,13 @@ pub(super) fn is_abbreviation(text: &str) -> bool {
     KNOWN.contains(&text)
 }
 
-/// `+01:00`, `-0530`, `+1`.
+/// `+01:00`, `-0530`, `+1`, `UTC+1`.
 pub fn offset(text: &str) -> Option<TimeZone> {
+    let named = |text: &str| text.eq_ignore_ascii_case("utc") || text.eq_ignore_ascii_case("gmt");
+    let text = match text.split_at_checked(3) {
+        Some((name, rest)) if named(name) => rest,
+        _ => text,
+    };
     let (sign, rest) = match text.split_at_checked(1)? {
         ("+", rest) => (1, rest),
         ("-", rest) => (-1, rest),

@@ -6,8 +6,9 @@ use super::mark::LastOf;
 use crate::base::ids::Index;
 use crate::base::time::Wall;
 use crate::store::event::{Event, Format, Origin, StreamDescription};
-use crate::store::export::decoder::{Decoders, Form};
+use crate::store::export::decoder::Form;
 use crate::store::export::placement::Placement;
+use crate::store::export::voice::Voice;
 use crate::store::record::{RecordKind, RecordMeta};
 use crate::wire::{event, rtp};
 
@@ -66,7 +67,7 @@ pub enum Happening {
 pub struct Line {
     description: StreamDescription,
     form: Form,
-    decoders: Decoders,
+    voice: Voice,
     placement: Placement,
     sources: BTreeMap<u16, Last>,
     paused: bool,
@@ -90,7 +91,7 @@ impl Line {
         Some(Line {
             description: description.clone(),
             form,
-            decoders: Decoders::default(),
+            voice: Voice::new(form),
             placement: Placement::new(form.clock_rate),
             sources: BTreeMap::new(),
             paused: false,
@@ -183,11 +184,18 @@ impl Line {
         };
         match self.encoding(header.payload_type()) {
             Encoding::Audio(form) => {
-                let samples = self.decoders.decode(ordinal, form, body);
-                let samples = one_channel(samples, usize::from(form.channels));
-                let (timestamp, ticks) = (header.timestamp(), form.ticks(body));
+                let (timed, samples) = self.voice.packet(
+                    (ordinal, meta.index.0),
+                    (header.timestamp(), at),
+                    (form, body),
+                );
+                if timed.anew {
+                    self.placement.forget(ordinal);
+                }
+                let samples = one_channel(samples, usize::from(self.form.channels));
+                let (timestamp, ticks) = (timed.timestamp, timed.ticks);
                 let position = self.placement.place(ordinal, timestamp, at, ticks).position;
-                let position = form.frames(position);
+                let position = self.form.frames(position);
                 tell(Happening::Audio { at, source: ordinal, position, samples });
             }
             Encoding::Digits => {
@@ -205,7 +213,7 @@ impl Line {
         self.sources.insert(ordinal, last);
     }
 
-    /// As the export has it: what is of another rate than the line's is not heard.
+    /// As the export has it.
     fn encoding(&self, payload_type: u8) -> Encoding {
         let formats = &self.description.formats;
         let format = formats.iter().find(|format| format.payload_type == payload_type);
@@ -215,7 +223,7 @@ impl Line {
         };
         let is_digits = |format: &&Format| format.codec.eq_ignore_ascii_case("telephone-event");
         match form {
-            Some(form) if self.form.fits(form) => Encoding::Audio(form),
+            Some(form) if self.form.takes(form) => Encoding::Audio(form),
             None if format.as_ref().is_some_and(is_digits) => Encoding::Digits,
             _ => Encoding::Other,
         }

@@ -8,6 +8,7 @@ use crate::store::export::decoder::Form;
 use crate::store::export::encoding::{Encoding, decoded, encoding};
 use crate::store::export::timeline::TimeLine;
 use crate::store::export::timing::Timing;
+use crate::store::export::voice::Clocks;
 use crate::store::record::RecordKind;
 use crate::wire::rtp;
 
@@ -25,6 +26,7 @@ pub(super) struct Survey<'a> {
     description: &'a StreamDescription,
     /// How it is decoded.
     form: Form,
+    clocks: Clocks,
     pub(super) timing: Timing,
 }
 
@@ -32,7 +34,8 @@ impl<'a> Survey<'a> {
     /// `None`: nothing of the stream is decoded.
     pub(super) fn new(description: &'a StreamDescription) -> Option<Survey<'a>> {
         let form = decoded(description)?;
-        Some(Survey { description, form, timing: Timing::new(form.clock_rate) })
+        let (clocks, timing) = (Clocks::new(form), Timing::new(form.clock_rate));
+        Some(Survey { description, form, clocks, timing })
     }
 
     pub(super) fn record(&mut self, seen: &Seen<'_>) {
@@ -50,9 +53,15 @@ impl<'a> Survey<'a> {
         let Encoding::Audio(form) = encoding(self.description, header.payload_type()) else {
             return;
         };
-        if self.form.fits(form) {
+        if self.form.takes(form) {
             let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
-            self.timing.packet(source, header.timestamp(), seen.wall(), form.ticks(payload));
+            let at = (header.timestamp(), seen.wall());
+            let of = (source.0, seen.record.meta.index.0);
+            let timed = self.clocks.time(of, at, (form, payload));
+            if timed.anew {
+                self.timing.forget(source.0);
+            }
+            self.timing.packet(source, timed.timestamp, seen.wall(), timed.ticks);
         }
     }
 

@@ -7,14 +7,14 @@ use clap::Parser;
 use super::progress::Interrupt;
 use super::verb::run_until;
 use super::{Args, run};
-use crate::base::ids::{Index, SourceId, Ssrc};
+use crate::base::ids::{Index, SourceId, Ssrc, StreamId};
 use crate::base::ports::Clock;
 use crate::base::prng::Prng;
 use crate::base::time::{Mono, Wall};
 use crate::host::clock::SystemClock;
 use crate::shell::cmd::fixture::{EPOCH, Fixture, MS, RS, Ring, description};
 use crate::shell::exit::Exit;
-use crate::store::event::{Event, Origin};
+use crate::store::event::{Event, Format, Origin, StreamDescription};
 use crate::store::export::cover::Overlapped;
 use crate::store::export::timeline::Evidence;
 use crate::store::export::times::{self, Times, Why};
@@ -267,6 +267,101 @@ fn a_part_of_what_has_settled_tells_what_was_lost_of_all_of_it_and_why() {
     assert_eq!(told("settled", &range), (whole, serde_json::Value::Null));
 }
 
+/// A line on which G.711 is sent for a second, and L16 of twice the rate from then on, as a re-INVITE has it.
+#[test]
+fn a_line_that_changes_its_codec_is_heard_all_through() {
+    let describe = |line: u16| StreamDescription {
+        formats: [description(1).formats, description(0).formats].concat(),
+        ..description(line)
+    };
+    let fixture = Fixture::speaking("codec-export", 5_000, &describe, &|ring| {
+        for index in 0..100_u64 {
+            let (payload_type, payload, step) = match index {
+                0..50 => (0, [0x80; 160].to_vec(), 160),
+                _ => (97, 32_124_i16.to_be_bytes().repeat(320), 320),
+            };
+            let timestamp = 9 + index.min(50) * 160 + index.saturating_sub(50) * step;
+            let (seq, ssrc) = (Index(index).seq(), Ssrc(1));
+            let timestamp = timestamp as u32;
+            let fields = Fields { marker: false, payload_type, seq, timestamp, ssrc };
+            let packet = [&fields.emit()[..], &payload[..]].concat();
+            let (source, at) = (SourceId::new(StreamId(1), 1), STARTS + index * 20 * MS);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
+        }
+    });
+    for more in [&[][..], &["--from", "+1s", "--to", "+5s"]] {
+        let out = export(&fixture, &format!("out{}", more.len()), more);
+        let times = times(&out);
+        assert_eq!((times.wavs[0].rate, &times.wavs[0].overlapped), (16_000, &None));
+        let heard = samples(&out.join(&times.wavs[0].file), 1, 0);
+        let loud = heard.iter().filter(|sample| **sample > 32_000).count();
+        // But for the millisecond in which what is brought to another rate begins.
+        assert!((31_900..=32_000).contains(&loud), "{loud} of {}", heard.len());
+    }
+}
+
+#[test]
+fn a_pack_says_what_was_dialled() {
+    let describe = |line: u16| {
+        let mut one = description(line);
+        let own = one.formats[0].clone();
+        one.formats.push(Format { payload_type: 101, codec: "telephone-event".to_owned(), ..own });
+        one
+    };
+    let fixture = Fixture::speaking("digits-export", 5_000, &describe, &|ring| {
+        for index in 0..60_u64 {
+            let (payload_type, payload, timestamp) = match index {
+                20..40 => (101, vec![5, 0x8a, 0, (index - 19) as u8 * 8], 20 * 160),
+                _ => (0, vec![0x80; 160], index as u32 * 160),
+            };
+            let (seq, ssrc) = (Index(index).seq(), Ssrc(1));
+            let fields = Fields { marker: false, payload_type, seq, timestamp, ssrc };
+            let packet = [&fields.emit()[..], &payload[..]].concat();
+            let (source, at) = (SourceId::new(StreamId(1), 1), STARTS + index * 20 * MS);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
+        }
+    });
+    for (more, dialled) in [(&["--pack"][..], 1), (&["--pack", "--from", "+2s"], 0)] {
+        let out = export(&fixture, &format!("out{}", more.len()), more);
+        for file in ["README.txt", "README.html"] {
+            let text = std::fs::read_to_string(out.join(file)).expect("exported");
+            assert_eq!(text.matches("Dialled 5 at ").count(), dialled, "{file}: {text}");
+            assert!(dialled == 0 || text.contains("nothing sent, or nothing that is audio"));
+        }
+    }
+}
+
+/// An SRC that sets its timestamps back by ten seconds each second, or on by half a minute: all of it is heard, one
+/// second after the other.
+#[test]
+fn timestamps_that_leap_lose_and_move_nothing() {
+    for leap in [-80_000, 240_000] {
+        leaping(leap);
+    }
+}
+
+fn leaping(leap: i64) {
+    let fixture = Fixture::of("leap-export", 8_000, &|ring| {
+        for index in 0..250_u64 {
+            let leaps = index as i64 / 50 * leap;
+            let timestamp = (1_000_000 + index as i64 * 160 + leaps) as u32;
+            let (seq, ssrc) = (Index(index).seq(), Ssrc(1));
+            let fields = Fields { marker: false, payload_type: 0, seq, timestamp, ssrc };
+            let packet = [&fields.emit()[..], &[0x80; 160]].concat();
+            let (source, at) = (SourceId::new(StreamId(1), 1), STARTS + index * 20 * MS);
+            ring.put_at(RecordKind::Rtp, source, index, Mono(at), &packet);
+        }
+    });
+    for more in [&[][..], &["--from", "+1s", "--to", "+6s"]] {
+        let out = export(&fixture, &format!("out{}", more.len()), more);
+        let times = times(&out);
+        let heard = samples(&out.join(&times.wavs[0].file), 1, 0);
+        assert_eq!((heard.len(), times.wavs[0].overlapped), (250 * 160, None), "{more:?}");
+        assert!(heard.iter().all(|sample| *sample == 32_124), "{more:?}");
+        assert_eq!(times.wavs[0].silences, []);
+    }
+}
+
 /// Ends at the checkpoint behind so many records and frames.
 fn broken_off(fixture: &Fixture, out: &Path, more: &[&str], at: u64) -> Exit {
     let interrupt = Interrupt { asked: &|count| count >= at, leave: &|| {} };
@@ -364,6 +459,17 @@ fn what_was_written_behind_the_checkpoint_and_a_store_that_changed_do_no_harm() 
         file.write_all(&[0xee; 70_000]).expect("ours");
     }
     std::fs::write(out.join(".floortape-export.json.new"), b"{").expect("ours");
+    // Somebody has put a way to another file there: nothing is written to it.
+    let (moved, elsewhere) = (out.join("b.wav"), fixture.0.join("elsewhere"));
+    let (kept, of_others) = (std::fs::read(&moved).expect("there"), b"of somebody else");
+    std::fs::write(&elsewhere, of_others).expect("ours");
+    std::fs::remove_file(&moved).expect("ours");
+    std::os::unix::fs::symlink(&elsewhere, &moved).expect("ours");
+    let ended = run(args(&fixture, &out, &["--resume"])).map_err(|failure| failure.exit);
+    assert_eq!(ended, Err(Exit::Io));
+    assert_eq!(std::fs::read(&elsewhere).expect("there"), of_others);
+    std::fs::remove_file(&moved).expect("ours");
+    std::fs::write(&moved, kept).expect("ours");
     let longer = fixture.0.join("longer");
     assert!(std::process::Command::new("cp").args(["-r"]).arg(&out).arg(&longer).status().is_ok());
     let ended = run(args(&fixture, &longer, &["--resume"])).map_err(|failure| failure.exit);

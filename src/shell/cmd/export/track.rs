@@ -14,10 +14,11 @@ use crate::base::time::Wall;
 use crate::store::archive::Seen;
 use crate::store::event::{Event, StreamDescription};
 use crate::store::export::cover::Cover;
-use crate::store::export::decoder::{Decoders, Form as Decoded};
+use crate::store::export::decoder::Form as Decoded;
 use crate::store::export::encoding::{Encoding, decoded, encoding};
 use crate::store::export::timing::Timing;
 use crate::store::export::tones::Tones;
+use crate::store::export::voice::Voice;
 use crate::store::record::{FLAG_RTCP_PORT, RecordKind};
 use crate::wire::rtp;
 
@@ -157,9 +158,11 @@ impl<'a> Track<'a> {
             return self.put(seen, false);
         };
         match encoding(self.description, header.payload_type()) {
-            Encoding::Audio(form) if audio.form.fits(form) => {
-                let source = (seen.record.meta.source.ordinal(), header.ssrc().0);
-                audio.packet(source, header.timestamp(), seen.wall(), (form, payload))
+            Encoding::Audio(form) if audio.form.takes(form) => {
+                let meta = &seen.record.meta;
+                let of = (meta.source.ordinal(), meta.index.0);
+                let at = (header.timestamp(), seen.wall());
+                audio.packet(of, header.ssrc().0, at, (form, payload))
             }
             Encoding::Event(clock_rate) => {
                 let of = (seen.record.meta.source.ordinal(), header.timestamp(), seen.wall());
@@ -223,7 +226,7 @@ struct Audio {
     wave: Wave,
     file: String,
     form: Decoded,
-    decoders: Decoders,
+    voice: Voice,
     cut: Option<Cut>,
     frames_max: u64,
     timing: Timing,
@@ -255,7 +258,7 @@ impl Audio {
             },
             file,
             form: decoded,
-            decoders: Decoders::default(),
+            voice: Voice::new(decoded),
             cut,
             frames_max,
             timing: Timing::new(decoded.clock_rate),
@@ -268,15 +271,18 @@ impl Audio {
 
     fn packet(
         &mut self,
-        source: (u16, u32),
-        timestamp: u32,
-        arrival: Wall,
+        of: (u16, u64),
+        ssrc: u32,
+        at: (u32, Wall),
         (form, payload): (Decoded, &[u8]),
     ) -> io::Result<()> {
-        let samples = self.decoders.decode(source.0, form, payload);
-        let ticks = form.ticks(payload);
-        let position = self.timing.packet(source, timestamp, arrival, ticks);
-        self.cover.packet(position, ticks);
+        let (timed, samples) = self.voice.packet(of, at, (form, payload));
+        if timed.anew {
+            self.timing.forget(of.0);
+        }
+        let source = (of.0, ssrc);
+        let position = self.timing.packet(source, timed.timestamp, at.1, timed.ticks);
+        self.cover.packet(position, timed.ticks);
         if let Some(origin) = self.origin {
             return self.put(position - origin, &samples);
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::RsId;
 use crate::base::time::Wall;
+use crate::host::exported::sizes;
 use crate::shell::exit::{Exit, Failure};
 use crate::store::archive::Seen;
 use crate::store::export::manifest;
@@ -116,6 +117,10 @@ impl Unfinished {
             |error: io::Error| Failure::new(Exit::Io, format!("{}: {error}", dir.display()));
         let usage = |why: String| Err(Failure::new(Exit::Usage, why));
         let shown = dir.display();
+        if resume {
+            // What is gone on with is written to: nobody is to have put a way to another place there.
+            sizes(dir).map_err(named)?;
+        }
         match read(&path(dir)).map_err(named)? {
             Some(_) if !resume => {
                 usage(format!("{shown} holds an unfinished export: --resume goes on with it"))
