@@ -315,6 +315,12 @@ case_brim() {
     rm "$dir/store/fill"
     expect "it is kept again" await "it" 100 test -s "$dir/store/s/reserve"
     stop
+    # Nothing could be removed by a server that does not even start.
+    for size in 1M 4k 1; do dd if=/dev/zero bs=$size status=none >>"$dir/store/fill" 2>/dev/null; done
+    serve "store.dir=$dir/store/s" store.retention=8s store.retention_check_s=1 store.reserve_minutes=0
+    expect "it starts on the full disk, by its reserve" log_says "its reserve of 16 MiB is given back"
+    stop
+    rm "$dir/store/fill"
     "$floortape" verify --all --store "$dir/store/s" >"$dir/checked"
     expect "what is left proves itself" test $? = 0
 }

@@ -1,7 +1,7 @@
 //! Room that a store keeps for its own way out: on a disk that is full to its last block nothing could go by
 //! retention, since what goes is written into the audit trail before, and its segment anew. `STORE/reserve`
 //! holds that room, and nothing else; whoever removes what is due gives it back first, and takes it again
-//! from what has become free.
+//! from what has become free. So does a server that could not start otherwise: only one that runs removes anything.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,10 +43,12 @@ pub fn give_back(store: &Path) -> bool {
 
 /// Whether an act failed for want of room.
 pub fn is_full(error: &anyhow::Error) -> bool {
-    let full = |one: &io::Error| {
-        matches!(one.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-    };
-    error.chain().filter_map(|one| one.downcast_ref()).any(full)
+    error.chain().filter_map(|one| one.downcast_ref()).any(wants_room)
+}
+
+/// The same of what the operating system says.
+pub fn wants_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

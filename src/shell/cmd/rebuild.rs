@@ -58,7 +58,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{told}")?;
-    Ok(Exit::Yes)
+    // A catalogue of less than there is: what cannot be read has been said.
+    Ok(if store.is_unreadable() { Exit::Io } else { Exit::Yes })
 }
 
 /// Draws all segments, on all cores. Those that cannot be read as a whole are left out: who asks reads of them what

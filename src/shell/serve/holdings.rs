@@ -20,7 +20,9 @@ use crate::host::mapped::{self, Mapped};
 use crate::host::socket::{self, PortPair};
 use crate::host::volume::{self, Lock, Volume, VolumeError};
 use crate::host::xdp::Card;
-use crate::host::{affinity, keyfile, letter, listener, seqpacket, signing, spare, unlocked};
+use crate::host::{
+    affinity, keyfile, letter, listener, reserve, seqpacket, signing, spare, unlocked,
+};
 use crate::plane::handoff::frame::Frame;
 use crate::plane::handoff::layout::{self, AT_HEARTBEAT, AT_INCARNATION, Geometry};
 use crate::plane::keeper::Role;
@@ -549,8 +551,24 @@ fn bind_all(sip: &Sip) -> io::Result<Vec<OwnedFd>> {
 }
 
 /// Reads the volume and makes what the store must hold, under the lock and before any role, so that
-/// the roles only ever read it.
+/// the roles only ever read it. On a disk that is full to its last block the store's reserve goes for it: a
+/// server that does not start removes nothing of what is due.
 fn open(config: &Config) -> Result<(Volume, u64), VolumeError> {
+    let store = &config.store.dir;
+    open_as_it_is(config).or_else(|error| {
+        let full = matches!(&error, VolumeError::Io { error, .. } if reserve::wants_room(error));
+        if !full || !reserve::give_back(store) {
+            return Err(error);
+        }
+        tracing::warn!(
+            "{error}: the disk is full to its last block: its reserve of {} MiB is given back",
+            reserve::BYTES >> 20
+        );
+        open_as_it_is(config)
+    })
+}
+
+fn open_as_it_is(config: &Config) -> Result<(Volume, u64), VolumeError> {
     let fresh_id = uuid::Uuid::now_v7().to_string();
     let (store, journal) = (&config.store, config.journal_dir());
     // Before an incarnation is used up: a service manager tries for ever.

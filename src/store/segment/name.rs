@@ -73,7 +73,10 @@ pub fn last_segment<D: Disk>(
         list(disk, store)?.into_iter().filter(|name| name.worker == worker).collect();
     let highest = mine.last().map_or(0, |name| name.number);
     for name in mine.iter().rev() {
-        let file = open_segment(disk, store, *name)?;
+        // Whatever is there instead, a pipe or a link to nothing: whoever is to take it away must know which.
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", name.file()));
+        let file = open_segment(disk, store, *name).map_err(named)?;
         match read_trailer(&file) {
             Ok(trailer) => return Ok((highest, Some(trailer))),
             Err(SegmentError::Disk { source, .. })
